@@ -1,0 +1,86 @@
+"""From a few words (dataset, backbone, method, overrides) to the complete config of a cell. Imports no torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clef import cards, resources
+from clef.config import CellConfig
+from clef.errors import ConfigError
+from clef.overrides import merge, unknown, validate
+
+
+def resolve(layer: Mapping[str, Any], where: str = "config") -> CellConfig:
+    """The cell that `layer` asks for, on top of its method's defaults and its backbone's recipe.
+
+    Raises ConfigError for unknown keys and names, wrong values, and settings that contradict each other.
+    """
+    layer = {key: {"name": value} if _short(key, value) else value for key, value in layer.items()}
+    card = cards.load(_name(layer, "dataset", where))
+    method = _shipped("methods", _name(layer, "method", where))
+    recipe = _shipped("backbones", _name(layer, "backbone", where))
+    if card.task == "single_label":  # the papers' multi-label losses don't apply
+        recipe = {**recipe, "loss": {"categories": "cross_entropy"}}
+    base = merge(method, recipe)
+    _check_inputs(layer, base, where)
+    config = validate(CellConfig, merge(base, layer), where)
+    _check_loss(config, card, where)
+    return config
+
+
+def registered(kind: str) -> list[str]:
+    """The shipped names of a kind: backbones or methods."""
+    return resources.names(f"configs/{kind}")
+
+
+def to_yaml(config: CellConfig) -> str:
+    """The whole resolved config as YAML text."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def from_yaml(path: Path) -> CellConfig:
+    """A resolved config read back, as it was written."""
+    return validate(CellConfig, resources.read_yaml(path), str(path))
+
+
+def _short(key: str, value: Any) -> bool:
+    return key in ("backbone", "method") and isinstance(value, str)
+
+
+def _name(layer: Mapping[str, Any], key: str, where: str) -> str:
+    value = layer.get(key)
+    if isinstance(value, Mapping):
+        value = value.get("name")
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}: {key} is missing; say for example {key}={_EXAMPLES[key]}")
+    return value
+
+
+_EXAMPLES = {"dataset": "emotic_demo", "backbone": "emot_net", "method": "clef"}
+
+
+def _shipped(kind: str, name: str) -> dict[str, Any]:
+    if ":" in name:  # out of tree: its own config is all there is
+        return {}
+    if name not in registered(kind):
+        raise ConfigError(unknown(f"{kind[:-1]} {name!r}", name, registered(kind)))
+    return resources.read_yaml(resources.resource(f"configs/{kind}/{name}.yaml"))
+
+
+def _check_inputs(layer: Mapping[str, Any], base: Mapping[str, Any], where: str) -> None:
+    declared = base.get("inputs", {})
+    extra = [name for name in layer.get("inputs") or {} if name not in declared]
+    if extra and ":" not in str(layer["backbone"]):
+        text = unknown(f"inputs.{extra[0]}", extra[0], declared)
+        raise ConfigError(f"{where}: {text} (what this backbone and method read)")
+
+
+def _check_loss(config: CellConfig, card: cards.Card, where: str) -> None:
+    single = card.task == "single_label"
+    if single != (config.loss.categories == "cross_entropy"):
+        fits = "cross_entropy" if single else "weighted_l2 or bce"
+        raise ConfigError(f"{where}: loss.categories: {card.name} is {card.task}, which takes {fits}")
+    if config.loss.vad_weight and not card.vad:
+        raise ConfigError(f"{where}: loss.vad_weight: {card.name} has no valence, arousal and dominance; set it to 0")

@@ -1,0 +1,84 @@
+"""The samples of a split as tensors: only what the cell declares is read and decoded."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from clef.config import InputConfig, InputName
+from clef.data import transforms
+from clef.data.manifest import SOURCE
+from clef.data.shards import SplitShards
+from clef.errors import ShardError
+
+Sample = dict[str, Any]
+
+
+class CellDataset(Dataset[Sample]):
+    """A map from (epoch, place) to one sample: its inputs as uint8, their validity, target, VAD and index."""
+
+    def __init__(self, shards: SplitShards, inputs: dict[InputName, InputConfig], seed: int, augment: bool) -> None:
+        self.shards, self.inputs, self.seed, self.augment = shards, inputs, seed, augment
+        self.manifest = shards.manifest
+        self._class_index = {name: i for i, name in enumerate(self.manifest.classes)}
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def __getitem__(self, item: tuple[int, int]) -> Sample:
+        epoch, place = item
+        facts = self._facts(place)
+        sample: Sample = {"index": place, "target": self._target(facts, place), "valid": {}}
+        if self.manifest.vad:
+            sample["vad"] = _vad(facts)
+        # One generator for each input, so that adding an input doesn't move the draws of another.
+        for number, name in enumerate(SOURCE):
+            if name in self.inputs:
+                draws = transforms.Draws.of(self.seed, epoch, place, number) if self.augment else None
+                sample[name], sample["valid"][name] = self._image(name, place, facts, draws)
+        return sample
+
+    def _image(
+        self, name: InputName, place: int, facts: dict[str, Any], draws: transforms.Draws | None
+    ) -> tuple[Tensor, bool]:
+        config = self.inputs[name]
+        data = self.shards.read(place, SOURCE[name])
+        if data is None:  # a missing face is a zero tensor with a flag, never another person's
+            return torch.zeros(3, *config.shape, dtype=torch.uint8), False
+        box = facts[transforms.MASKED[name]] if name in transforms.MASKED else None
+        return transforms.image(data, box, config, draws, f"{self._where(place)} {SOURCE[name]}"), True
+
+    def _facts(self, place: int) -> dict[str, Any]:
+        try:
+            facts: dict[str, Any] = json.loads(self.shards.read(place, "meta.json") or b"")
+        except ValueError:
+            raise ShardError(f"{self._where(place)}: meta.json is not JSON; verify the shards") from None
+        return facts
+
+    def _target(self, facts: dict[str, Any], place: int) -> Tensor:
+        indices = [self._class_index[label] for label in facts["labels"]]
+        if self.manifest.task == "multi_label":
+            target = torch.zeros(len(self.manifest.classes))
+            target[indices] = 1
+            return target
+        if len(indices) != 1:
+            raise ShardError(f"{self._where(place)}: one label is expected, not {facts['labels']}")
+        return torch.tensor(indices[0])
+
+    def _where(self, place: int) -> str:
+        return f"{self.shards.root.name}/{self.shards.name} sample {self.shards.key(place)}"
+
+
+def _vad(facts: dict[str, Any]) -> Tensor:
+    values = facts["vad"] or [None] * 3
+    return torch.tensor([math.nan if v is None else v for v in values], dtype=torch.float32)
+
+
+def targets(shards: SplitShards) -> np.ndarray:
+    """All targets of a split, N,K or N, by place."""
+    dataset = CellDataset(shards, {}, seed=0, augment=False)
+    return torch.stack([dataset[0, place]["target"] for place in range(len(shards))]).numpy()

@@ -1,0 +1,51 @@
+"""Loaders over a split, for training and for evaluation, and the step from their uint8 batches to normalised ones.
+
+Neither is passed to `accelerator.prepare`: the order is split by rank already, and preparing would split it again
+and silently lose samples.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from clef.config import InputConfig, InputName
+from clef.data.dataset import CellDataset, Sample
+
+Batch = dict[str, Any]
+
+
+def loader(dataset: CellDataset, batches: Iterable[list[tuple[int, int]]], workers: int) -> DataLoader[Sample]:
+    """A loader that reads the samples of `batches`, each a list of (epoch, place), in their order."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,  # type: ignore[arg-type]
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_single_thread if workers else None,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def _single_thread(_worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def to_device(batch: Batch, inputs: dict[InputName, InputConfig], device: torch.device) -> Batch:
+    """The batch on `device`, images as float32, normalised; an input that a sample lacks is all zeros."""
+    result = {
+        key: {k: v.to(device, non_blocking=True) for k, v in value.items()}
+        if isinstance(value, dict)
+        else value.to(device, non_blocking=True)
+        for key, value in batch.items()
+    }
+    for name, config in inputs.items():
+        result[name] = _normalise(result[name], config) * result["valid"][name].view(-1, 1, 1, 1)
+    return result
+
+
+def _normalise(images: Tensor, config: InputConfig) -> Tensor:
+    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (config.mean, config.std))
+    return (images.float() / 255 - mean) / std

@@ -1,0 +1,120 @@
+"""What a set of shards says of itself: `manifest.json`, written last; without it the set does not exist.
+
+`shards/README.md` specifies the format. Imports no torch: the planner reads manifests too.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import ValidationError
+
+from clef import files
+from clef.config import InputName, Strict
+from clef.errors import ShardError
+
+FORMAT = 1
+KINDS = ("context.jpg", "scene.jpg", "body.jpg", "face.jpg", "meta.json")
+"""The members of a sample, in the order of the index's columns."""
+
+SOURCE: dict[InputName, str] = {
+    "context": "context.jpg",
+    "scene": "scene.jpg",
+    "scene_without_face": "scene.jpg",
+    "body": "body.jpg",
+    "face": "face.jpg",
+}
+"""The member that an input of a batch is decoded from."""
+
+ROW = np.dtype(
+    [("key", "<i8"), ("shard", "<i4"), ("offset", "<i8", (len(KINDS),)), ("size", "<i8", (len(KINDS),))]
+)
+"""A row of the binary index. `offset` is that of the member's bytes within its tar; a size of -1: no such member."""
+
+
+class Shard(Strict):
+    """One tar file."""
+
+    name: str
+    bytes: int
+    sha256: str
+    samples: int
+    first_key: str | None
+    last_key: str | None
+    classes: dict[str, int]
+
+
+class Split(Strict):
+    """One split: its shards in order, and what became of the people that the source lists."""
+
+    listed: int
+    samples: int
+    members: dict[str, int]
+    """How many samples have a member of each kind."""
+    content: dict[str, str]
+    """A hash of all members of a kind, in order, that doesn't depend on where shards are cut."""
+    classes: dict[str, int]
+    notes: dict[str, int]
+    """What was left out, clamped or flagged, and how often."""
+    skipped: dict[str, str]
+    """The people left out while sharding, by id, and why."""
+    box_kind: str
+    index: str
+    index_sha256: str
+    shards: list[Shard]
+
+
+class Manifest(Strict):
+    """A sharded dataset."""
+
+    format: Literal[1]
+    dataset: str
+    task: Literal["multi_label", "single_label"]
+    classes: list[str]
+    vad: bool
+    source: str
+    """A hash of what was read: the people as listed, their files' sizes, and the settings of storage."""
+    tool: str
+    splits: dict[str, Split]
+
+    def split(self, name: str) -> Split:
+        """The split called `name`, or a ShardError that lists the ones there are."""
+        if name not in self.splits:
+            raise ShardError(f"{self.dataset}: no split {name!r} in its shards; there are: {', '.join(self.splits)}")
+        return self.splits[name]
+
+    def content(self, kinds: set[str]) -> dict[str, str]:
+        """The content hash of each of these member kinds, in every split, by `split/kind`."""
+        return {f"{name}/{kind}": split.content[kind] for name, split in self.splits.items() for kind in sorted(kinds)}
+
+
+def path_of(root: Path) -> Path:
+    """Where the manifest of the set in `root` lies."""
+    return root / "manifest.json"
+
+
+def load(root: Path) -> Manifest:
+    """The manifest of the set in `root`. ShardError when there is none, or one this version can't read."""
+    path = path_of(root)
+    hint = f"make the shards with: python -m clef.shard --dataset {root.name} --out {root.parent}"
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ShardError(f"{path}: no shards here (the manifest is written last); {hint}") from None
+    except (OSError, ValueError) as error:
+        raise ShardError(f"{path}: damaged: {error}; remove {root} and {hint}") from None
+    if isinstance(content, dict) and content.get("format") != FORMAT:
+        raise ShardError(f"{path}: format {content.get('format')!r}, this version reads {FORMAT}; remove {root} and {hint}")
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ShardError(f"{path}: damaged: {where}: {first['msg']}; remove {root} and {hint}") from None
+
+
+def save(root: Path, manifest: Manifest) -> None:
+    """Write the manifest, which makes the set exist."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    files.write(path_of(root), text + "\n")

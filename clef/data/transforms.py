@@ -1,0 +1,76 @@
+"""From the members of a sample to the tensors of a batch: decode, squash, augment, mask again.
+
+Augmentation draws are a function of (seed, epoch, place, input), so neither workers, ranks nor a resume change them. The
+box is zeroed after the last pixel-space transform: resizing, jitter and JPEG rings would leave it grey.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import functional as F
+
+from clef.config import InputConfig, InputName
+from clef.errors import ShardError
+
+MASKED: dict[InputName, str] = {"context": "box", "scene_without_face": "face_box"}
+"""The box (by its key in meta.json, in stored pixels) that is black in an input."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What chance decides for one input of a sample; evaluation draws nothing and passes None."""
+
+    rng: np.random.Generator
+    mirrored: bool
+
+    @classmethod
+    def of(cls, seed: int, epoch: int, place: int, stream: int) -> "Draws":
+        """The draws of one input of a sample in an epoch; the coin for mirroring is one for all its inputs."""
+        coin = np.random.default_rng([seed, epoch, place]).random()
+        return cls(np.random.default_rng([seed, epoch, place, stream]), bool(coin < 0.5))
+
+
+def image(data: bytes, box: list[int] | None, config: InputConfig, draws: Draws | None, where: str) -> Tensor:
+    """One input as 3,H,W uint8. `box` is black in the result, down to the last pixel that it touches."""
+    try:
+        pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
+    except RuntimeError as error:
+        raise ShardError(f"{where}: not a JPEG that can be decoded ({error}); verify the shards") from None
+    stored = pixels.shape[-2:]
+    pixels = F.resize(pixels, list(config.size), antialias=True)
+    top, left = _corner(config, draws)
+    height, width = config.shape
+    pixels = pixels[:, top : top + height, left : left + width]
+    if draws and config.jitter:
+        pixels = _jitter(pixels, config.jitter, draws.rng)
+    if box is not None:
+        scale = config.size[0] / stored[0], config.size[1] / stored[1]
+        pixels = _zeroed(pixels, box, scale, (top, left))
+    return pixels.flip(-1) if draws and draws.mirrored and config.flip else pixels
+
+
+def _corner(config: InputConfig, draws: Draws | None) -> tuple[int, int]:
+    spare = config.size[0] - config.shape[0], config.size[1] - config.shape[1]
+    if draws and config.crop:
+        return int(draws.rng.integers(spare[0] + 1)), int(draws.rng.integers(spare[1] + 1))
+    return spare[0] // 2, spare[1] // 2
+
+
+def _jitter(pixels: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+    for adjust in (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation):
+        pixels = adjust(pixels, 1 + strength * float(rng.uniform(-1, 1)))
+    return pixels
+
+
+def _zeroed(pixels: Tensor, box: list[int], scale: tuple[float, float], corner: tuple[int, int]) -> Tensor:
+    """The box, in stored pixels, zeroed in the squashed and cropped image, rounded outwards."""
+    x1, y1, x2, y2 = box
+    top, bottom = math.floor(y1 * scale[0]) - corner[0], math.ceil(y2 * scale[0]) - corner[0]
+    left, right = math.floor(x1 * scale[1]) - corner[1], math.ceil(x2 * scale[1]) - corner[1]
+    result = pixels.clone()
+    result[:, max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = 0
+    return result

@@ -1,0 +1,20 @@
+"""Readers of datasets in their official layouts. To add one: a file here, a line in READERS, a card in `shards/`."""
+
+from pathlib import Path
+
+from clef import plugins
+from clef.cards import Card
+from clef.datasets.person import Box, Person, Reader, Reading
+
+__all__ = ["READERS", "Box", "Person", "Reader", "Reading", "open_reader"]
+
+READERS = {
+    "emotic": "clef.datasets.emotic:Emotic",
+    "caer_s": "clef.datasets.caer_s:CaerS",
+}
+
+
+def open_reader(card: Card, root: Path) -> Reader:
+    """The card's reader, looking at `root`."""
+    reader: Reader = plugins.find("reader", card.reader, READERS)(root, card)
+    return reader

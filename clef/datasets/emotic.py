@@ -1,0 +1,127 @@
+"""EMOTIC in its official layout: `Annotations/Annotations.mat` beside `emotic/<database>/images`."""
+
+import csv
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from clef.cards import Card
+from clef.datasets.person import Box, Person, Reading, parse_box
+from clef.errors import DataError
+
+_ANNOTATIONS = ("Annotations/Annotations.mat", "Annotations.mat", "CVPR17_Annotations.mat")
+_IMAGE_ROOTS = ("emotic", ".", "emotic/emotic")
+_DATABASES = ("mscoco", "framesdb", "emodb_small", "ade20k")
+
+
+class Emotic:
+    """Reads train, val and test; val is made free of every image that train or test holds (train leaks into it)."""
+
+    def __init__(self, root: Path, card: Card) -> None:
+        self.root, self.card = root, card
+        self.annotations = _first(root, _ANNOTATIONS)
+        found = [root / base for base in _IMAGE_ROOTS if any((root / base / db).is_dir() for db in _DATABASES)]
+        if self.annotations is None or not found:
+            missing = "Annotations.mat" if self.annotations is None else "image folders"
+            raise DataError(
+                f"{root}: {card.title} not found ({missing} missing). Expected, with <source> = {root}:\n"
+                f"{card.layout.rstrip()}\nRequest the set at {card.request}."
+            )
+        self.images = found[0]
+        self.faces = _read_faces(root / "faces.csv")
+        self._mat = _load_mat(self.annotations)
+
+    def read(self, split: str) -> Reading:
+        """The people of a split, in the order of the annotation file."""
+        notes: Counter[str] = Counter()
+        elsewhere: set[str] = set()
+        if split == "val":
+            elsewhere = {_name(image) for other in ("train", "test") for image in self._images(other)}
+        people = []
+        for image in self._images(split):
+            persons = _listed(image.person)
+            if _name(image) in elsewhere:
+                notes["val: left out, the image is in train or test too"] += len(persons)
+                continue
+            people += [self._person(image, i, person, split, notes) for i, person in enumerate(persons)]
+        return Reading(people, notes)
+
+    def _images(self, split: str) -> list[Any]:
+        if split not in self._mat:
+            raise DataError(f"{self.annotations}: no struct array {split!r} in it; is this EMOTIC's Annotations.mat?")
+        return _listed(self._mat[split])
+
+    def _person(self, image: Any, number: int, person: Any, split: str, notes: Counter[str]) -> Person:
+        name = f"{_name(image)}#{number}"
+        try:
+            labels = self._labels(person, split, name, notes)
+            x1, y1, x2, y2 = (float(v) for v in person.body_bbox)
+            vad = _vad(person.annotations_continuous if split == "train" else person.combined_continuous)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise DataError(f"{self.annotations}: {split}: person {name}: not EMOTIC's fields: {error}") from None
+        if any(map(math.isnan, vad)):
+            notes["VAD unknown, masked in the loss"] += 1
+        # 1-based and inclusive becomes 0-based and half-open: the official loader's columns max(1,x1)-1 up to x2.
+        box: Box = (x1 - 1, y1 - 1, x2, y2)
+        return Person(name, self.images / _name(image), box, labels, self.faces.get(name), vad)
+
+    def _labels(self, person: Any, split: str, name: str, notes: Counter[str]) -> tuple[str, ...]:
+        raw = person.annotations_categories.categories if split == "train" else person.combined_categories
+        found = []
+        for spelling in _listed(raw):
+            label = self.card.canonical(str(spelling))
+            if label is None:
+                raise DataError(
+                    f"{self.annotations}: {split}: person {name}: unknown category {str(spelling)!r}; "
+                    f"known: {', '.join(self.card.classes)} (add a spelling to `aliases` in the card)"
+                )
+            if label != spelling:
+                notes[f"spelling {spelling!r} read as {label}"] += 1
+            found.append(label)
+        if not found:
+            notes["without a category"] += 1
+        return tuple(dict.fromkeys(found))
+
+
+def _load_mat(path: Path) -> dict[str, Any]:
+    from scipy.io import loadmat  # slow to import
+
+    try:
+        content: dict[str, Any] = loadmat(path, squeeze_me=True, struct_as_record=False)
+    except Exception as error:  # scipy raises half a dozen kinds for a file that is no .mat
+        raise DataError(f"{path}: can't be read as a MATLAB v5 file: {error}") from None
+    return content
+
+
+def _listed(value: Any) -> list[Any]:
+    """A struct array or cell as a list: squeezing turns one element into a scalar, and none into an empty array."""
+    if getattr(value, "shape", None) is None or value.shape == ():
+        return [value]
+    return list(value.ravel())
+
+
+def _name(image: Any) -> str:
+    try:
+        return f"{image.folder}/{image.filename}"
+    except AttributeError:
+        raise DataError(f"Annotations.mat: an image without `folder` or `filename`: {image!r:.80}") from None
+
+
+def _vad(value: Any) -> tuple[float, float, float]:
+    v, a, d = (float(getattr(value, name)) for name in ("valence", "arousal", "dominance"))
+    return v, a, d
+
+
+def _read_faces(path: Path) -> dict[str, Box]:
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        if not {"id", "x1", "y1", "x2", "y2"} <= set(rows.fieldnames or ()):
+            raise DataError(f"{path}: the header id,x1,y1,x2,y2 is expected, not {rows.fieldnames}")
+        return {row["id"]: parse_box(row, f"{path}:{rows.line_num}") for row in rows}
+
+
+def _first(root: Path, candidates: tuple[str, ...]) -> Path | None:
+    return next((root / name for name in candidates if (root / name).is_file()), None)

@@ -1,0 +1,56 @@
+"""The record that every reader yields: one annotated person, as the dataset states it, before any repair."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from clef.cards import Card
+from clef.errors import DataError
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels of the source image: 0-based, half-open, possibly fractional or beyond the frame."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One subject. Labels are canonical class names; unknown VAD values are NaN."""
+
+    id: str
+    image: Path
+    box: Box | None
+    """The subject; None stands for the whole frame, whose size only the image tells."""
+    labels: tuple[str, ...]
+    face: Box | None = None
+    vad: tuple[float, float, float] | None = None
+    flags: tuple[str, ...] = ()
+    """What the reader had to decide about this person."""
+
+
+@dataclass
+class Reading:
+    """A split as read: its people in a fixed order, and counts of what was left out or repaired on the way."""
+
+    people: list[Person]
+    notes: Counter[str] = field(default_factory=Counter)
+    box_kind: str = "person"
+    """What the subject's box surrounds: a person or a face."""
+
+
+class Reader(Protocol):
+    """Reads the official layout of a dataset. Raises DataError when the tree is not as documented."""
+
+    def __init__(self, root: Path, card: Card) -> None: ...
+
+    def read(self, split: str) -> Reading: ...
+
+
+def parse_box(values: Mapping[str, str] | list[str], where: str) -> Box:
+    """Four numbers x1, y1, x2, y2 from a row of a box file. Raises DataError that names `where`."""
+    texts = [values[key] for key in ("x1", "y1", "x2", "y2")] if isinstance(values, Mapping) else values
+    try:
+        x1, y1, x2, y2 = (float(text) for text in texts)
+    except (TypeError, ValueError):
+        raise DataError(f"{where}: four numbers x1,y1,x2,y2 are expected, not {','.join(map(str, texts))!r}") from None
+    return x1, y1, x2, y2

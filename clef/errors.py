@@ -1,0 +1,75 @@
+"""Errors that a user can cause, and the exit code each one ends a command with.
+
+Every message names the file, key or option, what was expected, and what to do.
+"""
+
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.markup import escape
+
+
+class ClefError(Exception):
+    """Something the user can mend. Commands print its text alone and exit with `exit_code`."""
+
+    exit_code = 1
+
+
+class ConfigError(ClefError):
+    """A config file, an override or a command-line option is wrong."""
+
+    exit_code = 2
+
+
+class DataError(ClefError):
+    """A dataset on disk is missing, or not what its layout promises."""
+
+    exit_code = 3
+
+
+class ShardError(ClefError):
+    """Shards are missing, incomplete or damaged."""
+
+    exit_code = 4
+
+
+class SetupError(ClefError):
+    """The machine lacks something: Slurm, weights, a GPU, ranks, precision."""
+
+    exit_code = 5
+
+
+class CellError(ClefError):
+    """A cell of the grid failed, or what a cell left on disk can't be used."""
+
+    exit_code = 6
+
+
+INTERRUPTED = 130
+EXIT_CODES = """exit codes:
+  0  done
+  1  a fault in this program (with a traceback: please report it)
+  2  a config file, an override or an option is wrong
+  3  a dataset on disk is missing or not in its documented layout
+  4  shards are missing, incomplete or damaged
+  5  the machine lacks something: Slurm, weights, a GPU, ranks, a precision
+  6  a cell failed, or what it left on disk can't be used
+130  interrupted
+"""
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a command's `main` and exit: 0, the code it returns, or that of its error, without a traceback."""
+    try:
+        code = main() or 0
+    except ClefError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(str(error))}")
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    except BrokenPipeError:  # `... | head`
+        sys.stderr.close()
+        code = 0
+    sys.exit(code)
