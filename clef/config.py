@@ -58,7 +58,7 @@ class BackboneConfig(Strict):
     """Scales every layer's channels; 1 is the published size, less is for demos and tests."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     weights: dict[str, str] = {}
-    """Pre-trained weights of each encoder: places365, imagenet, a file, or none (random, said so in the tables)."""
+    """What each encoder starts from: places365-resnet18, imagenet-resnet18, ..., a file's path, or none (random)."""
 
 
 class ContextBranchConfig(Strict):

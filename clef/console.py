@@ -19,9 +19,13 @@ class Steps:
     def __init__(self, unit: str) -> None:
         self.unit = unit
         self._bars = Progress(
-            TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
-            TimeRemainingColumn(), console=err,
-        )  # fmt: skip
+            TextColumn("{task.description:<12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeRemainingColumn(),
+            console=err,
+        )
         self._tasks: dict[str, object] = {}
         self._last = time.monotonic()
 

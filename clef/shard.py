@@ -6,11 +6,11 @@ from pathlib import Path
 
 from rich.table import Table
 
-from clef import cards, plugins
+from clef import cards
 from clef.cards import Card
 from clef.console import Steps, err, out
-from clef.data import writer
 from clef.data.manifest import Manifest
+from clef.data.prepare import prepare
 from clef.data.verify import verify
 from clef.errors import EXIT_CODES, ConfigError, ShardError, run_command
 
@@ -23,19 +23,22 @@ def main() -> int:
     if args.verify:
         return _verify(target)
     source = Path(args.source or card.source)
-    _generate(card, source, args.workers)
     with Steps("people") as progress:
-        manifest = writer.build(card, source, target, args.workers, progress)
+        manifest = prepare(card, source, target, args.workers, progress)
     _report(card, manifest, target)
     return 0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m clef.shard", description=__doc__, epilog=EXIT_CODES,
+        prog="python -m clef.shard",
+        description=__doc__,
+        epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--dataset", required=True, help="emotic, caer_s, emotic_demo, caer_s_demo, or a card's path (.yaml)")
+    )
+    parser.add_argument(
+        "--dataset", required=True, help="emotic, caer_s, emotic_demo, caer_s_demo, or a card's path (.yaml)"
+    )
     parser.add_argument("--source", help="the dataset's folder (default: the card's, below data/)")
     parser.add_argument("--out", default="shards", help="shards go to OUT/<dataset> (default: shards)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
@@ -44,13 +47,6 @@ def _arguments() -> argparse.Namespace:
     if args.workers < 1:
         raise ConfigError(f"--workers {args.workers}: at least 1 is expected")
     return args
-
-
-def _generate(card: Card, source: Path, workers: int) -> None:
-    """A demo set is drawn when it is not there yet."""
-    if card.generator:
-        generate = plugins.find("generator", card.generator, {})
-        generate(card.name, source, workers=workers)
 
 
 def _verify(target: Path) -> int:
@@ -70,7 +66,8 @@ def _report(card: Card, manifest: Manifest, target: Path) -> None:
         table.add_row(name, *(f"{n:,}" for n in numbers), split.box_kind)
     out.print(table)
     for name, split in manifest.splits.items():
-        for note, count in split.notes.items():
+        reasons = {f"left out: {reason}": count for reason, count in split.left_out.items()}
+        for note, count in (reasons | split.notes).items():
             out.print(f"  {name:<10} {count:>6,}  {note}")
     for names, expected in card.expected.items():
         found = sum(manifest.splits[name].listed for name in names.split("+"))

@@ -21,11 +21,13 @@ def loader(dataset: CellDataset, batches: Iterable[list[tuple[int, int]]], worke
     """A loader that reads the samples of `batches`, each a list of (epoch, place), in their order."""
     return DataLoader(
         dataset,
-        batch_sampler=batches,  # type: ignore[arg-type]
+        batch_sampler=batches,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_single_thread if workers else None,
         prefetch_factor=4 if workers else None,
+        # An iterator draws a seed when it is made. From the global generator, that would move dropout after a resume.
+        generator=torch.Generator(),
     )
 
 
@@ -35,15 +37,16 @@ def _single_thread(_worker: int) -> None:
 
 def to_device(batch: Batch, inputs: dict[InputName, InputConfig], device: torch.device) -> Batch:
     """The batch on `device`, images as float32, normalised; an input that a sample lacks is all zeros."""
-    result = {
-        key: {k: v.to(device, non_blocking=True) for k, v in value.items()}
-        if isinstance(value, dict)
-        else value.to(device, non_blocking=True)
-        for key, value in batch.items()
-    }
+    result: Batch = {key: _moved(value, device) for key, value in batch.items()}
     for name, config in inputs.items():
         result[name] = _normalise(result[name], config) * result["valid"][name].view(-1, 1, 1, 1)
     return result
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, dict):
+        return {key: _moved(inner, device) for key, inner in value.items()}
+    return value.to(device, non_blocking=True)
 
 
 def _normalise(images: Tensor, config: InputConfig) -> Tensor:

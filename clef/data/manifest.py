@@ -27,9 +27,7 @@ SOURCE: dict[InputName, str] = {
 }
 """The member that an input of a batch is decoded from."""
 
-ROW = np.dtype(
-    [("key", "<i8"), ("shard", "<i4"), ("offset", "<i8", (len(KINDS),)), ("size", "<i8", (len(KINDS),))]
-)
+ROW = np.dtype([("key", "<i8"), ("shard", "<i4"), ("offset", "<i8", (len(KINDS),)), ("size", "<i8", (len(KINDS),))])
 """A row of the binary index. `offset` is that of the member's bytes within its tar; a size of -1: no such member."""
 
 
@@ -55,10 +53,12 @@ class Split(Strict):
     content: dict[str, str]
     """A hash of all members of a kind, in order, that doesn't depend on where shards are cut."""
     classes: dict[str, int]
+    left_out: dict[str, int]
+    """Why people were left out, and how many: `listed` is `samples` and these."""
     notes: dict[str, int]
-    """What was left out, clamped or flagged, and how often."""
-    skipped: dict[str, str]
-    """The people left out while sharding, by id, and why."""
+    """What was repaired or flagged, and how often."""
+    unusable: dict[str, str]
+    """The people left out because their image or box could not be used, by id."""
     box_kind: str
     index: str
     index_sha256: str
@@ -105,7 +105,9 @@ def load(root: Path) -> Manifest:
     except (OSError, ValueError) as error:
         raise ShardError(f"{path}: damaged: {error}; remove {root} and {hint}") from None
     if isinstance(content, dict) and content.get("format") != FORMAT:
-        raise ShardError(f"{path}: format {content.get('format')!r}, this version reads {FORMAT}; remove {root} and {hint}")
+        raise ShardError(
+            f"{path}: format {content.get('format')!r}, this version reads {FORMAT}; remove {root} and {hint}"
+        )
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:

@@ -6,6 +6,7 @@ is short and none is dropped. A rank takes its equal slice of each batch. The on
 been consumed: a run stopped on 4 ranks goes on with 1 or 2 through the same batches, at no cost for the way there.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -89,4 +90,4 @@ class EveryOnce:
             yield [(0, place) for place in mine[first : first + self.batch_size]]
 
     def __len__(self) -> int:
-        return -(-len(range(self.rank, self.samples, self.ranks)) // self.batch_size)
+        return math.ceil(len(range(self.rank, self.samples, self.ranks)) / self.batch_size)

@@ -1,7 +1,7 @@
 """From the members of a sample to the tensors of a batch: decode, squash, augment, mask again.
 
-Augmentation draws are a function of (seed, epoch, place, input), so neither workers, ranks nor a resume change them. The
-box is zeroed after the last pixel-space transform: resizing, jitter and JPEG rings would leave it grey.
+Augmentation draws are a function of (seed, epoch, place, input), so neither workers, ranks nor a resume change them.
+The box is zeroed after the last pixel-space transform: resizing, jitter and JPEG rings would leave it grey.
 """
 
 import math

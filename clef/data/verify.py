@@ -56,4 +56,7 @@ def _member_faults(split: SplitShards) -> list[str]:
                 found |= {(number, name) for name in tar.getnames()}
         except tarfile.TarError as error:
             raise ShardError(f"{split.root / shard.name}: not a tar file: {error}") from None
-    return [f"{split.split.shards[n].name}: member {name}: in the tar or the index, not in both" for n, name in sorted(stated ^ found)]
+    return [
+        f"{split.split.shards[n].name}: member {name}: in the tar or the index, not in both"
+        for n, name in sorted(stated ^ found)
+    ]

@@ -55,9 +55,7 @@ def build(card: Card, source: Path, out: Path, workers: int = 1, progress: Progr
 
     Raises DataError for a source that is not as documented, ShardError when `out` holds shards of something else.
     """
-    readings = {
-        name: open_reader(card, source / part.root).read(part.split) for name, part in card.splits.items()
-    }
+    readings = {name: open_reader(card, source / part.root).read(part.split) for name, part in card.splits.items()}
     fingerprint = _fingerprint(card, readings)
     with files.lock(out.with_name(f".{out.name}.lock")):
         if manifests.path_of(out).exists():
@@ -75,7 +73,9 @@ def build(card: Card, source: Path, out: Path, workers: int = 1, progress: Progr
 
 
 def _fingerprint(card: Card, readings: dict[str, Reading]) -> str:
-    digest = hashlib.sha256(f"{manifests.FORMAT} {clef.__version__} {card.model_dump_json(exclude={'source'})}".encode())
+    digest = hashlib.sha256(
+        f"{manifests.FORMAT} {clef.__version__} {card.model_dump_json(exclude={'source'})}".encode()
+    )
     sizes: dict[Path, int] = {}
     for name, reading in readings.items():
         digest.update(f"{name} {reading.box_kind} {len(reading.people)}\n".encode())
@@ -127,7 +127,7 @@ def write_shard(job: Job) -> Job:
     digests: list[list[bytes]] = []
     notes: Counter[str] = Counter()
     classes: Counter[str] = Counter()
-    skipped: dict[str, str] = {}
+    unusable: dict[str, str] = {}
     with files.atomic(job.path) as file:
         # Everything that could differ between two runs is fixed: the time and the owner.
         writer = TarWriter(file, mtime=0, user="", group="", encoder=False)
@@ -135,16 +135,17 @@ def write_shard(job: Job) -> Job:
             try:
                 sample = render(person, job.card, job.split)
             except Unusable as reason:
-                skipped[person.id] = str(reason)
-                notes[f"left out: {reason}"] += 1
+                unusable[person.id] = str(reason)
                 continue
             writer.write({"__key__": f"{position:08d}", **sample.members})
             keys.append(position)
-            digests.append([hashlib.sha256(sample.members[k]).digest() if k in sample.members else bytes(32) for k in KINDS])
+            digests.append(
+                [hashlib.sha256(sample.members[k]).digest() if k in sample.members else bytes(32) for k in KINDS]
+            )
             notes.update(sample.flags)
             classes.update(sample.labels)
         writer.close()
-    record = {"notes": notes, "classes": classes, "skipped": skipped, "fingerprint": job.fingerprint}
+    record = {"notes": notes, "classes": classes, "unusable": unusable, "fingerprint": job.fingerprint}
     _write_rows(job, _index(job.path, keys), digests, record)
     return job
 
@@ -184,9 +185,15 @@ def _finish(card: Card, readings: dict[str, Reading], jobs: list[Job], out: Path
         for name, reading in readings.items()
     }
     manifest = Manifest(
-        format=manifests.FORMAT, dataset=card.name, task=card.task, classes=list(card.classes), vad=card.vad,
-        source=fingerprint, tool=f"clef {clef.__version__}", splits=splits,
-    )  # fmt: skip
+        format=manifests.FORMAT,
+        dataset=card.name,
+        task=card.task,
+        classes=list(card.classes),
+        vad=card.vad,
+        source=fingerprint,
+        tool=f"clef {clef.__version__}",
+        splits=splits,
+    )
     manifests.save(out, manifest)
     for job in jobs:
         job.rows.unlink()
@@ -194,7 +201,8 @@ def _finish(card: Card, readings: dict[str, Reading], jobs: list[Job], out: Path
 
 
 def _split(card: Card, name: str, reading: Reading, jobs: list[Job], out: Path) -> Split:
-    shards, tables, notes, skipped = [], [], Counter(reading.notes), {}
+    shards, tables = [], []
+    notes, classes, unusable = Counter(reading.notes), Counter[str](), dict[str, str]()
     content = [hashlib.sha256() for _ in KINDS]
     for number, job in enumerate(jobs):
         with np.load(job.rows, allow_pickle=False) as loaded:
@@ -204,30 +212,40 @@ def _split(card: Card, name: str, reading: Reading, jobs: list[Job], out: Path) 
         for k, digest in enumerate(content):
             digest.update(digests[:, k].tobytes())
         notes.update(record["notes"])
-        skipped |= record["skipped"]
+        classes.update(record["classes"])
+        unusable |= record["unusable"]
         shards.append(_shard(job, rows, record, card))
     index = np.concatenate(tables)
+    left_out = reading.left_out + Counter(unusable.values())
     if not len(index):
-        raise DataError(f"{card.name}: split {name}: nobody is left ({dict(notes)})")
+        raise DataError(f"{card.name}: split {name}: nobody is left: {dict(left_out)}")
     path = out / f"{name}.index.npy"
     with files.atomic(path) as file:
         np.save(file, index)
-    counts = Counter[str]()
-    for shard in shards:
-        counts.update(shard.classes)
     return Split(
-        listed=len(reading.people), samples=len(index),
+        listed=reading.listed,
+        samples=len(index),
         members={kind: int((index["size"][:, k] >= 0).sum()) for k, kind in enumerate(KINDS)},
         content={kind: digest.hexdigest() for kind, digest in zip(KINDS, content, strict=True)},
-        classes={label: counts[label] for label in card.classes},
-        notes=dict(sorted(notes.items())), skipped=skipped, box_kind=reading.box_kind,
-        index=path.name, index_sha256=files.sha256(path), shards=shards,
-    )  # fmt: skip
+        classes={label: classes[label] for label in card.classes},
+        left_out=dict(sorted(left_out.items())),
+        notes=dict(sorted(notes.items())),
+        unusable=unusable,
+        box_kind=reading.box_kind,
+        index=path.name,
+        index_sha256=files.sha256(path),
+        shards=shards,
+    )
 
 
 def _shard(job: Job, rows: np.ndarray, record: dict, card: Card) -> Shard:
     keys = [f"{key:08d}" for key in rows["key"][[0, -1]]] if len(rows) else [None, None]
     return Shard(
-        name=job.path.name, bytes=record["bytes"], sha256=record["sha256"], samples=len(rows), first_key=keys[0],
-        last_key=keys[1], classes={label: record["classes"].get(label, 0) for label in card.classes},
-    )  # fmt: skip
+        name=job.path.name,
+        bytes=record["bytes"],
+        sha256=record["sha256"],
+        samples=len(rows),
+        first_key=keys[0],
+        last_key=keys[1],
+        classes={label: record["classes"].get(label, 0) for label in card.classes},
+    )

@@ -25,7 +25,9 @@ class CaerS:
         options = {"no_face": "skip", "val_fraction": 0.1, "val_gap": 10, **card.reader_options}
         self.no_face = options["no_face"]
         if self.no_face not in _POLICIES:
-            raise DataError(f"card {card.name}: reader_options.no_face is one of {', '.join(_POLICIES)}, not {self.no_face!r}")
+            raise DataError(
+                f"card {card.name}: reader_options.no_face is one of {', '.join(_POLICIES)}, not {self.no_face!r}"
+            )
         self.val_fraction, self.val_gap = float(options["val_fraction"]), int(options["val_gap"])
         if not all((root / split).is_dir() for split in ("train", "test")):
             raise DataError(
@@ -36,7 +38,6 @@ class CaerS:
     def read(self, split: str) -> Reading:
         """The subjects of a split, class by class in the card's order, frames by name."""
         official = "test" if split == "test" else "train"
-        notes: Counter[str] = Counter()
         faces = self._boxes(self.root / f"{official}.txt")
         persons = self._boxes(self.root / f"{official}_person.txt") if self._has_persons(official) else None
         if faces is None:
@@ -44,23 +45,28 @@ class CaerS:
                 f"{self.root / official}.txt: no face boxes. CAER-S comes without any; rows of "
                 "Class/file.png,label,x1,y1,x2,y2 are expected there (no face: 0,0,0,0)"
             )
-        people = []
-        for label, path in self._frames(official, split, notes):
+        reading = Reading(box_kind="person" if persons else "face")
+        for label, path in self._frames(official, split, reading):
             key = f"{path.parent.name}/{path.name}"
-            person = self._person(key, path, label, faces.get(key), persons, notes)
-            people += [person] if person else []
-        return Reading(people, notes, "person" if persons else "face")
+            if faces.get(key) is None and self.no_face == "skip":
+                reading.left_out["no face"] += 1
+            else:
+                reading.people.append(self._person(key, path, label, faces.get(key), persons, reading.notes))
+        return reading
 
     def _person(
-        self, key: str, path: Path, label: str, face: Box | None, persons: dict[str, Box | None] | None,
+        self,
+        key: str,
+        path: Path,
+        label: str,
+        face: Box | None,
+        persons: dict[str, Box | None] | None,
         notes: Counter[str],
-    ) -> Person | None:
+    ) -> Person:
         box = persons.get(key) if persons else face
         flags: tuple[str, ...] = ()
         if face is None:
             notes[f"no face: {self.no_face}"] += 1
-            if self.no_face == "skip":
-                return None
             flags = (f"no_face_{self.no_face}",)
         if box is None:
             box = face
@@ -68,26 +74,28 @@ class CaerS:
             box = _center(path)
         return Person(f"{path.parent.parent.name}/{key}", path, box, (label,), face, flags=flags)
 
-    def _frames(self, official: str, split: str, notes: Counter[str]) -> list[tuple[str, Path]]:
-        by_class = self._by_class(official, notes)
+    def _frames(self, official: str, split: str, reading: Reading) -> list[tuple[str, Path]]:
+        by_class = self._by_class(official, reading.notes)
         frames = []
         for name in self.card.classes:
             files = by_class.get(name)
             if not files:
-                raise DataError(f"{self.root / official}: no images of class {name}; folders expected: {', '.join(self.card.classes)}")
+                raise DataError(
+                    f"{self.root / official}: no images of class {name}; expected: {', '.join(self.card.classes)}"
+                )
             if official == "train":
-                files = self._part(files, split, notes)
+                files = self._part(files, split, reading.left_out)
             frames += [(name, file) for file in files]
         return frames
 
-    def _part(self, files: list[Path], split: str, notes: Counter[str]) -> list[Path]:
+    def _part(self, files: list[Path], split: str, left_out: Counter[str]) -> list[Path]:
         """Train, or val: the last frames of a class, with a gap between the two that neither gets."""
         held = round(len(files) * self.val_fraction)
         cut = len(files) - held
         if split == "val":
             return files[cut:]
         gap = min(self.val_gap, cut)
-        notes["train: left out as the gap before val"] += gap
+        left_out["the gap between train and val"] += gap
         return files[: cut - gap]
 
     def _by_class(self, official: str, notes: Counter[str]) -> dict[str, list[Path]]:

@@ -34,18 +34,17 @@ class Emotic:
 
     def read(self, split: str) -> Reading:
         """The people of a split, in the order of the annotation file."""
-        notes: Counter[str] = Counter()
+        reading = Reading()
         elsewhere: set[str] = set()
         if split == "val":
             elsewhere = {_name(image) for other in ("train", "test") for image in self._images(other)}
-        people = []
         for image in self._images(split):
             persons = _listed(image.person)
             if _name(image) in elsewhere:
-                notes["val: left out, the image is in train or test too"] += len(persons)
+                reading.left_out["the image is in train or test too"] += len(persons)
                 continue
-            people += [self._person(image, i, person, split, notes) for i, person in enumerate(persons)]
-        return Reading(people, notes)
+            reading.people += [self._person(image, i, person, split, reading.notes) for i, person in enumerate(persons)]
+        return reading
 
     def _images(self, split: str) -> list[Any]:
         if split not in self._mat:

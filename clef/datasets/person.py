@@ -30,12 +30,18 @@ class Person:
 
 @dataclass
 class Reading:
-    """A split as read: its people in a fixed order, and counts of what was left out or repaired on the way."""
+    """A split as read: its people in a fixed order, and counts of who was left out or repaired on the way, and why."""
 
-    people: list[Person]
+    people: list[Person] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     box_kind: str = "person"
     """What the subject's box surrounds: a person or a face."""
+
+    @property
+    def listed(self) -> int:
+        """All whom the source lists for this split."""
+        return len(self.people) + sum(self.left_out.values())
 
 
 class Reader(Protocol):

@@ -1,0 +1,18 @@
+"""The backbones. To add one: a file here, a line in BACKBONES, a recipe in `configs/backbones/`."""
+
+from clef import plugins
+from clef.config import BackboneConfig
+from clef.models.backbone import Backbone, BackboneOutput, WeightLoader
+
+__all__ = ["BACKBONES", "Backbone", "BackboneOutput", "WeightLoader", "backbone"]
+
+BACKBONES = {
+    "emot_net": "clef.models.emot_net:EmotNet",
+    "caer_net": "clef.models.caer_net:CaerNet",
+}
+
+
+def backbone(config: BackboneConfig, classes: int, vad: bool, load: WeightLoader) -> Backbone:
+    """The backbone that `config` names, with a head of `classes` logits and, if asked, one for VAD."""
+    made: Backbone = plugins.find("backbone", config.name, BACKBONES)(config, classes, vad, load)
+    return made

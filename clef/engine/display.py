@@ -1,0 +1,57 @@
+"""What a training run shows: one live line on a terminal, plain lines elsewhere, nothing on ranks other than 0."""
+
+import time
+from typing import Any
+
+from rich.live import Live
+from rich.text import Text
+
+from clef.console import err
+
+
+class Display:
+    """Shows epoch, step, loss, metric, images/s and the time left of one cell."""
+
+    def __init__(self, name: str, steps: int, epochs: int, shown: bool) -> None:
+        self.name, self.steps, self.epochs, self.shown = name, steps, epochs, shown
+        self._live = Live(console=err, refresh_per_second=4, transient=False) if shown and err.is_terminal else None
+        self._began = time.monotonic()
+        self._first: int | None = None
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self.shown:
+            err.print(f"{self.name}: {text}", markup=False)
+
+    def step(self, record: dict[str, Any], metric: float | None) -> None:
+        """A log record of the step loop."""
+        if not self.shown:
+            return
+        step = record["step"]
+        if self._first is None:
+            self._first = step - 1
+        left = (time.monotonic() - self._began) / (step - self._first) * (self.steps - step)
+        line = (
+            f"epoch {int(record['epoch'])}/{self.epochs}  step {step}/{self.steps}  loss {record['loss']:.3f}  "
+            f"{'' if metric is None else f'val {metric:.1f}  '}{record['images_per_s']:.0f} images/s  "
+            f"{_clock(left)} left"
+        )
+        if self._live:
+            self._live.update(Text(f"{self.name}: {line}"))
+        else:
+            self.say(line)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,154 @@
+"""From a cell's folder to its result: what `clef.train`, a local grid and a Slurm task all run."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+
+from clef import cards, cell, files, weights
+from clef.config import CellConfig
+from clef.data import manifest as manifests
+from clef.data.manifest import Manifest
+from clef.data.order import check_batch_size
+from clef.data.shards import SplitShards
+from clef.engine import checkpoint, precision, records
+from clef.engine.display import Display
+from clef.engine.evaluation import evaluate
+from clef.engine.metrics import summary
+from clef.engine.trainer import Trainer, synchronise_buffers
+from clef.errors import CellError, ClefError
+from clef.identity import check_members
+
+
+def start(config: CellConfig) -> Accelerator:
+    """Bring the ranks up. Raises ConfigError or SetupError for a precision that can't be had."""
+    if config.runtime.threads:
+        torch.set_num_threads(config.runtime.threads)
+    on_cpu = config.runtime.device == "cpu" or not torch.cuda.is_available()
+    chosen = precision.choose(config, on_cpu)
+    accelerator = Accelerator(
+        mixed_precision=chosen, cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=60))]
+    )
+    check_batch_size(config.batch_size, accelerator.num_processes)
+    return accelerator
+
+
+def run_cell(folder: Path, resume: bool = True) -> dict[str, Any]:
+    """Train and test the cell whose `config.yaml` lies in `folder`; the result is returned and written there.
+
+    A finished cell returns its result again. Whatever goes wrong is in the cell's state file as well.
+    """
+    config = cell.from_yaml(folder / records.CONFIG)
+    if done := records.read_json(folder / records.RESULT):
+        return done
+    accelerator = start(config)
+    try:
+        if not accelerator.is_main_process:
+            return _run(config, folder, accelerator, resume)
+        with files.lock(folder / records.LOCK, busy=lambda: CellError(f"{folder}: another process trains this cell")):
+            return _run(config, folder, accelerator, resume)
+    except BaseException as error:
+        if accelerator.is_main_process:
+            _record_failure(folder, error)
+        raise
+    finally:
+        accelerator.end_training()
+
+
+def _run(config: CellConfig, folder: Path, accelerator: Accelerator, resume: bool) -> dict[str, Any]:
+    manifest = manifests.load(Path(config.runtime.shards) / config.dataset)
+    check_members(config, manifest)
+    trainer = Trainer(config, folder, manifest, accelerator)
+    facts = _facts(config, manifest, accelerator)
+    with Display(config.name, trainer.steps, config.epochs, accelerator.is_main_process) as display:
+        display.say(_headline(facts, config))
+        if resume and trainer.resume():
+            display.say(f"goes on after step {trainer.progress.step}/{trainer.steps}")
+        if accelerator.is_main_process:
+            records.write_json(folder / "environment.json", facts)
+            records.write_state(folder, "running", step=trainer.progress.step, steps=trainer.steps)
+        if not trainer.run(display):
+            return _stopped(folder, trainer, accelerator)
+        return _test(config, folder, manifest, trainer, facts, display)
+
+
+def _test(
+    config: CellConfig, folder: Path, manifest: Manifest, trainer: Trainer, facts: dict[str, Any], display: Display
+) -> dict[str, Any]:
+    """Score the test splits with the best weights, and write the result."""
+    accelerator = trainer.accelerator
+    checkpoint.load_weights(folder / "checkpoints" / "best.safetensors", trainer.method)
+    synchronise_buffers(trainer.method)
+    card = cards.load(config.dataset)
+    result: dict[str, Any] = {
+        "cell": config.name,
+        "signature": folder.name.rpartition("-")[2],
+        "dataset": config.dataset,
+        "backbone": config.backbone.name,
+        "method": config.method.name,
+        "seed": config.seed,
+        "metric": card.metric,
+        "splits": {},
+        "val": trainer.progress.best,
+        "best_epoch": trainer.progress.best_epoch,
+        "steps": trainer.steps,
+        "random_init": _random(config),
+        "environment": facts,
+    }
+    for name in card.test_splits:
+        shards = SplitShards(Path(config.runtime.shards) / config.dataset, name, manifest)
+        arrays = evaluate(trainer.method, config, shards, accelerator)
+        result["splits"][name] = summary(arrays, manifest.classes)
+        display.say(f"{name}: {card.metric} {result['splits'][name]['value']:.2f}")
+        if accelerator.is_main_process:
+            with files.atomic(folder / f"predictions-{name}.npz") as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    if accelerator.is_main_process:
+        records.write_json(folder / records.RESULT, result)
+        records.write_state(folder, "done", step=trainer.steps, steps=trainer.steps, metric=trainer.progress.best)
+    accelerator.wait_for_everyone()
+    return result
+
+
+def _facts(config: CellConfig, manifest: Manifest, accelerator: Accelerator) -> dict[str, Any]:
+    device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "cpu"
+    return records.environment() | {
+        "ranks": accelerator.num_processes,
+        "distributed": str(accelerator.distributed_type.value),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "mixed_precision": config.mixed_precision,
+        "dtype": precision.resolved(accelerator),
+        "shards": manifest.source,
+    }
+
+
+def _headline(facts: dict[str, Any], config: CellConfig) -> str:
+    ranks = facts["ranks"]
+    return (
+        f"{ranks} {'rank' if ranks == 1 else 'ranks'} on {facts['device']}, batches of {config.batch_size}, "
+        f"computing in {facts['dtype']}"
+    )
+
+
+def _stopped(folder: Path, trainer: Trainer, accelerator: Accelerator) -> dict[str, Any]:
+    if accelerator.is_main_process:
+        records.write_state(folder, "stopped", step=trainer.progress.step, steps=trainer.steps)
+    accelerator.wait_for_everyone()
+    return {}
+
+
+def _random(config: CellConfig) -> list[str]:
+    """The encoders that were initialised at random although pre-trained weights could have been named."""
+    named = weights.stated(config)
+    return sorted(encoder for encoder, name in named.items() if name == weights.RANDOM)
+
+
+def _record_failure(folder: Path, error: BaseException) -> None:
+    kind = "interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
+    text = str(error) if isinstance(error, ClefError) else f"{kind}: {error}".rstrip(": ")
+    state = records.read_json(folder / records.STATE)
+    records.write_state(folder, "failed", reason=text, step=state.get("step"), steps=state.get("steps"))

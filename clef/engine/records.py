@@ -1,0 +1,76 @@
+"""What a cell writes about itself: its state, a log line now and then, its environment, its result. No torch.
+
+`runs/<grid>/<cell name>-<signature>/` holds config.yaml, state.json, log.jsonl, environment.json, checkpoints/,
+predictions-<split>.npz and, once all is done, result.json.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from clef import files
+
+RESULT, STATE, LOG, CONFIG, LOCK = "result.json", "state.json", "log.jsonl", "config.yaml", "lock"
+_PACKAGES = ("torch", "torchvision", "accelerate", "webdataset", "numpy", "pillow", "scikit-learn")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically."""
+    files.write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a record holds; nothing when it isn't there or was cut short."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_state(folder: Path, state: str, **facts: Any) -> None:
+    """Say where the cell is: running, done, failed or stopped, and why."""
+    facts |= {"pid": os.getpid(), "host": socket.gethostname(), "updated": round(time.time(), 3)}
+    write_json(folder / STATE, {"state": state, **facts})
+
+
+def append_log(folder: Path, record: dict[str, Any]) -> None:
+    """One JSON line."""
+    with (folder / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what this process runs."""
+    return {
+        "code": code_version(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "host": socket.gethostname(),
+        "cpu": platform.processor() or platform.machine(),
+    }
+
+
+def code_version() -> dict[str, Any]:
+    """The commit that runs, and whether the tree differs from it; the package's version outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        _git(
+            here, "ls-files", "--error-unmatch", "__init__.py"
+        )  # installed into some other checkout's tree: no version
+        commit = _git(here, "rev-parse", "HEAD")
+        dirty = bool(_git(here, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None, "version": importlib.metadata.version("clef-caer")}
+    return {"commit": commit, "dirty": dirty, "version": importlib.metadata.version("clef-caer")}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=20, check=True)
+    return done.stdout.strip()

@@ -1,0 +1,40 @@
+"""Which cell this is: its signature from config, shards and weights, and its folder. Imports no torch.
+
+The planner and the trainer share this file, so that both mean the same cell.
+"""
+
+from pathlib import Path
+
+from clef import files, weights
+from clef.cell import to_yaml
+from clef.config import CellConfig
+from clef.data.manifest import SOURCE, Manifest
+from clef.errors import ShardError
+from clef.signature import signature
+
+
+def check_members(config: CellConfig, manifest: Manifest) -> None:
+    """Refuse shards in which a member that the cell reads is absent from a whole split."""
+    for name in config.inputs:
+        for split_name, split in manifest.splits.items():
+            if not split.members[SOURCE[name]]:
+                raise ShardError(
+                    f"{config.dataset}: nobody in {split_name} has a {SOURCE[name]}, which {config.backbone.name} "
+                    f"reads as {name!r}; was the source sharded without its boxes?"
+                )
+
+
+def identify(config: CellConfig, manifest: Manifest) -> str:
+    """The cell's signature. Raises SetupError where pre-trained weights are missing."""
+    kinds = {SOURCE[name] for name in config.inputs} | {"meta.json"}
+    return signature(config, manifest.content(kinds), weights.hashes(config))
+
+
+def folder_of(config: CellConfig, grid: str, mark: str) -> Path:
+    """Where a cell with this signature lives."""
+    return Path(config.runtime.out) / grid / f"{config.name}-{mark}"
+
+
+def write_config(folder: Path, config: CellConfig) -> None:
+    """Put the resolved config where `clef.engine.job.run_cell` finds it."""
+    files.write(folder / "config.yaml", to_yaml(config))

@@ -1,0 +1,55 @@
+"""Puts pre-trained weights into an encoder, from the published file formats, or says why it can't."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from clef import weights
+from clef.config import CellConfig
+from clef.errors import ConfigError, SetupError
+
+
+class Pretrained:
+    """The weights that a cell names, given to encoders as they are built."""
+
+    def __init__(self, config: CellConfig) -> None:
+        self.folder = Path(config.runtime.weights)
+        self.names = weights.needed(config)
+        self.stated = {*config.backbone.weights, "context_branch"}
+
+    def __call__(self, encoder: str, network: nn.Module) -> None:
+        """Fill `network`, the encoder of that name; leave it random only where the config says so."""
+        if encoder not in self.stated:
+            raise ConfigError(
+                f"backbone.weights.{encoder}: missing; name weights such as imagenet-resnet18, or {weights.RANDOM}"
+            )
+        if encoder in self.names:
+            path = weights.path_of(self.names[encoder], self.folder)
+            fill(network, path)
+
+
+def fill(network: nn.Module, path: Path) -> None:
+    """Load a torchvision or Places365 file into a network without a classifier. Every other weight must fit."""
+    state = _state_dict(path)
+    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    own = network.state_dict()
+    wrong = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    wrong += [key for key in state if key not in own]
+    wrong += [key for key in own if key in state and own[key].shape != state[key].shape]
+    if wrong:
+        raise SetupError(f"{path}: not weights of this network: {wrong[0]} does not fit (width must be 1)")
+    network.load_state_dict(state, strict=False)
+
+
+def _state_dict(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, encoding="latin1")
+    except Exception as error:  # torch raises many kinds for a file that is none
+        raise SetupError(f"{path}: can't be read as PyTorch weights: {str(error).splitlines()[0]}") from None
+    if isinstance(content, dict):
+        content = content.get("state_dict", content)
+    if not isinstance(content, dict):
+        raise SetupError(f"{path}: no weights by name in it")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}

@@ -1,0 +1,107 @@
+"""`accelerate launch -m clef.train [key=value ...]`: train and test one cell.
+
+With no argument it trains the demo cell of configs/train.yaml. Name a cell with `dataset=`, `backbone=` and
+`method=`, or in a file with --config; every other key has its default from the backbone's recipe. For example
+
+  accelerate launch -m clef.train dataset=emotic backbone=emot_net method=clef optimizer.lr=0.005
+  torchrun --standalone --nproc_per_node 2 -m clef.train          (two CPU ranks)
+"""
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from clef import cards, cell, resources
+from clef.config import CellConfig
+from clef.console import Steps, out
+from clef.errors import EXIT_CODES, CellError, run_command
+from clef.overrides import merge, parse
+
+
+def main() -> int:
+    """The command."""
+    args = _arguments()
+    config = _config(args)
+    if args.print_config:
+        print(cell.to_yaml(config), end="")
+        return 0
+    from clef.engine import records  # after --help and --print-config, which need not wait for torch
+    from clef.engine.job import run_cell
+
+    folder = _folder(config, args)
+    if args.restart and (folder / records.CONFIG).exists() and os.environ.get("RANK", "0") == "0":
+        shutil.rmtree(folder)
+    result = records.read_json(folder / records.RESULT)
+    if not result:
+        _check_fresh(folder, args.resume or args.restart)
+        from clef.identity import write_config
+
+        write_config(folder, config)
+        result = run_cell(folder)
+    if os.environ.get("RANK", "0") == "0":
+        _report(result, folder)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="accelerate launch -m clef.train",
+        description=__doc__,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the cell; see --print-config")
+    parser.add_argument("--config", type=Path, help="a YAML file with settings of the cell; key=value goes on top")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved config and leave")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of this cell, if any")
+    parser.add_argument("--restart", action="store_true", help="remove what this cell left and train it anew")
+    return parser.parse_args()
+
+
+def _config(args: argparse.Namespace) -> CellConfig:
+    layer: dict[str, Any] = parse(args.overrides)
+    if args.config:
+        layer = merge(resources.read_yaml(args.config), layer)
+    elif "dataset" not in layer:
+        layer = merge(resources.read_yaml(resources.resource("configs/train.yaml")), layer)
+    return cell.resolve(layer, str(args.config or "command line"))
+
+
+def _folder(config: CellConfig, args: argparse.Namespace) -> Path:
+    """The cell's folder, with demo shards made on first use."""
+    from clef.data import manifest as manifests
+    from clef.data.prepare import prepare
+    from clef.identity import check_members, folder_of, identify
+
+    card = cards.load(config.dataset)
+    shards = Path(config.runtime.shards) / config.dataset
+    if card.generator and not manifests.path_of(shards).exists():
+        with Steps("people") as progress:
+            prepare(card, Path(card.source), shards, os.cpu_count() or 1, progress)
+    manifest = manifests.load(shards)
+    check_members(config, manifest)
+    return folder_of(config, "single", identify(config, manifest))
+
+
+def _check_fresh(folder: Path, allowed: bool) -> None:
+    if not allowed and any((folder / "checkpoints").glob("step-*")):
+        raise CellError(
+            f"{folder}: holds an unfinished run of this very cell; go on with --resume, or anew with --restart"
+        )
+
+
+def _report(result: dict[str, Any], folder: Path) -> None:
+    if not result:
+        out.print(f"stopped as asked; go on with --resume ({folder})")
+        return
+    for split, values in result["splits"].items():
+        out.print(
+            f"{split}: {result['metric']} {values['value']:.2f} (chance {values['chance']:.1f}, {values['samples']} people)"
+        )
+    out.print(f"in {folder}")
+
+
+if __name__ == "__main__":
+    run_command(main)
