@@ -7,12 +7,12 @@ import yaml
 
 from clef.errors import ConfigError
 
-_PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent
 
 
 def resource(relative: str) -> Path:
     """The path of a shipped file or folder such as `configs/train.yaml` or `shards`."""
-    for root in (_PACKAGE / "_bundled", _PACKAGE.parent):
+    for root in (PACKAGE / "_bundled", PACKAGE.parent):
         if (root / relative).exists():
             return root / relative
     raise ConfigError(f"{relative}: not shipped with this installation; install clef from its checkout")

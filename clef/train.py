@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from clef import cards, cell, resources
+from clef import cards, cell, records, resources
 from clef.config import CellConfig
 from clef.console import Steps, out
 from clef.errors import EXIT_CODES, CellError, run_command
@@ -27,8 +27,8 @@ def main() -> int:
     if args.print_config:
         print(cell.to_yaml(config), end="")
         return 0
-    from clef.engine import records  # after --help and --print-config, which need not wait for torch
-    from clef.engine.job import run_cell
+
+    from clef.engine.job import run_cell  # not before: --help and --print-config need not wait for torch
 
     folder = _folder(config, args)
     if args.restart and (folder / records.CONFIG).exists() and os.environ.get("RANK", "0") == "0":
@@ -97,9 +97,8 @@ def _report(result: dict[str, Any], folder: Path) -> None:
         out.print(f"stopped as asked; go on with --resume ({folder})")
         return
     for split, values in result["splits"].items():
-        out.print(
-            f"{split}: {result['metric']} {values['value']:.2f} (chance {values['chance']:.1f}, {values['samples']} people)"
-        )
+        chance, people = values["chance"], values["samples"]
+        out.print(f"{split}: {result['metric']} {values['value']:.2f} (chance {chance:.1f}, {people} people)")
     out.print(f"in {folder}")
 
 

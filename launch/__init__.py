@@ -1,0 +1,1 @@
+"""Plans, submits and shows grids. Runs from a checkout and never imports torch."""

@@ -16,7 +16,7 @@ class Display:
         self.name, self.steps, self.epochs, self.shown = name, steps, epochs, shown
         self._live = Live(console=err, refresh_per_second=4, transient=False) if shown and err.is_terminal else None
         self._began = time.monotonic()
-        self._first: int | None = None
+        self.start = 0
 
     def __enter__(self) -> "Display":
         if self._live:
@@ -26,6 +26,10 @@ class Display:
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
+
+    def begin(self, step: int) -> None:
+        """The loop starts after `step` steps."""
+        self.start, self._began = step, time.monotonic()
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -37,11 +41,9 @@ class Display:
         if not self.shown:
             return
         step = record["step"]
-        if self._first is None:
-            self._first = step - 1
-        left = (time.monotonic() - self._began) / (step - self._first) * (self.steps - step)
+        left = (time.monotonic() - self._began) / (step - self.start) * (self.steps - step)
         line = (
-            f"epoch {int(record['epoch'])}/{self.epochs}  step {step}/{self.steps}  loss {record['loss']:.3f}  "
+            f"epoch {record['epoch']:.1f}/{self.epochs}  step {step}/{self.steps}  loss {record['loss']:.3f}  "
             f"{'' if metric is None else f'val {metric:.1f}  '}{record['images_per_s']:.0f} images/s  "
             f"{_clock(left)} left"
         )

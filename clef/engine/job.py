@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 
-from clef import cards, cell, files, weights
+from clef import cards, cell, files, records, weights
 from clef.config import CellConfig
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.data.order import check_batch_size
 from clef.data.shards import SplitShards
-from clef.engine import checkpoint, precision, records
+from clef.engine import checkpoint, precision
 from clef.engine.display import Display
 from clef.engine.evaluation import evaluate
 from clef.engine.metrics import summary
@@ -70,6 +70,7 @@ def _run(config: CellConfig, folder: Path, accelerator: Accelerator, resume: boo
         if accelerator.is_main_process:
             records.write_json(folder / "environment.json", facts)
             records.write_state(folder, "running", step=trainer.progress.step, steps=trainer.steps)
+        display.begin(trainer.progress.step)
         if not trainer.run(display):
             return _stopped(folder, trainer, accelerator)
         return _test(config, folder, manifest, trainer, facts, display)

@@ -72,7 +72,7 @@ def summary(arrays: dict[str, np.ndarray], classes: list[str]) -> dict[str, Any]
     `variants` scores the parts of CLEF's prediction too: `factual` (Y_c + Y_e), `Y_e` and `Y_c` alone.
     """
     scores, target = arrays["scores"], arrays["target"]
-    variants = {name: headline(arrays[name], target) for name in ("Y_e", "Y_c") if name in arrays}
+    variants: dict[str, float] = {name: headline(arrays[name], target) for name in ("Y_e", "Y_c") if name in arrays}
     if "Y_c" in arrays:
         variants["factual"] = headline(arrays["Y_c"] + arrays["Y_e"], target)
     return {

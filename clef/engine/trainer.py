@@ -14,14 +14,14 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 
-from clef import methods
+from clef import methods, records
 from clef.config import CellConfig, OptimizerConfig
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.manifest import Manifest
 from clef.data.order import Order, RankBatches
 from clef.data.shards import SplitShards
-from clef.engine import checkpoint, records, schedule
+from clef.engine import checkpoint, schedule
 from clef.engine.checkpoint import Progress
 from clef.engine.display import Display
 from clef.engine.evaluation import evaluate
@@ -41,7 +41,7 @@ class Trainer:
         self.order = Order(len(self.train_split), config.batch_size, config.seed)
         self.steps = self.order.batches(config.epochs)
         torch.manual_seed(config.seed)  # the same initial weights on every rank
-        self.method = methods.build(config, len(manifest.classes))
+        self.method = methods.build(config, len(manifest.classes)).to(memory_format=torch.channels_last)
         self.optimizer = _optimizer(self.method, config.optimizer)
         self.wrapped, self.prepared = accelerator.prepare(self.method, self.optimizer)
         torch.manual_seed(config.seed * 10_007 + accelerator.process_index)  # other dropout on every rank

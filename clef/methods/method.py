@@ -47,9 +47,9 @@ class Method(nn.Module):
                 {name: value.float() for name, value in output.aux.items()},
             )
             prediction = self.predict(output, None if context is None else context.float(), batch["target"])
-            return Prediction(
-                prediction.scores, prediction.losses | self._common_losses(output, batch), prediction.effects
-            )
+            terms = prediction.losses | self._common_losses(output, batch)
+            effects = {name: value.detach() for name, value in prediction.effects.items()}
+            return Prediction(prediction.scores.detach(), terms, effects)
 
     def context_logits(self, batch: Batch) -> Tensor | None:
         """Y_c, B,K, of a method that has a context branch."""

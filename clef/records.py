@@ -11,6 +11,7 @@ import platform
 import socket
 import subprocess
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache
 def code_version() -> dict[str, Any]:
     """The commit that runs, and whether the tree differs from it; the package's version outside a checkout."""
     here = Path(__file__).parent

@@ -1,0 +1,59 @@
+"""What a submitted job runs. Importing this file imports no torch: the launcher pickles these functions."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.helpers import DelayedSubmission
+
+from clef.errors import SetupError
+
+
+class TrainCell:
+    """Trains the cell in a folder: one call a task, a task a rank."""
+
+    def __call__(self, folder: str) -> str:
+        """Train it, and return where its result lies."""
+        _join_ranks()
+        from clef.engine.job import run_cell
+
+        run_cell(Path(folder))
+        return folder
+
+    def checkpoint(self, folder: str) -> DelayedSubmission:
+        """What submitit requeues on preemption: the same cell, which goes on from its newest checkpoint."""
+        return DelayedSubmission(self, folder)
+
+
+def gather(plan: str, results: str) -> None:
+    """The job behind a grid: tables of what there is."""
+    from clef.results.gather import gather_grid
+
+    gather_grid(plan, results)
+
+
+def _join_ranks() -> None:
+    """Tell torch who the other tasks are: submitit knows, and no second launcher is needed."""
+    environment = submitit.JobEnvironment()
+    _check_gpus()
+    if environment.num_tasks > 1:
+        from submitit.helpers import TorchDistributedEnvironment
+
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+        # Two jobs on one node must not meet at one port.
+        os.environ["MASTER_PORT"] = str(20_000 + int(_digits(environment.job_id)) % 20_000)
+
+
+def _check_gpus() -> None:
+    asked = os.environ.get("CLEF_GPUS_PER_NODE")
+    if not asked:
+        return
+    import torch
+
+    if torch.cuda.device_count() < int(asked):
+        raise SetupError(f"{asked} GPUs were asked for, this node shows {torch.cuda.device_count()}")
+
+
+def _digits(job: str) -> Any:
+    return "".join(c for c in job if c.isdigit()) or "0"

@@ -1,0 +1,152 @@
+"""`python launch/grid.py --partition gpu`: plan a grid of cells, train what is missing, gather the tables.
+
+  python launch/grid.py --partition gpu                         the paper's grid, as Slurm job arrays
+  python launch/grid.py --local --grid configs/grids/demo.yaml  the demo, on this machine
+  python launch/grid.py --dry-run                               the plan, as a table
+  python launch/grid.py --gather                                the tables, from what is on disk
+
+Run it again at any time: it does only what is missing.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # a script of the checkout: its folder's parent holds both packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from clef.console import err, out
+from clef.errors import EXIT_CODES, CellError, ClefError, ConfigError, SetupError, run_command
+from clef.overrides import merge, parse
+from clef.results.gather import gather_grid
+from clef.results.rows import plan_path, write_plan
+from launch import plan as plans
+from launch import show, submit
+from launch.plan import Plan
+
+
+def main() -> int:
+    """The command."""
+    args = _arguments()
+    if args.gather:
+        gather_grid(plan_path(Path(args.out), args.grid.stem), args.results)
+        return 0
+    grid = plans.load_grid(args.grid)
+    extra = merge(parse(args.overrides), {"runtime": {"shards": args.shards, "out": args.out}})
+    configs, unregistered = plans.configs(grid, str(args.grid), extra)
+    if not args.dry_run:
+        _check_slurm(args)
+        _make_demo_shards(configs)
+    plan = _with_queue(plans.make(args.grid.stem, configs, unregistered), Path(args.out))
+    show.plan(plan)
+    if args.dry_run:
+        return 0
+    return _run(plan, args)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python launch/grid.py",
+        description=__doc__,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = Path(__file__).resolve().parent.parent / "configs/grids/paper.yaml"
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings for every cell, such as epochs=1")
+    parser.add_argument(
+        "--grid", type=Path, default=default, help="the grid's YAML file (default: configs/grids/paper.yaml)"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--partition", help="submit to this Slurm partition")
+    where.add_argument(
+        "--local",
+        nargs="?",
+        const=0,
+        type=int,
+        metavar="N",
+        help="train here, N cells at a time (default: one a core, or a GPU)",
+    )
+    parser.add_argument(
+        "--sbatch",
+        action="append",
+        default=[],
+        metavar="key=value",
+        help="a further sbatch option, such as account=lab (repeatable)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and leave")
+    parser.add_argument("--gather", action="store_true", help="rebuild the tables from disk and leave")
+    parser.add_argument("--shards", default="shards", help="where the shards lie (default: shards)")
+    parser.add_argument("--out", default="runs", help="where cells are written (default: runs)")
+    parser.add_argument("--results", default="results", help="where tables are written (default: results)")
+    args = parser.parse_args()
+    if args.local is not None and args.local < 0:
+        raise ConfigError(f"--local {args.local}: at least 1 is expected")
+    if not (args.dry_run or args.gather or args.partition or args.local is not None):
+        raise ConfigError("say where to train: --partition NAME (Slurm) or --local [N]; or look first: --dry-run")
+    return args
+
+
+def _check_slurm(args: argparse.Namespace) -> None:
+    if args.partition and not shutil.which("sbatch"):
+        raise SetupError("no Slurm on this machine (sbatch is not on the PATH); to train here instead, say --local")
+
+
+def _make_demo_shards(configs: list[Any]) -> None:
+    """Demo sets are drawn and sharded on first use, in a process of their own: this one never imports torch."""
+    for name, shards in plans.datasets_to_make(configs):
+        err.print(f"making the shards of {name} (once)")
+        done = subprocess.run([sys.executable, "-m", "clef.shard", "--dataset", name, "--out", shards])
+        if done.returncode:
+            raise ClefError(f"sharding {name} failed (exit code {done.returncode}); the reason is above")
+
+
+def _with_queue(plan: Plan, out_folder: Path) -> Plan:
+    waiting = set(submit.queued(out_folder / plan.name)) if shutil.which("squeue") else set()
+    return plans.mark_queued(plan, waiting)
+
+
+def _run(plan: Plan, args: argparse.Namespace) -> int:
+    path = write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells])
+    blocked = [cell for cell in plan.cells if cell.error]
+    todo = [cell for cell in plan.cells if cell.todo]
+    if blocked:
+        reasons = dict.fromkeys(str(cell.error) for cell in blocked)
+        raise type(blocked[0].error)("\n".join([f"{len(blocked)} cells can't be trained:", *reasons]))  # type: ignore[misc]
+    if args.partition and todo:
+        return _submit(todo, path, args)
+    failed = _train_here(todo, path, args) if todo else {}
+    gather_grid(path, args.results)
+    if failed:
+        raise CellError(
+            f"{len(failed)} of {len(plan.cells)} cells failed; the tables say why. Run it again to retry them"
+        )
+    return 0
+
+
+def _submit(todo: list[plans.PlannedCell], path: Path, args: argparse.Namespace) -> int:
+    sbatch = dict(_pair(text) for text in args.sbatch)
+    arrays, last = submit.to_slurm(todo, path, Path(args.results).resolve(), submit.Site(args.partition, sbatch))
+    kind = "array" if len(arrays) == 1 else "arrays"
+    out.print(f"submitted {len(todo)} cells as {len(arrays)} job {kind}: {', '.join(arrays)}")
+    out.print(f"gather job {last} writes the tables to {Path(args.results) / path.parent.name} when they have ended")
+    return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--sbatch {text!r}: key=value is expected, such as account=lab")
+    return key.lstrip("-"), value
+
+
+def _train_here(todo: list[plans.PlannedCell], path: Path, args: argparse.Namespace) -> dict[Path, str]:
+    at_once = args.local or show.machine_slots(todo)
+    with show.Local(todo) as display:
+        return submit.to_local(todo, path.parent / "local", at_once, display.update)
+
+
+if __name__ == "__main__":
+    run_command(main)

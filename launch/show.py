@@ -1,0 +1,114 @@
+"""The plan as a table, and local training as a live one (plain lines where no one looks)."""
+
+import itertools
+import os
+import shutil
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from clef import records
+from clef.console import err, out
+from launch.plan import Plan, PlannedCell
+from launch.submit import shapes
+
+STYLES = {"done": "green", "running": "cyan", "queued": "cyan", "failed": "red", "died": "red"}
+
+
+def plan(made: Plan) -> None:
+    """The cells by dataset, backbone and method, what they ask for, and what stands in the way."""
+    table = Table(title=f"grid {made.name}: {len(made.cells)} cells", title_justify="left")
+    for column in ("dataset", "backbone", "method", "seeds", "epochs", "batch", "needs", "state"):
+        table.add_column(column, justify="right" if column in ("epochs", "batch") else "left")
+    needs = {shape: chr(ord("A") + i) for i, shape in enumerate(shapes(made.cells))}
+    for key, group in itertools.groupby(made.cells, key=_row):
+        same = list(group)
+        c = same[0].config
+        seeds = " ".join(str(cell.config.seed) for cell in same)
+        states = Counter(cell.state for cell in same)
+        shown = ", ".join(f"{count} {_styled(state)}" for state, count in states.items())
+        table.add_row(*key, seeds, str(c.epochs), str(c.batch_size), needs[c.resources], shown)
+    out.print(table)
+    for shape, letter in needs.items():
+        todo = sum(cell.todo for cell in made.cells if cell.config.resources == shape)
+        asks = f"{shape.gpus} GPUs, {shape.cpus} CPUs, {shape.memory_gb} GB, {shape.hours:g} h"
+        out.print(f"{letter}: {asks} a cell; {todo} to train{', as one job array' if todo else ''}")
+    if made.unregistered:
+        out.print(f"not in this version yet, so left out: {', '.join(made.unregistered)}")
+    for reason in dict.fromkeys(str(cell.error) for cell in made.cells if cell.error):
+        out.print(f"[yellow]in the way:[/] {escape(reason)}", soft_wrap=True)
+
+
+def _row(cell: PlannedCell) -> tuple[str, str, str]:
+    c = cell.config
+    return c.dataset, c.backbone.name, c.method.name
+
+
+def _styled(state: str) -> str:
+    return f"[{STYLES.get(state, 'default')}]{state}[/]"
+
+
+def machine_slots(cells: list[PlannedCell]) -> int:
+    """How many cells this machine trains at once: one a GPU if they ask for GPUs, else one a core."""
+    if any(cell.config.resources.gpus for cell in cells) and shutil.which("nvidia-smi"):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout.splitlines()
+        return max(1, len(listed) // max(cell.config.resources.gpus for cell in cells))
+    return os.cpu_count() or 1
+
+
+class Local:
+    """Shows the cells that train on this machine."""
+
+    EVERY = 10.0
+    """Seconds between two lines about a running cell, where there is no terminal."""
+
+    def __init__(self, cells: list[PlannedCell]) -> None:
+        self.cells = {cell.folder: cell.config.name for cell in cells if cell.folder}
+        self._live = Live(console=err, refresh_per_second=2) if err.is_terminal else None
+        self._said: dict[Path, tuple[str, float]] = {}
+
+    def __enter__(self) -> "Local":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self, states: dict[Path, str]) -> None:
+        """Show what has changed."""
+        if self._live:
+            self._live.update(self._table(states))
+            return
+        for number, (folder, state) in enumerate(states.items(), 1):
+            before, when = self._said.get(folder, ("waiting", 0.0))
+            if state == before and (state != "running" or time.monotonic() - when < self.EVERY):
+                continue
+            self._said[folder] = (state, time.monotonic())
+            err.print(
+                f"[{number}/{len(states)}] {self.cells[folder]}: {state} {_progress(folder)}".rstrip(), markup=False
+            )
+
+    def _table(self, states: dict[Path, str]) -> Table:
+        table = Table(box=None)
+        for column in ("cell", "state", "progress"):
+            table.add_column(column, no_wrap=True)
+        for folder, state in states.items():
+            table.add_row(self.cells[folder], _styled(state), _progress(folder))
+        return table
+
+
+def _progress(folder: Path) -> str:
+    state = records.read_json(folder / records.STATE)
+    if state.get("state") == "failed":
+        return str(state.get("reason", ""))
+    if state.get("state") != "running" or "epoch" not in state:
+        return ""
+    metric = f", val {state['metric']:.1f}" if state.get("metric") is not None else ""
+    return f"epoch {state['epoch']:.1f}/{state['epochs']}{metric}, {state['images_per_s']:.0f} images/s"
