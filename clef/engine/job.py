@@ -62,22 +62,22 @@ def _run(config: CellConfig, folder: Path, accelerator: Accelerator, resume: boo
     manifest = manifests.load(Path(config.runtime.shards) / config.dataset)
     check_members(config, manifest)
     trainer = Trainer(config, folder, manifest, accelerator)
-    facts = _facts(config, manifest, accelerator)
+    recorded = facts(config, manifest, accelerator)
     with Display(config.name, trainer.steps, config.epochs, accelerator.is_main_process) as display:
-        display.say(_headline(facts, config))
+        display.say(headline(recorded, config))
         if resume and trainer.resume():
             display.say(f"goes on after step {trainer.progress.step}/{trainer.steps}")
         if accelerator.is_main_process:
-            records.write_json(folder / "environment.json", facts)
+            records.write_json(folder / "environment.json", recorded)
             records.write_state(folder, "running", step=trainer.progress.step, steps=trainer.steps)
         display.begin(trainer.progress.step)
         if not trainer.run(display):
             return _stopped(folder, trainer, accelerator)
-        return _test(config, folder, manifest, trainer, facts, display)
+        return _test(config, folder, manifest, trainer, recorded, display)
 
 
 def _test(
-    config: CellConfig, folder: Path, manifest: Manifest, trainer: Trainer, facts: dict[str, Any], display: Display
+    config: CellConfig, folder: Path, manifest: Manifest, trainer: Trainer, recorded: dict[str, Any], display: Display
 ) -> dict[str, Any]:
     """Score the test splits with the best weights, and write the result."""
     accelerator = trainer.accelerator
@@ -97,7 +97,7 @@ def _test(
         "best_epoch": trainer.progress.best_epoch,
         "steps": trainer.steps,
         "random_init": _random(config),
-        "environment": facts,
+        "environment": recorded,
     }
     for name in card.test_splits:
         shards = SplitShards(Path(config.runtime.shards) / config.dataset, name, manifest)
@@ -114,7 +114,8 @@ def _test(
     return result
 
 
-def _facts(config: CellConfig, manifest: Manifest, accelerator: Accelerator) -> dict[str, Any]:
+def facts(config: CellConfig, manifest: Manifest, accelerator: Accelerator) -> dict[str, Any]:
+    """What is recorded of the ranks, the device and the code: environment.json."""
     device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "cpu"
     return records.environment() | {
         "ranks": accelerator.num_processes,
@@ -127,11 +128,12 @@ def _facts(config: CellConfig, manifest: Manifest, accelerator: Accelerator) -> 
     }
 
 
-def _headline(facts: dict[str, Any], config: CellConfig) -> str:
-    ranks = facts["ranks"]
+def headline(recorded: dict[str, Any], config: CellConfig) -> str:
+    """The first line of a run: how many ranks really came up, on what, and in which precision."""
+    ranks = recorded["ranks"]
     return (
-        f"{ranks} {'rank' if ranks == 1 else 'ranks'} on {facts['device']}, batches of {config.batch_size}, "
-        f"computing in {facts['dtype']}"
+        f"{ranks} {'rank' if ranks == 1 else 'ranks'} on {recorded['device']}, batches of {config.batch_size}, "
+        f"computing in {recorded['dtype']}"
     )
 
 

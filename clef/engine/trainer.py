@@ -41,7 +41,9 @@ class Trainer:
         self.order = Order(len(self.train_split), config.batch_size, config.seed)
         self.steps = self.order.batches(config.epochs)
         torch.manual_seed(config.seed)  # the same initial weights on every rank
-        self.method = methods.build(config, len(manifest.classes)).to(memory_format=torch.channels_last)
+        self.method = methods.build(config, len(manifest.classes))
+        if accelerator.device.type == "cuda":  # on a CPU, torch 2.14 corrupts its heap in small channels_last networks
+            self.method = self.method.to(memory_format=torch.channels_last)
         self.optimizer = _optimizer(self.method, config.optimizer)
         self.wrapped, self.prepared = accelerator.prepare(self.method, self.optimizer)
         torch.manual_seed(config.seed * 10_007 + accelerator.process_index)  # other dropout on every rank

@@ -45,7 +45,7 @@ def fill(network: nn.Module, path: Path) -> None:
 
 def _state_dict(path: Path) -> dict[str, torch.Tensor]:
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, encoding="latin1")
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is none
         raise SetupError(f"{path}: can't be read as PyTorch weights: {str(error).splitlines()[0]}") from None
     if isinstance(content, dict):

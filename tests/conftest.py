@@ -1,0 +1,87 @@
+"""What many tests share: two small demo sets, their shards, and tiny cells on them."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clef import cards, cell, files
+from clef.config import CellConfig
+from clef.data import manifest as manifests
+from clef.data import writer
+from clef.datasets.demo import generate
+from clef.overrides import merge, nest
+
+PEOPLE = {"emotic_demo": 150, "caer_s_demo": 210}
+TINY: dict[str, dict[str, Any]] = {
+    "emot_net": nest(
+        {
+            "backbone": {"name": "emot_net", "width": 0.0625, "weights": {"scene": "none", "body": "none"}},
+            "inputs.scene.size": [24, 24],
+            "inputs.body.size": [24, 24],
+        }
+    ),
+    "caer_net": nest(
+        {
+            "backbone": {"name": "caer_net", "width": 0.0625},
+            "inputs.face.size": [24, 24],
+            "inputs.scene_without_face": {"size": [28, 36], "crop": [24, 24]},
+        }
+    ),
+}
+TINY_METHOD: dict[str, dict[str, Any]] = {
+    "vanilla": {"method": {"name": "vanilla"}},
+    "clef": nest(
+        {
+            "method": {"name": "clef", "context_branch": {"network": "resnet18", "width": 0.0625, "weights": "none"}},
+            "inputs.context.size": [24, 24],
+        }
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all test processes of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sources(shared: Path) -> Path:
+    """Both demo sets, small, in their official layouts: emotic_demo/ and caer_s_demo/."""
+    for name, people in PEOPLE.items():
+        with files.lock(shared / "sources.lock"):
+            generate(name, shared / "sources" / name, people=people, workers=1)  # type: ignore[arg-type]
+    return shared / "sources"
+
+
+@pytest.fixture(scope="session")
+def shards(shared: Path, sources: Path) -> Path:
+    """The shards of both small demo sets."""
+    for name in PEOPLE:
+        writer.build(cards.load(name), sources / name, shared / "shards" / name)
+        assert manifests.path_of(shared / "shards" / name).exists()
+    return shared / "shards"
+
+
+@pytest.fixture
+def tiny(shards: Path, tmp_path: Path) -> Callable[..., CellConfig]:
+    """Makes tiny cells: `tiny("caer_s_demo", "emot_net", "clef", epochs=2, **{"optimizer.lr": 0.1})`."""
+
+    def make(
+        dataset: str = "caer_s_demo", backbone: str = "emot_net", method: str = "clef", **settings: Any
+    ) -> CellConfig:
+        base = {
+            "dataset": dataset,
+            "epochs": 1,
+            "batch_size": 16,
+            "runtime": {"shards": str(shards), "out": str(tmp_path / "runs"), "workers": 0, "log_every": 4},
+        }
+        return cell.resolve(merge(base, TINY[backbone], TINY_METHOD[method], nest(settings)))
+
+    return make

@@ -1,0 +1,48 @@
+"""Run by test_ranks.py, once a rank: trains a cell and writes down what this rank saw."""
+
+import json
+import sys
+from pathlib import Path
+
+from clef import cell
+from clef.data import manifest as manifests
+from clef.data.shards import SplitShards
+from clef.engine import job
+from clef.engine.display import Display
+from clef.engine.evaluation import evaluate
+from clef.engine.trainer import Trainer
+
+config = cell.from_yaml(Path(sys.argv[1]))
+out = Path(sys.argv[2])
+accelerator = job.start(config)
+root = Path(config.runtime.shards) / config.dataset
+manifest = manifests.load(root)
+trainer = Trainer(config, out, manifest, accelerator)
+split = SplitShards(root, "test", manifest)
+arrays = evaluate(trainer.method, config, split, accelerator)
+
+seen: dict = {"batches": [], "rates": [], "losses": []}
+step = trainer._step
+
+
+def watched(batch):  # noqa: ANN201
+    prediction = step(batch)
+    seen["batches"].append([trainer.train_split.key(int(place)) for place in batch["index"]])
+    seen["rates"].append(trainer.optimizer.param_groups[0]["lr"])
+    seen["losses"].append(sum(value.item() for value in prediction.losses.values()))
+    return prediction
+
+
+trainer._step = watched
+with Display(config.name, trainer.steps, config.epochs, accelerator.is_main_process) as display:
+    display.say(job.headline(job.facts(config, manifest, accelerator), config))
+    trainer.run(display)
+seen |= {
+    "world": accelerator.num_processes,
+    "samples": len(trainer.train_split),
+    "config": sys.argv[1],
+    "index": arrays["index"].tolist(),
+    "scores": arrays["scores"].tolist(),
+}
+(out / f"rank-{accelerator.process_index}.json").write_text(json.dumps(seen))
+accelerator.end_training()
