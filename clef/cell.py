@@ -9,7 +9,7 @@ import yaml
 from clef import cards, resources
 from clef.config import CellConfig
 from clef.errors import ConfigError
-from clef.overrides import merge, unknown, validate
+from clef.overrides import expand, merge, unknown, validate
 
 
 def resolve(layer: Mapping[str, Any], where: str = "config") -> CellConfig:
@@ -17,7 +17,7 @@ def resolve(layer: Mapping[str, Any], where: str = "config") -> CellConfig:
 
     Raises ConfigError for unknown keys and names, wrong values, and settings that contradict each other.
     """
-    layer = {key: {"name": value} if _short(key, value) else value for key, value in layer.items()}
+    layer = expand(layer)
     card = cards.load(_name(layer, "dataset", where))
     method = _shipped("methods", _name(layer, "method", where))
     recipe = _shipped("backbones", _name(layer, "backbone", where))
@@ -45,10 +45,6 @@ def from_yaml(path: Path) -> CellConfig:
     return validate(CellConfig, resources.read_yaml(path), str(path))
 
 
-def _short(key: str, value: Any) -> bool:
-    return key in ("backbone", "method") and isinstance(value, str)
-
-
 def _name(layer: Mapping[str, Any], key: str, where: str) -> str:
     value = layer.get(key)
     if isinstance(value, Mapping):
@@ -72,7 +68,7 @@ def _shipped(kind: str, name: str) -> dict[str, Any]:
 def _check_inputs(layer: Mapping[str, Any], base: Mapping[str, Any], where: str) -> None:
     declared = base.get("inputs", {})
     extra = [name for name in layer.get("inputs") or {} if name not in declared]
-    if extra and ":" not in str(layer["backbone"]):
+    if extra and ":" not in layer["backbone"]["name"]:
         text = unknown(f"inputs.{extra[0]}", extra[0], declared)
         raise ConfigError(f"{where}: {text} (what this backbone and method read)")
 

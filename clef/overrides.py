@@ -37,6 +37,12 @@ def nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
     return merge(*layers)
 
 
+def expand(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer with the short forms `backbone: NAME` and `method: NAME` written out."""
+    short = ("backbone", "method")
+    return {key: {"name": value} if key in short and isinstance(value, str) else value for key, value in layer.items()}
+
+
 def parse(arguments: Iterable[str]) -> dict[str, Any]:
     """The layer that `key.sub=value` arguments make; values are YAML (`[1, 2]`, `true`, `0.1`, text)."""
     layers = []
@@ -45,7 +51,7 @@ def parse(arguments: Iterable[str]) -> dict[str, Any]:
         if not equals or not all(key.split(".")):
             raise ConfigError(f"{argument!r}: overrides are written key=value or key.sub=value")
         try:
-            layers.append(nest({key: _value(text)}))
+            layers.append(nest(expand({key: _value(text)})))
         except yaml.YAMLError:
             raise ConfigError(f"{argument!r}: {text!r} is not a YAML value") from None
     return merge(*layers)

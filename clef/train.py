@@ -17,7 +17,7 @@ from clef import cards, cell, records, resources
 from clef.config import CellConfig
 from clef.console import Steps, out
 from clef.errors import EXIT_CODES, CellError, run_command
-from clef.overrides import merge, parse
+from clef.overrides import expand, merge, parse
 
 
 def main() -> int:
@@ -63,7 +63,7 @@ def _arguments() -> argparse.Namespace:
 def _config(args: argparse.Namespace) -> CellConfig:
     layer: dict[str, Any] = parse(args.overrides)
     if args.config:
-        layer = merge(resources.read_yaml(args.config), layer)
+        layer = merge(expand(resources.read_yaml(args.config)), layer)
     elif "dataset" not in layer:
         layer = merge(resources.read_yaml(resources.resource("configs/train.yaml")), layer)
     return cell.resolve(layer, str(args.config or "command line"))

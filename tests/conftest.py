@@ -1,6 +1,9 @@
 """What many tests share: two small demo sets, their shards, and tiny cells on them."""
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and tiny tensors gain nothing from threads
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -228,8 +228,8 @@ def _split(card: Card, name: str, reading: Reading, jobs: list[Job], out: Path) 
         members={kind: int((index["size"][:, k] >= 0).sum()) for k, kind in enumerate(KINDS)},
         content={kind: digest.hexdigest() for kind, digest in zip(KINDS, content, strict=True)},
         classes={label: classes[label] for label in card.classes},
-        left_out=_positive(left_out),
-        notes=_positive(notes),
+        left_out=dict(sorted(left_out.items())),
+        notes=dict(sorted(notes.items())),
         unusable=unusable,
         box_kind=reading.box_kind,
         index=path.name,
@@ -249,7 +249,3 @@ def _shard(job: Job, rows: np.ndarray, record: dict, card: Card) -> Shard:
         last_key=keys[1],
         classes={label: record["classes"].get(label, 0) for label in card.classes},
     )
-
-
-def _positive(counts: Counter[str]) -> dict[str, int]:
-    return {reason: count for reason, count in sorted(counts.items()) if count}

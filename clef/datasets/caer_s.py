@@ -95,7 +95,8 @@ class CaerS:
         if split == "val":
             return files[cut:]
         gap = min(self.val_gap, cut)
-        left_out["the gap between train and val"] += gap
+        if gap:
+            left_out["the gap between train and val"] += gap
         return files[: cut - gap]
 
     def _by_class(self, official: str, notes: Counter[str]) -> dict[str, list[Path]]:
@@ -109,7 +110,8 @@ class CaerS:
                 raise DataError(f"{folder}: unknown class; known: {', '.join(self.card.classes)}")
             files = sorted(folder.iterdir())
             images = [file for file in files if file.suffix.lower() in _IMAGES and not file.name.startswith(".")]
-            notes["stray files ignored"] += len(files) - len(images)
+            if strays := len(files) - len(images):
+                notes["stray files ignored"] += strays
             found.setdefault(name, []).extend(images)
         return found
 

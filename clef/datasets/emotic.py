@@ -39,8 +39,8 @@ class Emotic:
         if split == "val":
             elsewhere = {_name(image) for other in ("train", "test") for image in self._images(other)}
         for image in self._images(split):
-            persons = _listed(image.person)
-            if _name(image) in elsewhere:
+            name, persons = _name(image), self._persons(image)
+            if name in elsewhere:
                 reading.left_out["the image is in train or test too"] += len(persons)
                 continue
             reading.people += [self._person(image, i, person, split, reading.notes) for i, person in enumerate(persons)]
@@ -50,6 +50,11 @@ class Emotic:
         if split not in self._mat:
             raise DataError(f"{self.annotations}: no struct array {split!r} in it; is this EMOTIC's Annotations.mat?")
         return _listed(self._mat[split])
+
+    def _persons(self, image: Any) -> list[Any]:
+        if not hasattr(image, "person"):
+            raise DataError(f"{self.annotations}: {_name(image)}: no field `person`; is this EMOTIC's Annotations.mat?")
+        return _listed(image.person)
 
     def _person(self, image: Any, number: int, person: Any, split: str, notes: Counter[str]) -> Person:
         name = f"{_name(image)}#{number}"

@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import submitit
 from submitit.helpers import DelayedSubmission
 
+from clef import records
 from clef.errors import SetupError
 
 
@@ -15,9 +15,12 @@ class TrainCell:
 
     def __call__(self, folder: str) -> str:
         """Train it, and return where its result lies."""
-        _join_ranks()
-        from clef.engine.job import run_cell
-
+        try:
+            _join_ranks()
+            from clef.engine.job import run_cell
+        except Exception as error:  # from here on, run_cell records what goes wrong
+            records.write_state(Path(folder), "failed", reason=str(error))
+            raise
         run_cell(Path(folder))
         return folder
 
@@ -40,9 +43,9 @@ def _join_ranks() -> None:
     if environment.num_tasks > 1:
         from submitit.helpers import TorchDistributedEnvironment
 
-        TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
-        # Two jobs on one node must not meet at one port.
-        os.environ["MASTER_PORT"] = str(20_000 + int(_digits(environment.job_id)) % 20_000)
+        # Two jobs on one node must not meet at one port, nor at one that the kernel hands out (from 32768 on).
+        os.environ["MASTER_PORT"] = str(20_000 + int(environment.raw_job_id) % 12_000)
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
 
 
 def _check_gpus() -> None:
@@ -53,7 +56,3 @@ def _check_gpus() -> None:
 
     if torch.cuda.device_count() < int(asked):
         raise SetupError(f"{asked} GPUs were asked for, this node shows {torch.cuda.device_count()}")
-
-
-def _digits(job: str) -> Any:
-    return "".join(c for c in job if c.isdigit()) or "0"

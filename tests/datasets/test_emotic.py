@@ -1,0 +1,180 @@
+"""The EMOTIC reader on `.mat` files written by hand, with what is known to be dirty in the real one."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from clef import cards
+from clef.datasets.emotic import Emotic
+from clef.errors import DataError
+
+CARD = cards.load("emotic")
+
+
+def vad(v: float, a: float, d: float) -> dict[str, float]:
+    return {"valence": v, "arousal": a, "dominance": d}
+
+
+def cell_of(*names: str) -> np.ndarray:
+    made = np.empty(len(names), dtype=object)
+    made[:] = names
+    return made
+
+
+def train_person(box: tuple[float, ...], *names: str, values: dict[str, float] | None = None) -> dict[str, Any]:
+    continuous = values or vad(5, 6, 7)
+    return {
+        "body_bbox": np.array(box, float), "annotations_categories": {"categories": cell_of(*names)},
+        "annotations_continuous": continuous, "gender": "Male", "age": "Adult",
+    }  # fmt: skip
+
+
+def test_person(box: tuple[float, ...], *names: str) -> dict[str, Any]:
+    return {
+        "body_bbox": np.array(box, float), "combined_categories": cell_of(*names), "combined_continuous": vad(3, 4, 5),
+        "annotations_categories": cell_of(*names), "annotations_continuous": vad(9, 9, 9), "gender": "F", "age": "Kid",
+    }  # fmt: skip
+
+
+test_person.__test__ = False  # type: ignore[attr-defined]
+
+
+def image(filename: str, *persons: dict[str, Any], folder: str = "mscoco/images") -> dict[str, Any]:
+    return {
+        "filename": filename, "folder": folder, "image_size": {"n_col": 60, "n_row": 40},
+        "original_database": {"name": "mscoco", "info": "x"}, "person": structs(*persons),
+    }  # fmt: skip
+
+
+def structs(*records: dict[str, Any]) -> np.ndarray:
+    """A MATLAB struct array."""
+    names = list(records[0])
+    made = np.empty(len(records), dtype=[(name, object) for name in names])
+    for i, record in enumerate(records):
+        made[i] = tuple(record[name] for name in names)
+    return made
+
+
+def write(root: Path, train: list[dict], val: list[dict], test: list[dict]) -> Path:
+    for folder in ("mscoco", "framesdb"):
+        (root / "emotic" / folder / "images").mkdir(parents=True)
+    for record in (*train, *val, *test):
+        Image.new("RGB", (60, 40)).save(root / "emotic" / record["folder"] / record["filename"])
+    (root / "Annotations").mkdir()
+    content = {"train": structs(*train), "val": structs(*val), "test": structs(*test)}
+    savemat(root / "Annotations" / "Annotations.mat", content)
+    return root
+
+
+BOX = (11, 6, 30, 40)
+ONE_VAL, ONE_TEST = [image("v.jpg", test_person(BOX, "Peace"))], [image("t.jpg", test_person(BOX, "Peace"))]
+
+
+def test_one_person_and_one_label_arrive_as_scalars_and_are_read(tmp_path: Path) -> None:
+    train = [
+        image("one.jpg", train_person(BOX, "Happiness")),
+        image("two.jpg", train_person(BOX, "Anger", "Fear"), train_person((1, 1, 5, 5), "Pain")),
+    ]
+    people = Emotic(write(tmp_path, train, ONE_VAL, ONE_TEST), CARD).read("train").people
+    assert [p.id for p in people] == ["mscoco/images/one.jpg#0", "mscoco/images/two.jpg#0", "mscoco/images/two.jpg#1"]
+    assert [p.labels for p in people] == [("Happiness",), ("Anger", "Fear"), ("Pain",)]
+    assert people[0].vad == (5, 6, 7)
+    assert people[0].image == tmp_path / "emotic/mscoco/images/one.jpg"
+    assert people[0].face is None
+
+
+def test_boxes_become_zero_based_and_half_open(tmp_path: Path) -> None:
+    # The official loader takes columns max(1,x1)-1 up to x2: 1-based inclusive 11..30 are 20 columns from 10 on.
+    person = Emotic(write(tmp_path, [image("a.jpg", train_person(BOX, "Peace"))], ONE_VAL, ONE_TEST), CARD)
+    assert person.read("train").people[0].box == (10, 5, 30, 40)
+
+
+def test_val_and_test_use_the_combined_annotations(tmp_path: Path) -> None:
+    train = [image("a.jpg", train_person(BOX, "Peace"))]
+    reader = Emotic(write(tmp_path, train, ONE_VAL, [image("t.jpg", test_person(BOX, "Peace", "Pain"))]), CARD)
+    (person,) = reader.read("test").people
+    assert (person.labels, person.vad) == (("Peace", "Pain"), (3, 4, 5))
+
+
+def test_spellings_doubles_missing_labels_and_nan(tmp_path: Path) -> None:
+    train = [
+        image("a.jpg", train_person(BOX, "Disquitement", "Disquietment", "Doubt Confusion")),
+        image("b.jpg", train_person(BOX, values=vad(math.nan, 2, 3))),
+    ]
+    reading = Emotic(write(tmp_path, train, ONE_VAL, ONE_TEST), CARD).read("train")
+    assert reading.people[0].labels == ("Disquietment", "Doubt/Confusion")
+    assert reading.people[1].labels == ()
+    assert math.isnan(reading.people[1].vad[0])  # type: ignore[index]
+    assert reading.notes == {
+        "spelling 'Disquitement' read as Disquietment": 1, "spelling 'Doubt Confusion' read as Doubt/Confusion": 1,
+        "without a category": 1, "VAD unknown, masked in the loss": 1,
+    }  # fmt: skip
+
+
+def test_val_shares_no_image_with_train_or_test(tmp_path: Path) -> None:
+    # In the real set, 376 framesdb images of train are in val too.
+    shared = image("s.jpg", train_person(BOX, "Peace"), folder="framesdb/images")
+    leak = image("s.jpg", test_person(BOX, "Peace"), test_person(BOX, "Pain"), folder="framesdb/images")
+    same_name = image("s.jpg", test_person(BOX, "Fear"))  # another image: mscoco's s.jpg
+    reader = Emotic(write(tmp_path, [shared], [leak, same_name], ONE_TEST), CARD)
+    reading = reader.read("val")
+    assert [p.id for p in reading.people] == ["mscoco/images/s.jpg#0"]
+    assert reading.left_out == {"the image is in train or test too": 2}
+    assert reading.listed == 3
+    assert len(reader.read("train").people) == 1
+
+
+def test_faces_come_from_the_file_beside(tmp_path: Path) -> None:
+    train = [image("a.jpg", train_person(BOX, "Peace"), train_person(BOX, "Pain"))]
+    write(tmp_path, train, ONE_VAL, ONE_TEST)
+    (tmp_path / "faces.csv").write_text("id,x1,y1,x2,y2\nmscoco/images/a.jpg#1,1,2,3.5,4\n")
+    people = Emotic(tmp_path, CARD).read("train").people
+    assert [p.face for p in people] == [None, (1, 2, 3.5, 4)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", "header id,x1,y1,x2,y2 is expected"),
+        ("id,x1,y1,x2,y2\nz,1,2,3,four\n", r"faces\.csv:2: four numbers"),
+    ],
+)
+def test_a_face_file_that_is_none(tmp_path: Path, text: str, message: str) -> None:
+    write(tmp_path, [image("a.jpg", train_person(BOX, "Peace"))], ONE_VAL, ONE_TEST)
+    (tmp_path / "faces.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        Emotic(tmp_path, CARD)
+
+
+def test_an_unknown_category_names_the_person_and_the_known_ones(tmp_path: Path) -> None:
+    write(tmp_path, [image("a.jpg", train_person(BOX, "Joy"))], ONE_VAL, ONE_TEST)
+    with pytest.raises(
+        DataError, match=r"train: person mscoco/images/a\.jpg#0: unknown category 'Joy'; known: Affection"
+    ):
+        Emotic(tmp_path, CARD).read("train")
+
+
+def test_a_folder_without_the_set_says_what_tree_was_expected_and_where_to_ask(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"EMOTIC not found.*Annotations\.mat missing") as error:
+        Emotic(tmp_path, CARD)
+    assert "emotic/{mscoco,framesdb,emodb_small,ade20k}/images" in str(error.value)
+    assert "Request the set at https://" in str(error.value)
+
+
+def test_a_mat_file_of_something_else(tmp_path: Path) -> None:
+    write(tmp_path, [image("a.jpg", train_person(BOX, "Peace"))], ONE_VAL, ONE_TEST)
+    path = tmp_path / "Annotations" / "Annotations.mat"
+    path.write_bytes(b"no matlab here" * 20)
+    with pytest.raises(DataError, match="can't be read as a MATLAB v5 file"):
+        Emotic(tmp_path, CARD)
+    savemat(path, {"other": 1})
+    with pytest.raises(DataError, match="no struct array 'train'"):
+        Emotic(tmp_path, CARD).read("train")
+    savemat(path, {"train": np.arange(3)})
+    with pytest.raises(DataError, match="without `folder` or `filename`"):
+        Emotic(tmp_path, CARD).read("train")

@@ -1,0 +1,126 @@
+"""Configs: layers, overrides, and errors that a user can act on."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clef import cards, cell, resources
+from clef.config import CellConfig
+from clef.errors import ClefError, ConfigError
+from clef.overrides import merge, nest, parse
+
+
+def resolve(*arguments: str) -> CellConfig:
+    return cell.resolve(parse(arguments), "command line")
+
+
+BASE = ("dataset=emotic", "backbone=emot_net", "method=clef")
+
+
+def test_layers_override_from_the_recipe_to_the_command_line() -> None:
+    config = resolve(*BASE, "optimizer.lr=1e-3", "inputs.body.size=[64, 48]", "method.context_branch.network=resnet18")
+    assert config.optimizer.lr == 0.001
+    assert config.optimizer.momentum == 0.9
+    assert config.inputs["body"].size == (64, 48)
+    assert config.inputs["body"].mean[0] == 0.43832874
+    assert config.batch_size == 52
+    assert set(config.inputs) == {"scene", "body", "context"}
+
+
+def test_vanilla_reads_no_context_and_caer_s_gets_cross_entropy() -> None:
+    config = resolve("dataset=caer_s", "backbone=emot_net", "method=vanilla")
+    assert set(config.inputs) == {"scene", "body"}
+    assert config.loss.model_dump() == {"categories": "cross_entropy", "categories_weight": 1.0, "vad_weight": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("optimizer.lrr=1", r"optimizer\.lrr: unknown \(did you mean lr\?\); valid: clip_norm, lr, momentum"),
+        ("optimiser.lr=1", r"optimiser: unknown \(did you mean optimizer\?\); valid: backbone, batch_size"),
+        (
+            "method.context_branch.netwrk=2",
+            r"netwrk: unknown \(did you mean network\?\); valid: lr_multiplier, network",
+        ),
+        ("inputs.body.sise=3", r"inputs\.body\.sise: unknown \(did you mean size\?\)"),
+        ("inputs.face.size=[64, 64]", r"inputs\.face: unknown.*valid: body, context, scene"),
+        ("epochs=many", r"epochs: input should be a valid integer"),
+        ("epochs=0", r"epochs: input should be greater than or equal to 1, not 0"),
+        ("batch_size=1", r"batch_size: .*greater than or equal to 2"),
+        ("inputs.body.size=[64]", r"inputs\.body\.size"),
+        ("inputs.body.crop=[200, 200]", r"crop \(200, 200\) is larger than size \(128, 128\)"),
+        ("optimizer=3", r"optimizer: input should be a valid dictionary"),
+        ("mixed_precision=fp8", r"mixed_precision: input should be 'fp32', 'bf16' or 'fp16'"),
+        ("dataset=emotik", r"dataset 'emotik': unknown \(did you mean emotic\?\)"),
+        ("backbone=emot_nett", r"backbone 'emot_nett': unknown \(did you mean emot_net\?\)"),
+        ("method=clf", r"method 'clf': unknown \(did you mean clef\?\)"),
+        ("loss.categories=cross_entropy", r"emotic is multi_label, which takes weighted_l2 or bce"),
+        ("epochs", r"'epochs': overrides are written key=value"),
+        ("optimizer.lr=[1", r"'\[1' is not a YAML value"),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_would_be_right(argument: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve(*BASE, argument)
+
+
+def test_several_faults_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve(*BASE, "optimizer.lrr=1", "epochs=0")
+    assert len(str(error.value).splitlines()) == 3
+
+
+def test_an_axis_that_is_missing_is_asked_for() -> None:
+    with pytest.raises(ConfigError, match="method is missing; say for example method=clef"):
+        resolve("dataset=emotic", "backbone=emot_net")
+
+
+def test_a_config_comes_back_from_yaml_as_it_was(tmp_path: Path) -> None:
+    config = resolve(*BASE, "mixed_precision=no", "seed=3")
+    (tmp_path / "config.yaml").write_text(cell.to_yaml(config))
+    assert cell.from_yaml(tmp_path / "config.yaml") == config
+    assert config.mixed_precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [1", "not valid YAML"), ("- 1", "a mapping"), (None, "no such file"), (b"\xff\xfe\x00", "can't be read")],
+)
+def test_files_that_are_not_yaml_mappings(tmp_path: Path, text: Any, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match=rf"x\.yaml: .*{message}"):
+        resources.read_yaml(path)
+
+
+def test_merge_and_nest() -> None:
+    assert merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": [1]}) == {"a": {"b": 3, "c": 2}, "d": [1]}
+    assert nest({"a.b": 1, "a": {"c.d": 2}}) == {"a": {"b": 1, "c": {"d": 2}}}
+    assert parse(["a.b=1e-3", "a.c=text", "d="]) == {"a": {"b": 0.001, "c": "text"}, "d": ""}
+
+
+@pytest.mark.parametrize("name", resources.names("shards"))
+def test_every_card_is_whole(name: str) -> None:
+    card = cards.load(name)
+    assert card.name == name
+    assert set(card.aliases.values()) <= set(card.classes)
+    assert {"train", "val", *card.test_splits} == set(card.splits)
+    assert len(card.classes) == {"multi_label": 26, "single_label": 7}[card.task]
+
+
+def test_spellings_of_a_class() -> None:
+    emotic, caer_s = cards.load("emotic"), cards.load("caer_s")
+    assert [emotic.canonical(s) for s in ("Disquitement", "disconnect", " Doubt Confusion ")] == [
+        "Disquietment", "Disconnection", "Doubt/Confusion",
+    ]  # fmt: skip
+    assert [caer_s.canonical(s) for s in ("Angry", "ANGER", "angry", "Joy")] == ["Anger", "Anger", "Anger", None]
+
+
+def test_errors_carry_their_exit_codes() -> None:
+    from clef import errors
+
+    codes = {kind.__name__: kind.exit_code for kind in ClefError.__subclasses__()}
+    assert codes == {"ConfigError": 2, "DataError": 3, "ShardError": 4, "SetupError": 5, "CellError": 6}
+    assert all(f"\n  {code}  " in errors.EXIT_CODES for code in codes.values())

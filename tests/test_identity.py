@@ -1,0 +1,94 @@
+"""The signature: equal for what can't change the result, different for everything else."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clef.config import CellConfig
+from clef.data import manifest as manifests
+from clef.data.manifest import Manifest
+from clef.errors import ShardError
+from clef.identity import check_members, folder_of, identify
+
+Make = Callable[..., CellConfig]
+
+
+@pytest.fixture
+def manifest(shards: Path) -> Manifest:
+    return manifests.load(shards / "caer_s_demo")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"runtime.workers": 7}, {"runtime.log_every": 1}, {"runtime.out": "elsewhere"}, {"resources.gpus": 4}],
+)
+def test_what_cannot_change_the_result_is_no_part_of_it(
+    tiny: Make, manifest: Manifest, settings: dict[str, Any]
+) -> None:
+    assert identify(tiny(**settings), manifest) == identify(tiny(), manifest)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"seed": 1}, {"epochs": 3}, {"batch_size": 18}, {"optimizer.lr": 0.02}, {"mixed_precision": "bf16"},
+        {"inputs.body.flip": False}, {"method.context_branch.lr_multiplier": 0.5}, {"method": {"name": "vanilla"}},
+    ],
+)  # fmt: skip
+def test_everything_else_is(tiny: Make, manifest: Manifest, settings: dict[str, Any]) -> None:
+    vanilla = settings.pop("method", None)
+    changed = tiny(method="vanilla") if vanilla else tiny(**settings)
+    assert identify(changed, manifest) != identify(tiny(), manifest)
+
+
+def changed_content(manifest: Manifest, kind: str) -> Manifest:
+    train = manifest.splits["train"]
+    new = train.model_copy(update={"content": train.content | {kind: "0" * 64}})
+    return manifest.model_copy(update={"splits": manifest.splits | {"train": new}})
+
+
+def test_only_the_members_that_a_cell_reads_count(tiny: Make, manifest: Manifest) -> None:
+    vanilla = tiny(method="vanilla")  # EMOT-Net: scene and body
+    assert identify(vanilla, changed_content(manifest, "context.jpg")) == identify(vanilla, manifest)
+    assert identify(vanilla, changed_content(manifest, "face.jpg")) == identify(vanilla, manifest)
+    for kind in ("scene.jpg", "body.jpg", "meta.json"):
+        assert identify(vanilla, changed_content(manifest, kind)) != identify(vanilla, manifest)
+    assert identify(tiny(), changed_content(manifest, "context.jpg")) != identify(tiny(), manifest)
+
+
+def test_pre_trained_weights_count_by_their_bytes(tiny: Make, manifest: Manifest, tmp_path: Path) -> None:
+    marks = []
+    for content in (b"one", b"two"):
+        path = tmp_path / content.decode() / "weights.pth"
+        path.parent.mkdir()
+        path.write_bytes(content)
+        marks.append(identify(tiny(**{"backbone.weights.body": str(path)}), manifest))
+    assert marks[0] != marks[1]
+
+
+def test_the_signature_is_pinned(tiny: Make) -> None:
+    # Whoever changes what is hashed must raise SCHEMA: results on users' disks are found by these digits.
+    from clef.signature import signature
+
+    config = tiny(**{"runtime.shards": "shards"})
+    assert signature(config, {"train/body.jpg": "ab"}, {"scene": "cd"}) == PINNED
+
+
+PINNED = "2f04578f019eac46"
+
+
+def test_a_cell_without_its_cue_is_refused_before_training(tiny: Make, manifest: Manifest) -> None:
+    check_members(tiny(backbone="caer_net"), manifest)
+    test = manifest.splits["test"]
+    faceless = test.model_copy(update={"members": test.members | {"face.jpg": 0}})
+    without = manifest.model_copy(update={"splits": manifest.splits | {"test": faceless}})
+    check_members(tiny(), without)
+    with pytest.raises(ShardError, match=r"nobody in test has a face\.jpg, which caer_net reads as 'face'"):
+        check_members(tiny(backbone="caer_net"), without)
+
+
+def test_the_folder_says_which_cell_it_is(tiny: Make) -> None:
+    config = tiny(**{"runtime.out": "runs"})
+    assert folder_of(config, "paper", "0123") == Path("runs/paper/caer_s_demo-emot_net-clef-s0-0123")
