@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.state import AcceleratorState
 
 from clef import cards, cell, files, records, weights
 from clef.config import CellConfig
@@ -56,6 +57,7 @@ def run_cell(folder: Path, resume: bool = True) -> dict[str, Any]:
         raise
     finally:
         accelerator.end_training()
+        AcceleratorState._reset_state()  # the next cell in this process may want another precision
 
 
 def _run(config: CellConfig, folder: Path, accelerator: Accelerator, resume: bool) -> dict[str, Any]:

@@ -115,12 +115,14 @@ def test_every_cell_fits_sixteen_samples(tiny: Make, backbone: str, method: str,
     torch.manual_seed(0)
     model = methods.build(config, len(shards.manifest.classes))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(150):
+    for _ in range(100):
         prediction = model(batch)
         optimizer.zero_grad()
         sum(prediction.losses.values()).backward()  # type: ignore[union-attr]
         optimizer.step()
-    assert headline(prediction.scores.numpy(), batch["target"].numpy()) == 100
+    # What CLEF's loss fits is the factual prediction. TIE takes away what the context branch has learnt by heart.
+    fitted = sum(prediction.effects[name] for name in ("Y_c", "Y_e") if name in prediction.effects)
+    assert headline(fitted.numpy(), batch["target"].numpy()) == 100  # type: ignore[union-attr]
 
 
 def test_a_loss_that_is_not_finite_ends_the_cell_with_its_reason(tiny: Make, tmp_path: Path) -> None:
