@@ -3,10 +3,11 @@
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from clef.errors import ClefError
 
@@ -50,9 +51,31 @@ def lock(path: Path, busy: Callable[[], ClefError] | None = None) -> Iterator[No
     """Hold the lock file at `path`; wait for it, or raise `busy()` when another process has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-        except BlockingIOError:
-            assert busy is not None
-            raise busy() from None
+        if busy is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        elif not _taken(file):
+            raise busy()
         yield
+
+
+def _taken(file: IO[str]) -> bool:
+    """Take the lock unless another process keeps it; one that only looks (`is_locked`) is gone in a moment."""
+    for _ in range(10):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.1)
+    return False
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds this lock."""
+    try:
+        with path.open("a" if path.exists() else "r") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

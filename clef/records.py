@@ -41,6 +41,21 @@ def write_state(folder: Path, state: str, **facts: Any) -> None:
     write_json(folder / STATE, {"state": state, **facts})
 
 
+def state_of(folder: Path, queued: bool = False) -> str:
+    """A cell's state: new, queued, running, stopped, failed, died or done.
+
+    `queued`: its Slurm job waits or runs. Its lock is then left alone: a look at it could meet the job taking it.
+    """
+    if (folder / RESULT).exists():
+        return "done"
+    state = str(read_json(folder / STATE).get("state", "new"))
+    if queued:
+        return "running" if state == "running" else "queued"
+    if files.is_locked(folder / LOCK):
+        return "running"
+    return "died" if state == "running" else state  # nobody holds its lock: it was killed
+
+
 def append_log(folder: Path, record: dict[str, Any]) -> None:
     """One JSON line."""
     with (folder / LOG).open("a", encoding="utf-8") as file:

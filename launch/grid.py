@@ -25,7 +25,7 @@ from clef.results.gather import gather_grid
 from clef.results.rows import plan_path, write_plan
 from launch import plan as plans
 from launch import show, submit
-from launch.plan import Plan
+from launch.plan import Plan, PlannedCell
 
 
 def main() -> int:
@@ -40,7 +40,8 @@ def main() -> int:
     if not args.dry_run:
         _check_slurm(args)
         _make_demo_shards(configs)
-    plan = _with_queue(plans.make(args.grid.stem, configs, unregistered), Path(args.out))
+    queued = submit.queued(Path(args.out) / args.grid.stem)
+    plan = plans.make(args.grid.stem, configs, unregistered, queued)
     show.plan(plan)
     if args.dry_run:
         return 0
@@ -65,7 +66,7 @@ def _arguments() -> argparse.Namespace:
         "--local",
         nargs="?",
         const=0,
-        type=int,
+        type=_count,
         metavar="N",
         help="train here, N cells at a time (default: one a core, or a GPU)",
     )
@@ -73,8 +74,8 @@ def _arguments() -> argparse.Namespace:
         "--sbatch",
         action="append",
         default=[],
-        metavar="key=value",
-        help="a further sbatch option, such as account=lab (repeatable)",
+        metavar="key[=value]",
+        help="a further sbatch option, such as account=lab or exclusive (repeatable)",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and leave")
     parser.add_argument("--gather", action="store_true", help="rebuild the tables from disk and leave")
@@ -82,11 +83,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", default="runs", help="where cells are written (default: runs)")
     parser.add_argument("--results", default="results", help="where tables are written (default: results)")
     args = parser.parse_args()
-    if args.local is not None and args.local < 0:
-        raise ConfigError(f"--local {args.local}: at least 1 is expected")
     if not (args.dry_run or args.gather or args.partition or args.local is not None):
         raise ConfigError("say where to train: --partition NAME (Slurm) or --local [N]; or look first: --dry-run")
     return args
+
+
+def _count(text: str) -> int:
+    """N of --local, which takes the word behind it for N."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a number of cells is expected, not {text!r}; key=value goes before --local")
+    return int(text)
 
 
 def _check_slurm(args: argparse.Namespace) -> None:
@@ -103,11 +109,6 @@ def _make_demo_shards(configs: list[Any]) -> None:
             raise ClefError(f"sharding {name} failed (exit code {done.returncode}); the reason is above")
 
 
-def _with_queue(plan: Plan, out_folder: Path) -> Plan:
-    waiting = set(submit.queued(out_folder / plan.name)) if shutil.which("squeue") else set()
-    return plans.mark_queued(plan, waiting)
-
-
 def _run(plan: Plan, args: argparse.Namespace) -> int:
     path = write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells])
     blocked = [cell for cell in plan.cells if cell.error]
@@ -117,6 +118,9 @@ def _run(plan: Plan, args: argparse.Namespace) -> int:
         raise type(blocked[0].error)("\n".join([f"{len(blocked)} cells can't be trained:", *reasons]))  # type: ignore[misc]
     if args.partition and todo:
         return _submit(todo, path, args)
+    if not todo:
+        busy = sum(cell.state in ("queued", "running") for cell in plan.cells)
+        out.print(f"nothing to train: {len(plan.cells) - busy} cells are done, {busy} are queued or running")
     failed = _train_here(todo, path, args) if todo else {}
     gather_grid(path, args.results)
     if failed:
@@ -126,23 +130,23 @@ def _run(plan: Plan, args: argparse.Namespace) -> int:
     return 0
 
 
-def _submit(todo: list[plans.PlannedCell], path: Path, args: argparse.Namespace) -> int:
-    sbatch = dict(_pair(text) for text in args.sbatch)
+def _submit(todo: list[PlannedCell], path: Path, args: argparse.Namespace) -> int:
+    sbatch = dict(_option(text) for text in args.sbatch)
     arrays, last = submit.to_slurm(todo, path, Path(args.results).resolve(), submit.Site(args.partition, sbatch))
     kind = "array" if len(arrays) == 1 else "arrays"
-    out.print(f"submitted {len(todo)} cells as {len(arrays)} job {kind}: {', '.join(arrays)}")
-    out.print(f"gather job {last} writes the tables to {Path(args.results) / path.parent.name} when they have ended")
+    out.print(f"submitted {len(todo)} cells as {len(arrays)} job {kind}: {', '.join(arrays)}", soft_wrap=True)
+    where = Path(args.results) / path.parent.name
+    out.print(f"gather job {last} writes the tables to {where} when they have ended", markup=False, soft_wrap=True)
     return 0
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _option(text: str) -> tuple[str, str | bool]:
+    """An sbatch option, named as submitit names those it sets itself, so that the user's replaces its own."""
     key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--sbatch {text!r}: key=value is expected, such as account=lab")
-    return key.lstrip("-"), value
+    return key.lstrip("-").replace("-", "_"), value if equals else True
 
 
-def _train_here(todo: list[plans.PlannedCell], path: Path, args: argparse.Namespace) -> dict[Path, str]:
+def _train_here(todo: list[PlannedCell], path: Path, args: argparse.Namespace) -> dict[Path, str]:
     at_once = args.local or show.machine_slots(todo)
     with show.Local(todo) as display:
         return submit.to_local(todo, path.parent / "local", at_once, display.update)

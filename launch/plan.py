@@ -1,9 +1,8 @@
 """From a grid's YAML to its cells: which there are, which are done, and what stands in the way of the others."""
 
-import fcntl
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,8 @@ class PlannedCell:
     def as_run(self) -> PlannedRun:
         """The entry of plan.json."""
         c = self.config
-        folder, reason = (str(self.folder) if self.folder else None), (str(self.error) if self.error else None)
+        folder = self.folder.name if self.folder else None
+        reason = str(self.error) if self.error else None
         return PlannedRun(c.name, c.dataset, c.backbone.name, c.method.name, c.seed, folder, reason)
 
 
@@ -97,38 +97,37 @@ def configs(grid: Grid, where: str, extra: Mapping[str, Any]) -> tuple[list[Cell
         if name not in published()["backbones"]:
             raise ConfigError(f"{where}: " + unknown(f"backbones: {name!r}", name, registered))
     present = [name for name in grid.backbones if name not in absent]
+    _check_points(grid, where)
     made = []
     for values in itertools.product(grid.datasets, present, grid.methods, grid.seeds):
         point = dict(zip(AXES, values, strict=True))
         if any(exclusion.matches(point) for exclusion in grid.exclude):
             continue
         layers = [nest(override.set) for override in grid.overrides if override.where.matches(point)]
+        settings = merge(*layers, extra)
+        _check_axes(settings, point, where)
         axes = {**point, "backbone": {"name": point["backbone"]}, "method": {"name": point["method"]}}
-        made.append(cell.resolve(merge(*layers, extra, axes), where))
+        made.append(cell.resolve(merge(settings, axes), where))
     if len({config.name for config in made}) < len(made):
         raise ConfigError(f"{where}: some axis lists a value twice")
+    if not made:
+        left_out = f"; not in this version yet: {', '.join(absent)}" if absent else ""
+        raise ConfigError(f"{where}: no cell is left{left_out}")
     return made, absent
 
 
-def make(name: str, made: list[CellConfig], unregistered: list[str]) -> Plan:
-    """Look at the disk: shards, weights, and what each cell has left so far."""
+def make(name: str, made: list[CellConfig], unregistered: list[str], queued: Collection[str] = ()) -> Plan:
+    """Look at the disk: shards, weights, and what each cell has left so far. `queued` names the folders of the cells
+    whose Slurm job waits or runs.
+    """
     sets: dict[str, Manifest | ShardError] = {}
     cells = []
     for config in made:
         root = Path(config.runtime.shards) / config.dataset
         if str(root) not in sets:
             sets[str(root)] = _manifest(root)
-        cells.append(_planned(name, config, sets[str(root)]))
+        cells.append(_planned(name, config, sets[str(root)], queued))
     return Plan(name, cells, unregistered)
-
-
-def mark_queued(plan: Plan, queued: set[str]) -> Plan:
-    """The plan, with the cells whose Slurm job waits or runs marked as such."""
-    cells = [
-        replace(cell, state="queued") if cell.todo and cell.folder and cell.folder.name in queued else cell
-        for cell in plan.cells
-    ]
-    return replace(plan, cells=cells)
 
 
 def datasets_to_make(made: list[CellConfig]) -> list[tuple[str, str]]:
@@ -141,6 +140,27 @@ def datasets_to_make(made: list[CellConfig]) -> list[tuple[str, str]]:
     ]
 
 
+def _check_points(grid: Grid, where: str) -> None:
+    """Refuse an exclusion or override that names what no axis lists: a typing slip would match nothing, silently."""
+    for key, points in (
+        ("exclude", grid.exclude),
+        ("overrides.where", [override.where for override in grid.overrides]),
+    ):
+        for point, axis in itertools.product(points, AXES):
+            value, values = getattr(point, axis), getattr(grid, f"{axis}s")
+            if value is not None and value not in values:
+                raise ConfigError(f"{where}: " + unknown(f"{key}.{axis}: {value!r}", str(value), map(str, values)))
+
+
+def _check_axes(settings: Mapping[str, Any], point: Mapping[str, Any], where: str) -> None:
+    """Refuse settings that contradict an axis, which would win without a word."""
+    for axis in AXES:
+        stated = settings.get(axis)
+        stated = stated.get("name") if isinstance(stated, Mapping) else stated
+        if stated not in (None, point[axis]):
+            raise ConfigError(f"{where}: {axis}={stated}: {axis} is an axis of the grid; change {axis}s in its file")
+
+
 def _manifest(root: Path) -> Manifest | ShardError:
     try:
         return manifests.load(root)
@@ -148,7 +168,7 @@ def _manifest(root: Path) -> Manifest | ShardError:
         return error
 
 
-def _planned(grid: str, config: CellConfig, manifest: Manifest | ShardError) -> PlannedCell:
+def _planned(grid: str, config: CellConfig, manifest: Manifest | ShardError, queued: Collection[str]) -> PlannedCell:
     if isinstance(manifest, ShardError):
         return PlannedCell(config, None, "no shards", manifest)
     try:
@@ -156,26 +176,4 @@ def _planned(grid: str, config: CellConfig, manifest: Manifest | ShardError) -> 
         folder = folder_of(config, grid, identify(config, manifest))
     except ClefError as error:
         return PlannedCell(config, None, "no cue" if isinstance(error, ShardError) else "no weights", error)
-    return PlannedCell(config, folder, state_of(folder))
-
-
-def state_of(folder: Path) -> str:
-    """A cell's state, from its folder alone: new, running, stopped, failed or done."""
-    if (folder / records.RESULT).exists():
-        return "done"
-    if is_locked(folder / records.LOCK):
-        return "running"
-    state = str(records.read_json(folder / records.STATE).get("state", "new"))
-    return "died" if state == "running" else state  # nobody holds its lock: it was killed
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds this lock."""
-    try:
-        with path.open("a" if path.exists() else "r") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    return PlannedCell(config, folder, records.state_of(folder, folder.name in queued))

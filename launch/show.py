@@ -36,7 +36,8 @@ def plan(made: Plan) -> None:
     out.print(table)
     for shape, letter in needs.items():
         todo = sum(cell.todo for cell in made.cells if cell.config.resources == shape)
-        asks = f"{shape.gpus} GPUs, {shape.cpus} CPUs, {shape.memory_gb} GB, {shape.hours:g} h"
+        cpus = shape.cpus * max(1, shape.gpus)  # they are asked for by task
+        asks = f"{shape.gpus} GPUs, {cpus} CPUs, {shape.memory_gb} GB, {shape.hours:g} h"
         out.print(f"{letter}: {asks} a cell; {todo} to train{', as one job array' if todo else ''}")
     if made.unregistered:
         out.print(f"not in this version yet, so left out: {', '.join(made.unregistered)}")

@@ -3,15 +3,16 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import submitit
+from submitit.core.utils import FailedJobError
 
 from clef import records
 from clef.config import ResourcesConfig
@@ -21,6 +22,7 @@ from clef.identity import write_config
 from launch.plan import PlannedCell
 
 SUBMISSIONS = "submissions.jsonl"
+GATHER = ResourcesConfig(gpus=0, cpus=1, memory_gb=4, hours=1)
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Site:
     """What the site wants to hear on every job."""
 
     partition: str | None
-    sbatch: dict[str, str]
+    sbatch: dict[str, str | bool]
 
 
 def shapes(cells: list[PlannedCell]) -> dict[ResourcesConfig, list[PlannedCell]]:
@@ -40,34 +42,48 @@ def shapes(cells: list[PlannedCell]) -> dict[ResourcesConfig, list[PlannedCell]]
 
 
 def to_slurm(cells: list[PlannedCell], plan: Path, results: Path, site: Site) -> tuple[list[str], str]:
-    """Submit one array a resource shape, and the gather job. Returns the arrays' ids and the gather job's."""
-    logs = plan.parent / "slurm"
-    arrays = []
-    for shape, group in shapes(cells).items():
-        executor = _executor(logs, site, shape)
-        with executor.batch():
-            jobs = [executor.submit(TrainCell(), str(_prepared(cell))) for cell in group]
-        arrays.append(jobs[0].job_id.partition("_")[0])
-        _record(plan.parent, [(cell, job.job_id) for cell, job in zip(group, jobs, strict=True)])
-    behind = {"dependency": "afterany:" + ":".join(arrays)}
-    executor = _executor(
-        logs, Site(site.partition, site.sbatch | behind), ResourcesConfig(gpus=0, cpus=1, memory_gb=4, hours=1)
-    )
-    return arrays, executor.submit(gather, str(plan), str(results)).job_id
+    """Submit one array a resource shape, and the gather job. Returns the arrays' ids and the gather job's.
 
-
-def _executor(logs: Path, site: Site, shape: ResourcesConfig) -> submitit.Executor:
+    The gather job runs when no cell of the grid is queued any more, those of earlier submissions included.
+    """
+    folder = plan.parent
+    earlier = {_array(job) for job in queued(folder).values()}
+    arrays: list[str] = []
     try:
-        executor = submitit.AutoExecutor(folder=logs / "%j", cluster="slurm")
+        for shape, group in shapes(cells).items():
+            executor = _executor(folder, site, shape)
+            with executor.batch():
+                jobs = [executor.submit(TrainCell(), _prepare(cell, shape.cpus)) for cell in group]
+            arrays.append(_array(jobs[0].job_id))
+            _record(folder, [(cell, job.job_id) for cell, job in zip(group, jobs, strict=True)])
+        behind: dict[str, str | bool] = {"dependency": ":".join(["afterany", *sorted(earlier), *arrays])}
+        executor = _executor(folder, Site(site.partition, site.sbatch | behind), GATHER)
+        return arrays, executor.submit(gather, str(plan.resolve()), str(results)).job_id
+    except FailedJobError as error:
+        sent = f"; submitted before that: {', '.join(arrays)}" if arrays else ""
+        said = str(error).strip() or "it gave no reason"
+        raise SetupError(f"sbatch refused a job: {said.splitlines()[-1]}{sent}") from None
+
+
+def _array(job: str) -> str:
+    """The array that a job belongs to; a group of one cell is a plain job."""
+    return job.partition("_")[0]
+
+
+def _executor(folder: Path, site: Site, shape: ResourcesConfig) -> submitit.Executor:
+    try:
+        executor = submitit.AutoExecutor(folder=folder / "slurm" / "%j", cluster="slurm")
     except RuntimeError as error:
         raise SetupError(f"{error}; is sbatch on this machine's PATH?") from None
     executor.update_parameters(
-        name="clef",
+        name=f"clef-{folder.name}",
         timeout_min=math.ceil(shape.hours * 60),
         mem_gb=shape.memory_gb,
         cpus_per_task=shape.cpus,
         tasks_per_node=max(1, shape.gpus),
         nodes=1,
+        # srun no longer takes the CPUs from sbatch (from 22.05 on), and a rank that died must not be waited for.
+        slurm_srun_args=[f"--cpus-per-task={shape.cpus}", "--kill-on-bad-exit=1"],
         slurm_additional_parameters=site.sbatch,
     )
     if shape.gpus:
@@ -77,19 +93,17 @@ def _executor(logs: Path, site: Site, shape: ResourcesConfig) -> submitit.Execut
     return executor
 
 
-def _prepared(cell: PlannedCell) -> Path:
-    """The cell's folder, with its config in it, absolute: the job may run elsewhere."""
-    assert cell.folder is not None
-    write_config(cell.folder, _absolute(cell))
-    return cell.folder.resolve()
+def _prepare(cell: PlannedCell, threads: int) -> str:
+    """Make the cell's folder, with its config in it and no state of an earlier try.
 
-
-def _absolute(cell: PlannedCell, threads: int | None = None) -> Any:
+    All paths are absolute: the job may run elsewhere.
+    """
     runtime = cell.config.runtime
     places = {key: str(Path(getattr(runtime, key)).expanduser().resolve()) for key in ("shards", "out", "weights")}
-    if threads and not runtime.threads:
-        places["threads"] = threads  # type: ignore[assignment]
-    return cell.config.model_copy(update={"runtime": runtime.model_copy(update=places)})
+    runtime = runtime.model_copy(update={**places, "threads": runtime.threads or threads})
+    write_config(_folder(cell), cell.config.model_copy(update={"runtime": runtime}))
+    (_folder(cell) / records.STATE).unlink(missing_ok=True)
+    return str(_folder(cell).resolve())
 
 
 def _record(folder: Path, jobs: list[tuple[PlannedCell, str]]) -> None:
@@ -142,21 +156,19 @@ def _start(cell: PlannedCell, logs: Path, slot: int, threads: int) -> submitit.J
         gpus_per_node=gpus,
         visible_gpus=tuple(range(first, first + gpus)),
     )
-    write_config(_folder(cell), _absolute(cell, threads))
-    return executor.submit(TrainCell(), str(_folder(cell).resolve()))
+    return executor.submit(TrainCell(), _prepare(cell, threads))
 
 
 def _failure(job: submitit.Job[str], folder: Path) -> str | None:
-    """Why a finished job has no result: what the cell says itself, else what the process said last."""
+    """Why a finished job has no result: what the cell says itself, else what its process said last."""
     if (folder / records.RESULT).exists():
         return None
     state = records.read_json(folder / records.STATE)
     if state.get("state") == "failed" and state.get("reason"):
         return str(state["reason"])
-    error = job.exception()
-    lines = [line for line in str(error).splitlines() if line.strip()] or ["no result was written"]
-    reason = lines[-1].strip()
-    records.write_state(folder, "failed", reason=reason)
+    said = [line.strip() for line in (job.stderr() or "").splitlines() if line.strip()]
+    reason = "its process ended without a result" + (f"; the last it said: {said[-1]}" if said else "")
+    records.write_state(folder, "failed", reason=reason, step=state.get("step"), steps=state.get("steps"))
     return reason
 
 
@@ -165,14 +177,17 @@ def _folder(cell: PlannedCell) -> Path:
     return cell.folder
 
 
-def queued(folder: Path) -> Iterator[str]:
-    """The cells of a grid whose Slurm job is still pending or running, by the name of their folder."""
+def queued(folder: Path) -> dict[str, str]:
+    """The cells of a grid whose Slurm job still waits or runs: the name of their folder, and the job."""
     path = folder / SUBMISSIONS
-    if not path.exists():
-        return
+    if not (path.exists() and shutil.which("squeue")):
+        return {}
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    listed = subprocess.run(["squeue", "-h", "-r", "-o", "%F_%K %A"], capture_output=True, text=True, timeout=60)
-    if listed.returncode:
-        raise SetupError(f"squeue: {listed.stderr.strip()}: can't tell which cells are queued; try again")
-    alive = set(listed.stdout.split())
-    yield from (entry["cell"] for entry in entries if entry["job"] in alive)
+    command = ["squeue", "--noheader", "--array", "--format=%F_%K %A"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    except subprocess.SubprocessError as error:
+        reason = str(getattr(error, "stderr", None) or error).strip()
+        raise SetupError(f"squeue: {reason}: can't tell which cells are queued; try again") from None
+    alive = set(listed.split())
+    return {entry["cell"]: entry["job"] for entry in entries if entry["job"] in alive}

@@ -35,11 +35,11 @@ class CellDataset(Dataset[Sample]):
         sample: Sample = {"index": place, "target": self._target(facts, place), "valid": {}}
         if self.manifest.vad:
             sample["vad"] = _vad(facts)
-        # One generator for each input, so that adding an input doesn't move the draws of another.
-        for number, name in enumerate(SOURCE):
+        # One generator for each input there is, so that reading one more doesn't move the draws of another.
+        draws = transforms.draws(self.seed, epoch, place, len(SOURCE)) if self.augment else [None] * len(SOURCE)
+        for name, draw in zip(SOURCE, draws, strict=True):
             if name in self.inputs:
-                draws = transforms.Draws.of(self.seed, epoch, place, number) if self.augment else None
-                sample[name], sample["valid"][name] = self._image(name, place, facts, draws)
+                sample[name], sample["valid"][name] = self._image(name, place, facts, draw)
         return sample
 
     def _image(

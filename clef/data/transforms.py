@@ -27,11 +27,12 @@ class Draws:
     rng: np.random.Generator
     mirrored: bool
 
-    @classmethod
-    def of(cls, seed: int, epoch: int, place: int, stream: int) -> "Draws":
-        """The draws of one input of a sample in an epoch; the coin for mirroring is one for all its inputs."""
-        coin = np.random.default_rng([seed, epoch, place]).random()
-        return cls(np.random.default_rng([seed, epoch, place, stream]), bool(coin < 0.5))
+
+def draws(seed: int, epoch: int, place: int, inputs: int) -> list[Draws]:
+    """The draws of a sample in an epoch: a generator for each input, and one coin for all that flip together."""
+    coin, *seeds = np.random.SeedSequence([seed, epoch, place]).spawn(inputs + 1)
+    mirrored = bool(np.random.default_rng(coin).random() < 0.5)
+    return [Draws(np.random.default_rng(seed), mirrored) for seed in seeds]
 
 
 def image(data: bytes, box: list[int] | None, config: InputConfig, draws: Draws | None, where: str) -> Tensor:

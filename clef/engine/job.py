@@ -1,5 +1,7 @@
 """From a cell's folder to its result: what `clef.train`, a local grid and a Slurm task all run."""
 
+import os
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -42,22 +44,32 @@ def run_cell(folder: Path, resume: bool = True) -> dict[str, Any]:
 
     A finished cell returns its result again. Whatever goes wrong is in the cell's state file as well.
     """
-    config = cell.from_yaml(folder / records.CONFIG)
     if done := records.read_json(folder / records.RESULT):
         return done
-    accelerator = start(config)
+    if os.environ.get("RANK", "0") != "0":  # only the main rank holds the lock
+        return _recorded(folder, resume)
+    with files.lock(folder / records.LOCK, busy=lambda: CellError(f"{folder}: another process trains this cell")):
+        return _recorded(folder, resume)
+
+
+def _recorded(folder: Path, resume: bool) -> dict[str, Any]:
+    """Run the cell; what goes wrong on any rank is in its state file, the first rank's word first."""
+    began = time.time()
     try:
-        if not accelerator.is_main_process:
+        config = cell.from_yaml(folder / records.CONFIG)
+        accelerator = start(config)
+        try:
             return _run(config, folder, accelerator, resume)
-        with files.lock(folder / records.LOCK, busy=lambda: CellError(f"{folder}: another process trains this cell")):
-            return _run(config, folder, accelerator, resume)
-    except BaseException as error:
-        if accelerator.is_main_process:
-            _record_failure(folder, error)
+        finally:
+            accelerator.end_training()
+            AcceleratorState._reset_state()  # the next cell in this process may want another precision
+    except (Exception, KeyboardInterrupt) as error:
+        state = records.read_json(folder / records.STATE)
+        if state.get("state") != "failed" or state["updated"] < began:
+            records.write_state(
+                folder, "failed", reason=_reason(error), step=state.get("step"), steps=state.get("steps")
+            )
         raise
-    finally:
-        accelerator.end_training()
-        AcceleratorState._reset_state()  # the next cell in this process may want another precision
 
 
 def _run(config: CellConfig, folder: Path, accelerator: Accelerator, resume: bool) -> dict[str, Any]:
@@ -152,8 +164,8 @@ def _random(config: CellConfig) -> list[str]:
     return sorted(encoder for encoder, name in named.items() if name == weights.RANDOM)
 
 
-def _record_failure(folder: Path, error: BaseException) -> None:
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ClefError):
+        return str(error)
     kind = "interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
-    text = str(error) if isinstance(error, ClefError) else f"{kind}: {error}".rstrip(": ")
-    state = records.read_json(folder / records.STATE)
-    records.write_state(folder, "failed", reason=text, step=state.get("step"), steps=state.get("steps"))
+    return f"{kind}: {error}".rstrip(": ")

@@ -55,4 +55,4 @@ def _check_gpus() -> None:
     import torch
 
     if torch.cuda.device_count() < int(asked):
-        raise SetupError(f"{asked} GPUs were asked for, this node shows {torch.cuda.device_count()}")
+        raise SetupError(f"GPUs asked for: {asked}; GPUs that torch sees on this node: {torch.cuda.device_count()}")

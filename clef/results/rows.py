@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clef.errors import CellError
-from clef.records import RESULT, STATE, read_json, write_json
+from clef.records import RESULT, STATE, read_json, state_of, write_json
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class PlannedRun:
     method: str
     seed: int
     folder: str | None
-    """Where it lives; None where shards or weights were missing when the grid was planned."""
+    """Its folder, beside the plan; None where shards or weights were missing when the grid was planned."""
     reason: str | None = None
 
 
@@ -82,11 +82,11 @@ def gather(path: Path) -> Gathered:
     rows: list[Row] = []
     missing: dict[str, str] = {}
     for run in runs:
-        result = read_json(Path(run.folder) / RESULT) if run.folder else {}
+        result = read_json(path.parent / run.folder / RESULT) if run.folder else {}
         if result:
             rows += _rows(run, result)
         else:
-            missing[run.name] = _reason(run)
+            missing[run.name] = _reason(run, path.parent)
     return Gathered(content["grid"], rows, missing, runs)
 
 
@@ -111,12 +111,13 @@ def _rows(run: PlannedRun, result: dict[str, Any]) -> Iterable[Row]:
             )  # fmt: skip
 
 
-def _reason(run: PlannedRun) -> str:
+def _reason(run: PlannedRun, grid: Path) -> str:
     if run.folder is None:
         return run.reason or "not planned"
-    state = read_json(Path(run.folder) / STATE)
-    if not state:
+    folder = grid / run.folder
+    state, kind = read_json(folder / STATE), state_of(folder)
+    if kind == "new":
         return "not run yet"
-    kind, reason = state["state"], state.get("reason")
+    reason = state.get("reason") if kind == "failed" else None
     place = f" at step {state['step']}/{state['steps']}" if state.get("step") else ""
     return f"{kind}{place}" + (f": {reason}" if reason else "")

@@ -14,7 +14,8 @@ from clef.config import InputConfig
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.shards import SplitShards
-from clef.data.transforms import Draws, image
+from clef.data.transforms import draws as draws_of
+from clef.data.transforms import image
 
 BOXES = [(0, 0, 10, 10), (17, 9, 43, 61), (50, 30, 96, 72), (3, 5, 4, 6), (0, 0, 96, 72)]
 CONFIGS = [
@@ -53,7 +54,7 @@ def test_masked_pixels_are_exactly_black_after_every_augmentation(
     mask, (height, width) = touched(box, config), config.shape
     spare = range(config.size[0] - height + 1), range(config.size[1] - width + 1)
     for place in range(8):
-        draws = Draws.of(7, 1, place, 0)
+        draws = draws_of(7, 1, place, 1)[0]
         result = image(noise(box), list(box), config, draws, "here")
         if draws.mirrored and config.flip:
             result = result.flip(-1)
@@ -72,7 +73,7 @@ def test_mirrored_samples_have_their_black_box_mirrored() -> None:
     box, config = (0, 0, 40, 72), InputConfig(size=(36, 48), flip=True)
     sides = set()
     for place in range(12):
-        draws = Draws.of(0, 0, place, 0)
+        draws = draws_of(0, 0, place, 1)[0]
         result = image(noise(box), list(box), config, draws, "here")
         black_left, black_right = (bool(result[:, :, part].eq(0).all()) for part in (slice(0, 20), slice(-20, None)))
         assert (black_left, black_right) == ((False, True) if draws.mirrored else (True, False))

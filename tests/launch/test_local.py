@@ -1,0 +1,73 @@
+"""A grid on this machine, end to end: what fails is named, the rest finishes, and running it again mends it."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from clef import records
+from launch import submit
+from tests.launch import tiny_grid
+
+FAILS = "emotic_demo-caer_net-vanilla-s0"
+WORK = {"caer_s_demo-caer_net-vanilla-s0", "caer_s_demo-caer_net-vanilla-s1"}
+
+
+@pytest.mark.timeout(600)
+def test_a_failed_cell_stops_no_other_and_only_it_is_run_again(shards: Path, tmp_path: Path) -> None:
+    grid = tiny_grid.write(
+        tmp_path / "small.yaml",
+        backbones=["caer_net"],
+        methods=["vanilla"],
+        seeds=[0, 1],
+        exclude=[{"dataset": "emotic_demo", "seed": 1}],
+    )
+    (tmp_path / "shards").mkdir()
+    tar = tiny_grid.cut_short(shards, tmp_path / "shards", "emotic_demo")
+    tables = tmp_path / "results/small/tables.md"
+
+    first = tiny_grid.launch(grid, tmp_path / "shards", tmp_path, "--local", "2")
+    assert first.returncode == 6, first.stderr
+    assert "1 of 3 cells failed" in first.stderr
+    trained = tiny_grid.change_times(tmp_path, "small")
+    assert set(trained) == WORK
+    why = f"- no number from {FAILS}: failed: {tar}: {tar.stat().st_size} bytes, the manifest states"
+    assert why in tables.read_text()
+
+    shutil.copyfile(shards / "emotic_demo" / tar.name, tar)
+    second = tiny_grid.launch(grid, tmp_path / "shards", tmp_path, "--local", "2")
+    assert second.returncode == 0, second.stderr
+    assert "[1/1]" in second.stderr
+    assert "no number" not in tables.read_text()
+    mended = tiny_grid.change_times(tmp_path, "small")
+    assert {name: mended[name] for name in WORK} == trained
+    assert set(mended) == {FAILS, *WORK}
+
+    third = tiny_grid.launch(grid, tmp_path / "shards", tmp_path, "--local", "2")
+    assert third.returncode == 0, third.stderr
+    assert "nothing to train: 3 cells are done" in third.stdout
+    assert "CAER-Net" in third.stdout
+    assert tiny_grid.change_times(tmp_path, "small") == mended
+
+
+def job_that_said(text: str | None) -> Any:
+    return SimpleNamespace(stderr=lambda: text)
+
+
+def test_a_process_that_was_killed_is_a_failure_with_its_last_words(tmp_path: Path) -> None:
+    records.write_state(tmp_path, "running", step=3, steps=9)
+    reason = submit._failure(job_that_said("step 3/9\nfree(): invalid size\n\n"), tmp_path)
+    assert reason == "its process ended without a result; the last it said: free(): invalid size"
+    state = records.read_json(tmp_path / records.STATE)
+    assert (state["state"], state["reason"], state["step"]) == ("failed", reason, 3)
+
+
+def test_a_process_that_said_nothing_is_a_failure_too(tmp_path: Path) -> None:
+    assert submit._failure(job_that_said(None), tmp_path) == "its process ended without a result"
+
+
+def test_a_cell_with_a_result_has_not_failed(tmp_path: Path) -> None:
+    records.write_json(tmp_path / records.RESULT, {"val": 1.0})
+    assert submit._failure(job_that_said("a warning"), tmp_path) is None

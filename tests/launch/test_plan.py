@@ -1,0 +1,334 @@
+"""From a grid's YAML to its cells and their states, and what the command says before anything trains."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clef import files, records
+from clef.config import CellConfig
+from clef.errors import ConfigError, SetupError, ShardError
+from clef.overrides import nest
+from launch import plan as plans
+from launch import submit
+from launch.plan import Grid
+from tests.launch import tiny_grid
+
+Point = tuple[str, str, str, int]
+
+
+def configs(path: Path, **extra: Any) -> list[CellConfig]:
+    return plans.configs(plans.load_grid(path), path.name, nest(extra))[0]
+
+
+def grid(**changes: Any) -> Grid:
+    return Grid.model_validate(tiny_grid.AXES | changes)
+
+
+def points(made: list[CellConfig]) -> list[Point]:
+    return [(c.dataset, c.backbone.name, c.method.name, c.seed) for c in made]
+
+
+def refusal(act: Callable[[], Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        act()
+    return str(caught.value)
+
+
+# ---- which cells there are ----
+
+
+def test_a_grid_is_the_product_of_its_axes_in_the_order_given() -> None:
+    made, absent = plans.configs(grid(seeds=[2, 0]), "grid", {})
+    assert absent == []
+    assert points(made) == [
+        (dataset, backbone, method, seed)
+        for dataset in ("emotic_demo", "caer_s_demo")
+        for backbone in ("emot_net", "caer_net")
+        for method in ("vanilla", "clef")
+        for seed in (2, 0)
+    ]
+
+
+def test_an_exclusion_takes_out_the_cells_that_match_on_all_it_names() -> None:
+    excluded = [{"dataset": "emotic_demo", "method": "clef"}, {"backbone": "caer_net"}]
+    made, _ = plans.configs(grid(exclude=excluded), "grid", {})
+    assert points(made) == [
+        ("emotic_demo", "emot_net", "vanilla", 0),
+        ("caer_s_demo", "emot_net", "vanilla", 0),
+        ("caer_s_demo", "emot_net", "clef", 0),
+    ]
+
+
+def test_later_overrides_win_over_earlier_ones_and_the_command_line_over_all() -> None:
+    overrides = [
+        {"set": {"epochs": 3, "optimizer.lr": 0.5, "batch_size": 8}},
+        {"where": {"method": "clef"}, "set": {"epochs": 4, "optimizer": {"lr": 0.25}}},
+    ]
+    made, _ = plans.configs(grid(overrides=overrides), "grid", {"batch_size": 64})
+    by_method = {c.method.name: (c.epochs, c.optimizer.lr, c.batch_size) for c in made}
+    assert by_method == {"vanilla": (3, 0.5, 64), "clef": (4, 0.25, 64)}
+
+
+def test_a_recipe_is_below_the_overrides() -> None:
+    plain, _ = plans.configs(grid(backbones=["caer_net"]), "grid", {})
+    changed, _ = plans.configs(grid(backbones=["caer_net"], overrides=[{"set": {"epochs": 3}}]), "grid", {})
+    assert {c.epochs for c in changed} == {3}
+    assert [c.model_copy(update={"epochs": 3}) for c in plain] == changed
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"dataset": ["emotic"]}, "dataset: unknown (did you mean datasets?)"),
+        ({"exclude": [{"backbon": "emot_net"}]}, "exclude.0.backbon: unknown (did you mean backbone?)"),
+        ({"overrides": [{"when": {}, "set": {}}]}, "overrides.0.when: unknown"),
+        ({"seeds": []}, "seeds:"),
+        ({"seeds": ["one"]}, "seeds.0:"),
+    ],
+)
+def test_a_grid_file_that_is_wrong_is_told_where(tmp_path: Path, content: dict[str, Any], expected: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(json.dumps(tiny_grid.AXES | content))
+    text = refusal(lambda: plans.load_grid(path))
+    assert str(path) in text
+    assert expected in text
+
+
+@pytest.fixture
+def later_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One backbone that has published numbers and is not registered."""
+    monkeypatch.setattr(plans, "published", lambda: {"backbones": {"later_net": {}}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"overrides": [{"set": {"epoch": 1}}]}, "epoch: unknown (did you mean epochs?)"),
+        ({"overrides": [{"set": {"optimizer.rl": 1}}]}, "optimizer.rl: unknown (did you mean lr?)"),
+        ({"backbones": ["emotnet"]}, "backbones: 'emotnet': unknown (did you mean emot_net?); valid: caer_net"),
+        ({"methods": ["clf"]}, "method 'clf': unknown (did you mean clef?)"),
+        ({"seeds": [0, 1, 0]}, "lists a value twice"),
+        ({"exclude": [{"backbone": "emotnet"}]}, "exclude.backbone: 'emotnet': unknown (did you mean emot_net?)"),
+        ({"overrides": [{"where": {"seed": 5}, "set": {}}]}, "overrides.where.seed: 5: unknown; valid: 0"),
+        ({"overrides": [{"set": {"seed": 5}}]}, "seed=5: seed is an axis of the grid; change seeds"),
+        ({"overrides": [{"set": {"backbone.name": "caer_net"}}]}, "backbone=caer_net: backbone is an axis"),
+        ({"exclude": [{"method": "vanilla"}, {"method": "clef"}]}, "no cell is left"),
+        ({"backbones": ["later_net"]}, "no cell is left; not in this version yet: later_net"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused(later_net: None, changes: dict[str, Any], expected: str) -> None:
+    assert expected in refusal(lambda: plans.configs(grid(**changes), "grid", {}))
+
+
+def test_an_axis_is_not_changed_from_the_command_line() -> None:
+    assert "method is an axis" in refusal(lambda: plans.configs(grid(), "grid", {"method": "clef"}))
+
+
+def test_a_published_backbone_that_is_not_there_yet_is_named_and_left_out(later_net: None) -> None:
+    made, absent = plans.configs(grid(backbones=["later_net", "caer_net"]), "grid", {})
+    assert absent == ["later_net"]
+    assert {c.backbone.name for c in made} == {"caer_net"}
+
+
+# ---- what state they are in ----
+
+
+@pytest.fixture
+def one_cell(shards: Path, tmp_path: Path) -> list[CellConfig]:
+    path = tiny_grid.write(tmp_path / "one.yaml", datasets=["caer_s_demo"], backbones=["caer_net"], methods=["vanilla"])
+    return configs(path, **{"runtime.shards": str(shards), "runtime.out": str(tmp_path / "runs")})
+
+
+def planned(made: list[CellConfig], queued: bool = False) -> plans.PlannedCell:
+    cell = plans.make("one", made, []).cells[0]
+    names = [cell.folder.name] if queued and cell.folder else []
+    return plans.make("one", made, [], names).cells[0]
+
+
+def folder_of(made: list[CellConfig]) -> Path:
+    folder = planned(made).folder
+    assert folder is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def test_a_cell_that_left_nothing_is_new(one_cell: list[CellConfig], tmp_path: Path) -> None:
+    cell = planned(one_cell)
+    assert (cell.state, cell.todo, cell.error) == ("new", True, None)
+    assert cell.folder is not None
+    assert cell.folder.parent == tmp_path / "runs" / "one"
+    assert cell.folder.name.startswith("caer_s_demo-caer_net-vanilla-s0-")
+
+
+@pytest.mark.parametrize(("written", "state"), [("failed", "failed"), ("stopped", "stopped"), ("running", "died")])
+def test_a_cell_that_no_process_holds_is_to_do(one_cell: list[CellConfig], written: str, state: str) -> None:
+    records.write_state(folder_of(one_cell), written, reason="x")
+    cell = planned(one_cell)
+    assert (cell.state, cell.todo) == (state, True)
+
+
+def test_a_cell_with_a_result_is_done(one_cell: list[CellConfig]) -> None:
+    records.write_state(folder_of(one_cell), "failed", reason="an earlier try")
+    records.write_json(folder_of(one_cell) / records.RESULT, {"val": 1.0})
+    cell = planned(one_cell, queued=True)
+    assert (cell.state, cell.todo) == ("done", False)
+
+
+@pytest.mark.parametrize("written", ["running", "failed"])
+def test_a_cell_whose_lock_is_held_is_running(one_cell: list[CellConfig], written: str) -> None:
+    folder = folder_of(one_cell)
+    records.write_state(folder, written)
+    with files.lock(folder / records.LOCK):
+        cell = planned(one_cell)
+        assert (cell.state, cell.todo) == ("running", False)
+    assert planned(one_cell).todo
+
+
+@pytest.mark.parametrize(("written", "state"), [(None, "queued"), ("failed", "queued"), ("running", "running")])
+def test_a_cell_with_a_live_job_is_left_to_it(one_cell: list[CellConfig], written: str | None, state: str) -> None:
+    if written:
+        records.write_state(folder_of(one_cell), written)
+    cell = planned(one_cell, queued=True)
+    assert (cell.state, cell.todo) == (state, False)
+
+
+def test_no_shards_stand_in_the_way(one_cell: list[CellConfig], tmp_path: Path) -> None:
+    runtime = one_cell[0].runtime.model_copy(update={"shards": str(tmp_path / "nowhere")})
+    cell = planned([one_cell[0].model_copy(update={"runtime": runtime})])
+    assert (cell.state, cell.folder, cell.todo) == ("no shards", None, False)
+    assert isinstance(cell.error, ShardError)
+    assert "python -m clef.shard --dataset caer_s_demo" in str(cell.error)
+    assert cell.as_run().reason == str(cell.error)
+
+
+def test_missing_weights_stand_in_the_way(shards: Path, tmp_path: Path) -> None:
+    extra = nest({"runtime": {"shards": str(shards), "weights": str(tmp_path)}})
+    made, _ = plans.configs(grid(backbones=["emot_net"]), "grid", extra)
+    cell = planned(made)
+    assert (cell.state, cell.todo) == ("no weights", False)
+    assert isinstance(cell.error, SetupError)
+    assert str(tmp_path) in str(cell.error)
+
+
+def test_only_what_changes_the_result_changes_the_folder(one_cell: list[CellConfig], tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    same = {
+        "runtime.shards": one_cell[0].runtime.shards, "runtime.out": one_cell[0].runtime.out,
+        "runtime.workers": 3, "runtime.threads": 2, "runtime.log_every": 7, "resources": {"gpus": 4, "hours": 99},
+    }  # fmt: skip
+    assert folder_of(configs(path, **same)) == folder_of(one_cell)
+    for setting in ({"epochs": 2}, {"batch_size": 8}, {"optimizer.lr": 0.5}, {"backbone.dropout": 0.1}):
+        assert folder_of(configs(path, **same, **setting)) != folder_of(one_cell)
+
+
+def test_plan_names_folders_that_hold_from_anywhere(
+    one_cell: list[CellConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = one_cell[0].runtime
+    monkeypatch.chdir(Path(runtime.out).parent)
+    here = one_cell[0].model_copy(update={"runtime": runtime.model_copy(update={"out": "runs"})})
+    assert planned([here]).as_run().folder == str(planned(one_cell).folder)
+
+
+# ---- which cells Slurm still holds ----
+
+
+def fake_command(folder: Path, name: str, script: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.fixture
+def submissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A grid's folder: cells a and b were tasks of array 12, c job 15, and d was sent twice. squeue is a script."""
+    jobs = [("a", "12_0"), ("b", "12_1"), ("c", "15"), ("d", "3_2"), ("d", "12_2")]
+    lines = [json.dumps({"cell": cell, "job": job}) for cell, job in jobs]
+    (tmp_path / submit.SUBMISSIONS).write_text("\n".join(lines) + "\n")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return tmp_path
+
+
+def test_a_cell_is_queued_while_its_array_task_or_job_is_alive(submissions: Path) -> None:
+    fake_command(submissions / "bin", "squeue", "echo '12_1 17'; echo '12_2 12'; echo '15_N/A 15'; echo '40_0 41'")
+    assert submit.queued(submissions) == {"b": "12_1", "c": "15", "d": "12_2"}
+
+
+def test_no_answer_from_squeue_is_an_error_and_not_an_empty_queue(submissions: Path) -> None:
+    fake_command(submissions / "bin", "squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(SetupError, match=r"Unable to contact slurm controller.*try again"):
+        submit.queued(submissions)
+
+
+def test_without_squeue_nothing_is_queued(submissions: Path) -> None:
+    assert submit.queued(submissions) == {}
+
+
+# ---- the command ----
+
+
+def command(*arguments: str, base: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, tiny_grid.ROOT / "launch/grid.py", *arguments],
+        cwd=base, env=os.environ | environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_the_launcher_imports_no_torch(tmp_path: Path) -> None:
+    code = "import launch.grid, launch.submit, clef.engine.task, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=tiny_grid.ROOT, timeout=60).returncode == 0
+
+
+def test_the_plan_of_the_paper_names_what_is_left_out_and_what_is_missing(tmp_path: Path) -> None:
+    done = command("--dry-run", base=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "grid paper: 40 cells" in done.stdout
+    assert "left out: gnn_cnn, cd_net, emoticon" in done.stdout
+    assert done.stdout.count("5 no shards") == 8
+    assert "python -m clef.shard --dataset emotic " in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_grid_without_its_shards_is_not_begun(tmp_path: Path) -> None:
+    done = command("--local", base=tmp_path)
+    assert done.returncode == ShardError.exit_code
+    assert "40 cells can't be trained" in done.stderr
+    assert "python -m clef.shard --dataset caer_s " in done.stderr
+
+
+def test_without_slurm_the_way_out_is_named(tmp_path: Path) -> None:
+    done = command("--partition", "gpu", base=tmp_path, PATH=str(tmp_path))
+    assert done.returncode == SetupError.exit_code
+    assert "sbatch" in done.stderr
+    assert "--local" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "--partition NAME (Slurm) or --local [N]"),
+        (["--local", "epochs=1"], "key=value goes before --local"),
+        (["--local", "0"], "a number of cells is expected, not '0'"),
+        (["--dry-run", "epohcs=1"], "epohcs: unknown (did you mean epochs?)"),
+        (["--dry-run", "seed=3"], "seed is an axis of the grid"),
+        (["--dry-run", "--grid", "nowhere.yaml"], "nowhere.yaml: no such file"),
+    ],
+)
+def test_a_slip_on_the_command_line_is_explained(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    done = command(*arguments, base=tmp_path)
+    assert done.returncode == ConfigError.exit_code
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_tables_of_a_grid_that_was_never_planned_are_refused(tmp_path: Path) -> None:
+    done = command("--gather", base=tmp_path)
+    assert done.returncode == 6
+    assert "run the grid first" in done.stderr

@@ -1,0 +1,178 @@
+"""Grids on a real Slurm: slurmctld and two slurmd's of this machine, started by slurm/dev-cluster."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.launch import tiny_grid
+
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(900)]
+DEV_CLUSTER = tiny_grid.ROOT / "slurm/dev-cluster"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    """The environment in which Slurm's commands find a cluster of two nodes with one CPU each."""
+    check = subprocess.run([DEV_CLUSTER, "check"], capture_output=True, text=True)
+    if check.returncode:
+        reason = f"NOT TESTED ON SLURM: {' '.join(check.stderr.split())}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must test on Slurm. {reason}")
+        pytest.skip(reason)
+    folder = Path(tempfile.mkdtemp(prefix="clef-slurm-", dir="/tmp"))  # the paths of Unix sockets must be short
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SBATCH_"))}
+    one_at_a_time = {"CLEF_SLURM_CPUS": "1", "CLEF_SLURM_SACCT": "no"}
+    try:
+        started = subprocess.run(
+            [DEV_CLUSTER, "start", folder], capture_output=True, text=True, env=environment | one_at_a_time
+        )
+        assert started.returncode == 0, started.stderr
+        yield environment | {"SLURM_CONF": str(folder / "etc/slurm.conf")}
+    finally:
+        subprocess.run([DEV_CLUSTER, "stop", folder], check=True, capture_output=True, env=environment)
+        shutil.rmtree(folder)
+
+
+def jobs(cluster: Mapping[str, str], name: str) -> dict[str, dict[str, str]]:
+    """What Slurm knows of each job of this name, ended ones too, by job id."""
+    shown = subprocess.run(
+        ["scontrol", "show", "job", "--oneliner"], capture_output=True, text=True, check=True, env=dict(cluster)
+    )
+    found = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in shown.stdout.splitlines()]
+    return {job["JobId"]: job for job in found if job.get("JobName") == name}
+
+
+def wait_for_all(cluster: Mapping[str, str], name: str, seconds: float = 400) -> dict[str, str]:
+    """Wait until no job of this name waits or runs. Returns how they ended, by array task (`3_0`) or job (`4`)."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        known = jobs(cluster, name)
+        if not {job["JobState"] for job in known.values()} & {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING"}:
+            return {label(job): job["JobState"] for job in known.values()}
+        time.sleep(0.5)
+    raise AssertionError(f"still there after {seconds} s: {jobs(cluster, name)}")
+
+
+def label(job: Mapping[str, str]) -> str:
+    return f"{job['ArrayJobId']}_{job['ArrayTaskId']}" if "ArrayJobId" in job else job["JobId"]
+
+
+def submitted(text: str) -> tuple[list[str], str]:
+    """The ids of the arrays and of the gather job that the launcher reports."""
+    arrays = re.search(r"^submitted \d+ cells as \d+ job arrays?: ([\d, ]+)$", text, re.MULTILINE)
+    gather = re.search(r"^gather job (\d+) ", text, re.MULTILINE)
+    assert arrays, text
+    assert gather, text
+    return arrays[1].split(", "), gather[1]
+
+
+def numbers(tables: str) -> list[list[str]]:
+    """The rows of the main tables: backbone, method, seeds, and the numbers."""
+    rows = [re.split(r" *\| *", line.strip("| ")) for line in tables.splitlines() if re.match(r"\| \w+-Net ", line)]
+    return [row for row in rows if len(row) == 6]
+
+
+def test_a_grid_is_one_array_a_gather_job_and_nothing_twice(
+    cluster: dict[str, str], shards: Path, tmp_path: Path
+) -> None:
+    grid = tiny_grid.write(tmp_path / "whole.yaml")
+    tables = tmp_path / "results/whole/tables.md"
+
+    first = tiny_grid.launch(grid, shards, tmp_path, "--partition", "gpu", environment=cluster)
+    assert first.returncode == 0, first.stderr
+    assert "8 to train, as one job array" in first.stdout
+    [array], gather = submitted(first.stdout)
+    known = jobs(cluster, "clef-whole")
+    assert {job.get("ArrayJobId", job["JobId"]) for job in known.values()} == {array, gather}
+    assert known[gather]["Dependency"].startswith(f"afterany:{array}_")
+    assert {(job["NumCPUs"], job["TimeLimit"], job["Partition"]) for job in known.values()} == {
+        ("1", "01:00:00", "gpu")
+    }
+
+    again = tiny_grid.launch(grid, shards, tmp_path, "--partition", "gpu", environment=cluster)
+    assert again.returncode == 0, again.stderr
+    assert "submitted" not in again.stdout
+    done, busy = re.search(r"nothing to train: (\d) cells are done, (\d) are queued or running", again.stdout).groups()  # type: ignore[union-attr]
+    assert int(done) + int(busy) == 8
+    assert int(busy) > 0
+
+    ends = wait_for_all(cluster, "clef-whole")
+    assert ends == {f"{array}_{i}": "COMPLETED" for i in range(8)} | {gather: "COMPLETED"}
+    trained = tiny_grid.change_times(tmp_path, "whole")
+    assert len(trained) == 8
+    # The run above found cells missing: only the gather job can have written these.
+    written = tables.read_text()
+    assert "no number from" not in written
+    rows = numbers(written)
+    assert len(rows) == 8
+    assert all(row[2] == "1" and 0 < float(row[3]) <= 100 and 0 < float(row[4]) <= 100 for row in rows)
+
+    last = tiny_grid.launch(grid, shards, tmp_path, "--partition", "gpu", environment=cluster)
+    assert last.returncode == 0, last.stderr
+    assert "nothing to train: 8 cells are done, 0 are queued or running" in last.stdout
+    assert "EMOTIC demo: mAP, percent" in last.stdout
+    assert rows[0][3] in last.stdout
+    assert tables.read_text() == written
+    assert tiny_grid.change_times(tmp_path, "whole") == trained
+    assert wait_for_all(cluster, "clef-whole") == ends
+
+
+def test_cells_that_fail_are_named_with_their_reason_and_stop_no_other(
+    cluster: dict[str, str], shards: Path, tmp_path: Path
+) -> None:
+    """One reads a tar that is cut short. One asks for a GPU: Slurm has it on its books, torch does not see it."""
+    grid = tiny_grid.write(
+        tmp_path / "ill.yaml",
+        {"where": {"seed": 1}, "set": {"resources.gpus": 1}},
+        backbones=["caer_net"],
+        methods=["vanilla"],
+        seeds=[0, 1],
+        exclude=[{"dataset": "emotic_demo", "seed": 1}],
+    )
+    (tmp_path / "shards").mkdir()
+    tar = tiny_grid.cut_short(shards, tmp_path / "shards", "emotic_demo")
+    arguments = ("--partition", "gpu", "--sbatch", "comment=a-word")
+
+    first = tiny_grid.launch(grid, tmp_path / "shards", tmp_path, *arguments, environment=cluster)
+    assert first.returncode == 0, first.stderr
+    [array, single], gather = submitted(first.stdout)
+    known = jobs(cluster, "clef-ill")
+    assert known[gather]["Dependency"].split("(")[0].startswith("afterany:")
+    assert array in known[gather]["Dependency"]
+    assert f"afterany:{single}" in known[gather]["Dependency"]
+    assert {job["Comment"] for job in known.values()} == {"a-word"}
+    assert wait_for_all(cluster, "clef-ill") == {
+        f"{array}_0": "FAILED", f"{array}_1": "COMPLETED", single: "FAILED", gather: "COMPLETED"
+    }  # fmt: skip
+
+    tables = (tmp_path / "results/ill/tables.md").read_text()
+    expected = {
+        "emotic_demo-caer_net-vanilla-s0": f"{tar}: {tar.stat().st_size} bytes",
+        "caer_s_demo-caer_net-vanilla-s1": "GPUs asked for: 1; GPUs that torch sees on this node: 0",
+    }
+    for cell, reason in expected.items():
+        assert f"no number from {cell}: failed: {reason}" in tables
+    assert [(row[2], row[3] != "–") for row in numbers(tables)] == [("0", False), ("1", True)]
+
+    plan = tiny_grid.launch(grid, tmp_path / "shards", tmp_path, "--dry-run", environment=cluster)
+    assert re.search(r"emotic_demo .* 1 failed ", plan.stdout)
+    assert re.search(r"caer_s_demo .* 1 done, 1 failed ", plan.stdout)
+    assert "1 to train, as one job array" in plan.stdout
+
+
+def test_what_sbatch_refuses_is_said_without_a_traceback(cluster: dict[str, str], shards: Path, tmp_path: Path) -> None:
+    grid = tiny_grid.write(tmp_path / "refused.yaml")
+    done = tiny_grid.launch(grid, shards, tmp_path, "--partition", "nosuch", environment=cluster)
+    assert done.returncode == 5
+    assert "Invalid partition name specified" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert jobs(cluster, "clef-refused") == {}
+    plan = tiny_grid.launch(grid, shards, tmp_path, "--dry-run", environment=cluster)
+    assert plan.stdout.count("1 new") == 8
