@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms.v2 import functional as F
 
 from clef.config import InputConfig, InputName
 from clef.errors import ShardError
@@ -24,15 +24,18 @@ MASKED: dict[InputName, str] = {"context": "box", "scene_without_face": "face_bo
 class Draws:
     """What chance decides for one input of a sample; evaluation draws nothing and passes None."""
 
-    rng: np.random.Generator
     mirrored: bool
+    corner: tuple[float, float]
+    """Where the crop lies, from 0 (top, left) to 1."""
+    jitter: tuple[float, float, float]
+    """How far brightness, contrast and saturation go, from -1 to 1 times the configured strength."""
 
 
 def draws(seed: int, epoch: int, place: int, inputs: int) -> list[Draws]:
-    """The draws of a sample in an epoch: a generator for each input, and one coin for all that flip together."""
-    coin, *seeds = np.random.SeedSequence([seed, epoch, place]).spawn(inputs + 1)
-    mirrored = bool(np.random.default_rng(coin).random() < 0.5)
-    return [Draws(np.random.default_rng(seed), mirrored) for seed in seeds]
+    """The draws of a sample in an epoch: a row of one table for each input, and one coin for all that flip together."""
+    table = np.random.default_rng([seed, epoch, place]).random((inputs + 1, 5)).tolist()
+    mirrored = table[0][0] < 0.5
+    return [Draws(mirrored, (y, x), (2 * b - 1, 2 * c - 1, 2 * s - 1)) for y, x, b, c, s in table[1:]]
 
 
 def image(data: bytes, box: list[int] | None, config: InputConfig, draws: Draws | None, where: str) -> Tensor:
@@ -42,12 +45,12 @@ def image(data: bytes, box: list[int] | None, config: InputConfig, draws: Draws 
     except RuntimeError as error:
         raise ShardError(f"{where}: not a JPEG that can be decoded ({error}); verify the shards") from None
     stored = pixels.shape[-2:]
-    pixels = F.resize(pixels, list(config.size), antialias=True)
+    pixels = F.interpolate(pixels[None], config.size, mode="bilinear", antialias=True)[0]
     top, left = _corner(config, draws)
     height, width = config.shape
     pixels = pixels[:, top : top + height, left : left + width]
     if draws and config.jitter:
-        pixels = _jitter(pixels, config.jitter, draws.rng)
+        pixels = jittered(pixels, *(1 + config.jitter * draw for draw in draws.jitter))
     if box is not None:
         scale = config.size[0] / stored[0], config.size[1] / stored[1]
         pixels = _zeroed(pixels, box, scale, (top, left))
@@ -57,14 +60,22 @@ def image(data: bytes, box: list[int] | None, config: InputConfig, draws: Draws 
 def _corner(config: InputConfig, draws: Draws | None) -> tuple[int, int]:
     spare = config.size[0] - config.shape[0], config.size[1] - config.shape[1]
     if draws and config.crop:
-        return int(draws.rng.integers(spare[0] + 1)), int(draws.rng.integers(spare[1] + 1))
+        return int(draws.corner[0] * (spare[0] + 1)), int(draws.corner[1] * (spare[1] + 1))
     return spare[0] // 2, spare[1] // 2
 
 
-def _jitter(pixels: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
-    for adjust in (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation):
-        pixels = adjust(pixels, 1 + strength * float(rng.uniform(-1, 1)))
-    return pixels
+_GREY = torch.tensor([0.2989, 0.587, 0.114]).view(3, 1, 1)
+
+
+def jittered(pixels: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
+    """Brightness, contrast and saturation times these factors, in this order; 3,H,W uint8.
+
+    torchvision's definitions, in one pass of float32: its own functions would take most of a small sample's time.
+    """
+    result = (pixels.float() * brightness).clamp_(0, 255)
+    result = torch.lerp((result * _GREY).sum(0).mean(), result, contrast).clamp_(0, 255)
+    result = torch.lerp((result * _GREY).sum(0, keepdim=True), result, saturation).clamp_(0, 255)
+    return result.round_().to(torch.uint8)
 
 
 def _zeroed(pixels: Tensor, box: list[int], scale: tuple[float, float], corner: tuple[int, int]) -> Tensor:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional as v2
 
 from clef.config import InputConfig
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.shards import SplitShards
 from clef.data.transforms import draws as draws_of
-from clef.data.transforms import image
+from clef.data.transforms import image, jittered
 
 BOXES = [(0, 0, 10, 10), (17, 9, 43, 61), (50, 30, 96, 72), (3, 5, 4, 6), (0, 0, 96, 72)]
 CONFIGS = [
@@ -166,3 +167,15 @@ def test_unknown_vad_is_nan_and_labels_are_the_cards(shards: Path) -> None:
     counts = torch.stack([sample["target"] for sample in samples]).sum(0).int().tolist()
     assert dict(zip(split.manifest.classes, counts, strict=True)) == split.split.classes
     assert all(math.isclose(sample["target"].sum() % 1, 0) for sample in samples)
+
+
+FACTORS = [(0.6, 1.0, 1.0), (1.4, 1.0, 1.0), (1.0, 0.5, 1.0), (1.0, 1.0, 1.7), (1.3, 0.7, 0.4)]
+
+
+@pytest.mark.parametrize("factors", FACTORS)
+def test_jitter_is_torchvisions(factors: tuple[float, float, float]) -> None:
+    pixels = torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = pixels.float() / 255  # on floats, where theirs doesn't round after each step
+    for adjust, factor in zip((v2.adjust_brightness, v2.adjust_contrast, v2.adjust_saturation), factors, strict=True):
+        expected = adjust(expected, factor)
+    torch.testing.assert_close(jittered(pixels, *factors).float(), (expected * 255).round(), atol=1, rtol=0)
