@@ -70,8 +70,8 @@ def _parts(gathered: Gathered, dataset: str) -> Table:
     names = {
         "score": "TIE (the score)",
         "factual": "factual",
-        "Y_e": "Y_e, backbone alone",
-        "Y_c": "Y_c, context alone",
+        "Y_e": "Y_e (backbone)",
+        "Y_c": "Y_c (context)",
     }
     rows = []
     for backbone, method in _pairs(gathered, dataset):
