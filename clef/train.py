@@ -57,7 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--print-config", action="store_true", help="print the resolved config and leave")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of this cell, if any")
     parser.add_argument("--restart", action="store_true", help="remove what this cell left and train it anew")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def _config(args: argparse.Namespace) -> CellConfig:

@@ -82,7 +82,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shards", default="shards", help="where the shards lie (default: shards)")
     parser.add_argument("--out", default="runs", help="where cells are written (default: runs)")
     parser.add_argument("--results", default="results", help="where tables are written (default: results)")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     if not (args.dry_run or args.gather or args.partition or args.local is not None):
         raise ConfigError("say where to train: --partition NAME (Slurm) or --local [N]; or look first: --dry-run")
     return args
