@@ -170,7 +170,7 @@ def test_verify_names_the_damage(run: Run, damaged: Path) -> None:
     ("settings", "code", "message"),
     [
         (["backbone.weights.body=imagenet-resnet18"], 5, "resnet18-f37072fd.pth: the weights imagenet-"),
-        (["backbone.weights.body=imagenet-resnet19"], 2, "'imagenet-resnet19': unknown (did you mean imagenet-resnet18?)"),
+        (["backbone.weights.body=imagenet-resnet19"], 2, "unknown (did you mean imagenet-resnet18?)"),
         (["backbone.weights.body=./my.pth"], 5, "my.pth: no such weights file"),
         (["mixed_precision=fp16"], 5, "mixed_precision=fp16: not to be had on a CPU"),
         (["optimizer.lr=1e30", "runtime.log_every=2"], 6, "non-finite loss at step"),
