@@ -1,0 +1,138 @@
+"""Rows and tables as pure functions of results written by hand."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clef.errors import CellError
+from clef.results.gather import gather_grid
+from clef.results.rows import PlannedRun, gather, to_csv, write_plan
+from clef.results.tables import Table, published, tables, to_markdown
+
+
+def result(value: float, **changes: Any) -> dict[str, Any]:
+    code = {"commit": changes.pop("commit", "abc"), "dirty": changes.pop("dirty", False)}
+    split = {"value": value, "chance": 17.0, "samples": 100, "per_class": {}, "variants": changes.pop("variants", {})}
+    shift = {**split, "value": value - 10}
+    return {
+        "metric": "mAP", "signature": "0" * 16, "random_init": [], "splits": {"test": split, "test_shift": shift},
+        "environment": {"code": code, "dtype": "float32", "ranks": 1}, **changes,
+    }  # fmt: skip
+
+
+class Grid:
+    """A grid's folder, filled cell by cell."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.runs = out, list[PlannedRun]()
+
+    def add(self, dataset: str, backbone: str, method: str, seed: int, content: dict | None, state: str = "") -> None:
+        name = f"{dataset}-{backbone}-{method}-s{seed}"
+        folder = self.out / "g" / name
+        folder.mkdir(parents=True)
+        if content:
+            (folder / "result.json").write_text(json.dumps(content))
+        if state:
+            (folder / "state.json").write_text(json.dumps({"state": "failed", "reason": state, "step": 3, "steps": 9}))
+        self.runs.append(PlannedRun(name, dataset, backbone, method, seed, name))
+
+    def plan(self) -> Path:
+        return write_plan(self.out, "g", self.runs)
+
+    def tables(self) -> list[Table]:
+        return tables(gather(self.plan()))
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Grid:
+    return Grid(tmp_path / "runs")
+
+
+def test_ours_stands_beside_the_published_with_the_gap(grid: Grid) -> None:
+    for seed, value in enumerate((26.0, 28.0, 30.0)):
+        grid.add("emotic", "emot_net", "vanilla", seed, result(value))
+    grid.add("emotic", "emot_net", "clef", 0, result(33.0))
+    (table,) = grid.tables()
+    assert table.columns == ["backbone", "method", "seeds", "test", "published", "gap"]
+    assert statistics.stdev((26.0, 28.0, 30.0)) == 2.0
+    assert table.rows == [
+        ["EMOT-Net", "vanilla", "3", "28.00 ± 2.00", "27.93", "+0.07"],
+        ["EMOT-Net", "clef", "1", "33.00", "31.67", "+1.33"],
+    ]
+
+
+def test_demo_sets_show_the_shift_and_nothing_published(grid: Grid) -> None:
+    grid.add("emotic_demo", "caer_net", "vanilla", 0, result(34.5))
+    (table,) = grid.tables()
+    assert table.columns == ["backbone", "method", "seeds", "test", "test_shift", "change"]
+    assert table.rows == [["CAER-Net", "vanilla", "1", "34.50", "24.50", "-10.00"]]
+
+
+def test_the_parts_of_clef_have_a_table_of_their_own(grid: Grid) -> None:
+    parts = {"factual": 41.0, "Y_e": 42.0, "Y_c": 20.0}
+    grid.add("emotic", "caer_net", "clef", 0, result(40.0, variants=parts))
+    grid.add("emotic", "caer_net", "vanilla", 0, result(39.0, variants={"Y_e": 39.0}))
+    assert grid.tables()[1].rows == [["CAER-Net", "clef", "test", "40.00", "41.00", "42.00", "20.00"]]
+
+
+def test_failed_and_missing_cells_are_shown_with_their_reason(grid: Grid) -> None:
+    grid.add("caer_s", "emot_net", "vanilla", 0, None, state="non-finite | loss\nat step 3")
+    grid.add("caer_s", "emot_net", "clef", 0, None)
+    (table,) = grid.tables()
+    assert table.rows[0] == ["EMOT-Net", "vanilla", "0", "–", "74.51", "–"]
+    text = to_markdown([table], "g")
+    assert "- no number from caer_s-emot_net-vanilla-s0: failed at step 3/9: non-finite \\| loss at step 3\n" in text
+    assert "- no number from caer_s-emot_net-clef-s0: not run yet\n" in text
+
+
+def test_what_a_reader_must_know_is_noted(grid: Grid) -> None:
+    grid.add("emotic", "emot_net", "vanilla", 0, result(27.0, random_init=["body", "scene"]))
+    grid.add("emotic", "emot_net", "vanilla", 1, result(27.0, commit="def", dirty=True))
+    (table,) = grid.tables()
+    assert table.notes == [
+        "test: 100 people, chance level 17.00",
+        "without pre-training, as configured: emot_net vanilla (body, scene)",
+        "warning: cells come from 2 versions of the code and some code was edited and not committed",
+    ]
+
+
+def test_rows_are_long_form_and_everything_is_byte_stable(grid: Grid, tmp_path: Path) -> None:
+    grid.add("emotic", "emot_net", "clef", 4, result(33.0, variants={"factual": 34.0, "Y_e": 32.0, "Y_c": 20.0}))
+    plan = grid.plan()
+    lines = to_csv(gather(plan).rows).splitlines()
+    assert lines[0].startswith("dataset,backbone,method,seed,split,metric,part,value,chance,samples,signature")
+    assert lines[1] == "emotic,emot_net,clef,4,test,mAP,score,33.0,17.0,100,0000000000000000,abc,False,float32,1,"
+    assert len(lines) == 1 + 2 * 4
+    written = []
+    for name in ("one", "two"):
+        gather_grid(plan, tmp_path / name)
+        written.append({path.name: path.read_bytes() for path in sorted((tmp_path / name / "g").iterdir())})
+    assert written[0] == written[1]
+    assert set(written[0]) == {"rows.csv", "tables.md", "tables.csv"}
+
+
+def test_a_moved_grid_still_gathers(grid: Grid, tmp_path: Path) -> None:
+    grid.add("emotic", "emot_net", "clef", 0, result(33.0))
+    plan = grid.plan()
+    moved = tmp_path / "elsewhere"
+    grid.out.rename(moved)
+    assert gather(moved / plan.relative_to(grid.out)).rows[0].value == 33.0
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"grid": "g", "cells": [{"x": 1}]}'])
+def test_a_plan_that_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(CellError, match="not a plan"):
+        gather(tmp_path / "plan.json")
+
+
+def test_published_columns_average_to_the_published_map() -> None:
+    known = published()
+    for backbone, entry in known["backbones"].items():
+        columns = zip(*(row[backbone] for row in known["emotic_per_category"].values()), strict=True)
+        for method, column in zip(("vanilla", "clef"), columns, strict=True):
+            assert len(column) == 26
+            assert statistics.fmean(column) == pytest.approx(entry[method]["emotic"], abs=0.02), (backbone, method)
