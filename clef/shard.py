@@ -52,7 +52,8 @@ def _arguments() -> argparse.Namespace:
 def _verify(target: Path) -> int:
     faults = verify(target)
     if faults:
-        raise ShardError(f"{target}: {len(faults)} faults:\n" + "\n".join(f"  {fault}" for fault in faults))
+        plural = "s" if len(faults) > 1 else ""
+        raise ShardError("\n  ".join([f"{target}: {len(faults)} fault{plural}:", *faults]))
     out.print(f"{target}: whole: every byte is as it was written")
     return 0
 

@@ -37,7 +37,7 @@ def plan(made: Plan) -> None:
     for shape, letter in needs.items():
         todo = sum(cell.todo for cell in made.cells if cell.config.resources == shape)
         cpus = shape.cpus * max(1, shape.gpus)  # they are asked for by task
-        asks = f"{shape.gpus} GPUs, {cpus} CPUs, {shape.memory_gb} GB, {shape.hours:g} h"
+        asks = f"{shape.gpus} GPU, {cpus} CPU, {shape.memory_gb} GB, {shape.hours:g} h"
         out.print(f"{letter}: {asks} a cell; {todo} to train{', as one job array' if todo else ''}")
     if made.unregistered:
         out.print(f"not in this version yet, so left out: {', '.join(made.unregistered)}")
@@ -55,7 +55,7 @@ def _styled(state: str) -> str:
 
 
 def machine_slots(cells: list[PlannedCell]) -> int:
-    """How many cells this machine trains at once: one a GPU if they ask for GPUs, else one a core."""
+    """How many cells this machine trains at once: one a GPU if they ask for GPU, else one a core."""
     if any(cell.config.resources.gpus for cell in cells) and shutil.which("nvidia-smi"):
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout.splitlines()
         return max(1, len(listed) // max(cell.config.resources.gpus for cell in cells))

@@ -162,7 +162,7 @@ def test_verify_names_the_damage(run: Run, damaged: Path) -> None:
     assert run(*SHARD, "caer_s_demo", "--verify") == (0, "")
     spoil_member(damaged / "caer_s_demo")
     code, said = run(*SHARD, "caer_s_demo", "--verify")
-    assert "1 faults: train-000000.tar: not the bytes that were written" in said
+    assert "1 fault: train-000000.tar: not the bytes that were written" in said
     assert code == 4
 
 
