@@ -3,6 +3,7 @@
 Every message names the file, key or option, what was expected, and what to do.
 """
 
+import argparse
 import sys
 from collections.abc import Callable
 
@@ -57,6 +58,12 @@ EXIT_CODES = """exit codes:
   6  a cell failed, or what it left on disk can't be used
 130  interrupted
 """
+
+
+def argument_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser whose help keeps the lines of `description` and ends with the exit codes."""
+    plain = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(prog=prog, description=description, epilog=EXIT_CODES, formatter_class=plain)
 
 
 def run_command(main: Callable[[], int | None]) -> None:

@@ -12,7 +12,7 @@ from clef.console import Steps, err, out
 from clef.data.manifest import Manifest
 from clef.data.prepare import prepare
 from clef.data.verify import verify
-from clef.errors import EXIT_CODES, ConfigError, ShardError, run_command
+from clef.errors import ConfigError, ShardError, argument_parser, run_command
 
 
 def main() -> int:
@@ -30,12 +30,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m clef.shard",
-        description=__doc__,
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argument_parser("python -m clef.shard", __doc__)
     parser.add_argument(
         "--dataset", required=True, help="emotic, caer_s, emotic_demo, caer_s_demo, or a card's path (.yaml)"
     )

@@ -16,7 +16,7 @@ from typing import Any
 from clef import cards, cell, records, resources
 from clef.config import CellConfig
 from clef.console import Steps, out
-from clef.errors import EXIT_CODES, CellError, run_command
+from clef.errors import CellError, argument_parser, run_command
 from clef.overrides import expand, merge, parse
 
 
@@ -46,12 +46,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="accelerate launch -m clef.train",
-        description=__doc__,
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argument_parser("accelerate launch -m clef.train", __doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the cell; see --print-config")
     parser.add_argument("--config", type=Path, help="a YAML file with settings of the cell; key=value goes on top")
     parser.add_argument("--print-config", action="store_true", help="print the resolved config and leave")

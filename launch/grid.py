@@ -19,7 +19,7 @@ if __name__ == "__main__":  # a script of the checkout: its folder's parent hold
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from clef.console import err, out
-from clef.errors import EXIT_CODES, CellError, ClefError, ConfigError, SetupError, run_command
+from clef.errors import CellError, ClefError, ConfigError, SetupError, argument_parser, run_command
 from clef.overrides import merge, parse
 from clef.results.gather import gather_grid
 from clef.results.rows import plan_path, write_plan
@@ -49,12 +49,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python launch/grid.py",
-        description=__doc__,
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argument_parser("python launch/grid.py", __doc__)
     default = Path(__file__).resolve().parent.parent / "configs/grids/paper.yaml"
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings for every cell, such as epochs=1")
     parser.add_argument(
