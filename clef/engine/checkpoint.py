@@ -71,7 +71,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, accelera
         content = json.loads((path / "progress.json").read_text())
         ranks = content.pop("ranks")
         load_weights(path / "model.safetensors", model)
-        optimizer.load_state_dict(torch.load(path / "optimizer.pt", map_location=accelerator.device, weights_only=True))
+        optimizer.load_state_dict(torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True))
         if ranks == accelerator.num_processes:
             torch.set_rng_state(torch.load(path / f"rng-{accelerator.process_index}.pt", weights_only=True))
         return Progress(**content)

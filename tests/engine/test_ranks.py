@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from clef import cell
 from clef.config import CellConfig
+from clef.overrides import merge
 
 Make = Callable[..., CellConfig]
 SCRIPT = Path(__file__).parent / "rank_script.py"
@@ -41,8 +43,6 @@ def runs(request: pytest.FixtureRequest, shards: Path, tmp_path_factory: pytest.
         "dataset": "emotic_demo", "epochs": 2, "batch_size": 12, "schedule": {"name": "step", "every": 1},
         "runtime": {"shards": str(shards), "workers": 0, "log_every": 3},
     }  # fmt: skip
-    from clef.overrides import merge
-
     config = cell.resolve(merge(layer, TINY["emot_net"], TINY_METHOD["clef"]))
     result = {}
     for ranks in (1, 2):
@@ -101,3 +101,23 @@ def test_accelerate_launch_with_two_cpu_processes_runs_one_and_the_log_says_so(
     done = launch(0, config, tmp_path, accelerate)
     assert [rank["world"] for rank in done["ranks"]] == [1]
     assert "1 rank on cpu" in done["stderr"]
+
+
+def test_two_ranks_broken_off_and_resumed_end_as_unbroken(shards: Path, tmp_path: Path) -> None:
+    from tests.conftest import TINY, TINY_METHOD
+
+    layer = {"dataset": "caer_s_demo", "epochs": 1, "batch_size": 20, "runtime": {"shards": str(shards), "workers": 0}}
+    config = tmp_path / "cell.yaml"
+    config.write_text(yaml.safe_dump(merge(layer, TINY["emot_net"], TINY_METHOD["clef"])))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for out, *arguments in (("whole",), ("broken", "runtime.stop_after=2"), ("broken", "--resume")):
+        full = [*torchrun, "-m", "clef.train", "--config", str(config), f"runtime.out={tmp_path / out}", *arguments]
+        done = subprocess.run(full, capture_output=True, text=True, timeout=240, env=environment)
+        assert done.returncode == 0, done.stderr
+    assert "goes on after step 2/" in done.stderr
+    whole, broken = (max((tmp_path / name).glob("single/*/checkpoints/step-*")) for name in ("whole", "broken"))
+    assert whole.name == broken.name
+    for name in ("model.safetensors", "rng-0.pt", "rng-1.pt"):
+        one, two = ((folder / name).read_bytes() for folder in (whole, broken))
+        assert one == two, name
