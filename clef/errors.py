@@ -4,6 +4,7 @@ Every message names the file, key or option, what was expected, and what to do.
 """
 
 import argparse
+import errno
 import sys
 from collections.abc import Callable
 
@@ -36,7 +37,7 @@ class ShardError(ClefError):
 
 
 class SetupError(ClefError):
-    """The machine lacks something: Slurm, weights, a GPU, ranks, precision."""
+    """The machine lacks something: Slurm, weights, a GPU, ranks, precision, a writable path."""
 
     exit_code = 5
 
@@ -48,13 +49,17 @@ class CellError(ClefError):
 
 
 INTERRUPTED = 130
+_PATH_FAULTS = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT
+}  # fmt: skip
+"""What the system says of a path that is no one's fault but the disk's or the command line's."""
 EXIT_CODES = """exit codes:
   0  done
   1  a fault in this program (with a traceback: please report it)
   2  a config file, an override or an option is wrong
   3  a dataset on disk is missing or not in its documented layout
   4  shards are missing, incomplete or damaged
-  5  the machine lacks something: Slurm, weights, a GPU, ranks, a precision
+  5  the machine lacks something: Slurm, weights, a GPU, ranks, a precision, a writable path
   6  a cell failed, or what it left on disk can't be used
 130  interrupted
 """
@@ -71,7 +76,7 @@ def run_command(main: Callable[[], int | None]) -> None:
     try:
         code = main() or 0
     except ClefError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(str(error))}")
+        _complain(str(error))
         code = error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -79,4 +84,14 @@ def run_command(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:  # `... | head`
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        if error.errno not in _PATH_FAULTS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror}; look at the path, its permissions and the room on its disk")
+        code = SetupError.exit_code
     sys.exit(code)
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(text)}")

@@ -48,7 +48,8 @@ def _verify(target: Path) -> int:
     faults = verify(target)
     if faults:
         plural = "s" if len(faults) > 1 else ""
-        raise ShardError("\n  ".join([f"{target}: {len(faults)} fault{plural}:", *faults]))
+        remedy = f"remove {target} and run this again without --verify"
+        raise ShardError("\n  ".join([f"{target}: {len(faults)} fault{plural}:", *faults, remedy]))
     out.print(f"{target}: whole: every byte is as it was written")
     return 0
 

@@ -34,6 +34,8 @@ def main() -> int:
     if args.restart and (folder / records.CONFIG).exists() and os.environ.get("RANK", "0") == "0":
         shutil.rmtree(folder)
     result = records.read_json(folder / records.RESULT)
+    if result and "splits" not in result:
+        raise CellError(f"{folder / records.RESULT}: not the result of a cell; train it anew with --restart")
     if not result:
         _check_fresh(folder, args.resume or args.restart)
         from clef.identity import write_config
@@ -50,8 +52,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the cell; see --print-config")
     parser.add_argument("--config", type=Path, help="a YAML file with settings of the cell; key=value goes on top")
     parser.add_argument("--print-config", action="store_true", help="print the resolved config and leave")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of this cell, if any")
-    parser.add_argument("--restart", action="store_true", help="remove what this cell left and train it anew")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of this cell, if any")
+    again.add_argument("--restart", action="store_true", help="remove what this cell left and train it anew")
     return parser.parse_intermixed_args()
 
 

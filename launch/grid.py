@@ -80,6 +80,8 @@ def _arguments() -> argparse.Namespace:
     args = parser.parse_intermixed_args()
     if not (args.dry_run or args.gather or args.partition or args.local is not None):
         raise ConfigError("say where to train: --partition NAME (Slurm) or --local [N]; or look first: --dry-run")
+    for text in args.sbatch:
+        _option(text)
     return args
 
 
@@ -101,7 +103,9 @@ def _make_demo_shards(configs: list[Any]) -> None:
         err.print(f"making the shards of {name} (once)")
         done = subprocess.run([sys.executable, "-m", "clef.shard", "--dataset", name, "--out", shards])
         if done.returncode:
-            raise ClefError(f"sharding {name} failed (exit code {done.returncode}); the reason is above")
+            error = ClefError(f"sharding {name} failed (exit code {done.returncode}); the reason is above")
+            error.exit_code = max(done.returncode, 1)  # a signal's is negative
+            raise error
 
 
 def _run(plan: Plan, args: argparse.Namespace) -> int:
@@ -110,7 +114,8 @@ def _run(plan: Plan, args: argparse.Namespace) -> int:
     todo = [cell for cell in plan.cells if cell.todo]
     if blocked:
         reasons = dict.fromkeys(str(cell.error) for cell in blocked)
-        raise type(blocked[0].error)("\n".join([f"{len(blocked)} cells can't be trained:", *reasons]))  # type: ignore[misc]
+        count = "1 cell" if len(blocked) == 1 else f"{len(blocked)} cells"
+        raise type(blocked[0].error)("\n".join([f"{count} can't be trained:", *reasons]))  # type: ignore[misc]
     if args.partition and todo:
         return _submit(todo, path, args)
     if not todo:
@@ -137,8 +142,11 @@ def _submit(todo: list[PlannedCell], path: Path, args: argparse.Namespace) -> in
 
 def _option(text: str) -> tuple[str, str | bool]:
     """An sbatch option, named as submitit names those it sets itself, so that the user's replaces its own."""
-    key, equals, value = text.partition("=")
-    return key.lstrip("-").replace("-", "_"), value if equals else True
+    key, equals, value = str(text).partition("=")
+    key = key.lstrip("-").replace("-", "_")
+    if not key.isidentifier():
+        raise ConfigError(f"--sbatch {text!s}: key=value or key is expected, such as account=lab or exclusive")
+    return key, value if equals else True
 
 
 def _train_here(todo: list[PlannedCell], path: Path, args: argparse.Namespace) -> dict[Path, str]:

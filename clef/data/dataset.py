@@ -16,6 +16,8 @@ from clef.data.shards import SplitShards
 from clef.errors import ShardError
 
 Sample = dict[str, Any]
+_FACTS = {"labels", "vad", *transforms.MASKED.values()}
+"""What is read of a sample's meta.json."""
 
 
 class CellDataset(Dataset[Sample]):
@@ -56,17 +58,27 @@ class CellDataset(Dataset[Sample]):
         try:
             facts: dict[str, Any] = json.loads(self.shards.read(place, "meta.json") or b"")
         except ValueError:
-            raise ShardError(f"{self._where(place)}: meta.json is not JSON; verify the shards") from None
+            raise ShardError(f"{self._where(place)}: meta.json is not JSON; {self.shards.remedy}") from None
+        if lacking := _FACTS - set(facts if isinstance(facts, dict) else ()):
+            raise ShardError(
+                f"{self._where(place)}: meta.json lacks {', '.join(sorted(lacking))}; {self.shards.remedy}"
+            )
         return facts
 
     def _target(self, facts: dict[str, Any], place: int) -> Tensor:
+        if strange := [label for label in facts["labels"] if label not in self._class_index]:
+            raise ShardError(
+                f"{self._where(place)}: label {strange[0]!r} is no class of this set; {self.shards.remedy}"
+            )
         indices = [self._class_index[label] for label in facts["labels"]]
         if self.manifest.task == "multi_label":
             target = torch.zeros(len(self.manifest.classes))
             target[indices] = 1
             return target
         if len(indices) != 1:
-            raise ShardError(f"{self._where(place)}: one label is expected, not {facts['labels']}")
+            raise ShardError(
+                f"{self._where(place)}: one label is expected, not {facts['labels']}; {self.shards.remedy}"
+            )
         return torch.tensor(indices[0])
 
     def _where(self, place: int) -> str:

@@ -5,10 +5,10 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 
 from clef import files
 from clef.config import InputName, Strict
@@ -64,6 +64,13 @@ class Split(Strict):
     index_sha256: str
     shards: list[Shard]
 
+    @field_validator("members", "content")
+    @classmethod
+    def _every_kind(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if lacking := [kind for kind in KINDS if kind not in value]:
+            raise ValueError(f"nothing is said of {', '.join(lacking)}")
+        return value
+
 
 class Manifest(Strict):
     """A sharded dataset."""
@@ -104,7 +111,9 @@ def load(root: Path) -> Manifest:
         raise ShardError(f"{path}: no shards here (the manifest is written last); {hint}") from None
     except (OSError, ValueError) as error:
         raise ShardError(f"{path}: damaged: {error}; remove {root} and {hint}") from None
-    if isinstance(content, dict) and content.get("format") != FORMAT:
+    if not isinstance(content, dict):
+        raise ShardError(f"{path}: damaged: not a manifest; remove {root} and {hint}")
+    if content.get("format") != FORMAT:
         raise ShardError(
             f"{path}: format {content.get('format')!r}, this version reads {FORMAT}; remove {root} and {hint}"
         )
@@ -113,7 +122,8 @@ def load(root: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ShardError(f"{path}: damaged: {where}: {first['msg']}; remove {root} and {hint}") from None
+        what = first["msg"].removeprefix("Value error, ")
+        raise ShardError(f"{path}: damaged: {where}: {what}; remove {root} and {hint}") from None
 
 
 def save(root: Path, manifest: Manifest) -> None:

@@ -37,20 +37,24 @@ class SplitShards:
         try:
             rows = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise ShardError(f"{path}: the index can't be read: {error}; {self._remedy}") from None
-        if rows.dtype != ROW or len(rows) != self.split.samples:
-            raise ShardError(f"{path}: {len(rows)} rows, {self.split.samples} expected; {self._remedy}")
+            raise ShardError(f"{path}: the index can't be read: {error}; {self.remedy}") from None
+        if rows.dtype != ROW or rows.shape != (self.split.samples,):
+            raise ShardError(f"{path}: not the index of {self.split.samples} samples; {self.remedy}")
         return rows
 
     def read(self, place: int, kind: str) -> bytes | None:
         """The bytes of a member of the sample at `place`, or None when it has no such member."""
         row, column = self.index[place], KINDS.index(kind)
-        size, offset = int(row["size"][column]), int(row["offset"][column])
+        shard, size, offset = int(row["shard"]), int(row["size"][column]), int(row["offset"][column])
         if size < 0:
             return None
-        data = os.pread(self._file(int(row["shard"])), size, offset)
+        stated = self.split.shards[shard].bytes if 0 <= shard < len(self.split.shards) else 0
+        if offset < 0 or offset + size > stated:
+            where = self.root / self.split.index
+            raise ShardError(f"{where}: points outside the tars for sample {self.key(place)}; {self.remedy}")
+        data = os.pread(self._file(shard), size, offset)
         if len(data) != size:
-            raise ShardError(f"{self._path(int(row['shard']))}: ends before sample {self.key(place)}; {self._remedy}")
+            raise ShardError(f"{self._path(shard)}: ends before sample {self.key(place)}; {self.remedy}")
         return data
 
     def key(self, place: int) -> str:
@@ -76,11 +80,12 @@ class SplitShards:
         try:
             found = path.stat().st_size
         except OSError as error:
-            raise ShardError(f"{path}: {error.strerror}; {self._remedy}") from None
+            raise ShardError(f"{path}: {error.strerror}; {self.remedy}") from None
         if found != size:
-            raise ShardError(f"{path}: {found} bytes, the manifest states {size}: damaged or cut short; {self._remedy}")
+            raise ShardError(f"{path}: {found} bytes, the manifest states {size}: damaged or cut short; {self.remedy}")
 
     @property
-    def _remedy(self) -> str:
+    def remedy(self) -> str:
+        """What to do about damage."""
         name = self.manifest.dataset
         return f"remove {self.root} and run: python -m clef.shard --dataset {name} --out {self.root.parent}"

@@ -74,20 +74,24 @@ def gather(path: Path) -> Gathered:
     """Every number that the cells of a plan have produced so far. CellError when there is no plan."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        runs = [PlannedRun(**cell) for cell in content["cells"]]
+        grid, runs = content["grid"], [PlannedRun(**cell) for cell in content["cells"]]
     except FileNotFoundError:
         raise CellError(f"{path}: no plan here; run the grid first (launch/grid.py --grid ...)") from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise CellError(f"{path}: not a plan: {error}; run the grid again to have it written anew") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise CellError(f"{path}: not a plan ({why}); remove it and run the grid again") from None
     rows: list[Row] = []
     missing: dict[str, str] = {}
     for run in runs:
         result = read_json(path.parent / run.folder / RESULT) if run.folder else {}
-        if result:
-            rows += _rows(run, result)
-        else:
+        if not result:
             missing[run.name] = _reason(run, path.parent)
-    return Gathered(content["grid"], rows, missing, runs)
+            continue
+        try:
+            rows += _rows(run, result)
+        except (KeyError, TypeError, AttributeError):
+            missing[run.name] = f"its {RESULT} is not that of a cell; remove {run.folder} and run the grid again"
+    return Gathered(grid, rows, missing, runs)
 
 
 def to_csv(rows: Iterable[Row]) -> str:
@@ -99,16 +103,18 @@ def to_csv(rows: Iterable[Row]) -> str:
     return text.getvalue()
 
 
-def _rows(run: PlannedRun, result: dict[str, Any]) -> Iterable[Row]:
+def _rows(run: PlannedRun, result: dict[str, Any]) -> list[Row]:
     environment = result["environment"]
-    for split, values in result["splits"].items():
-        for part, value in {"score": values["value"], **values["variants"]}.items():
-            yield Row(
-                run.dataset, run.backbone, run.method, run.seed, split, result["metric"], part, value,
-                values["chance"], values["samples"], result["signature"], environment["code"]["commit"],
-                environment["code"]["dirty"], environment["dtype"], environment["ranks"],
-                " ".join(result["random_init"]),
-            )  # fmt: skip
+    return [
+        Row(
+            run.dataset, run.backbone, run.method, run.seed, split, result["metric"], part, value,
+            values["chance"], values["samples"], result["signature"], environment["code"]["commit"],
+            environment["code"]["dirty"], environment["dtype"], environment["ranks"],
+            " ".join(result["random_init"]),
+        )
+        for split, values in result["splits"].items()
+        for part, value in {"score": values["value"], **values["variants"]}.items()
+    ]  # fmt: skip
 
 
 def _reason(run: PlannedRun, grid: Path) -> str:

@@ -11,6 +11,7 @@ from clef.errors import CellError
 from clef.results.gather import gather_grid
 from clef.results.rows import PlannedRun, gather, to_csv, write_plan
 from clef.results.tables import Table, published, tables, to_markdown
+from clef.results.tables import to_csv as tables_to_csv
 
 
 def result(value: float, **changes: Any) -> dict[str, Any]:
@@ -114,6 +115,61 @@ def test_rows_are_long_form_and_everything_is_byte_stable(grid: Grid, tmp_path: 
     assert set(written[0]) == {"rows.csv", "tables.md", "tables.csv"}
 
 
+MARKDOWN = """# Results of the grid `g`
+
+## CAER-S: accuracy, percent
+
+| backbone | method | seeds | test | published | gap |
+| --- | --- | ---: | ---: | ---: | ---: |
+| EMOT-Net | vanilla | 2 | 75.50 ± 0.71 | 74.51 | +0.99 |
+| EMOT-Net | clef | 0 | – | 77.03 | – |
+
+- test: 100 people, chance level 17.00
+- no number from caer_s-emot_net-clef-s0: weights \\| of N_C missing
+"""
+CSV = """"CAER-S: accuracy, percent"
+backbone,method,seeds,test,published,gap
+EMOT-Net,vanilla,2,75.50 ± 0.71,74.51,+0.99
+EMOT-Net,clef,0,–,77.03,–
+"""
+
+
+def test_the_pages_character_by_character(grid: Grid) -> None:
+    grid.add("caer_s", "emot_net", "vanilla", 0, result(75.0))
+    grid.add("caer_s", "emot_net", "vanilla", 1, result(76.0))
+    reason = "weights | of\nN_C missing"
+    grid.runs.append(PlannedRun("caer_s-emot_net-clef-s0", "caer_s", "emot_net", "clef", 0, None, reason))
+    made = grid.tables()
+    assert to_markdown(made, "g") == MARKDOWN
+    assert tables_to_csv(made) == CSV
+
+
+def test_each_dataset_has_a_table_in_the_order_of_the_grid(grid: Grid) -> None:
+    grid.add("caer_s_demo", "emot_net", "vanilla", 0, result(50.0))
+    grid.add("emotic", "emot_net", "vanilla", 0, result(28.0))
+    grid.add("caer_s_demo", "emot_net", "vanilla", 1, result(53.0))
+    made = grid.tables()
+    assert [table.title for table in made] == ["CAER-S demo: accuracy, percent", "EMOTIC: mAP, percent"]
+    assert made[0].rows == [["EMOT-Net", "vanilla", "2", "51.50 ± 2.12", "41.50 ± 2.12", "-10.00"]]
+    lines = tables_to_csv(made).splitlines()
+    assert lines[3:5] == ["", '"EMOTIC: mAP, percent"']
+
+
+def test_a_backbone_of_ones_own_has_no_published_number(grid: Grid) -> None:
+    grid.add("emotic", "mine:Net", "vanilla", 0, result(28.0))
+    (table,) = grid.tables()
+    assert table.rows == [["mine:Net", "vanilla", "1", "28.00", "–", "–"]]
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, {"splits": 3, "environment": {}}, result(1.0, splits={"test": {}})])
+def test_a_result_that_is_none_is_a_missing_number(grid: Grid, content: dict) -> None:
+    grid.add("emotic", "emot_net", "clef", 0, content)
+    name = "emotic-emot_net-clef-s0"
+    reason = f"its result.json is not that of a cell; remove {name} and run the grid again"
+    gathered = gather(grid.plan())
+    assert (gathered.rows, gathered.missing) == ([], {name: reason})
+
+
 def test_a_moved_grid_still_gathers(grid: Grid, tmp_path: Path) -> None:
     grid.add("emotic", "emot_net", "clef", 0, result(33.0))
     plan = grid.plan()
@@ -122,7 +178,7 @@ def test_a_moved_grid_still_gathers(grid: Grid, tmp_path: Path) -> None:
     assert gather(moved / plan.relative_to(grid.out)).rows[0].value == 33.0
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"grid": "g", "cells": [{"x": 1}]}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"cells": []}', '{"grid": "g", "cells": [{"x": 1}]}'])
 def test_a_plan_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "plan.json").write_text(text)
     with pytest.raises(CellError, match="not a plan"):
