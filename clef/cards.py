@@ -79,5 +79,10 @@ def load(name: str) -> Card:
         raise ConfigError(unknown(f"dataset {name!r}", name, known))
     content = resources.read_yaml(path)
     if base := content.pop("extends", None):
+        if not isinstance(base, str) or Path(base).stem == path.stem:
+            raise ConfigError(f"{path}: extends: the name of another card is expected, not {base!r}")
         content = merge(load(base).model_dump(exclude={"expected"}), content)
-    return validate(Card, content, str(path))
+    card = validate(Card, content, str(path))
+    if card.name != path.stem:  # shards and cells are found by it
+        raise ConfigError(f"{path}: name: {path.stem} is expected, as the file is called, not {card.name!r}")
+    return card

@@ -66,6 +66,8 @@ def _shipped(kind: str, name: str) -> dict[str, Any]:
 
 
 def _check_inputs(layer: Mapping[str, Any], base: Mapping[str, Any], where: str) -> None:
+    if not isinstance(layer.get("inputs") or {}, Mapping):
+        return  # validation will say so
     declared = base.get("inputs", {})
     extra = [name for name in layer.get("inputs") or {} if name not in declared]
     if extra and ":" not in layer["backbone"]["name"]:

@@ -6,6 +6,7 @@ line. What comes out is complete: it is written to the cell's `config.yaml`, and
 (`clef.signature`).
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -20,7 +21,7 @@ IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 class Strict(BaseModel):
     """Unknown keys are errors, and a config never changes once made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class InputConfig(Strict):
@@ -153,7 +154,7 @@ class CellConfig(Strict):
     """One cell, resolved."""
 
     dataset: str
-    """A card in `shards/`: emotic, caer_s, or a demo twin."""
+    """A card in `shards/` (emotic, caer_s, a demo twin), or the path of one of your own (NAME.yaml)."""
     backbone: BackboneConfig
     method: MethodConfig
     inputs: dict[InputName, InputConfig]
@@ -176,7 +177,12 @@ class CellConfig(Strict):
         return "fp32" if value in (False, "no") else value
 
     @property
+    def shards(self) -> Path:
+        """The folder of the dataset's shards."""
+        return Path(self.runtime.shards) / Path(self.dataset).stem
+
+    @property
     def name(self) -> str:
         """The cell's name within its grid: dataset, backbone, method and seed."""
         backbone = self.backbone.name.rpartition(":")[2]
-        return f"{self.dataset}-{backbone}-{self.method.name}-s{self.seed}"
+        return f"{Path(self.dataset).stem}-{backbone}-{self.method.name}-s{self.seed}"

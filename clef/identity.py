@@ -5,7 +5,7 @@ The planner and the trainer share this file, so that both mean the same cell.
 
 from pathlib import Path
 
-from clef import files, weights
+from clef import cards, files, weights
 from clef.cell import to_yaml
 from clef.config import CellConfig
 from clef.data.manifest import SOURCE, Manifest
@@ -13,8 +13,16 @@ from clef.errors import ShardError
 from clef.signature import signature
 
 
-def check_members(config: CellConfig, manifest: Manifest) -> None:
-    """Refuse shards in which a member that the cell reads is absent from a whole split."""
+def check_shards(config: CellConfig, manifest: Manifest) -> None:
+    """Refuse shards of another dataset than the card states, or that lack a split or a member that the cell reads."""
+    card = cards.load(config.dataset)
+    stated = (card.name, card.task, list(card.classes), card.vad)
+    found = (manifest.dataset, manifest.task, manifest.classes, manifest.vad)
+    if stated != found or not {"train", "val", *card.test_splits} <= set(manifest.splits):
+        raise ShardError(
+            f"{config.shards}: not shards of {card.name} as its card stands (name, task, classes, VAD, splits); remove "
+            f"that folder and run: python -m clef.shard --dataset {config.dataset} --out {config.runtime.shards}"
+        )
     for name in config.inputs:
         for split_name, split in manifest.splits.items():
             if not split.members[SOURCE[name]]:

@@ -71,15 +71,15 @@ def _folder(config: CellConfig, args: argparse.Namespace) -> Path:
     """The cell's folder, with demo shards made on first use."""
     from clef.data import manifest as manifests
     from clef.data.prepare import prepare
-    from clef.identity import check_members, folder_of, identify
+    from clef.identity import check_shards, folder_of, identify
 
     card = cards.load(config.dataset)
-    shards = Path(config.runtime.shards) / config.dataset
+    shards = config.shards
     if card.generator and not manifests.path_of(shards).exists():
         with Steps("people") as progress:
             prepare(card, Path(card.source), shards, os.cpu_count() or 1, progress)
     manifest = manifests.load(shards)
-    check_members(config, manifest)
+    check_shards(config, manifest)
     return folder_of(config, "single", identify(config, manifest))
 
 

@@ -80,6 +80,8 @@ def _arguments() -> argparse.Namespace:
     args = parser.parse_intermixed_args()
     if not (args.dry_run or args.gather or args.partition or args.local is not None):
         raise ConfigError("say where to train: --partition NAME (Slurm) or --local [N]; or look first: --dry-run")
+    if args.sbatch and not args.partition:
+        raise ConfigError("--sbatch: goes with --partition; without it nothing is submitted")
     for text in args.sbatch:
         _option(text)
     return args

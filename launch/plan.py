@@ -13,7 +13,7 @@ from clef.config import CellConfig, Strict
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.errors import ClefError, ConfigError, ShardError
-from clef.identity import check_members, folder_of, identify
+from clef.identity import check_shards, folder_of, identify
 from clef.overrides import merge, nest, unknown, validate
 from clef.results.rows import PlannedRun
 from clef.results.tables import published
@@ -123,7 +123,7 @@ def make(name: str, made: list[CellConfig], unregistered: list[str], queued: Col
     sets: dict[str, Manifest | ShardError] = {}
     cells = []
     for config in made:
-        root = Path(config.runtime.shards) / config.dataset
+        root = config.shards
         if str(root) not in sets:
             sets[str(root)] = _manifest(root)
         cells.append(_planned(name, config, sets[str(root)], queued))
@@ -172,7 +172,7 @@ def _planned(grid: str, config: CellConfig, manifest: Manifest | ShardError, que
     if isinstance(manifest, ShardError):
         return PlannedCell(config, None, "no shards", manifest)
     try:
-        check_members(config, manifest)
+        check_shards(config, manifest)
         folder = folder_of(config, grid, identify(config, manifest))
     except ClefError as error:
         return PlannedCell(config, None, "no cue" if isinstance(error, ShardError) else "no weights", error)

@@ -182,7 +182,10 @@ def queued(folder: Path) -> dict[str, str]:
     path = folder / SUBMISSIONS
     if not (path.exists() and shutil.which("squeue")):
         return {}
-    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError:
+        raise SetupError(f"{path}: a line was cut short; look at squeue, and mend or remove the line") from None
     command = ["squeue", "--noheader", "--array", "--format=%F_%K %A"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout

@@ -105,6 +105,16 @@ def spoil_format(root: Path) -> None:
     path.write_text(path.read_text().replace('"format": 1', '"format": 99', 1))
 
 
+def other_dataset(root: Path) -> None:
+    path = root / "manifest.json"
+    path.write_text(path.read_text().replace('"dataset": "caer_s_demo"', '"dataset": "hecate"', 1))
+
+
+def lose_split(root: Path) -> None:
+    path = root / "manifest.json"
+    path.write_text(path.read_text().replace('"test_shift": {', '"elsewhere": {', 1))
+
+
 def spoil_json(root: Path) -> None:
     (root / "manifest.json").write_text('{"format": 1, "dataset"')
 
@@ -141,6 +151,8 @@ def spoil_member(root: Path) -> None:
     ("damage", "message"),
     [
         (spoil_format, "format 99, this version reads 1; remove"),
+        (other_dataset, "not shards of caer_s_demo as its card stands"),
+        (lose_split, "not shards of caer_s_demo as its card stands"),
         (spoil_json, "manifest.json: damaged"),
         (spoil_field, "manifest.json: damaged: splits"),
         (cut_tar, "train-000000.tar"),
@@ -172,6 +184,8 @@ def test_verify_names_the_damage(run: Run, damaged: Path) -> None:
         (["backbone.weights.body=imagenet-resnet18"], 5, "resnet18-f37072fd.pth: the weights imagenet-"),
         (["backbone.weights.body=imagenet-resnet19"], 2, "unknown (did you mean imagenet-resnet18?)"),
         (["backbone.weights.body=./my.pth"], 5, "my.pth: no such weights file"),
+        (["backbone.weights.bodyy=none"], 2, "backbone.weights.bodyy: unknown (did you mean body?)"),
+        (["optimizer.lr=.inf"], 2, "optimizer.lr: input should be a finite number"),
         (["mixed_precision=fp16"], 5, "mixed_precision=fp16: not to be had on a CPU"),
         (["optimizer.lr=1e30", "runtime.log_every=2"], 6, "non-finite loss at step"),
     ],
@@ -194,6 +208,29 @@ def test_an_unfinished_run_asks_what_to_do(run: Run, damaged: Path) -> None:
     assert (code, "go on with --resume, or anew with --restart" in said) == (6, True)
     code, said = run(*cell, "--resume", "runtime.stop_after=2")
     assert (code, "goes on after step 1/" in said) == (0, True)
+
+
+def test_garbage_in_a_checkpoint_names_the_folder(run: Run, damaged: Path, tmp_path: Path) -> None:
+    small = ("backbone.width=0.0625", "inputs.scene.size=[24, 24]", "inputs.body.size=[24, 24]", "runtime.workers=0")
+    cell = (*CELL, *small, "epochs=1")
+    assert run(*cell, "runtime.stop_after=1")[0] == 0
+    (path,) = tmp_path.glob("runs/single/*/checkpoints/step-*/optimizer.pt")
+    path.write_bytes(b"garbage")
+    code, said = run(*cell, "--resume")
+    assert (code, "step-000000001: can't be resumed from" in said, "Traceback" in said) == (6, True, False)
+
+
+def test_a_card_of_ones_own_is_sharded_and_trained(run: Run, sources: Path, tmp_path: Path) -> None:
+    card = "extends: caer_s\nname: mine\nsplits: {train: {split: train}, val: {split: val}, test: {split: test}}\n"
+    (tmp_path / "mine.yaml").write_text(card)
+    root = sources / "caer_s_demo" / "main"
+    assert run(*SHARD, "mine.yaml", "--source", root, "--workers", 1)[0] == 0
+    small = ("backbone.width=0.0625", "inputs.scene.size=[24, 24]", "inputs.body.size=[24, 24]", "runtime.workers=0")
+    assert run("train", "dataset=mine.yaml", *CELL[2:], *small, "epochs=1")[0] == 0
+    assert list(tmp_path.glob("runs/single/mine-emot_net-vanilla-s0-*/result.json"))
+    (tmp_path / "mine.yaml").write_text(card.replace("name: mine", "name: other"))
+    code, said = run(*SHARD, "mine.yaml")
+    assert (code, "name: mine is expected, as the file is called" in said) == (2, True)
 
 
 def test_sources_that_are_not_as_documented(run: Run, sources: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_config_file_that_is_none(run: Run, text: str, message: str) -> None:
         ("optimizer.lrr=1", "optimizer.lrr: unknown (did you mean lr?); valid: clip_norm, lr"),
         ("optimizer.name=sgdd", "optimizer.name: input should be 'sgd', 'adam' or 'adamw', not 'sgdd'"),
         ("optimizer=sgd", "optimizer: input should be a valid dictionary"),
-        ("optimizer.lr=nan", "optimizer.lr: input should be greater than 0, not nan"),
+        ("optimizer.lr=nan", "optimizer.lr: input should be a finite number, not nan"),
         ("epochs=[1", "'epochs=[1': '[1' is not a YAML value"),
         ("a..b=1", "'a..b=1': overrides are written key=value or key.sub=value"),
         ("[bold]x=1", "[bold]x: unknown; valid: backbone"),
@@ -117,7 +117,7 @@ def replace(root: Path, old: bytes, new: bytes) -> None:
     ("damage", "message"),
     [
         (lambda root: (root / "manifest.json").write_text("[]"), "manifest.json: damaged: not a manifest; remove"),
-        (lambda root: edit(root, lambda m: m["splits"].pop("train")), "no split 'train' in its shards; there are: val"),
+        (lambda root: edit(root, lambda m: m["splits"].pop("train")), "not shards of caer_s_demo as its card stands"),
         (
             lambda root: edit(root, lambda m: m["splits"]["val"]["members"].pop("body.jpg")),
             "damaged: splits.val.members: nothing is said of body.jpg; remove",
@@ -208,9 +208,14 @@ def one_class_empty() -> None:
         (one_class_empty, 3, "s/train: no images of class Happy; expected: Anger"),
         (lambda: write("s", "a file"), 3, "s: CAER-S not found"),
         (lambda: write("card.yaml", "extends: caer_s\ncolour: red"), 2, "card.yaml: colour: unknown (did you mean"),
+        (lambda: write("card.yaml", "extends: card.yaml"), 2, "extends: the name of another card is expected"),
         (lambda: write("card.yaml", "extends: emotik"), 2, "dataset 'emotik': unknown (did you mean emotic?)"),
         (lambda: write("card.yaml", ""), 2, "card.yaml: name: missing title: missing"),
-        (lambda: write("card.yaml", "extends: caer_s\nreader: mine"), 2, "reader 'mine': unknown; valid: caer_s"),
+        (
+            lambda: write("card.yaml", "extends: caer_s\nname: card\nreader: mine"),
+            2,
+            "reader 'mine': unknown; valid: caer_s",
+        ),
     ],
 )
 def test_sources_and_cards(run: Run, prepare: Callable[[], None], code: int, message: str) -> None:

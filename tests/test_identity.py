@@ -10,7 +10,7 @@ from clef.config import CellConfig
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.errors import ShardError
-from clef.identity import check_members, folder_of, identify
+from clef.identity import check_shards, folder_of, identify
 
 Make = Callable[..., CellConfig]
 
@@ -80,13 +80,13 @@ PINNED = "2f04578f019eac46"
 
 
 def test_a_cell_without_its_cue_is_refused_before_training(tiny: Make, manifest: Manifest) -> None:
-    check_members(tiny(backbone="caer_net"), manifest)
+    check_shards(tiny(backbone="caer_net"), manifest)
     test = manifest.splits["test"]
     faceless = test.model_copy(update={"members": test.members | {"face.jpg": 0}})
     without = manifest.model_copy(update={"splits": manifest.splits | {"test": faceless}})
-    check_members(tiny(), without)
+    check_shards(tiny(), without)
     with pytest.raises(ShardError, match=r"nobody in test has a face\.jpg, which caer_net reads as 'face'"):
-        check_members(tiny(backbone="caer_net"), without)
+        check_shards(tiny(backbone="caer_net"), without)
 
 
 def test_the_folder_says_which_cell_it_is(tiny: Make) -> None:

@@ -43,7 +43,9 @@ def image(data: bytes, box: list[int] | None, config: InputConfig, draws: Draws 
     try:
         pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
     except RuntimeError as error:
-        raise ShardError(f"{where}: not a JPEG that can be decoded ({error}); verify the shards") from None
+        raise ShardError(
+            f"{where}: not a JPEG that can be decoded ({error}); check the set with python -m clef.shard --verify"
+        ) from None
     stored = pixels.shape[-2:]
     pixels = F.interpolate(pixels[None], config.size, mode="bilinear", antialias=True)[0]
     top, left = _corner(config, draws)

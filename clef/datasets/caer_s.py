@@ -28,7 +28,10 @@ class CaerS:
             raise DataError(
                 f"card {card.name}: reader_options.no_face is one of {', '.join(_POLICIES)}, not {self.no_face!r}"
             )
-        self.val_fraction, self.val_gap = float(options["val_fraction"]), int(options["val_gap"])
+        try:
+            self.val_fraction, self.val_gap = float(options["val_fraction"]), int(options["val_gap"])
+        except (TypeError, ValueError) as error:
+            raise DataError(f"card {card.name}: reader_options.val_fraction and val_gap are numbers: {error}") from None
         if not all((root / split).is_dir() for split in ("train", "test")):
             raise DataError(
                 f"{root}: {card.title} not found. Expected, with <source> = {root}:\n"
@@ -123,7 +126,7 @@ class CaerS:
         if not path.is_file():
             return None
         boxes: dict[str, Box | None] = {}
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(_text(path).splitlines(), 1):
             if not line.strip():
                 continue
             name, *values = line.split(",")
@@ -133,6 +136,13 @@ class CaerS:
             key = "/".join(name.strip().split("/")[-2:])  # some lists begin with the split
             boxes[key] = box if any(box) else None
         return boxes
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: text in UTF-8 is expected: {error}") from None
 
 
 def _center(path: Path) -> Box:

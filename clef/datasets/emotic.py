@@ -120,11 +120,14 @@ def _vad(value: Any) -> tuple[float, float, float]:
 def _read_faces(path: Path) -> dict[str, Box]:
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not {"id", "x1", "y1", "x2", "y2"} <= set(rows.fieldnames or ()):
-            raise DataError(f"{path}: the header id,x1,y1,x2,y2 is expected, not {rows.fieldnames}")
-        return {row["id"]: parse_box(row, f"{path}:{rows.line_num}") for row in rows}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            if not {"id", "x1", "y1", "x2", "y2"} <= set(rows.fieldnames or ()):
+                raise DataError(f"{path}: the header id,x1,y1,x2,y2 is expected, not {rows.fieldnames}")
+            return {row["id"]: parse_box(row, f"{path}:{rows.line_num}") for row in rows}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: a CSV in UTF-8 is expected: {error}") from None
 
 
 def _first(root: Path, candidates: tuple[str, ...]) -> Path | None:

@@ -9,6 +9,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -75,7 +76,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, accelera
         if ranks == accelerator.num_processes:
             torch.set_rng_state(torch.load(path / f"rng-{accelerator.process_index}.pt", weights_only=True))
         return Progress(**content)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, UnpicklingError) as error:
         raise CellError(
             f"{path}: can't be resumed from ({error}); remove that folder to go back to the one before"
         ) from None

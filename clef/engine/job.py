@@ -23,7 +23,7 @@ from clef.engine.evaluation import evaluate
 from clef.engine.metrics import summary
 from clef.engine.trainer import Trainer, synchronise_buffers
 from clef.errors import CellError, ClefError
-from clef.identity import check_members
+from clef.identity import check_shards
 
 
 def start(config: CellConfig) -> Accelerator:
@@ -73,8 +73,8 @@ def _recorded(folder: Path, resume: bool) -> dict[str, Any]:
 
 
 def _run(config: CellConfig, folder: Path, accelerator: Accelerator, resume: bool) -> dict[str, Any]:
-    manifest = manifests.load(Path(config.runtime.shards) / config.dataset)
-    check_members(config, manifest)
+    manifest = manifests.load(config.shards)
+    check_shards(config, manifest)
     trainer = Trainer(config, folder, manifest, accelerator)
     recorded = facts(config, manifest, accelerator)
     with Display(config.name, trainer.steps, config.epochs, accelerator.is_main_process) as display:
@@ -114,7 +114,7 @@ def _test(
         "environment": recorded,
     }
     for name in card.test_splits:
-        shards = SplitShards(Path(config.runtime.shards) / config.dataset, name, manifest)
+        shards = SplitShards(config.shards, name, manifest)
         arrays = evaluate(trainer.method, config, shards, accelerator)
         result["splits"][name] = summary(arrays, manifest.classes)
         display.say(f"{name}: {card.metric} {result['splits'][name]['value']:.2f}")

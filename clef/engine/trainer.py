@@ -35,7 +35,7 @@ class Trainer:
 
     def __init__(self, config: CellConfig, folder: Path, manifest: Manifest, accelerator: Accelerator) -> None:
         self.config, self.folder, self.accelerator = config, folder, accelerator
-        shards = Path(config.runtime.shards) / config.dataset
+        shards = config.shards
         self.train_split = SplitShards(shards, "train", manifest)
         self.val_split = SplitShards(shards, "val", manifest)
         self.order = Order(len(self.train_split), config.batch_size, config.seed)

@@ -18,6 +18,10 @@ def build(config: CellConfig, classes: int) -> Method:
     missing = set(made.inputs) - set(config.inputs)
     if missing:
         raise ConfigError(f"inputs: {config.backbone.name} needs {', '.join(sorted(missing))} too")
+    method: Method
     if isinstance(config.method, ClefConfig):
-        return Clef(config.method, made, config.loss, classes, load)
-    return Vanilla(made, config.loss)
+        method = Clef(config.method, made, config.loss, classes, load)
+    else:
+        method = Vanilla(made, config.loss)
+    load.check_used()
+    return method

@@ -9,6 +9,7 @@ from torch import nn
 from clef import weights
 from clef.config import CellConfig
 from clef.errors import ConfigError, SetupError
+from clef.overrides import unknown
 
 
 class Pretrained:
@@ -17,7 +18,8 @@ class Pretrained:
     def __init__(self, config: CellConfig) -> None:
         self.folder = Path(config.runtime.weights)
         self.names = weights.needed(config)
-        self.stated = {*config.backbone.weights, "context_branch"}
+        self.stated = set(weights.stated(config))
+        self.filled: set[str] = set()
 
     def __call__(self, encoder: str, network: nn.Module) -> None:
         """Fill `network`, the encoder of that name; leave it random only where the config says so."""
@@ -25,9 +27,15 @@ class Pretrained:
             raise ConfigError(
                 f"backbone.weights.{encoder}: missing; name weights such as imagenet-resnet18, or {weights.RANDOM}"
             )
+        self.filled.add(encoder)
         if encoder in self.names:
             path = weights.path_of(self.names[encoder], self.folder)
             fill(network, path)
+
+    def check_used(self) -> None:
+        """Refuse weights for encoders that the model doesn't have: a misspelt name would leave one random."""
+        if strange := sorted(self.stated - self.filled):
+            raise ConfigError(unknown(f"backbone.weights.{strange[0]}", strange[0], self.filled))
 
 
 def fill(network: nn.Module, path: Path) -> None:

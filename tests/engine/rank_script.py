@@ -15,7 +15,7 @@ from clef.engine.trainer import Trainer
 config = cell.from_yaml(Path(sys.argv[1]))
 out = Path(sys.argv[2])
 accelerator = job.start(config)
-root = Path(config.runtime.shards) / config.dataset
+root = config.shards
 manifest = manifests.load(root)
 trainer = Trainer(config, out, manifest, accelerator)
 split = SplitShards(root, "test", manifest)
