@@ -178,7 +178,7 @@ def _folder(cell: PlannedCell) -> Path:
 
 
 def queued(folder: Path) -> dict[str, str]:
-    """The cells of a grid whose Slurm job still waits or runs: the name of their folder, and the job."""
+    """The unfinished cells of a grid whose Slurm job still waits or runs: the name of their folder, and the job."""
     path = folder / SUBMISSIONS
     if not (path.exists() and shutil.which("squeue")):
         return {}
@@ -186,6 +186,9 @@ def queued(folder: Path) -> dict[str, str]:
         entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError:
         raise SetupError(f"{path}: a line was cut short; look at squeue, and mend or remove the line") from None
+    entries = [entry for entry in entries if not (folder / entry["cell"] / records.RESULT).exists()]
+    if not entries:  # all done: tables can be had where Slurm is out of reach
+        return {}
     command = ["squeue", "--noheader", "--array", "--format=%F_%K %A"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout

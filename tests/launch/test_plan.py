@@ -263,6 +263,14 @@ def test_no_answer_from_squeue_is_an_error_and_not_an_empty_queue(submissions: P
         submit.queued(submissions)
 
 
+def test_squeue_is_not_asked_about_a_grid_that_is_done(submissions: Path) -> None:
+    fake_command(submissions / "bin", "squeue", "exit 1")
+    for cell in "abcd":
+        (submissions / cell).mkdir()
+        (submissions / cell / "result.json").write_text("{}")
+    assert submit.queued(submissions) == {}
+
+
 def test_without_squeue_nothing_is_queued(submissions: Path) -> None:
     assert submit.queued(submissions) == {}
 
