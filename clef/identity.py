@@ -23,7 +23,7 @@ def check_shards(config: CellConfig, manifest: Manifest) -> None:
             f"{config.shards}: not shards of {card.name} as its card stands (name, task, classes, VAD, splits); remove "
             f"that folder and run: python -m clef.shard --dataset {config.dataset} --out {config.runtime.shards}"
         )
-    for name in config.inputs:
+    for name in config.inputs.present:
         for split_name, split in manifest.splits.items():
             if not split.members[SOURCE[name]]:
                 raise ShardError(
@@ -34,7 +34,7 @@ def check_shards(config: CellConfig, manifest: Manifest) -> None:
 
 def identify(config: CellConfig, manifest: Manifest) -> str:
     """The cell's signature. Raises SetupError where pre-trained weights are missing."""
-    kinds = {SOURCE[name] for name in config.inputs} | {"meta.json"}
+    kinds = {SOURCE[name] for name in config.inputs.present} | {"meta.json"}
     return signature(config, manifest.content(kinds), weights.hashes(config))
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from clef.config import CellConfig
 
-SCHEMA = 1
-"""Raised whenever the meaning of a config changes."""
+SCHEMA = 2
+"""Raised whenever the meaning of a config changes. 2: methods and inputs got their switches; shards got cues."""
 
-NOT_IDENTITY = ("runtime", "resources")
+NOT_IDENTITY = ("runtime", "resources", "label")
 """Parts of the config that can't change the result."""
 
 

@@ -22,16 +22,17 @@ def test_layers_override_from_the_recipe_to_the_command_line() -> None:
     config = resolve(*BASE, "optimizer.lr=1e-3", "inputs.body.size=[64, 48]", "method.context_branch.network=resnet18")
     assert config.optimizer.lr == 0.001
     assert config.optimizer.momentum == 0.9
-    assert config.inputs["body"].size == (64, 48)
-    assert config.inputs["body"].mean[0] == 0.43832874
+    assert config.inputs.body.size == (64, 48)
+    assert config.inputs.body.mean[0] == 0.43832874
     assert config.batch_size == 52
-    assert set(config.inputs) == {"scene", "body", "context"}
+    assert set(config.inputs.present) == {"scene", "body", "context"}
 
 
 def test_vanilla_reads_no_context_and_caer_s_gets_cross_entropy() -> None:
     config = resolve("dataset=caer_s", "backbone=emot_net", "method=vanilla")
-    assert set(config.inputs) == {"scene", "body"}
-    assert config.loss.model_dump() == {"categories": "cross_entropy", "categories_weight": 1.0, "vad_weight": 0.0}
+    assert set(config.inputs.present) == {"scene", "body"}
+    loss = config.loss
+    assert (loss.categories, loss.categories_weight, loss.vad_weight) == ("cross_entropy", 1.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_vanilla_reads_no_context_and_caer_s_gets_cross_entropy() -> None:
         ("optimiser.lr=1", r"optimiser: unknown \(did you mean optimizer\?\); valid: backbone, batch_size"),
         (
             "method.context_branch.netwrk=2",
-            r"netwrk: unknown \(did you mean network\?\); valid: lr_multiplier, network",
+            r"netwrk: unknown \(did you mean network\?\); valid: input, lr_multiplier, network",
         ),
         ("inputs.body.sise=3", r"inputs\.body\.sise: unknown \(did you mean size\?\)"),
         ("inputs.face.size=[64, 64]", r"inputs\.face: unknown.*valid: body, context, scene"),

@@ -14,8 +14,19 @@ from clef import files
 from clef.config import InputName, Strict
 from clef.errors import ShardError
 
-FORMAT = 1
-KINDS = ("context.jpg", "scene.jpg", "body.jpg", "face.jpg", "meta.json")
+FORMAT = 2
+KINDS = (
+    "context.jpg",
+    "scene.jpg",
+    "body.jpg",
+    "face.jpg",
+    "depth.png",
+    "landmarks.npy",
+    "pose.npy",
+    "regions.npy",
+    "agents.npy",
+    "meta.json",
+)
 """The members of a sample, in the order of the index's columns."""
 
 SOURCE: dict[InputName, str] = {
@@ -24,6 +35,13 @@ SOURCE: dict[InputName, str] = {
     "scene_without_face": "scene.jpg",
     "body": "body.jpg",
     "face": "face.jpg",
+    "scene_without_extended_face": "scene.jpg",
+    "scene_without_person": "scene.jpg",
+    "depth": "depth.png",
+    "landmarks": "landmarks.npy",
+    "pose": "pose.npy",
+    "regions": "regions.npy",
+    "agents": "agents.npy",
 }
 """The member that an input of a batch is decoded from."""
 
@@ -75,7 +93,7 @@ class Split(Strict):
 class Manifest(Strict):
     """A sharded dataset."""
 
-    format: Literal[1]
+    format: Literal[2]
     dataset: str
     task: Literal["multi_label", "single_label"]
     classes: list[str]
@@ -83,6 +101,8 @@ class Manifest(Strict):
     source: str
     """A hash of what was read: the people as listed, their files' sizes, and the settings of storage."""
     tool: str
+    cues: dict[str, str] = {}
+    """What extracted each cue that was joined: name and version."""
     splits: dict[str, Split]
 
     def split(self, name: str) -> Split:

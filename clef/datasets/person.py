@@ -14,6 +14,25 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
+class Cues:
+    """What extractors found of a person and their image, in pixels of the source image; None: not found."""
+
+    face: Box | None = None
+    person: Box | None = None
+    """A detector's box of the subject."""
+    landmarks: tuple[tuple[float, ...], ...] | None = None
+    """68 points x, y (`clef.cues.points.LANDMARKS`)."""
+    pose: tuple[tuple[float, ...], ...] | None = None
+    """17 joints x, y, confidence 0-1 (`clef.cues.points.JOINTS`)."""
+    regions: tuple[Box, ...] | None = None
+    """Region proposals of the image, the best first."""
+    depth: Path | None = None
+    """An 8- or 16-bit grey image of any size that stands for the whole frame; brighter is nearer."""
+    others: tuple[Box, ...] = ()
+    """The boxes of the other people that the source lists in this image."""
+
+
+@dataclass(frozen=True)
 class Person:
     """One subject. Labels are canonical class names; unknown VAD values are NaN."""
 
@@ -26,6 +45,7 @@ class Person:
     vad: tuple[float, float, float] | None = None
     flags: tuple[str, ...] = ()
     """What the reader had to decide about this person."""
+    cues: Cues = Cues()
 
 
 @dataclass

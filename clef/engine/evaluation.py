@@ -34,13 +34,13 @@ def evaluate(method: Method, config: CellConfig, split: SplitShards, accelerator
 
 
 def _batches(method: Method, config: CellConfig, split: SplitShards, accelerator: Accelerator) -> Iterator[Arrays]:
-    dataset = CellDataset(split, config.inputs, config.seed, augment=False)
+    dataset = CellDataset(split, config.inputs.present, config.seed, augment=False)
     places = EveryOnce(
         len(split), _batch_size(config, accelerator), accelerator.process_index, accelerator.num_processes
     )
     for batch in loader(dataset, places, config.runtime.workers):
         with torch.inference_mode(), accelerator.autocast():
-            prediction = method(to_device(batch, config.inputs, accelerator.device))
+            prediction = method(to_device(batch, config.inputs.present, accelerator.device))
         arrays = {"index": batch["index"], "target": batch["target"], "scores": prediction.scores}
         yield {key: value.cpu().numpy() for key, value in (arrays | prediction.effects).items()}
 

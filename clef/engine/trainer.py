@@ -79,7 +79,7 @@ class Trainer:
         return self.progress.step >= self.steps
 
     def _loader(self, stop: int) -> Any:
-        dataset = CellDataset(self.train_split, self.config.inputs, self.config.seed, augment=True)
+        dataset = CellDataset(self.train_split, self.config.inputs.present, self.config.seed, augment=True)
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         batches = RankBatches(self.order, rank, ranks, self.progress.step, stop)
         return loader(dataset, batches, self.config.runtime.workers)
@@ -91,7 +91,7 @@ class Trainer:
         schedule.set_rate(
             self.optimizer, optimizer.lr * schedule.factor(self.config.schedule, epoch, self.config.epochs)
         )
-        prediction: Prediction = self.wrapped(to_device(batch, self.config.inputs, self.accelerator.device))
+        prediction: Prediction = self.wrapped(to_device(batch, self.config.inputs.present, self.accelerator.device))
         self.accelerator.backward(_total(prediction.losses))
         if optimizer.clip_norm:
             self.accelerator.clip_grad_norm_(self.method.parameters(), optimizer.clip_norm)

@@ -15,7 +15,7 @@ def build(config: CellConfig, classes: int) -> Method:
     """The cell's method around its backbone, with the weights that the config names."""
     load = Pretrained(config)
     made = backbone(config.backbone, classes, config.loss.vad_weight > 0, load)
-    missing = set(made.inputs) - set(config.inputs)
+    missing = set(made.reads) - set(config.inputs.present)
     if missing:
         raise ConfigError(f"inputs: {config.backbone.name} needs {', '.join(sorted(missing))} too")
     method: Method

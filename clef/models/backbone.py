@@ -1,4 +1,4 @@
-"""What a backbone is: a vanilla CAER model that declares its inputs and gives features, logits and, if asked, VAD."""
+"""What a backbone is: a vanilla CAER model that reads declared inputs and gives features, logits and, if asked, VAD."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -11,12 +11,22 @@ Batch = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """`feature` B,feature_dim: the joint feature before the classifier. `aux`: further losses, weighted, by name."""
+
+    feature: Tensor
+    aux: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class BackboneOutput:
     """`logits` B,K: never probabilities. `vad` B,3 on the 1-10 scale, or None. `aux`: further losses by name."""
 
     logits: Tensor
     vad: Tensor | None = None
     aux: dict[str, Tensor] = field(default_factory=dict)
+    feature: Tensor | None = None
+    """B,feature_dim: what the heads read."""
 
 
 class WeightLoader(Protocol):
@@ -26,33 +36,49 @@ class WeightLoader(Protocol):
 
 
 class Backbone(nn.Module):
-    """Base of all backbones: `features` is theirs, the heads are common.
+    """Base of all backbones: the joint feature is theirs, the heads are common.
 
-    A subclass sets `inputs` and `feature_dim`, and defines `features(batch) -> B,feature_dim`: the joint feature
-    before the classifier.
+    A subclass sets `inputs` (unless its config's `reads` does) and `feature_dim`, and defines `features(batch)`, or
+    `encode(batch)` where it has losses of its own. `classifier=False` builds no classifier: a method brings its own.
     """
 
-    inputs: ClassVar[tuple[InputName, ...]]
+    inputs: ClassVar[tuple[InputName, ...]] = ()
     feature_dim: int
 
-    def __init__(self, config: BackboneConfig, classes: int, vad: bool, load: WeightLoader) -> None:
+    def __init__(
+        self, config: BackboneConfig, classes: int, vad: bool, load: WeightLoader, classifier: bool = True
+    ) -> None:
         super().__init__()
+        self.config, self.classes = config, classes
         self.build(config, load)
-        self.classifier = nn.Linear(self.feature_dim, classes)
+        self.classifier: nn.Module = self.make_classifier(classes) if classifier else nn.Identity()
         self.vad_head = nn.Linear(self.feature_dim, 3) if vad else None
         if self.vad_head is not None:  # from the middle of the scale, not from 0
             nn.init.constant_(self.vad_head.bias, 5.5)
 
-    def build(self, config: BackboneConfig, load: WeightLoader) -> None:
+    @property
+    def reads(self) -> tuple[InputName, ...]:
+        """The inputs that it needs of a batch."""
+        return self.config.reads or self.inputs
+
+    def build(self, config: Any, load: WeightLoader) -> None:
         """Make the layers up to the joint feature, and set `feature_dim`."""
         raise NotImplementedError
 
+    def make_classifier(self, classes: int) -> nn.Module:
+        """From the joint feature to logits."""
+        return nn.Linear(self.feature_dim, classes)
+
     def features(self, batch: Batch) -> Tensor:
         """The joint feature, B,feature_dim."""
-        raise NotImplementedError
+        return self.encode(batch).feature
+
+    def encode(self, batch: Batch) -> Encoded:
+        """The joint feature, and losses of the backbone's own."""
+        return Encoded(self.features(batch))
 
     def forward(self, batch: Batch) -> BackboneOutput:
-        """Logits, and VAD where it is trained."""
-        features = self.features(batch)
-        vad = self.vad_head(features) if self.vad_head is not None else None
-        return BackboneOutput(self.classifier(features), vad)
+        """Logits (the joint feature itself where no classifier was built), and VAD where it is trained."""
+        encoded = self.encode(batch)
+        vad = self.vad_head(encoded.feature) if self.vad_head is not None else None
+        return BackboneOutput(self.classifier(encoded.feature), vad, encoded.aux, encoded.feature)

@@ -109,9 +109,9 @@ def test_every_cell_fits_sixteen_samples(tiny: Make, backbone: str, method: str,
 
     config = tiny(dataset, backbone, method, **{"backbone.dropout": 0.0})
     shards = SplitShards(Path(config.runtime.shards) / dataset, "train")
-    data = CellDataset(shards, config.inputs, 0, augment=False)
+    data = CellDataset(shards, config.inputs.present, 0, augment=False)
     places = [place for place in range(len(shards)) if shards.read(place, "face.jpg")][::5][:16]
-    batch = to_device(next(iter(loader(data, [[(0, p) for p in places]], 0))), config.inputs, torch.device("cpu"))
+    batch = to_device(next(iter(loader(data, [[(0, p) for p in places]], 0))), config.inputs.present, torch.device("cpu"))
     torch.manual_seed(0)
     model = methods.build(config, len(shards.manifest.classes))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)

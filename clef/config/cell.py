@@ -9,92 +9,26 @@ line. What comes out is complete: it is written to the cell's `config.yaml`, and
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-InputName = Literal["context", "scene", "scene_without_face", "body", "face"]
-Size = tuple[Annotated[int, Field(ge=8, le=1024)], Annotated[int, Field(ge=8, le=1024)]]
-Channels = tuple[float, float, float]
-IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
-IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors, and a config never changes once made."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class InputConfig(Strict):
-    """How one input reaches the network. Sizes are height, width in pixels."""
-
-    size: Size = (224, 224)
-    """The image is squashed to this size, whatever its shape."""
-    crop: Size | None = None
-    """Cut this size out of it: anywhere when training, the centre otherwise."""
-    flip: bool = False
-    """Mirror half of the training samples. One coin a sample: the inputs that flip, flip together."""
-    jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Training brightness, contrast and saturation each change by a factor of up to 1 +- jitter."""
-    mean: Channels = IMAGENET_MEAN
-    std: Channels = IMAGENET_STD
-
-    @model_validator(mode="after")
-    def _crop_fits(self) -> "InputConfig":
-        if self.crop and (self.crop[0] > self.size[0] or self.crop[1] > self.size[1]):
-            raise ValueError(f"crop {self.crop} is larger than size {self.size}")
-        return self
-
-    @property
-    def shape(self) -> Size:
-        """Height and width of what the network gets."""
-        return self.crop or self.size
-
-
-class BackboneConfig(Strict):
-    """A vanilla CAER model."""
-
-    name: str
-    """A registered name, or `module:Class` of one of your own."""
-    width: Annotated[float, Field(gt=0, le=4)] = 1.0
-    """Scales every layer's channels; 1 is the published size, less is for demos and tests."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    weights: dict[str, str] = {}
-    """What each encoder starts from: places365-resnet18, imagenet-resnet18, ..., a file's path, or none (random)."""
-
-
-class ContextBranchConfig(Strict):
-    """N_C, the extra branch that captures context bias: it reads the masked frame (CLEF section 3.3)."""
-
-    network: Literal["resnet18", "resnet50", "resnet152"] = "resnet50"
-    width: Annotated[float, Field(gt=0, le=4)] = 1.0
-    weights: str = "places365"
-    trainable: bool = True
-    lr_multiplier: Annotated[float, Field(ge=0)] = 1.0
-
-
-class VanillaConfig(Strict):
-    """The backbone alone."""
-
-    name: Literal["vanilla"] = "vanilla"
-
-
-class ClefConfig(Strict):
-    """Counterfactual emotion inference around the backbone (CLEF, CVPR 2024)."""
-
-    name: Literal["clef"] = "clef"
-    context_branch: ContextBranchConfig = ContextBranchConfig()
-
-
-MethodConfig = Annotated[VanillaConfig | ClefConfig, Field(discriminator="name")]
+from clef.config.backbones import AnyBackboneConfig
+from clef.config.base import Strict
+from clef.config.inputs import Inputs
+from clef.config.methods import MethodConfig
 
 
 class LossConfig(Strict):
     """Every term is a mean over the batch and a sum over the classes."""
 
-    categories: Literal["weighted_l2", "bce", "cross_entropy"]
+    categories: Literal["weighted_l2", "bce", "soft_margin", "cross_entropy"]
     categories_weight: Annotated[float, Field(gt=0)] = 1.0
+    class_weights: Literal["dynamic", "static"] = "dynamic"
+    """weighted_l2: a class weighs by its positives in the global batch, or in the training set."""
     vad_weight: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the valence-arousal-dominance term (smooth L1 on the 1-10 scale); 0 builds no such head."""
+    """Weight of the valence-arousal-dominance term (on the 1-10 scale); 0 builds no such head."""
+    vad: Literal["smooth_l1", "margin_l2"] = "smooth_l1"
+    vad_threshold: Annotated[float, Field(gt=0)] = 1.0
+    """smooth_l1: where the square turns into a line. margin_l2: smaller errors count nothing."""
 
 
 class OptimizerConfig(Strict):
@@ -137,6 +71,8 @@ class RuntimeConfig(Strict):
     """Cells are written to `<out>/<grid>/<cell>`."""
     weights: str = "~/.cache/clef/weights"
     """Where pre-trained weights are looked for."""
+    cache: str = "cache"
+    """Where features of frozen networks and CCIM's dictionaries are kept, for all cells to share."""
     workers: Annotated[int, Field(ge=0)] = 4
     """Loader processes for each rank."""
     threads: Annotated[int, Field(ge=0)] = 0
@@ -155,9 +91,11 @@ class CellConfig(Strict):
 
     dataset: str
     """A card in `shards/` (emotic, caer_s, a demo twin), or the path of one of your own (NAME.yaml)."""
-    backbone: BackboneConfig
+    backbone: AnyBackboneConfig
     method: MethodConfig
-    inputs: dict[InputName, InputConfig]
+    label: str | None = None
+    """What tables call this reading of the method, where a grid has several."""
+    inputs: Inputs
     """Only what the backbone and the method read."""
     loss: LossConfig
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -165,6 +103,8 @@ class CellConfig(Strict):
     epochs: Annotated[int, Field(ge=1)] = 20
     batch_size: Annotated[int, Field(ge=2)] = 32
     """Samples in a global batch, over all ranks."""
+    selection: Literal["best", "last"] = "best"
+    """Which weights are tested: those of the best epoch on val, or the last."""
     seed: Annotated[int, Field(ge=0)] = 0
     mixed_precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     resources: ResourcesConfig = ResourcesConfig()
@@ -185,4 +125,9 @@ class CellConfig(Strict):
     def name(self) -> str:
         """The cell's name within its grid: dataset, backbone, method and seed."""
         backbone = self.backbone.name.rpartition(":")[2]
-        return f"{Path(self.dataset).stem}-{backbone}-{self.method.name}-s{self.seed}"
+        return f"{Path(self.dataset).stem}-{backbone}-{self.method_label}-s{self.seed}"
+
+    @property
+    def method_label(self) -> str:
+        """The method, or the name of its reading."""
+        return self.label or self.method.name.rpartition(":")[2]
