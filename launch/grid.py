@@ -18,6 +18,7 @@ from typing import Any
 if __name__ == "__main__":  # a script of the checkout: its folder's parent holds both packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from clef import grid as grids
 from clef.console import err, out
 from clef.errors import CellError, ClefError, ConfigError, SetupError, argument_parser, run_command
 from clef.overrides import merge, parse
@@ -34,9 +35,9 @@ def main() -> int:
     if args.gather:
         gather_grid(plan_path(Path(args.out), args.grid.stem), args.results)
         return 0
-    grid = plans.load_grid(args.grid)
+    grid = grids.load_grid(args.grid)
     extra = merge(parse(args.overrides), {"runtime": {"shards": args.shards, "out": args.out}})
-    configs, unregistered = plans.configs(grid, str(args.grid), extra)
+    configs, unregistered = grids.configs(grid, str(args.grid), extra)
     if not args.dry_run:
         _check_slurm(args)
         _make_demo_shards(configs)

@@ -11,19 +11,20 @@ from typing import Any
 import pytest
 
 from clef import files, records
+from clef import grid as grids
 from clef.config import CellConfig
 from clef.errors import ConfigError, SetupError, ShardError
+from clef.grid import Grid
 from clef.overrides import nest
 from launch import plan as plans
 from launch import submit
-from launch.plan import Grid
 from tests.launch import tiny_grid
 
 Point = tuple[str, str, str, int]
 
 
 def configs(path: Path, **extra: Any) -> list[CellConfig]:
-    return plans.configs(plans.load_grid(path), path.name, nest(extra))[0]
+    return grids.configs(grids.load_grid(path), path.name, nest(extra))[0]
 
 
 def grid(**changes: Any) -> Grid:
@@ -44,7 +45,7 @@ def refusal(act: Callable[[], Any]) -> str:
 
 
 def test_a_grid_is_the_product_of_its_axes_in_the_order_given() -> None:
-    made, absent = plans.configs(grid(seeds=[2, 0]), "grid", {})
+    made, absent = grids.configs(grid(seeds=[2, 0]), "grid", {})
     assert absent == []
     assert points(made) == [
         (dataset, backbone, method, seed)
@@ -57,7 +58,7 @@ def test_a_grid_is_the_product_of_its_axes_in_the_order_given() -> None:
 
 def test_an_exclusion_takes_out_the_cells_that_match_on_all_it_names() -> None:
     excluded = [{"dataset": "emotic_demo", "method": "clef"}, {"backbone": "caer_net"}]
-    made, _ = plans.configs(grid(exclude=excluded), "grid", {})
+    made, _ = grids.configs(grid(exclude=excluded), "grid", {})
     assert points(made) == [
         ("emotic_demo", "emot_net", "vanilla", 0),
         ("caer_s_demo", "emot_net", "vanilla", 0),
@@ -70,14 +71,14 @@ def test_later_overrides_win_over_earlier_ones_and_the_command_line_over_all() -
         {"set": {"epochs": 3, "optimizer.lr": 0.5, "batch_size": 8}},
         {"where": {"method": "clef"}, "set": {"epochs": 4, "optimizer": {"lr": 0.25}}},
     ]
-    made, _ = plans.configs(grid(overrides=overrides), "grid", {"batch_size": 64})
+    made, _ = grids.configs(grid(overrides=overrides), "grid", {"batch_size": 64})
     by_method = {c.method.name: (c.epochs, c.optimizer.lr, c.batch_size) for c in made}
     assert by_method == {"vanilla": (3, 0.5, 64), "clef": (4, 0.25, 64)}
 
 
 def test_a_recipe_is_below_the_overrides() -> None:
-    plain, _ = plans.configs(grid(backbones=["caer_net"]), "grid", {})
-    changed, _ = plans.configs(grid(backbones=["caer_net"], overrides=[{"set": {"epochs": 3}}]), "grid", {})
+    plain, _ = grids.configs(grid(backbones=["caer_net"]), "grid", {})
+    changed, _ = grids.configs(grid(backbones=["caer_net"], overrides=[{"set": {"epochs": 3}}]), "grid", {})
     assert {c.epochs for c in changed} == {3}
     assert [c.model_copy(update={"epochs": 3}) for c in plain] == changed
 
@@ -95,7 +96,7 @@ def test_a_recipe_is_below_the_overrides() -> None:
 def test_a_grid_file_that_is_wrong_is_told_where(tmp_path: Path, content: dict[str, Any], expected: str) -> None:
     path = tmp_path / "odd.yaml"
     path.write_text(json.dumps(tiny_grid.AXES | content))
-    text = refusal(lambda: plans.load_grid(path))
+    text = refusal(lambda: grids.load_grid(path))
     assert str(path) in text
     assert expected in text
 
@@ -103,7 +104,7 @@ def test_a_grid_file_that_is_wrong_is_told_where(tmp_path: Path, content: dict[s
 @pytest.fixture
 def later_net(monkeypatch: pytest.MonkeyPatch) -> None:
     """One backbone that has published numbers and is not registered."""
-    monkeypatch.setattr(plans, "published", lambda: {"backbones": {"later_net": {}}})
+    monkeypatch.setattr(grids, "published", lambda: {"backbones": {"later_net": {}}})
 
 
 @pytest.mark.parametrize(
@@ -123,15 +124,15 @@ def later_net(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_grid_that_makes_no_sense_is_refused(later_net: None, changes: dict[str, Any], expected: str) -> None:
-    assert expected in refusal(lambda: plans.configs(grid(**changes), "grid", {}))
+    assert expected in refusal(lambda: grids.configs(grid(**changes), "grid", {}))
 
 
 def test_an_axis_is_not_changed_from_the_command_line() -> None:
-    assert "method is an axis" in refusal(lambda: plans.configs(grid(), "grid", {"method": "clef"}))
+    assert "method is an axis" in refusal(lambda: grids.configs(grid(), "grid", {"method": "clef"}))
 
 
 def test_a_published_backbone_that_is_not_there_yet_is_named_and_left_out(later_net: None) -> None:
-    made, absent = plans.configs(grid(backbones=["later_net", "caer_net"]), "grid", {})
+    made, absent = grids.configs(grid(backbones=["later_net", "caer_net"]), "grid", {})
     assert absent == ["later_net"]
     assert {c.backbone.name for c in made} == {"caer_net"}
 
@@ -209,7 +210,7 @@ def test_no_shards_stand_in_the_way(one_cell: list[CellConfig], tmp_path: Path) 
 
 def test_missing_weights_stand_in_the_way(shards: Path, tmp_path: Path) -> None:
     extra = nest({"runtime": {"shards": str(shards), "weights": str(tmp_path)}})
-    made, _ = plans.configs(grid(backbones=["emot_net"]), "grid", extra)
+    made, _ = grids.configs(grid(backbones=["emot_net"]), "grid", extra)
     cell = planned(made)
     assert (cell.state, cell.todo) == ("no weights", False)
     assert isinstance(cell.error, SetupError)
