@@ -34,7 +34,8 @@ class Pretrained:
 
     def check_used(self) -> None:
         """Refuse weights for encoders that the model doesn't have: a misspelt name would leave one random."""
-        if strange := sorted(self.stated - self.filled):
+        # CCIM's dictionary is not part of the model, and its network is built only where there is none yet.
+        if strange := sorted(self.stated - self.filled - {weights.DICTIONARY}):
             raise ConfigError(unknown(f"backbone.weights.{strange[0]}", strange[0], self.filled))
 
 

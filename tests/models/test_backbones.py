@@ -126,9 +126,10 @@ def test_missing_weights_are_an_error_that_says_what_to_fetch(tiny: Callable[...
     assert "none for random" in str(error.value)
 
 
-def test_there_is_no_places365_resnet152(tiny: Callable[..., CellConfig]) -> None:
-    settings = {"method.context_branch.weights": "places365", "method.context_branch.network": "resnet152"}
-    with pytest.raises(ConfigError, match="places365-resnet152"):
+def test_places365_resnet152_must_be_converted(tiny: Callable[..., CellConfig], tmp_path) -> None:
+    branch = {"method.context_branch.weights": "places365", "method.context_branch.network": "resnet152"}
+    settings = {**branch, "runtime.weights": str(tmp_path)}
+    with pytest.raises(SetupError, match=r"there is no official PyTorch file of them\. Convert"):
         methods.build(tiny(**settings), 7)
 
 

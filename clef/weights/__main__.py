@@ -1,0 +1,164 @@
+"""`python -m clef.weights`: the pre-trained weights that a grid's cells need, and fetching them before a run.
+
+  python -m clef.weights                                   what configs/grids/paper.yaml needs, and what is here
+  python -m clef.weights --fetch                           fetch what is missing
+  python -m clef.weights --fetch places365-resnet18        this file alone
+  python -m clef.weights --verify --cues                   read every byte; the cue extractors' file too
+  python -m clef.weights method.context_branch.network=resnet18   with settings as launch/grid.py takes them
+
+Runs never fetch. PyTorch's files are checked against the hash in their names; Places365 publishes none, so the
+first fetch is trusted, its sha256 written to <file>.sha256, and the file checked against it ever after.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from clef import grid as grids
+from clef import resources
+from clef.config import CellConfig
+from clef.console import Steps, out
+from clef.errors import ConfigError, SetupError, argument_parser, run_command
+from clef.overrides import merge, parse
+from clef.weights import integrity
+from clef.weights.cells import Wanted, random_by_choice, survey
+from clef.weights.fetch import fetch, mirrored
+from clef.weights.names import CUES, FILES, FOLDER, locate, missing
+
+STYLES = {"here": "green", "whole": "green", "missing": "yellow", "wrong hash": "red"}
+
+
+def main() -> int:
+    """The command."""
+    args = _arguments()
+    configs, absent = _configs(args)
+    wanted = _merged(survey(configs), _by_name(args))
+    if args.fetch:
+        _fetch(wanted, args.mirror)
+    faults = _faults(wanted) if args.verify else {}
+    _show(wanted, {file.path: _state(file, args.verify, faults) for file in wanted})
+    _tell(wanted, configs, absent, args)
+    if faults:
+        raise SetupError("\n".join(faults.values()))
+    still_missing = [missing(file.name, file.folder) for file in wanted if not file.path.is_file()]
+    if args.fetch and still_missing:
+        raise SetupError("\n".join(still_missing))
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argument_parser("python -m clef.weights", __doc__)
+    parser.add_argument("what", nargs="*", metavar="NAME|key=value", help="files by name; settings for every cell")
+    parser.add_argument(
+        "--grid", type=Path, help="the grid's YAML file (default: configs/grids/paper.yaml, or no grid)"
+    )
+    parser.add_argument("--folder", type=Path, help=f"where the files lie (default: the cells' own, else {FOLDER})")
+    parser.add_argument("--cues", action="store_true", help="also what the cue extractors need")
+    parser.add_argument("--fetch", action="store_true", help="fetch the files that are missing")
+    parser.add_argument("--mirror", metavar="URL", help="fetch from this base URL instead of the official hosts")
+    parser.add_argument("--verify", action="store_true", help="read every byte of the files that are here")
+    args = parser.parse_intermixed_args()
+    args.names = [word for word in args.what if "=" not in word]
+    args.overrides = [word for word in args.what if "=" in word]
+    if args.grid is None and not args.names:
+        args.grid = resources.resource("configs/grids/paper.yaml")
+    if args.overrides and args.grid is None:
+        raise ConfigError(f"{args.overrides[0]}: settings are for the cells of a grid: add --grid FILE")
+    if args.mirror and not args.fetch:
+        raise ConfigError("--mirror: goes with --fetch")
+    mirrored("", args.mirror)
+    return args
+
+
+def _configs(args: argparse.Namespace) -> tuple[list[CellConfig], list[str]]:
+    if args.grid is None:
+        return [], []
+    folder = {"runtime": {"weights": str(args.folder)}} if args.folder else {}
+    return grids.configs(grids.load_grid(args.grid), str(args.grid), merge(parse(args.overrides), folder))
+
+
+def _by_name(args: argparse.Namespace) -> list[Wanted]:
+    folder = args.folder or Path(FOLDER)
+    for name in args.names:
+        locate(name, folder)  # refuses what is unknown
+        if name not in FILES:
+            raise ConfigError(f"{name}: not a name but a path; files of your own are not fetched")
+    users = dict.fromkeys(args.names, "asked for") | ({CUES: "cue extractors"} if args.cues else {})
+    return [Wanted(name, folder, Counter({who: 0})) for name, who in users.items()]
+
+
+def _merged(first: list[Wanted], second: list[Wanted]) -> list[Wanted]:
+    known = {file.path for file in first}
+    return first + [file for file in second if file.path not in known]
+
+
+def _fetch(wanted: Sequence[Wanted], mirror: str | None) -> None:
+    with Steps("MB") as progress:
+        for file in wanted:
+            if not file.path.is_file() and file.name in FILES and FILES[file.name].url:
+                fetch(file.name, file.folder, mirror, progress)
+
+
+def _faults(wanted: Sequence[Wanted]) -> dict[Path, str]:
+    """What is wrong with the files that are here."""
+    faults = {}
+    for file in wanted:
+        try:
+            if file.path.is_file():
+                integrity.checked(file.name, file.path)
+        except SetupError as error:
+            faults[file.path] = str(error)
+    return faults
+
+
+def _state(file: Wanted, verified: bool, faults: dict[Path, str]) -> str:
+    if not file.path.is_file():
+        return "missing"
+    if file.path in faults:
+        return "wrong hash"
+    known = verified and integrity.expected(file.name, file.path)
+    return "whole" if known else "here"
+
+
+def _show(wanted: Sequence[Wanted], states: dict[Path, str]) -> None:
+    if not wanted:
+        return
+    table = Table(title="pre-trained weights", title_justify="left")
+    for column in ("name", "used by (cells)", "file", "size", "state"):
+        table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
+    for file in wanted:
+        users = "\n".join(f"{user} ({count})" if count else user for user, count in file.users.items())
+        state, size = states[file.path], f"{file.path.stat().st_size / 1e6:.1f} MB" if file.path.is_file() else ""
+        name = escape(file.name) if file.name in FILES else "your own"
+        table.add_row(name, users, escape(str(file.path)), size, f"[{STYLES[state]}]{state}[/]")
+    out.print(table)
+
+
+def _tell(wanted: Sequence[Wanted], configs: list[CellConfig], absent: list[str], args: argparse.Namespace) -> None:
+    """Below the table: sources, what starts at random, and what no hash vouches for."""
+    for file in wanted:
+        if file.name in FILES:
+            known = FILES[file.name]
+            source = known.url or f"no official PyTorch file; convert the Caffe model {known.caffe}, or name your own"
+            out.print(f"{file.name}: {source}", markup=False, soft_wrap=True)
+    if args.verify:
+        for file in wanted:
+            if file.path.is_file() and not integrity.expected(file.name, file.path):
+                note = f"{file.path}: no hash to check it against; sha256sum FILE > FILE.sha256 records what is here"
+                out.print(note, markup=False, soft_wrap=True)
+    if configs:
+        count = random_by_choice(configs)
+        out.print(f"{count} of {len(configs)} cells start an encoder at random by choice (weights: none)")
+    if absent:
+        out.print(f"not in this version yet, so left out: {', '.join(absent)}")
+    lacking = sum(not file.path.is_file() for file in wanted)
+    if lacking and not args.fetch:
+        out.print(f"{lacking} of {len(wanted)} files are missing; --fetch brings those that are published")
+
+
+if __name__ == "__main__":
+    run_command(main)
