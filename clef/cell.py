@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from clef import cards, resources
-from clef.config import CellConfig
+from clef.config import CellConfig, ContextOnlyConfig, CustomMethodConfig, VanillaConfig
 from clef.errors import ConfigError
 from clef.overrides import expand, merge, unknown, validate
 
@@ -24,8 +24,7 @@ def resolve(layer: Mapping[str, Any], where: str = "config") -> CellConfig:
     if card.task == "single_label":  # the papers' multi-label losses don't apply
         recipe = {**recipe, "loss": {"categories": "cross_entropy"}}
     base = merge(method, recipe)
-    _check_inputs(layer, base, where)
-    config = validate(CellConfig, merge(base, layer), where)
+    config = _reading(validate(CellConfig, merge(base, layer), where), layer, where)
     _check_loss(config, card, where)
     return config
 
@@ -65,20 +64,33 @@ def _shipped(kind: str, name: str) -> dict[str, Any]:
     return resources.read_yaml(resources.resource(f"configs/{kind}/{name}.yaml"))
 
 
-def _check_inputs(layer: Mapping[str, Any], base: Mapping[str, Any], where: str) -> None:
-    if not isinstance(layer.get("inputs") or {}, Mapping):
-        return  # validation will say so
-    declared = base.get("inputs", {})
-    extra = [name for name in layer.get("inputs") or {} if name not in declared]
-    if extra and ":" not in layer["backbone"]["name"]:
-        text = unknown(f"inputs.{extra[0]}", extra[0], declared)
+def _reading(config: CellConfig, layer: Mapping[str, Any], where: str) -> CellConfig:
+    """The config with just the inputs that its backbone and method read. What `layer` says of others is refused."""
+    branch = config.method.branch
+    inputs = config.inputs
+    if branch and branch.input not in inputs.present:  # another frame, seen as the masked one would be
+        inputs = inputs.model_copy(update={branch.input: inputs.context})
+    alone = isinstance(config.method, ContextOnlyConfig)
+    backbone = () if alone else config.backbone.reads
+    if backbone is None:  # one of your own: the class knows
+        return config.model_copy(update={"inputs": inputs})
+    stated = set(layer.get("inputs") or {})
+    reads = {*backbone, *config.method.reads} | (stated if isinstance(config.method, CustomMethodConfig) else set())
+    strange = stated - reads - ({"context"} if branch else set())
+    if strange and not alone:
+        name = min(strange)
+        text = unknown(f"inputs.{name}", name, reads)
         raise ConfigError(f"{where}: {text} (what this backbone and method read)")
+    return config.model_copy(update={"inputs": inputs.without(*(set(inputs.present) - reads))})
 
 
 def _check_loss(config: CellConfig, card: cards.Card, where: str) -> None:
     single = card.task == "single_label"
     if single != (config.loss.categories == "cross_entropy"):
-        fits = "cross_entropy" if single else "weighted_l2 or bce"
+        fits = "cross_entropy" if single else "weighted_l2, bce or soft_margin"
         raise ConfigError(f"{where}: loss.categories: {card.name} is {card.task}, which takes {fits}")
     if config.loss.vad_weight and not card.vad:
         raise ConfigError(f"{where}: loss.vad_weight: {card.name} has no valence, arousal and dominance; set it to 0")
+    method = config.method
+    if isinstance(method, VanillaConfig) and method.output == "linear" and config.loss.categories != "weighted_l2":
+        raise ConfigError(f"{where}: method.output: linear goes with loss.categories: weighted_l2 alone")

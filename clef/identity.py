@@ -3,13 +3,14 @@
 The planner and the trainer share this file, so that both mean the same cell.
 """
 
+import re
 from pathlib import Path
 
 from clef import cards, files, weights
 from clef.cell import to_yaml
-from clef.config import CellConfig
+from clef.config import CcimConfig, CellConfig, ClefConfig
 from clef.data.manifest import SOURCE, Manifest
-from clef.errors import ShardError
+from clef.errors import ConfigError, ShardError
 from clef.signature import signature
 
 
@@ -35,7 +36,19 @@ def check_shards(config: CellConfig, manifest: Manifest) -> None:
 def identify(config: CellConfig, manifest: Manifest) -> str:
     """The cell's signature. Raises SetupError where pre-trained weights are missing."""
     kinds = {SOURCE[name] for name in config.inputs.present} | {"meta.json"}
-    return signature(config, manifest.content(kinds), weights.hashes(config))
+    if isinstance(config.method, CcimConfig):  # its dictionary is made of the masked frames
+        kinds.add(SOURCE["context"])
+    return signature(config, manifest.content(kinds), weights.hashes(config), _parent(config))
+
+
+def _parent(config: CellConfig) -> str | None:
+    """The signature of the cell that this one starts from, which its folder's name ends with."""
+    if not isinstance(config.method, ClefConfig) or config.method.start_from is None:
+        return None
+    mark = Path(config.method.start_from).name.rpartition("-")[2]
+    if not re.fullmatch("[0-9a-f]{16}", mark):
+        raise ConfigError(f"method.start_from={config.method.start_from}: a cell's folder, NAME-SIGNATURE, is expected")
+    return mark
 
 
 def folder_of(config: CellConfig, grid: str, mark: str) -> Path:

@@ -56,7 +56,7 @@ def test_vanilla_reads_no_context_and_caer_s_gets_cross_entropy() -> None:
         ("dataset=emotik", r"dataset 'emotik': unknown \(did you mean emotic\?\)"),
         ("backbone=emot_nett", r"backbone 'emot_nett': unknown \(did you mean emot_net\?\)"),
         ("method=clf", r"method 'clf': unknown \(did you mean clef\?\)"),
-        ("loss.categories=cross_entropy", r"emotic is multi_label, which takes weighted_l2 or bce"),
+        ("loss.categories=cross_entropy", r"emotic is multi_label, which takes weighted_l2, bce or soft_margin"),
         ("epochs", r"'epochs': overrides are written key=value"),
         ("optimizer.lr=[1", r"'\[1' is not a YAML value"),
     ],

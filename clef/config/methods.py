@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from clef.config.base import Strict
-from clef.config.inputs import FrameName, InputName
+from clef.config.inputs import FrameName, InputConfig, InputName
 
 Network = Literal["resnet18", "resnet50", "resnet152", "vgg16"]
 
@@ -106,6 +106,8 @@ class ClefConfig(MethodBase):
     def _frozen_was_trained(self) -> "ClefConfig":
         if not self.backbone_trainable and self.start_from is None:
             raise ValueError("backbone_trainable: false needs start_from, the trained vanilla cell")
+        if self.counterfactual_loss_trains == "context_branch" and self.context_branch is None:
+            raise ValueError("counterfactual_loss_trains: context_branch needs a context branch")
         return self
 
     @property
@@ -121,6 +123,8 @@ class DictionaryConfig(EncoderConfig):
     """N: clusters, each a confounder z with the prior P(z) = its share of the samples."""
     components: Annotated[int, Field(ge=1)] | None = 256
     """The dimensions that PCA leaves; None clusters the features as they are."""
+    input: InputConfig = InputConfig()
+    """How the frames reach the network."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of PCA and k-means++, and of the network's own weights where they are random. One for all cells of a grid."""
 
@@ -134,7 +138,7 @@ class CcimConfig(MethodBase):
     """d_n, of the queries and keys."""
     hidden_dim: Annotated[int, Field(ge=1)] = 128
     """d_m, in which the feature and the expected confounder are added."""
-    dictionary: DictionaryConfig = DictionaryConfig(network="resnet152")
+    dictionary: DictionaryConfig = DictionaryConfig()
 
 
 class CustomMethodConfig(MethodBase):

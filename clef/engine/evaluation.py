@@ -12,6 +12,7 @@ from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.order import EveryOnce
 from clef.data.shards import SplitShards
+from clef.engine.frozen import FrozenFeatures
 from clef.engine.metrics import check_coverage
 from clef.methods import Method
 
@@ -19,28 +20,32 @@ Arrays = dict[str, np.ndarray]
 """index N, target N or N,K, scores N,K, and the effects Y_e, Y_c, Y_e*, each N,K float32."""
 
 
-def evaluate(method: Method, config: CellConfig, split: SplitShards, accelerator: Accelerator) -> Arrays:
+def evaluate(
+    method: Method, config: CellConfig, split: SplitShards, accelerator: Accelerator, frozen: FrozenFeatures
+) -> Arrays:
     """Predictions for all of a split, on every rank, in the manifest's order. `method` is the bare module.
 
     The bare module is run, not its DDP wrapper: ranks may have different numbers of batches, and DDP's forward would
     wait for the others. Raises CellError unless each sample came exactly once.
     """
     method.eval()
-    batches = gather_object(list(_batches(method, config, split, accelerator)))
+    batches = gather_object(list(_batches(method, config, split, accelerator, frozen)))
     arrays = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
     check_coverage(arrays["index"], len(split))
     order = np.argsort(arrays["index"])
     return {key: value[order] for key, value in arrays.items()}
 
 
-def _batches(method: Method, config: CellConfig, split: SplitShards, accelerator: Accelerator) -> Iterator[Arrays]:
-    dataset = CellDataset(split, config.inputs.present, config.seed, augment=False)
+def _batches(
+    method: Method, config: CellConfig, split: SplitShards, accelerator: Accelerator, frozen: FrozenFeatures
+) -> Iterator[Arrays]:
+    dataset = CellDataset(split, frozen.reads, config.seed, augment=False)
     places = EveryOnce(
         len(split), _batch_size(config, accelerator), accelerator.process_index, accelerator.num_processes
     )
     for batch in loader(dataset, places, config.runtime.workers):
         with torch.inference_mode(), accelerator.autocast():
-            prediction = method(to_device(batch, config.inputs.present, accelerator.device))
+            prediction = method(to_device(frozen.attach(batch, split), frozen.reads, accelerator.device))
         arrays = {"index": batch["index"], "target": batch["target"], "scores": prediction.scores}
         yield {key: value.cpu().numpy() for key, value in (arrays | prediction.effects).items()}
 

@@ -103,7 +103,7 @@ def _test(
         "signature": folder.name.rpartition("-")[2],
         "dataset": config.dataset,
         "backbone": config.backbone.name,
-        "method": config.method.name,
+        "method": config.method_label,
         "seed": config.seed,
         "metric": card.metric,
         "splits": {},
@@ -115,7 +115,7 @@ def _test(
     }
     for name in card.test_splits:
         shards = SplitShards(config.shards, name, manifest)
-        arrays = evaluate(trainer.method, config, shards, accelerator)
+        arrays = evaluate(trainer.method, config, shards, accelerator, trainer.frozen)
         result["splits"][name] = summary(arrays, manifest.classes)
         display.say(f"{name}: {card.metric} {result['splits'][name]['value']:.2f}")
         if accelerator.is_main_process:

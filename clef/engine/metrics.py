@@ -73,7 +73,7 @@ def summary(arrays: dict[str, np.ndarray], classes: list[str]) -> dict[str, Any]
     """
     scores, target = arrays["scores"], arrays["target"]
     variants: dict[str, float] = {name: headline(arrays[name], target) for name in ("Y_e", "Y_c") if name in arrays}
-    if "Y_c" in arrays:
+    if {"Y_c", "Y_e"} <= arrays.keys():
         variants["factual"] = headline(arrays["Y_c"] + arrays["Y_e"], target)
     return {
         "value": headline(scores, target),

@@ -14,20 +14,22 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 
-from clef import methods, records
+from clef import console, methods, records
 from clef.config import CellConfig, OptimizerConfig
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.manifest import Manifest
 from clef.data.order import Order, RankBatches
 from clef.data.shards import SplitShards
-from clef.engine import checkpoint, schedule
+from clef.engine import checkpoint, confounders, parent, schedule
 from clef.engine.checkpoint import Progress
 from clef.engine.display import Display
 from clef.engine.evaluation import evaluate
+from clef.engine.frozen import FrozenFeatures
 from clef.engine.metrics import headline
 from clef.errors import CellError
-from clef.methods import Method, Prediction
+from clef.methods import Dictionary, Method, Prediction
+from clef.models import WeightLoader
 
 
 class Trainer:
@@ -41,14 +43,25 @@ class Trainer:
         self.order = Order(len(self.train_split), config.batch_size, config.seed)
         self.steps = self.order.batches(config.epochs)
         torch.manual_seed(config.seed)  # the same initial weights on every rank
-        self.method = methods.build(config, len(manifest.classes))
+        counts = [manifest.splits["train"].classes[name] for name in manifest.classes]
+        self.method = methods.build(config, counts, len(self.train_split), self._dictionary)
+        parent.load_backbone(config, self.method)
         if accelerator.device.type == "cuda":  # on a CPU, torch 2.14 corrupts its heap in small channels_last networks
             self.method = self.method.to(memory_format=torch.channels_last)
+        branch = getattr(self.method, "context_branch", None)
+        self.frozen = FrozenFeatures(config, branch, accelerator.device, self._say)
         self.optimizer = _optimizer(self.method, config.optimizer)
         self.wrapped, self.prepared = accelerator.prepare(self.method, self.optimizer)
         torch.manual_seed(config.seed * 10_007 + accelerator.process_index)  # other dropout on every rank
         self.progress = Progress()
         self.checkpoints = folder / "checkpoints"
+
+    def _say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            console.err.print(text, highlight=False)
+
+    def _dictionary(self, load: WeightLoader) -> Dictionary:
+        return confounders.dictionary(self.config, load, self.train_split, self.accelerator.device, self._say)
 
     def resume(self) -> bool:
         """Go back to the newest checkpoint, if there is one."""
@@ -79,7 +92,7 @@ class Trainer:
         return self.progress.step >= self.steps
 
     def _loader(self, stop: int) -> Any:
-        dataset = CellDataset(self.train_split, self.config.inputs.present, self.config.seed, augment=True)
+        dataset = CellDataset(self.train_split, self.frozen.reads, self.config.seed, augment=True)
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         batches = RankBatches(self.order, rank, ranks, self.progress.step, stop)
         return loader(dataset, batches, self.config.runtime.workers)
@@ -91,7 +104,8 @@ class Trainer:
         schedule.set_rate(
             self.optimizer, optimizer.lr * schedule.factor(self.config.schedule, epoch, self.config.epochs)
         )
-        prediction: Prediction = self.wrapped(to_device(batch, self.config.inputs.present, self.accelerator.device))
+        batch = self.frozen.attach(batch, self.train_split)
+        prediction: Prediction = self.wrapped(to_device(batch, self.frozen.reads, self.accelerator.device))
         self.accelerator.backward(_total(prediction.losses))
         if optimizer.clip_norm:
             self.accelerator.clip_grad_norm_(self.method.parameters(), optimizer.clip_norm)
@@ -124,15 +138,16 @@ class Trainer:
     def _validate(self, display: Display) -> None:
         """Score the validation split, and keep the weights if they are the best so far."""
         synchronise_buffers(self.method)
-        arrays = evaluate(self.method, self.config, self.val_split, self.accelerator)
+        arrays = evaluate(self.method, self.config, self.val_split, self.accelerator, self.frozen)
         value = headline(arrays["scores"], arrays["target"])
         epoch = self._epochs(self.progress.step)
-        best = self.progress.best is None or value > self.progress.best
+        best = self.config.selection == "last" or self.progress.best is None or value > self.progress.best
         if best:
             self.progress.best, self.progress.best_epoch = value, epoch
         record = {"epoch": epoch, "step": self.progress.step, "val": value}
         self.progress.history.append(record)
-        display.say(f"epoch {epoch}/{self.config.epochs}  val {value:.2f}{'  best so far' if best else ''}")
+        remark = "  best so far" if best and self.config.selection == "best" else ""
+        display.say(f"epoch {epoch}/{self.config.epochs}  val {value:.2f}{remark}")
         if self.accelerator.is_main_process:
             records.append_log(self.folder, record)
             if best:

@@ -1,27 +1,42 @@
-"""The methods, and the whole model of a cell."""
+"""The methods, and the whole model of a cell. To add one: a file here, a line in METHODS, a config, its defaults."""
 
-from clef.config import CellConfig, ClefConfig
+from collections.abc import Callable, Sequence
+
+import torch
+
+from clef import plugins
+from clef.config import CellConfig
 from clef.errors import ConfigError
-from clef.methods.clef import Clef
-from clef.methods.method import Method, Prediction
-from clef.methods.vanilla import Vanilla
-from clef.models import backbone
+from clef.methods.method import Dictionary, Method, Parts, Prediction
+from clef.models import Backbone, WeightLoader, backbone
 from clef.models.pretrained import Pretrained
 
-__all__ = ["Method", "Prediction", "build"]
+__all__ = ["METHODS", "Dictionary", "Method", "Parts", "Prediction", "build"]
+
+METHODS = {
+    "vanilla": "clef.methods.vanilla:Vanilla",
+    "clef": "clef.methods.clef:Clef",
+    "ccim": "clef.methods.ccim:Ccim",
+    "context_only": "clef.methods.context_only:ContextOnly",
+}
 
 
-def build(config: CellConfig, classes: int) -> Method:
-    """The cell's method around its backbone, with the weights that the config names."""
+def build(
+    config: CellConfig, counts: Sequence[int], samples: int, dictionary: Callable[[WeightLoader], Dictionary]
+) -> Method:
+    """The cell's method around its backbone, with the weights that the config names.
+
+    `counts`: how many of train's `samples` each class has. `dictionary` is called by a method that needs confounders.
+    """
     load = Pretrained(config)
-    made = backbone(config.backbone, classes, config.loss.vad_weight > 0, load)
-    missing = set(made.reads) - set(config.inputs.present)
-    if missing:
-        raise ConfigError(f"inputs: {config.backbone.name} needs {', '.join(sorted(missing))} too")
-    method: Method
-    if isinstance(config.method, ClefConfig):
-        method = Clef(config.method, made, config.loss, classes, load)
-    else:
-        method = Vanilla(made, config.loss)
+
+    def make_backbone(classifier: bool) -> Backbone:
+        made = backbone(config.backbone, len(counts), config.loss.vad_weight > 0, load, classifier)
+        if missing := set(made.reads) - set(config.inputs.present):
+            raise ConfigError(f"inputs: {config.backbone.name} needs {', '.join(sorted(missing))} too")
+        return made
+
+    parts = Parts(config, torch.tensor(counts), samples, make_backbone, load, dictionary)
+    method: Method = plugins.find("method", config.method.name, METHODS)(parts)
     load.check_used()
     return method

@@ -2,7 +2,7 @@
 
 A context branch N_C captures the shortcut context -> prediction; at inference the score is the total indirect effect,
 what the subject and context together add beyond what the context alone would say. What the paper leaves open is
-listed, with the readings taken here, in `docs/method.md`.
+a switch each (`clef.config.methods`), discussed in `docs/method.md`.
 """
 
 from typing import Any
@@ -11,64 +11,104 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clef.config import ClefConfig, LossConfig
+from clef.config import ClefConfig
 from clef.methods import losses
-from clef.methods.method import Batch, Method, Prediction
-from clef.models import Backbone, BackboneOutput, WeightLoader
+from clef.methods.method import Batch, Method, Parts, Prediction
+from clef.models import BackboneOutput
 from clef.models.context_branch import ContextBranch
 
 
 class Clef(Method):
-    """N_C beside an unmodified backbone, and one trainable scalar Y_e* that stands for "no subject seen"."""
+    """N_C beside an unmodified backbone, and Y_e*, one value for all samples, that stands for "no subject seen"."""
 
-    def __init__(
-        self, config: ClefConfig, backbone: Backbone, loss: LossConfig, classes: int, load: WeightLoader
-    ) -> None:
-        super().__init__(backbone, loss)
-        self.context_branch = ContextBranch(config.context_branch, classes, load)
-        self.lr_multiplier = config.context_branch.lr_multiplier
-        self.counterfactual = nn.Parameter(torch.zeros(()))
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        config = parts.config.method
+        assert isinstance(config, ClefConfig)
+        self.config = config
+        self.backbone = parts.make_backbone(True)
+        self.backbone.requires_grad_(config.backbone_trainable)
+        branch = config.context_branch
+        self.context_branch = (
+            ContextBranch(branch, parts.classes, parts.load, parts.config.seed) if branch is not None else None
+        )
+        self.softmax = self.single_label or config.multi_label == "softmax"
+        if self.softmax and not self.single_label:
+            self.category_loss = losses.shared_cross_entropy
+        initial = _initial(config.counterfactual.initial, parts)
+        reached = config.counterfactual_loss_trains == "both" or config.kl.weight > 0
+        if config.counterfactual.trainable and reached:
+            self.counterfactual = nn.Parameter(initial)
+        else:
+            self.register_buffer("counterfactual", initial)
 
-    def context_logits(self, batch: Batch) -> Tensor:
+    def train(self, mode: bool = True) -> "Clef":
+        """A frozen backbone stays in evaluation mode: its batch-norm statistics are frozen too."""
+        super().train(mode)
+        if self.backbone is not None and not self.config.backbone_trainable:
+            self.backbone.eval()
+        return self
+
+    def context_logits(self, batch: Batch) -> Tensor | None:
         """Y_c = N_C(I_x), B,K: the masked frame (equation 10) through the context branch."""
-        logits: Tensor = self.context_branch(batch["context"])
-        return logits
+        return self.context_branch(batch) if self.context_branch is not None else None
 
-    def predict(self, output: BackboneOutput, context: Tensor | None, target: Tensor) -> Prediction:
+    def predict(self, output: BackboneOutput | None, context: Tensor | None, target: Tensor) -> Prediction:
         """TIE as the score; task loss of the factual and the counterfactual prediction, and the KL between them."""
-        assert context is not None
-        y_c, y_e, y_star = context, output.logits, self.counterfactual.expand_as(context)
-        factual, counterfactual = y_c + y_e, y_c + y_star
+        assert output is not None
+        y_e = output.logits
+        y_c = torch.zeros_like(y_e) if context is None else context
+        y_star = self.counterfactual.expand_as(y_e)
+        in_task = y_star if self.config.counterfactual_loss_trains == "both" else y_star.detach()
         terms = {
-            "factual": self.task_loss(self._fused(factual), target),
-            "counterfactual": self.task_loss(self._fused(counterfactual), target),
-            # The KL trains Y_e* only: the branches' logits are constants in it.
-            "kl": self._kl((y_c + y_e).detach(), y_c.detach() + y_star),
+            "factual": self.task_loss(self._fused(y_c + y_e), target),
+            "counterfactual": self.task_loss(self._fused(y_c + in_task), target),
         }
-        return Prediction(tie(y_c, y_e, y_star), terms, {"Y_c": y_c, "Y_e": y_e, "Y_e*": y_star})
+        if self.config.kl.weight:
+            terms["kl"] = self.config.kl.weight * self._kl(y_c, y_e, y_star)
+        effects = {"Y_e": y_e, "Y_e*": y_star} | ({} if context is None else {"Y_c": y_c})
+        return Prediction(tie(y_c, y_e, y_star), terms, effects)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """The branch with its own rate, Y_e* without weight decay, the backbone as in vanilla."""
-        branch = [p for p in self.context_branch.parameters() if p.requires_grad]
-        return [
-            {"params": list(self.backbone.parameters()), "weight_decay": weight_decay, "lr_multiplier": 1.0},
-            {"params": branch, "weight_decay": weight_decay, "lr_multiplier": self.lr_multiplier},
-            {"params": [self.counterfactual], "weight_decay": 0.0, "lr_multiplier": 1.0},
-        ]
+        assert self.backbone is not None
+        groups = [(self.backbone.parameters(), weight_decay, 1.0)]
+        if self.config.context_branch is not None and self.context_branch is not None:
+            groups.append((self.context_branch.parameters(), weight_decay, self.config.context_branch.lr_multiplier))
+        if isinstance(self.counterfactual, nn.Parameter):
+            groups.append((iter([self.counterfactual]), 0.0, 1.0))
+        trained = [([p for p in parameters if p.requires_grad], decay, rate) for parameters, decay, rate in groups]
+        return [{"params": p, "weight_decay": decay, "lr_multiplier": rate} for p, decay, rate in trained if p]
 
     def _fused(self, logits: Tensor) -> Tensor:
         """What the category loss takes for z = Y_c + Y_e.
 
-        Single label: log sigmoid(z), as the logits of a softmax (equations 11 and 12). Multi-label: z itself, the
-        logit of each class; log sigmoid(z) as a logit would cap every probability at one half.
+        Softmax: log sigmoid(z) as its logits (equations 11 and 12), or z itself. A sigmoid for each class: z, its
+        logit; log sigmoid(z) as a logit would cap every probability at one half.
         """
-        return F.logsigmoid(logits) if self.single_label else logits
+        return F.logsigmoid(logits) if self.softmax and self.config.single_label == "log_sigmoid" else logits
 
-    def _kl(self, factual: Tensor, counterfactual: Tensor) -> Tensor:
-        """KL(factual || counterfactual) (equation 13): of softmaxes, or a sum of Bernoulli KLs."""
-        if self.single_label:
-            return losses.categorical_kl(F.logsigmoid(factual), F.logsigmoid(counterfactual))
-        return losses.bernoulli_kl(factual, counterfactual)
+    def _kl(self, y_c: Tensor, y_e: Tensor, y_star: Tensor) -> Tensor:
+        """KL(factual || counterfactual) (equation 13), or the reverse: of softmaxes, or a sum of Bernoulli KLs."""
+        if self.config.kl.trains == "counterfactual":  # the branches' logits are constants in it
+            y_c, y_e = y_c.detach(), y_e.detach()
+        pair = self._fused(y_c + y_e), self._fused(y_c + y_star)
+        first, second = pair if self.config.kl.direction == "factual_from_counterfactual" else pair[::-1]
+        return (losses.categorical_kl if self.softmax else losses.bernoulli_kl)(first, second)
+
+
+def _initial(kind: str, parts: Parts) -> Tensor:
+    """Y_e* at the start: one logit, or one a class."""
+    if kind == "scalar":
+        return torch.zeros(())
+    if kind == "vector":
+        return torch.zeros(parts.classes)
+    if kind == "random":
+        return torch.randn(parts.classes)
+    # Laplace's rule keeps a class that train lacks finite.
+    share = (parts.counts.float() + 1) / (parts.samples + 2)
+    single = parts.config.loss.categories == "cross_entropy"
+    return share.log() if single else share.logit()
 
 
 def fuse(y_c: Tensor, y_e: Tensor) -> Tensor:

@@ -1,16 +1,43 @@
 """What a method is: it wraps a backbone, and owns the loss and the score."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from clef.config import LossConfig
+from clef.config import CellConfig
 from clef.methods import losses
-from clef.models import Backbone, BackboneOutput
+from clef.models import Backbone, BackboneOutput, WeightLoader
 
 Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """CCIM's confounders: `centres` N,d float32 and their `prior` N, which sums to 1."""
+
+    centres: Tensor
+    prior: Tensor
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a method is made of. `counts` K: the samples of each class in train, `samples` in all."""
+
+    config: CellConfig
+    counts: Tensor
+    samples: int
+    make_backbone: Callable[[bool], Backbone]
+    """With its classifier, or without."""
+    load: WeightLoader
+    dictionary: Callable[[WeightLoader], Dictionary]
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return len(self.counts)
 
 
 @dataclass(frozen=True)
@@ -27,25 +54,26 @@ class Prediction:
 
 
 class Method(nn.Module):
-    """Base of all methods. Subclasses define `predict`, always called in float32 with autocast off."""
+    """Base of all methods. A subclass defines `predict`, always called in float32 with autocast off.
 
-    def __init__(self, backbone: Backbone, loss: LossConfig) -> None:
+    `self.backbone` is None in a method that has none; `context_logits` is overridden where there is a context branch.
+    """
+
+    def __init__(self, parts: Parts) -> None:
         super().__init__()
-        self.backbone, self.loss = backbone, loss
-        self.category_loss = losses.CATEGORIES[loss.categories]
-        self.single_label = loss.categories == "cross_entropy"
+        self.backbone: Backbone | None = None
+        self.loss = parts.config.loss
+        self.category_loss = losses.categories(self.loss, parts.counts)
+        self.vad_loss = losses.vad(self.loss)
+        self.single_label = self.loss.categories == "cross_entropy"
 
     def forward(self, batch: Batch) -> Prediction:
         """The prediction for a batch: one pass through each network."""
-        output = self.backbone(batch)
+        output = self.backbone(batch) if self.backbone is not None else None
         context = self.context_logits(batch)
         # bf16 ties would corrupt rankings, so fusion, losses and scores are float32.
-        with torch.autocast(output.logits.device.type, enabled=False):
-            output = BackboneOutput(
-                output.logits.float(),
-                None if output.vad is None else output.vad.float(),
-                {name: value.float() for name, value in output.aux.items()},
-            )
+        with torch.autocast(batch["target"].device.type, enabled=False):
+            output = _in_float32(output) if output is not None else None
             prediction = self.predict(output, None if context is None else context.float(), batch["target"])
             terms = prediction.losses | self._common_losses(output, batch)
             effects = {name: value.detach() for name, value in prediction.effects.items()}
@@ -55,7 +83,7 @@ class Method(nn.Module):
         """Y_c, B,K, of a method that has a context branch."""
         return None
 
-    def predict(self, output: BackboneOutput, context: Tensor | None, target: Tensor) -> Prediction:
+    def predict(self, output: BackboneOutput | None, context: Tensor | None, target: Tensor) -> Prediction:
         """Scores, the method's own losses, and effects."""
         raise NotImplementedError
 
@@ -65,10 +93,23 @@ class Method(nn.Module):
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Groups for the optimiser; `lr_multiplier` is relative to the base learning rate."""
-        return [{"params": list(self.parameters()), "weight_decay": weight_decay, "lr_multiplier": 1.0}]
+        trained = [p for p in self.parameters() if p.requires_grad]
+        return [{"params": trained, "weight_decay": weight_decay, "lr_multiplier": 1.0}]
 
-    def _common_losses(self, output: BackboneOutput, batch: Batch) -> dict[str, Tensor]:
+    def _common_losses(self, output: BackboneOutput | None, batch: Batch) -> dict[str, Tensor]:
+        if output is None:
+            return {}
         terms = dict(output.aux)
         if output.vad is not None:
-            terms["vad"] = self.loss.vad_weight * losses.vad(output.vad, batch["vad"])
+            terms["vad"] = self.loss.vad_weight * self.vad_loss(output.vad, batch["vad"])
         return terms
+
+
+def _in_float32(output: BackboneOutput) -> BackboneOutput:
+    return replace(
+        output,
+        logits=output.logits.float(),
+        vad=None if output.vad is None else output.vad.float(),
+        aux={name: value.float() for name, value in output.aux.items()},
+        feature=None if output.feature is None else output.feature.float(),
+    )

@@ -19,7 +19,7 @@ root = config.shards
 manifest = manifests.load(root)
 trainer = Trainer(config, out, manifest, accelerator)
 split = SplitShards(root, "test", manifest)
-arrays = evaluate(trainer.method, config, split, accelerator)
+arrays = evaluate(trainer.method, config, split, accelerator, trainer.frozen)
 
 seen: dict = {"batches": [], "rates": [], "losses": []}
 step = trainer._step

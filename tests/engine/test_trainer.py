@@ -111,9 +111,14 @@ def test_every_cell_fits_sixteen_samples(tiny: Make, backbone: str, method: str,
     shards = SplitShards(Path(config.runtime.shards) / dataset, "train")
     data = CellDataset(shards, config.inputs.present, 0, augment=False)
     places = [place for place in range(len(shards)) if shards.read(place, "face.jpg")][::5][:16]
-    batch = to_device(next(iter(loader(data, [[(0, p) for p in places]], 0))), config.inputs.present, torch.device("cpu"))
+    batch = to_device(
+        next(iter(loader(data, [[(0, p) for p in places]], 0))), config.inputs.present, torch.device("cpu")
+    )
     torch.manual_seed(0)
-    model = methods.build(config, len(shards.manifest.classes))
+    counts = [1] * len(shards.manifest.classes)
+    model = methods.build(
+        config, counts, 16, lambda load: methods.Dictionary(torch.randn(4, 3), torch.full((4,), 0.25))
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(100):
         prediction = model(batch)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from clef.config import LossConfig
 from clef.methods import losses
 
 LN = math.log
@@ -55,11 +56,68 @@ def test_vad_by_hand_masks_the_unknown() -> None:
     predicted = torch.tensor([[5.0, 5.0, 5.0], [1.0, 2.0, 3.0]], requires_grad=True)
     target = torch.tensor([[5.5, 8.0, math.nan], [math.nan, math.nan, math.nan]])
     # 0.5 * 0.5^2 within the threshold, 3 - 0.5 beyond it; the rest is unknown
-    loss = losses.vad(predicted, target)
+    loss = losses.smooth_l1_vad(predicted, target)
     assert loss.item() == pytest.approx((0.125 + 2.5) / 2)
     loss.backward()
     assert predicted.grad is not None
     assert predicted.grad.tolist() == [[pytest.approx(-0.25), pytest.approx(-0.5), 0.0], [0.0, 0.0, 0.0]]
+
+
+def test_margin_l2_by_hand_counts_nothing_within_the_margin() -> None:
+    predicted = torch.tensor([[5.0, 5.0, 5.0]])
+    assert losses.margin_l2_vad(predicted, torch.tensor([[5.5, 8.0, math.nan]])).item() == pytest.approx(9.0)
+    assert losses.margin_l2_vad(predicted, torch.tensor([[5.5, 8.0, 5.0]]), threshold=0.25).item() == pytest.approx(
+        9.25
+    )
+
+
+@pytest.mark.parametrize("threshold", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("name", ["smooth_l1", "margin_l2"])
+def test_vad_against_the_equations(name: str, threshold: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    predicted, target = (torch.rand(6, 3, generator=generator) * 9 + 1 for _ in range(2))
+    target[torch.rand(6, 3, generator=generator) < 0.2] = math.nan
+    expected = 0.0
+    for p, t in zip(predicted.double().flatten().tolist(), target.double().flatten().tolist(), strict=True):
+        error = abs(p - t)
+        if math.isnan(t):
+            continue
+        if name == "smooth_l1":
+            expected += error**2 / (2 * threshold) if error < threshold else error - threshold / 2
+        elif error >= threshold:
+            expected += error**2
+    loss = losses.vad(LossConfig(categories="bce", vad=name, vad_threshold=threshold))  # type: ignore[arg-type]
+    assert loss(predicted, target).item() == pytest.approx(expected / 6, rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_soft_margin_against_the_equation(seed: int) -> None:
+    logits, target = random_case(seed)
+    expected = sum(
+        math.log1p(math.exp(-(2 * float(target[b, k]) - 1) * float(logits[b, k]))) for b in range(6) for k in range(5)
+    )
+    assert losses.soft_margin(logits, target).item() == pytest.approx(expected / 6, rel=1e-5)
+
+
+def test_labels_share_the_target_of_one_softmax() -> None:
+    logits = torch.tensor([[LN(2.0), LN(2.0), 0.0], [0.0, 0.0, 0.0]])  # probabilities 2/5, 2/5, 1/5
+    target = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    expected = -(LN(2 / 5) + LN(1 / 5)) / 2 / 2
+    assert losses.shared_cross_entropy(logits, target).item() == pytest.approx(expected)
+
+
+def test_static_weights_count_the_training_set() -> None:
+    # 100 and 10 positives in train, and none of class 2: whatever the batch holds.
+    config = LossConfig(categories="weighted_l2", class_weights="static")
+    loss = losses.categories(config, torch.tensor([100, 10, 0]))
+    target = torch.tensor([[1.0, 0.0, 1.0]])
+    expected = 0.25 * (1 / LN(101.2) + 1 / LN(11.2) + 1e-4)
+    assert loss(torch.zeros(1, 3), target).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_linear_outputs_are_taken_as_they_are() -> None:
+    loss = losses.categories(LossConfig(categories="weighted_l2"), torch.tensor([1]), linear=True)
+    assert loss(torch.tensor([[0.25]]), torch.tensor([[1.0]])).item() == pytest.approx(0.75**2 / LN(2.2))
 
 
 def test_categorical_kl_by_hand() -> None:

@@ -1,0 +1,116 @@
+"""Features of frozen encoders: computed once for a dataset, kept on disk, shared by every cell that may use them.
+
+A cell may where training sees the frame as evaluation does: no flip, no jitter, no random crop on that input.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clef import files, weights
+from clef.config import CellConfig, EncoderConfig, InputConfig, InputName
+from clef.data.dataset import CellDataset
+from clef.data.loader import loader, to_device
+from clef.data.manifest import SOURCE, Manifest
+from clef.data.order import EveryOnce
+from clef.data.shards import SplitShards
+from clef.models.context_branch import FEATURES, ContextBranch
+
+BATCH = 64
+Say = Callable[[str], None]
+
+
+class FrozenFeatures:
+    """The features of a cell's frozen context branch, for each split; nothing where they can't be used."""
+
+    def __init__(self, config: CellConfig, branch: ContextBranch | None, device: torch.device, say: Say) -> None:
+        self.config, self.branch, self.device, self.say = config, branch, device, say
+        self.used = branch is not None and branch.frozen and not config.inputs.images[branch.input].augments
+        self._tables: dict[str, np.ndarray] = {}
+
+    @property
+    def reads(self) -> dict[InputName, Any]:
+        """The inputs that are left to decode: the branch's own is not, unless the backbone reads it too."""
+        inputs = self.config.inputs
+        if not self.used or self.branch is None or self.branch.input in (self.config.backbone.reads or ()):
+            return inputs.present
+        return inputs.without(self.branch.input).present
+
+    def attach(self, batch: dict[str, Any], split: SplitShards) -> dict[str, Any]:
+        """The batch with its features, B,dim float32, if the cell uses them."""
+        if not self.used or self.branch is None:
+            return batch
+        if split.name not in self._tables:
+            self._tables[split.name] = self._table(split)
+        rows = self._tables[split.name][batch["index"].numpy()]
+        return batch | {FEATURES: torch.from_numpy(rows)}
+
+    def _table(self, split: SplitShards) -> np.ndarray:
+        branch = self.config.method.branch
+        assert branch is not None
+        assert self.branch is not None
+        name = branch.input
+        recipe = Recipe(branch, "context_branch", name, self.config.inputs.images[name], self.config.seed)
+        return features(recipe, self.branch.encoder, split, self.config, self.device, self.say)
+
+
+class Recipe:
+    """What the features of a split depend on, besides the split: the encoder, its weights, and how it sees the frame.
+
+    `seed` gave random weights; it counts only where the weights are random.
+    """
+
+    def __init__(self, encoder: EncoderConfig, stated_as: str, name: InputName, image: InputConfig, seed: int) -> None:
+        self.encoder, self.stated_as, self.name, self.image, self.seed = encoder, stated_as, name, image, seed
+
+    def key(self, config: CellConfig, manifest: Manifest, split: str) -> str:
+        """24 hexadecimal digits."""
+        content = manifest.splits[split].content
+        facts = {
+            "network": self.encoder.network,
+            "width": self.encoder.width,
+            "weights": weights.hashes(config).get(self.stated_as, f"random {self.seed}"),
+            "input": self.name,
+            "image": self.image.model_dump(mode="json", include={"size", "crop", "mean", "std"}),
+            "content": [content[SOURCE[self.name]], content["meta.json"]],
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def features(
+    recipe: Recipe, encoder: nn.Module, split: SplitShards, config: CellConfig, device: torch.device, say: Say
+) -> np.ndarray:
+    """The features of every sample of a split, N,dim float32, by place, mapped from the cache; computed if need be."""
+    key = recipe.key(config, split.manifest, split.name)
+    path = Path(config.runtime.cache).expanduser() / "features" / f"{split.manifest.dataset}-{split.name}-{key}.npy"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.lock(path.with_suffix(".lock")):  # of all the cells that start together, one computes
+            if not path.exists():
+                say(f"computing {recipe.encoder.network} features of {split.name} (once, kept in {path.parent})")
+                table = _compute(recipe, encoder, split, config, device)
+                with files.atomic(path) as file:
+                    np.save(file, table)
+    table = np.load(path, mmap_mode="r", allow_pickle=False)
+    if table.shape[0] != len(split):
+        raise ValueError(f"{path}: {table.shape[0]} rows for {len(split)} samples")
+    return table
+
+
+@torch.inference_mode()
+def _compute(
+    recipe: Recipe, encoder: nn.Module, split: SplitShards, config: CellConfig, device: torch.device
+) -> np.ndarray:
+    plain = {recipe.name: recipe.image}
+    dataset = CellDataset(split, plain, seed=0, augment=False)
+    encoder = encoder.to(device).eval()
+    rows: list[Tensor] = []
+    for batch in loader(dataset, EveryOnce(len(split), BATCH, 0, 1), config.runtime.workers):
+        rows.append(encoder(to_device(batch, plain, device)[recipe.name]).float().cpu())
+    return torch.cat(rows).numpy()
