@@ -22,9 +22,9 @@ def main() -> int:
     target = Path(args.out) / card.name
     if args.verify:
         return _verify(target)
-    source = Path(args.source or card.source)
+    source, cues = Path(args.source or card.source), Path(args.cues) if args.cues else None
     with Steps("people") as progress:
-        manifest = prepare(card, source, target, args.workers, progress)
+        manifest = prepare(card, source, target, args.workers, progress, cues)
     _report(card, manifest, target)
     return 0
 
@@ -35,6 +35,7 @@ def _arguments() -> argparse.Namespace:
         "--dataset", required=True, help="emotic, caer_s, emotic_demo, caer_s_demo, or a card's path (.yaml)"
     )
     parser.add_argument("--source", help="the dataset's folder (default: the card's, below data/)")
+    parser.add_argument("--cues", help="the folder that python -m clef.cues --out wrote to (default: the source)")
     parser.add_argument("--out", default="shards", help="shards go to OUT/<dataset> (default: shards)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--verify", action="store_true", help="read every byte of existing shards against the manifest")
@@ -54,14 +55,29 @@ def _verify(target: Path) -> int:
     return 0
 
 
+_CUES = {
+    "landmarks": "landmarks.npy",
+    "pose": "pose.npy",
+    "regions": "regions.npy",
+    "depth": "depth.png",
+}
+"""The columns of the report for members that not every set has."""
+
+
 def _report(card: Card, manifest: Manifest, target: Path) -> None:
     table = Table(title=f"{card.title} in {target}", title_justify="left")
-    for column in ("split", "shards", "listed", "stored", "with face", "boxes"):
+    splits = manifest.splits.values()
+    cues = {name: kind for name, kind in _CUES.items() if any(split.members[kind] for split in splits)}
+    for column in ("split", "shards", "listed", "stored", "with face", *cues, "boxes"):
         table.add_column(column, justify="left" if column in ("split", "boxes") else "right")
     for name, split in manifest.splits.items():
-        numbers = (len(split.shards), split.listed, split.samples, split.members["face.jpg"])
+        numbers = [len(split.shards), split.listed, split.samples, split.members["face.jpg"]]
+        numbers += [split.members[kind] for kind in cues.values()]
         table.add_row(name, *(f"{n:,}" for n in numbers), split.box_kind)
     out.print(table)
+    if manifest.cues:
+        made_by = "; ".join(f"{cue} by {maker}" for cue, maker in manifest.cues.items())
+        out.print(f"cues: {made_by}", markup=False, soft_wrap=True)
     for name, split in manifest.splits.items():
         reasons = {f"left out: {reason}": count for reason, count in split.left_out.items()}
         for note, count in (reasons | split.notes).items():

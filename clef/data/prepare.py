@@ -2,15 +2,23 @@
 
 from pathlib import Path
 
-from clef import files, plugins
+from clef import datasets
 from clef.cards import Card
 from clef.data import writer
 from clef.data.manifest import Manifest
 
 
-def prepare(card: Card, source: Path, out: Path, workers: int = 1, progress: writer.Progress | None = None) -> Manifest:
-    """The manifest of `out`, after building whatever was missing from `source`. Raises DataError, ShardError."""
-    if card.generator:
-        with files.lock(source.with_name(f".{source.name}.lock")):
-            plugins.find("generator", card.generator, {})(card.name, source, workers=workers)
-    return writer.build(card, source, out, workers, progress)
+def prepare(
+    card: Card,
+    source: Path,
+    out: Path,
+    workers: int = 1,
+    progress: writer.Progress | None = None,
+    cues: Path | None = None,
+) -> Manifest:
+    """The manifest of `out`, after building whatever was missing from `source`. Raises DataError, ShardError.
+
+    `cues` is the folder below which the cue files lie, where that isn't the source.
+    """
+    datasets.draw(card, source, workers)
+    return writer.build(card, source, out, workers, progress, cues)

@@ -19,6 +19,7 @@ from webdataset.writer import TarWriter
 import clef
 from clef import files
 from clef.cards import Card
+from clef.cues import join
 from clef.data import manifest as manifests
 from clef.data.manifest import KINDS, ROW, Manifest, Shard, Split
 from clef.data.render import Unusable, render
@@ -50,29 +51,39 @@ class Job:
         return self.path.with_suffix(".rows.npz")
 
 
-def build(card: Card, source: Path, out: Path, workers: int = 1, progress: Progress | None = None) -> Manifest:
+def build(
+    card: Card,
+    source: Path,
+    out: Path,
+    workers: int = 1,
+    progress: Progress | None = None,
+    cues: Path | None = None,
+) -> Manifest:
     """Write the shards of `card` from `source` into `out`, or find them complete there.
 
-    Raises DataError for a source that is not as documented, ShardError when `out` holds shards of something else.
+    Cue files are looked for in the source, or below `cues`. Raises DataError for a source that is not as documented,
+    ShardError when `out` holds shards of something else.
     """
     readings = {name: open_reader(card, source / part.root).read(part.split) for name, part in card.splits.items()}
-    fingerprint = _fingerprint(card, readings)
+    cue_files = join.cue_files(card, cues or source)
+    fingerprint = _fingerprint(card, readings, cue_files)
     with files.lock(out.with_name(f".{out.name}.lock")):
         if manifests.path_of(out).exists():
             found = manifests.load(out)
             if found.source != fingerprint:
                 raise ShardError(
-                    f"{out}: holds shards of another source, card or version than {source} now; "
+                    f"{out}: holds shards of another source, card, version or cues than {source} has now; "
                     f"remove that folder, or name another with --out"
                 )
             return found
+        join.join(card, source, readings, cue_files)
         out.mkdir(parents=True, exist_ok=True)
         jobs = [job for name, reading in readings.items() for job in _jobs(card, name, reading, out, fingerprint)]
         _run(jobs, workers, progress)
-        return _finish(card, readings, jobs, out, fingerprint)
+        return _finish(card, readings, jobs, out, fingerprint, join.made_by(cue_files))
 
 
-def _fingerprint(card: Card, readings: dict[str, Reading]) -> str:
+def _fingerprint(card: Card, readings: dict[str, Reading], cue_files: join.Roots) -> str:
     digest = hashlib.sha256(
         f"{manifests.FORMAT} {clef.__version__} {card.model_dump_json(exclude={'source'})}".encode()
     )
@@ -84,6 +95,7 @@ def _fingerprint(card: Card, readings: dict[str, Reading]) -> str:
                 sizes[person.image] = person.image.stat().st_size if person.image.exists() else -1
             facts = (person.id, person.box, person.labels, person.face, person.vad, sizes[person.image])
             digest.update(repr(facts).encode())
+    digest.update(join.digest(cue_files).encode())
     return digest.hexdigest()
 
 
@@ -179,7 +191,9 @@ def _write_rows(job: Job, rows: np.ndarray, digests: list[list[bytes]], record: 
         np.savez(file, rows=rows, digests=table, record=np.array(json.dumps(record)))
 
 
-def _finish(card: Card, readings: dict[str, Reading], jobs: list[Job], out: Path, fingerprint: str) -> Manifest:
+def _finish(
+    card: Card, readings: dict[str, Reading], jobs: list[Job], out: Path, fingerprint: str, cues: dict[str, str]
+) -> Manifest:
     splits = {
         name: _split(card, name, reading, [job for job in jobs if job.split == name], out)
         for name, reading in readings.items()
@@ -192,6 +206,7 @@ def _finish(card: Card, readings: dict[str, Reading], jobs: list[Job], out: Path
         vad=card.vad,
         source=fingerprint,
         tool=f"clef {clef.__version__}",
+        cues=cues,
         splits=splits,
     )
     manifests.save(out, manifest)

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from clef import plugins
+from clef import files, plugins
 from clef.cards import Card
 from clef.datasets.person import Box, Person, Reader, Reading
 
-__all__ = ["READERS", "Box", "Person", "Reader", "Reading", "open_reader"]
+__all__ = ["READERS", "Box", "Person", "Reader", "Reading", "draw", "open_reader"]
 
 READERS = {
     "emotic": "clef.datasets.emotic:Emotic",
@@ -18,3 +18,10 @@ def open_reader(card: Card, root: Path) -> Reader:
     """The card's reader, looking at `root`."""
     reader: Reader = plugins.find("reader", card.reader, READERS)(root, card)
     return reader
+
+
+def draw(card: Card, source: Path, workers: int = 1) -> None:
+    """Make a demo set that isn't in `source` yet; other sets are left alone. Safe for many processes at once."""
+    if card.generator:
+        with files.lock(source.with_name(f".{source.name}.lock")):
+            plugins.find("generator", card.generator, {})(card.name, source, workers=workers)

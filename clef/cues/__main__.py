@@ -1,0 +1,117 @@
+"""`python -m clef.cues --dataset emotic --cue pose`: finds a cue of every person or image, before sharding.
+
+Writes <source>/cues/<cue>.jsonl, line by line; run again, it goes on where it was. Faces first: landmarks and pose
+use them. docs/cues.md says what each cue is, who reads it, and which environment MediaPipe wants.
+"""
+
+import argparse
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from clef import cards, datasets
+from clef.cards import Card
+from clef.console import Steps, err, out
+from clef.cues import files
+from clef.cues.extractor import EXTRACTORS, Extractor, Settings, find_class
+from clef.cues.run import Tally, extract
+from clef.datasets.person import Person
+from clef.errors import ConfigError, argument_parser, run_command
+
+
+@dataclass(frozen=True)
+class Root:
+    """One root of a dataset: the splits that are read from it share their cue files."""
+
+    name: str
+    source: Path
+    out: Path
+    people: tuple[Person, ...]
+
+
+def main() -> int:
+    """The command."""
+    args = _arguments()
+    if args.list:
+        _list()
+        return 0
+    card = cards.load(args.dataset)
+    chosen = find_class(args.cue, args.extractor)
+    extractor = chosen(Settings(args.weights, args.device))
+    tallies = {}
+    for root in _roots(card, Path(args.source or card.source), args.out):
+        label = card.name if root.name == "." else f"{card.name}/{root.name}"
+        with Steps("images" if extractor.scope == "image" else "people") as show:
+            tallies[label] = extract(extractor, root.people, root.source, root.out, args.limit, partial(show, label))
+        out.print(f"written: {files.path_of(root.out, extractor.cue)}", markup=False, soft_wrap=True)
+    _report(extractor, tallies)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argument_parser("python -m clef.cues", __doc__)
+    parser.add_argument("--dataset", help="emotic, caer_s, emotic_demo, caer_s_demo, or a card's path (.yaml)")
+    parser.add_argument("--cue", help=", ".join(files.ALL))
+    parser.add_argument("--extractor", help="one that --list shows, or your own as module:Class (default: the first)")
+    parser.add_argument("--weights", type=Path, help="the extractor's weights file, where it takes one")
+    parser.add_argument("--source", help="the dataset's folder (default: the card's, below data/)")
+    parser.add_argument(
+        "--out", type=Path, help="write below this folder, not into the source (then: clef.shard --cues)"
+    )
+    parser.add_argument("--limit", type=int, help="stop after about so many in each root; run again to go on")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu"), help="auto: a GPU where there is one")
+    parser.add_argument("--list", action="store_true", help="show the extractors, and what each still needs")
+    args = parser.parse_args()
+    if not args.list and not (args.dataset and args.cue):
+        raise ConfigError("--dataset and --cue are needed, or --list")
+    if args.limit is not None and args.limit < 1:
+        raise ConfigError(f"--limit {args.limit}: at least 1 is expected")
+    return args
+
+
+def _roots(card: Card, source: Path, target: Path | None) -> list[Root]:
+    """All splits, read once, by root."""
+    datasets.draw(card, source)
+    people: dict[str, list[Person]] = {}
+    for part in card.splits.values():
+        reading = datasets.open_reader(card, source / part.root).read(part.split)
+        people.setdefault(part.root, []).extend(reading.people)
+    return [Root(name, source / name, (target or source) / name, tuple(found)) for name, found in people.items()]
+
+
+def _report(extractor: Extractor, tallies: dict[str, Tally]) -> None:
+    title = f"{extractor.cue} by {extractor.name} {extractor.version}"
+    table = Table(title=escape(title.strip()), title_justify="left")
+    unit = "images" if extractor.scope == "image" else "people"
+    for column in ("source", unit, "found", "not found", "not looked at", "images unreadable"):
+        table.add_column(column, justify="left" if column == "source" else "right")
+    for name, tally in tallies.items():
+        numbers = (tally.keys, tally.found, tally.not_found, tally.left, len(tally.unreadable))
+        table.add_row(escape(name), *(f"{n:,}" for n in numbers))
+    out.print(table)
+    for name, tally in tallies.items():
+        for note, count in tally.notes.items():
+            out.print(f"  {name}: {count:,}  {note}", markup=False)
+        for image, reason in list(tally.unreadable.items())[:10]:
+            err.print(f"  {image}: {reason}", markup=False, soft_wrap=True)
+        if (more := len(tally.unreadable) - 10) > 0:
+            err.print(f"  {name}: and {more:,} more", markup=False)
+
+
+def _list() -> None:
+    table = Table(title="extractors; the first of a cue is its default", title_justify="left")
+    for column in ("cue", "extractor", "a value for each", "state"):
+        table.add_column(column, overflow="fold")
+    for cue, known in EXTRACTORS.items():
+        for name in known:
+            found = find_class(cue, name)
+            scope = "person" if cue in files.OF_PERSON else "image"
+            table.add_row(cue, name, scope, escape(found.missing() or "ready"))
+    out.print(table)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,108 @@
+"""Boxes in a frame: how much they share, and whose face or body a finding is. Plain arithmetic in pixels.
+
+A subject's box often holds more than the subject. A finding is the subject's only if its centre lies in that box;
+among several, the large, the central and the high go first: a bystander is smaller, beside or behind.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from clef.datasets.person import Box
+
+WHOLE_BODY = (3.0, 5.0)
+"""A body in faces: so many wide and tall, the face at the top of it."""
+
+
+def area(box: Box) -> float:
+    """Square pixels; 0 for a box that is empty."""
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+
+
+def intersection(a: Box, b: Box) -> Box:
+    """What two boxes share; empty (of no area) when they don't meet."""
+    return max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union, 0-1."""
+    shared = area(intersection(a, b))
+    return shared / (area(a) + area(b) - shared) if shared else 0.0
+
+
+def centre(box: Box) -> tuple[float, float]:
+    """The middle."""
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+
+
+def holds(box: Box, point: Sequence[float]) -> bool:
+    """Whether a point x, y lies in the box."""
+    return bool(box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3])
+
+
+def grown(box: Box, share: float) -> Box:
+    """The box with this share of its width and height added on each side."""
+    x, y = (box[2] - box[0]) * share, (box[3] - box[1]) * share
+    return box[0] - x, box[1] - y, box[2] + x, box[3] + y
+
+
+def around(points: Iterable[Sequence[float]]) -> Box:
+    """The smallest box that holds the points x, y, ..."""
+    xs, ys = zip(*((point[0], point[1]) for point in points), strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def inside(box: Box | None, width: int, height: int) -> Box | None:
+    """The part of a box that lies in the frame, the whole frame for None; None when nothing does."""
+    frame = (0.0, 0.0, float(width), float(height))
+    part = intersection(box, frame) if box else frame
+    return part if area(part) > 0 else None
+
+
+def is_face(box: Box, face: Box | None) -> bool:
+    """Whether the subject's box surrounds no more than the face, as in sets that give faces alone."""
+    return face is not None and iou(box, face) > 0.5
+
+
+def body(box: Box, face: Box | None) -> Box:
+    """Where the subject's body is to be looked for: their box, or one that hangs from the face when that is all."""
+    if face is None or not is_face(box, face):
+        return box
+    width, height = face[2] - face[0], face[3] - face[1]
+    x, sideways = (face[0] + face[2]) / 2, width * WHOLE_BODY[0] / 2
+    return x - sideways, face[1] - height / 2, x + sideways, face[1] + height * (WHOLE_BODY[1] - 0.5)
+
+
+def best_face(candidates: Iterable[Box], box: Box, face: Box | None = None) -> Box | None:
+    """The face among the candidates that is the subject's, or None. With a known face: the one that overlaps it."""
+    own = [candidate for candidate in candidates if area(candidate) and holds(box, centre(candidate))]
+    if face is not None:
+        best = max(own, key=lambda candidate: iou(candidate, face), default=None)
+        return best if best and iou(best, face) >= 0.2 else None
+    return max(own, key=lambda candidate: _likeliness(candidate, box), default=None)
+
+
+def _likeliness(face: Box, box: Box) -> float:
+    (x, y), (middle, _) = centre(face), centre(box)
+    beside = abs(x - middle) / (box[2] - box[0])  # 0 in the middle, 0.5 at a side
+    below = (y - box[1]) / (box[3] - box[1])  # 0 at the top, 1 at the bottom
+    within = area(intersection(face, box)) / area(face)
+    return within * float(area(face)) ** 0.5 * (1 - beside) * (1 - below / 2)
+
+
+def best_person(candidates: Iterable[Box], box: Box, face: Box | None) -> Box | None:
+    """The person among the candidates that is the subject, or None.
+
+    Where the subject's box holds more than a face: the one that overlaps it most, by 0.3 at least. Where it doesn't:
+    of those that hold the face, the one whose head would be nearest to it.
+    """
+    if face is None or not is_face(box, face):
+        own = [candidate for candidate in candidates if holds(box, centre(candidate))]
+        best = max(own, key=lambda candidate: iou(candidate, box), default=None)
+        return best if best and iou(best, box) >= 0.3 else None
+    holding = [one for one in candidates if area(intersection(one, face)) >= 0.7 * area(face)]
+    return min(holding, key=lambda candidate: _from_head(candidate, face), default=None)
+
+
+def _from_head(person: Box, face: Box) -> float:
+    """From the face to where a person's head would be: in the middle, half a face below the top."""
+    x, y = centre(face)
+    return float(abs(x - centre(person)[0]) + abs(y - (person[1] + (face[3] - face[1]) / 2)))

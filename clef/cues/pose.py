@@ -1,0 +1,54 @@
+"""Body joints: MediaPipe's pose brought to the 17 keypoints of COCO."""
+
+from typing import Any
+
+import numpy as np
+
+from clef.cues.boxes import around, body, centre, grown, holds, inside
+from clef.cues.mediapipe import MediaPipe
+from clef.cues.view import view
+from clef.datasets.person import Box
+
+Joints = tuple[tuple[float, float, float], ...]
+BLAZE = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
+"""Joint i of COCO is point BLAZE[i] of MediaPipe's 33."""
+HEAD = 5
+"""The first joints are nose, eyes and ears."""
+SEEN = 0.5
+"""Joints of less confidence say nothing of where a body is."""
+
+
+class MediaPipePose(MediaPipe):
+    """BlazePose, the full model (Bazarevsky et al., 2020). It finds one person in what it is shown: the subject's box.
+
+    With a known face, the joints of the head must lie on it, and without one the middle of the joints in the box: else
+    the pose is another person's and counts as not found.
+    """
+
+    cue = "pose"
+
+    def solution(self, solutions: Any) -> Any:
+        """The one model that the package ships."""
+        return solutions.pose.Pose(static_image_mode=True, model_complexity=1, min_detection_confidence=0.5)
+
+    def find(self, frame: np.ndarray, box: Box, face: Box | None) -> Joints | None:
+        """17 joints x, y, confidence; a joint that would lie beyond the frame has confidence 0."""
+        height, width = frame.shape[:2]
+        where = inside(body(box, face), width, height)
+        part = view(frame, where) if where else None
+        found = self.process(part.pixels).pose_landmarks if part else None
+        if part is None or found is None:
+            return None
+        joints = []
+        for point in (found.landmark[i] for i in BLAZE):
+            x, y = part.point(point.x * part.width, point.y * part.height)
+            seen = holds((0, 0, width, height), (x, y))
+            joints.append((x, y, min(max(float(point.visibility), 0.0), 1.0) if seen else 0.0))
+        return tuple(joints) if _is_of(joints, box, face) else None
+
+
+def _is_of(joints: list[tuple[float, float, float]], box: Box, face: Box | None) -> bool:
+    if face is not None:
+        return holds(grown(face, 0.5), centre(around(joints[:HEAD])))
+    seen = [joint for joint in joints if joint[2] >= SEEN]
+    return bool(seen) and holds(box, centre(around(seen)))
