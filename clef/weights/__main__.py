@@ -127,24 +127,27 @@ def _state(file: Wanted, verified: bool, faults: dict[Path, str]) -> str:
 def _show(wanted: Sequence[Wanted], states: dict[Path, str]) -> None:
     if not wanted:
         return
-    table = Table(title="pre-trained weights", title_justify="left")
+    folders = list(dict.fromkeys(file.path.parent for file in wanted if file.name in FILES))
+    if folders:
+        out.print(f"weights in {folders[0]}:", markup=False, soft_wrap=True)
+    table = Table()
     for column in ("name", "used by (cells)", "file", "size", "state"):
         table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
     for file in wanted:
         users = "\n".join(f"{user} ({count})" if count else user for user, count in file.users.items())
         state, size = states[file.path], f"{file.path.stat().st_size / 1e6:.1f} MB" if file.path.is_file() else ""
         name = escape(file.name) if file.name in FILES else "your own"
-        table.add_row(name, users, escape(str(file.path)), size, f"[{STYLES[state]}]{state}[/]")
+        where = file.path.name if file.path.parent in folders[:1] else str(file.path)
+        table.add_row(name, users, escape(where), size, f"[{STYLES[state]}]{state}[/]")
     out.print(table)
 
 
 def _tell(wanted: Sequence[Wanted], configs: list[CellConfig], absent: list[str], args: argparse.Namespace) -> None:
     """Below the table: sources, what starts at random, and what no hash vouches for."""
-    for file in wanted:
-        if file.name in FILES:
-            known = FILES[file.name]
-            source = known.url or f"no official PyTorch file; convert the Caffe model {known.caffe}, or name your own"
-            out.print(f"{file.name}: {source}", markup=False, soft_wrap=True)
+    for name in dict.fromkeys(file.name for file in wanted if file.name in FILES):
+        known = FILES[name]
+        source = known.url or f"no official PyTorch file; convert the Caffe model {known.caffe}, or name your own"
+        out.print(f"{name}: {source}", markup=False, soft_wrap=True)
     if args.verify:
         for file in wanted:
             if file.path.is_file() and not integrity.expected(file.name, file.path):

@@ -53,12 +53,12 @@ class Wanted:
 
 def survey(configs: Iterable[CellConfig]) -> list[Wanted]:
     """The files that these cells need, in the order in which they turn up."""
-    found: dict[tuple[str, str], Wanted] = {}
+    found: dict[Path, Wanted] = {}
     for config in configs:
-        folder = config.runtime.weights
+        folder = Path(config.runtime.weights)
         for encoder, name in needed(config).items():
             owner = config.method.name if encoder in (BRANCH, DICTIONARY) else config.backbone.name
-            file = found.setdefault((name, folder), Wanted(name, Path(folder)))
+            file = found.setdefault(locate(name, folder), Wanted(name, folder))
             file.users[f"{owner} {encoder}"] += 1
     return list(found.values())
 
