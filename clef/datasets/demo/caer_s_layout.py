@@ -9,8 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from clef.cues.files import image_key
+
+from .cue_files import Findings, Listed, look, write_of_people
 from .expression import EMOTIONS, prototypes
 from .figure import draw_person
+from .pen import Extent
 from .pose import Box, card_height, face_box, moved
 from .scene import draw_scene
 from .world import EMOTION_SCENES, Actor, Group, shots, stream
@@ -58,14 +62,17 @@ def plan(root: Path, seed: int, strength: float, people: int) -> list[ShotJob]:
     shifted = _split(root / "shift/test", shots(seed, "shift/test", few, 0.0))
     for jobs in (train, test, token, shifted):
         _write_boxes(jobs)
+    for place, jobs in {"main": train + test, "shift": token + shifted}.items():
+        write_of_people(root / place, _listed(jobs), stream(seed, "cues", place))
     for stray in ("train/.DS_Store", "train/Sad/Thumbs.db", "test/Happy/.DS_Store"):
         (root / "main" / stray).write_bytes(b"\0\0\0\1Bud1")
     return train + test + token + shifted
 
 
-def draw(job: ShotJob) -> int:
-    """Draw a shot's frames; the scene is drawn once. Returns the number of frames."""
+def draw(job: ShotJob) -> list[Findings]:
+    """Draw a shot's frames, and look what there is in them; the scene is drawn once."""
     place = draw_scene(job.scene, WIDTH + 2 * PAN, HEIGHT + 2 * PAN, job.seed)
+    shapes = tuple(place.shapes)
     for actor, card in job.bystanders:
         draw_person(place, card, actor.expression, actor.look)
     for frame in job.frames:
@@ -75,7 +82,7 @@ def draw(job: ShotJob) -> int:
         view.finish().save(png, "PNG", compress_level=4)
         content = png.getvalue()
         (job.folder / frame.name).write_bytes(content[: len(content) // 2] if frame.fault == "truncated" else content)
-    return len(job.frames)
+    return [_look(job, frame, shapes) for frame in job.frames]
 
 
 def _split(folder: Path, groups: Iterable[Group]) -> list[ShotJob]:
@@ -129,6 +136,30 @@ def _spoiled(jobs: list[ShotJob], rng: np.random.Generator) -> list[ShotJob]:
         changed = replace(first, name=second.name) if fault == "duplicate" else replace(second, fault=fault)
         jobs[i] = replace(jobs[i], frames=(first, changed, *rest))
     return jobs
+
+
+def _look(job: ShotJob, frame: Frame, shapes: Iterable[Extent]) -> Findings:
+    x, y = frame.camera
+    people = [moved(card, -x, -y) for _, card in job.bystanders] + [frame.card]
+    seen = [(x1 - x, y1 - y, x2 - x, y2 - y) for x1, y1, x2, y2 in shapes]
+    root = job.folder.parent
+    key = image_key(root, job.folder / frame.name)
+    return look(root, key, people, seen, (WIDTH, HEIGHT), frame.fault != "truncated")
+
+
+def _listed(jobs: Iterable[ShotJob]) -> list[Listed]:
+    return [
+        Listed(
+            f"{job.folder.name}/{frame.name}",
+            frame.card,
+            frame.subject.expression,
+            (WIDTH, HEIGHT),
+            readable=frame.fault != "truncated",
+            face=frame.fault not in ("no_face", "no_row"),
+        )
+        for job in jobs
+        for frame in job.frames
+    ]
 
 
 def _write_boxes(jobs: list[ShotJob]) -> None:

@@ -6,9 +6,13 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from clef.cues.files import image_key
+
+from .cue_files import Findings, Listed, look, write_of_people
 from .emotic_faults import respell, save, spoil
 from .emotic_mat import write_mat
 from .emotic_picture import NAMES, Picture, compose
@@ -46,13 +50,15 @@ def plan(root: Path, seed: int, strength: float, people: int) -> list[Picture]:
     return train + val + tested + [picture for split in shifted.values() for picture in split]
 
 
-def draw(picture: Picture) -> int:
-    """Draw and save one picture. Returns 1, the number of images."""
+def draw(picture: Picture) -> list[Findings]:
+    """Draw and save one picture, and look what there is in it."""
     frame = draw_scene(picture.scene, *picture.size, picture.seed)
+    shapes = tuple(frame.shapes)
     for actor, card in zip(picture.actors, picture.cards, strict=True):
         draw_person(frame, card, actor.expression, actor.look)
     save(frame.finish(), picture.path, picture.fault)
-    return 1
+    key = image_key(picture.root, picture.path)
+    return [look(picture.root, key, picture.cards, shapes, picture.size, picture.readable)]
 
 
 def _compose(root: Path, groups: Iterable[Group], first: int) -> list[Picture]:
@@ -83,14 +89,17 @@ def _write_side_files(root: Path, splits: Mapping[str, Sequence[Picture]], seed:
     entries = {split: [picture.entry for picture in drawn] for split, drawn in splits.items()}
     write_mat(root / "Annotations" / "Annotations.mat", entries, rng)
     known = {picture.name: picture for drawn in splits.values() for picture in drawn}
-    faces, moods = [], []
+    moods: list[list[Any]] = []
+    people: list[Listed] = []
     for name, picture in known.items():
         for i, (actor, card) in enumerate(_listed(picture)):
-            moods.append([f"{name}#{i}", list(MOODS)[actor.label]])
-            if rng.random() >= NO_FACE:
-                faces.append([f"{name}#{i}", *face_box(card, actor.expression)])
+            person, face = f"{name}#{i}", bool(rng.random() >= NO_FACE)
+            moods.append([person, list(MOODS)[actor.label]])
+            people.append(Listed(person, card, actor.expression, picture.size, picture.readable, face))
+    faces = [[person.id, *face_box(person.card, person.expression)] for person in people if person.face]
     _write_csv(root / "faces.csv", ["id", "x1", "y1", "x2", "y2"], faces)
     _write_csv(root / "moods.csv", ["id", "mood"], moods)
+    write_of_people(root, people, stream(seed, "cues", root.name))
 
 
 def _listed(picture: Picture) -> list[tuple[Actor, Box]]:

@@ -52,6 +52,11 @@ class Picture:
         """Where the image lies."""
         return self.root / "emotic" / self.name
 
+    @property
+    def readable(self) -> bool:
+        """Whether the image is there and whole."""
+        return self.fault not in ("truncated", "missing")
+
 
 def compose(root: Path, group: Group, number: int) -> Picture:
     """Choose a frame, place the group's people side by side, and annotate them."""

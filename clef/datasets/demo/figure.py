@@ -7,11 +7,11 @@ the card's colour are drawn from the person's own seed and say nothing of the la
 
 from __future__ import annotations
 
-from math import cos, radians, sin
-
 import numpy as np
 
-from .pen import Colour, Pen, Point
+from . import anatomy
+from .anatomy import SIDES, TALL_HEAD
+from .pen import Colour, Pen
 from .pose import HEAD, Box, Look, Pose
 
 INK: Colour = (30, 22, 26)
@@ -26,21 +26,20 @@ def draw_person(frame: Pen, card: Box, expression: tuple[float, ...], seed: int)
     pen.box(edge, edge, width - edge, height - edge, look.card)
     _body(pen, look, pose)
     _hair_behind(pen, look, pose)
-    pen.ellipse(*pose.head, HEAD * width, HEAD * width * 1.04, look.skin)
+    pen.ellipse(*pose.head, HEAD * width, HEAD * width * TALL_HEAD, look.skin)
     _hair_before(pen, look, pose)
     _face(pen, pose)
-    for side in (-1, 1):
+    for side in SIDES:
         _arm(pen, look, pose, side)
     frame.box(card[0] + 1.5, card[1] + 2, card[2] + 1.5, card[3] + 2, (58, 54, 66))
     frame.paste(pen, card[0], card[1])
 
 
 def _body(pen: Pen, look: Look, pose: Pose) -> None:
-    u, (x, y) = pose.unit, pose.head
-    hip, neck = (0.5 * u, 1.22 * u), (0.5 * u + (x - 0.5 * u) * 0.5, y + 0.27 * u)
-    for side in (-1, 1):
-        foot = (hip[0] + side * 0.12 * u, 1.45 * u)
-        pen.line([(hip[0] + side * 0.08 * u, hip[1]), foot], 0.13 * u, look.legs)
+    u, hip, neck = pose.unit, anatomy.hips(pose), anatomy.neck(pose)
+    for side in SIDES:
+        thigh, foot = anatomy.leg(pose, side)
+        pen.line([thigh, foot], 0.13 * u, look.legs)
         pen.ellipse(foot[0] + side * 0.03 * u, foot[1] + 0.02 * u, 0.09 * u, 0.045 * u, INK)
     shoulders, hips = 0.15 * u, 0.17 * u
     left, right = (neck[0] - shoulders, neck[1]), (neck[0] + shoulders, neck[1])
@@ -49,20 +48,10 @@ def _body(pen: Pen, look: Look, pose: Pose) -> None:
 
 
 def _arm(pen: Pen, look: Look, pose: Pose, side: int) -> None:
-    u, (x, y) = pose.unit, pose.head
-    shoulder = (0.5 * u + (x - 0.5 * u) * 0.5 + side * 0.17 * u, y + 0.31 * u)
-    upper = 75 * pose.values["arm_right" if side > 0 else "arm_left"]
-    bend = pose.values["arm_bend"]
-    fore = upper + bend * (140 if bend > 0 else 110)
-    elbow, hand = _along(shoulder, upper, side, 0.17 * u), (0.0, 0.0)
-    hand = _along(elbow, fore, side, 0.18 * u)
+    u, (shoulder, elbow, hand) = pose.unit, anatomy.arm(pose, side)
     dark = (look.top[0] * 4 // 5, look.top[1] * 4 // 5, look.top[2] * 4 // 5)
     pen.line([shoulder, elbow, hand], 0.105 * u, dark)
     pen.ellipse(*hand, 0.07 * u, 0.07 * u, look.skin)
-
-
-def _along(start: Point, degrees: float, side: int, length: float) -> Point:
-    return start[0] + side * length * cos(radians(degrees)), start[1] - length * sin(radians(degrees))
 
 
 def _hair_behind(pen: Pen, look: Look, pose: Pose) -> None:
@@ -82,32 +71,22 @@ def _hair_before(pen: Pen, look: Look, pose: Pose) -> None:
 
 
 def _face(pen: Pen, pose: Pose) -> None:
-    v, r = pose.values, HEAD * pose.unit
-    for side in (-1, 1):
+    for side in SIDES:
         _eye(pen, pose, side)
-        height = -0.5 - 0.14 * v["brow_height"]
-        tilt = 0.2 * v["brow_tilt"]
-        pen.line([pose.face(side * 0.16, height + tilt), pose.face(side * 0.66, height - tilt * 0.8)], 0.13 * r, INK)
+        pen.line(anatomy.brow(pose, side), 0.13 * (HEAD * pose.unit), INK)
     _mouth(pen, pose)
 
 
 def _eye(pen: Pen, pose: Pose, side: int) -> None:
-    r, wide = HEAD * pose.unit, 0.5 + 0.5 * pose.values["eye_open"]
-    centre = pose.face(side * 0.4, -0.12)
-    height = (0.05 + 0.25 * max(0.0, wide)) * r
+    r, (centre, height) = HEAD * pose.unit, anatomy.eye(pose, side)
     pen.ellipse(*centre, 0.25 * r, height + 0.03 * r, INK)
     pen.ellipse(*centre, 0.21 * r, max(0.0, height - 0.02 * r), (255, 255, 255))
     pen.ellipse(*centre, 0.11 * r, min(height, 0.14 * r), INK)
 
 
 def _mouth(pen: Pen, pose: Pose) -> None:
-    v, r = pose.values, HEAD * pose.unit
-    half = 0.42 + 0.17 * v["mouth_wide"]
-    drop = 0.25 * max(0.0, 1 + v["mouth_open"])
-    xs = np.linspace(-1, 1, 9)
-    bow = [0.26 * v["mouth_curve"] * (0.45 - x * x) for x in xs]
-    upper = [pose.face(half * x, 0.5 + b - drop * 0.45 * (1 - x * x)) for x, b in zip(xs, bow, strict=True)]
-    lower = [pose.face(half * x, 0.5 + b + drop * 0.75 * (1 - x * x)) for x, b in zip(xs, bow, strict=True)]
+    r = HEAD * pose.unit
+    upper, lower = anatomy.lips(pose, np.linspace(-1, 1, 9))
     pen.polygon([*upper, *reversed(lower)], (176, 48, 58))
     pen.line(upper, 0.09 * r, INK)
     pen.line(lower, 0.09 * r, INK)

@@ -19,11 +19,11 @@ from rich.progress import Progress
 from clef.errors import DataError
 
 from . import caer_s_layout, emotic_layout
+from .cue_files import Findings, write_of_images
+from .version import VERSION
 
 Name = Literal["emotic_demo", "caer_s_demo"]
 
-VERSION = 1
-"""Of the generator; raised when what it writes changes."""
 STRENGTH = 0.65
 """How strongly the scene goes with the label, in train, val and main's test."""
 FEWEST = 60
@@ -59,7 +59,7 @@ def generate(
         return
     with _arriving_at(root, facts) as partial:
         layout = LAYOUTS[name]
-        _draw(layout.draw, layout.plan(partial, seed, strength, people), workers, name)
+        write_of_images(_draw(layout.draw, layout.plan(partial, seed, strength, people), workers, name))
         (partial / MARK).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
@@ -94,18 +94,22 @@ def _arriving_at(root: Path, facts: dict[str, Any]) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _draw(draw: Callable[[Any], int], jobs: Sequence[Any], workers: int, name: str) -> None:
+def _draw(draw: Callable[[Any], list[Findings]], jobs: Sequence[Any], workers: int, name: str) -> list[Findings]:
+    """Draw the jobs' images; what there is to find in each, in the jobs' order."""
+    findings = []
     console = Console(stderr=True)
     with Progress(console=console, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(f"drawing {name}", total=len(jobs))
-        for _ in _each(draw, jobs, workers):
+        for found in _each(draw, jobs, workers):
+            findings += found
             progress.advance(task)
+    return findings
 
 
-def _each(draw: Callable[[Any], int], jobs: Sequence[Any], workers: int) -> Iterator[int]:
-    """Run the jobs. Processes are spawned, not forked: the caller may hold threads (torch, rich)."""
+def _each(draw: Callable[[Any], list[Findings]], jobs: Sequence[Any], workers: int) -> Iterator[list[Findings]]:
+    """Run the jobs; results come in their order. Processes are spawned, not forked: the caller may hold threads."""
     if workers == 1:
         yield from map(draw, jobs)
         return
     with get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap_unordered(draw, jobs, chunksize=8)
+        yield from pool.imap(draw, jobs, chunksize=8)
