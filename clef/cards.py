@@ -26,6 +26,8 @@ class Storage(Strict):
     face: Annotated[int, Field(ge=16)] = 128
     quality: Annotated[int, Field(ge=1, le=100)] = 90
     """JPEG quality, chroma not subsampled."""
+    regions: Annotated[int, Field(ge=1)] = 50
+    """Region proposals kept of an image, at most."""
     samples_per_shard: Annotated[int, Field(ge=1)] = 1000
 
 

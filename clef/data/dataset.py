@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,21 +10,25 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clef.config import InputConfig, InputName
+from clef.config import AnyInput, BoxesConfig, DepthConfig, InputConfig, InputName
 from clef.data import transforms
 from clef.data.manifest import SOURCE
 from clef.data.shards import SplitShards
 from clef.errors import ShardError
 
 Sample = dict[str, Any]
-_FACTS = {"labels", "vad", *transforms.MASKED.values()}
+_FACTS = {"labels", "vad", *transforms.BOX_FACTS}
 """What is read of a sample's meta.json."""
 
 
 class CellDataset(Dataset[Sample]):
-    """A map from (epoch, place) to one sample: its inputs as uint8, their validity, target, VAD and index."""
+    """A map from (epoch, place) to one sample: its inputs, their validity, target, VAD and index.
 
-    def __init__(self, shards: SplitShards, inputs: dict[InputName, InputConfig], seed: int, augment: bool) -> None:
+    Images and depth are uint8, 3,H,W and 1,H,W; places and boxes float32. `valid` says of each input whether the
+    sample has it: one that it lacks is all zeros, never another person's.
+    """
+
+    def __init__(self, shards: SplitShards, inputs: Mapping[InputName, AnyInput], seed: int, augment: bool) -> None:
         self.shards, self.inputs, self.seed, self.augment = shards, inputs, seed, augment
         self.manifest = shards.manifest
         self._class_index = {name: i for i, name in enumerate(self.manifest.classes)}
@@ -39,20 +44,41 @@ class CellDataset(Dataset[Sample]):
             sample["vad"] = _vad(facts)
         # One generator for each input there is, so that reading one more doesn't move the draws of another.
         draws = transforms.draws(self.seed, epoch, place, len(SOURCE)) if self.augment else [None] * len(SOURCE)
+        images: dict[str, Tensor | None] = {}
         for name, draw in zip(SOURCE, draws, strict=True):
             if name in self.inputs:
-                sample[name], sample["valid"][name] = self._image(name, place, facts, draw)
+                found = self._input(name, place, facts, draw, images)
+                sample["valid"][name] = found is not None
+                sample[name] = transforms.absent(name, self.inputs[name]) if found is None else found
         return sample
 
-    def _image(
-        self, name: InputName, place: int, facts: dict[str, Any], draws: transforms.Draws | None
-    ) -> tuple[Tensor, bool]:
-        config = self.inputs[name]
-        data = self.shards.read(place, SOURCE[name])
-        if data is None:  # a missing face is a zero tensor with a flag, never another person's
-            return torch.zeros(3, *config.shape, dtype=torch.uint8), False
-        box = facts[transforms.MASKED[name]] if name in transforms.MASKED else None
-        return transforms.image(data, box, config, draws, f"{self._where(place)} {SOURCE[name]}"), True
+    def _input(
+        self,
+        name: InputName,
+        place: int,
+        facts: dict[str, Any],
+        draws: transforms.Draws | None,
+        images: dict[str, Tensor | None],
+    ) -> Tensor | None:
+        """One input; None where the sample lacks its member. `images`: the members decoded so far, by kind."""
+        config, kind = self.inputs[name], SOURCE[name]
+        where = f"{self._where(place)} {kind}"
+        if isinstance(config, InputConfig | DepthConfig):
+            if kind not in images:  # two inputs may come from the scene
+                data = self.shards.read(place, kind)
+                images[kind] = None if data is None else transforms.decoded(data, where)
+            pixels = images[kind]
+            if pixels is None:
+                return None
+            if isinstance(config, DepthConfig):
+                return transforms.depth(pixels, config, draws)
+            return transforms.image(pixels, transforms.masked(name, facts), config, draws)
+        data = self.shards.read(place, kind)
+        if data is None:
+            return None
+        if isinstance(config, BoxesConfig):
+            return transforms.boxes(data, config, draws, where)
+        return transforms.points(name, data, config, draws, where)
 
     def _facts(self, place: int) -> dict[str, Any]:
         try:

@@ -4,14 +4,14 @@ Neither is passed to `accelerator.prepare`: the order is split by rank already, 
 and silently lose samples.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from clef.config import InputConfig, InputName
+from clef.config import AnyInput, DepthConfig, InputConfig, InputName
 from clef.data.dataset import CellDataset, Sample
 
 Batch = dict[str, Any]
@@ -35,11 +35,14 @@ def _single_thread(_worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def to_device(batch: Batch, inputs: dict[InputName, InputConfig], device: torch.device) -> Batch:
-    """The batch on `device`, images as float32, normalised; an input that a sample lacks is all zeros."""
+def to_device(batch: Batch, inputs: Mapping[InputName, AnyInput], device: torch.device) -> Batch:
+    """The batch on `device`: images normalised, depth from -1 to 1, both float32; what a sample lacks is all zeros."""
     result: Batch = {key: _moved(value, device) for key, value in batch.items()}
     for name, config in inputs.items():
-        result[name] = _normalise(result[name], config) * result["valid"][name].view(-1, 1, 1, 1)
+        if isinstance(config, InputConfig):
+            result[name] = _normalise(result[name], config) * result["valid"][name].view(-1, 1, 1, 1)
+        elif isinstance(config, DepthConfig):
+            result[name] = (result[name].float() / 127.5 - 1) * result["valid"][name].view(-1, 1, 1, 1)
     return result
 
 

@@ -17,12 +17,13 @@ import numpy as np
 from PIL import Image
 
 from clef.cards import Card, Storage
+from clef.data import cue_members
+from clef.data.boxes import PixelBox, outward, scaled
 from clef.datasets import Box, Person
 
 Image.MAX_IMAGE_PIXELS = 200_000_000  # EMOTIC holds images of up to 11,617 pixels a side
 TINY = 400
 """Boxes of fewer square pixels are kept and flagged."""
-PixelBox = tuple[int, int, int, int]
 
 
 class Unusable(Exception):
@@ -38,35 +39,47 @@ class Sample:
     flags: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Boxes:
+    """In whole pixels of one frame."""
+
+    subject: PixelBox
+    face: PixelBox | None
+    person: PixelBox | None
+
+    def scaled(self, source: tuple[int, int], stored: tuple[int, int]) -> "_Boxes":
+        boxes = (box and scaled(box, source, stored) for box in (self.subject, self.face, self.person))
+        return _Boxes(*boxes)  # type: ignore[arg-type]
+
+
 def render(person: Person, card: Card, split: str) -> Sample:
     """The sample of one person. Raises Unusable when the image or the box can't be used."""
     frame, digest = _decode(person.image)
     flags = list(person.flags)
-    box = outward(_clamp(person.box, frame.size, "box", flags))
-    if (box[2] - box[0]) * (box[3] - box[1]) < TINY:
+    box = _clamp(person.box, frame.size, "box", flags)
+    subject = outward(box)
+    if (subject[2] - subject[0]) * (subject[3] - subject[1]) < TINY:
         flags.append("box tiny")
     face = _face(person.face, frame.size, flags)
-    storage = card.storage
-    scene = _shrink(frame, storage.frame)
-    stored = _scaled(box, frame.size, scene.size)
-    context = black(np.asarray(_shrink(_blacked(frame, box), storage.frame)), stored)
-    members = {
-        "context.jpg": _jpeg(Image.fromarray(context), storage),
-        "scene.jpg": _jpeg(scene, storage),
-        "body.jpg": _jpeg(_shrink(frame.crop(box), storage.body), storage),
-    }
-    if face:
-        members["face.jpg"] = _jpeg(_shrink(frame.crop(face), storage.face), storage)
+    face, landmarks = cue_members.face_and_landmarks(face, person.cues, frame.size, flags)
+    boxes = _Boxes(subject, face, cue_members.person_box(person.cues.person, frame.size, flags))
+    scene = _shrink(frame, card.storage.frame)
+    stored = boxes.scaled(frame.size, scene.size)
+    members = _images(frame, scene, boxes, stored, card.storage)
+    if landmarks is not None:
+        members["landmarks.npy"] = cue_members.npy(landmarks)
+    members |= cue_members.members(person.cues, box, frame.size, card.storage, flags)
     facts: dict[str, Any] = {
         "id": person.id,
         "split": split,
         "labels": list(person.labels),
         "vad": _numbers(person.vad) if card.vad else None,
-        "size": list(scene.size),
-        "box": list(stored),
-        "face_box": list(_scaled(face, frame.size, scene.size)) if face else None,
-        "source_size": list(frame.size),
-        "source_box": list(person.box) if person.box else None,
+        "size": scene.size,
+        "box": stored.subject,
+        "face_box": stored.face,
+        "person_box": stored.person,
+        "source_size": frame.size,
+        "source_box": person.box,
         "image_sha256": digest,
         "flags": flags,
     }
@@ -74,9 +87,19 @@ def render(person: Person, card: Card, split: str) -> Sample:
     return Sample(members, person.labels, tuple(flags))
 
 
-def outward(box: Box) -> PixelBox:
-    """Whole pixels that cover all of the box."""
-    return math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
+def _images(
+    frame: Image.Image, scene: Image.Image, boxes: _Boxes, stored: _Boxes, storage: Storage
+) -> dict[str, bytes]:
+    """The JPEGs. `boxes` lie in the frame, `stored` in the scene, which is the frame made smaller."""
+    context = black(np.asarray(_shrink(_blacked(frame, boxes.subject), storage.frame)), stored.subject)
+    images = {
+        "context.jpg": Image.fromarray(context),
+        "scene.jpg": scene,
+        "body.jpg": _shrink(frame.crop(boxes.subject), storage.body),
+    }
+    if boxes.face:
+        images["face.jpg"] = _shrink(frame.crop(boxes.face), storage.face)
+    return {kind: _jpeg(image, storage) for kind, image in images.items()}
 
 
 def black(pixels: np.ndarray, box: PixelBox) -> np.ndarray:
@@ -136,11 +159,6 @@ def _shrink(image: Image.Image, short_side: int) -> Image.Image:
         return image
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-
-
-def _scaled(box: PixelBox, source: tuple[int, int], stored: tuple[int, int]) -> PixelBox:
-    x, y = stored[0] / source[0], stored[1] / source[1]
-    return outward((box[0] * x, box[1] * y, min(box[2] * x, stored[0]), min(box[3] * y, stored[1])))
 
 
 def _jpeg(image: Image.Image, storage: Storage) -> bytes:

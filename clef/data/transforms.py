@@ -1,23 +1,31 @@
-"""From the members of a sample to the tensors of a batch: decode, squash, augment, mask again.
+"""From the members of a sample to the tensors of a batch: decode, squash, augment, mask again, mirror.
 
 Augmentation draws are a function of (seed, epoch, place, input), so neither workers, ranks nor a resume change them.
 The box is zeroed after the last pixel-space transform: resizing, jitter and JPEG rings would leave it grey.
 """
 
+import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.io import ImageReadMode, decode_jpeg, decode_png
 
-from clef.config import InputConfig, InputName
+from clef.config import AnyInput, BoxesConfig, DepthConfig, InputConfig, InputName, PointsConfig
+from clef.cues.points import JOINTS, LANDMARKS, MIRRORED_JOINTS, MIRRORED_LANDMARKS
+from clef.data.boxes import extended_face
 from clef.errors import ShardError
 
-MASKED: dict[InputName, str] = {"context": "box", "scene_without_face": "face_box"}
-"""The box (by its key in meta.json, in stored pixels) that is black in an input."""
+BOX_FACTS = ("box", "face_box", "person_box")
+"""What `masked` reads of a sample's meta.json: boxes in stored pixels."""
+POINTS: dict[InputName, tuple[int, int]] = {"landmarks": (LANDMARKS, 2), "pose": (len(JOINTS), 3)}
+"""The shape of an input that is places."""
+_MIRRORED = {"landmarks": torch.tensor(MIRRORED_LANDMARKS), "pose": torch.tensor(MIRRORED_JOINTS)}
 
 
 @dataclass(frozen=True)
@@ -38,14 +46,30 @@ def draws(seed: int, epoch: int, place: int, inputs: int) -> list[Draws]:
     return [Draws(mirrored, (y, x), (2 * b - 1, 2 * c - 1, 2 * s - 1)) for y, x, b, c, s in table[1:]]
 
 
-def image(data: bytes, box: list[int] | None, config: InputConfig, draws: Draws | None, where: str) -> Tensor:
-    """One input as 3,H,W uint8. `box` is black in the result, down to the last pixel that it touches."""
+def masked(name: InputName, facts: dict[str, Any]) -> Sequence[float] | None:
+    """The box that is black in an input, in stored pixels, by the sample's meta.json; None: nothing is."""
+    face: list[float] | None = facts["face_box"]
+    boxes: dict[str, Sequence[float] | None] = {
+        "context": facts["box"],
+        "scene_without_face": face,
+        "scene_without_extended_face": extended_face((face[0], face[1], face[2], face[3])) if face else facts["box"],
+        "scene_without_person": facts["person_box"] or facts["box"],
+    }
+    return boxes.get(name)
+
+
+def decoded(data: bytes, where: str) -> Tensor:
+    """A JPEG as 3,H,W or a grey PNG as 1,H,W, uint8. ShardError that names `where` for bytes that are neither."""
+    raw = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    png = data.startswith(b"\x89PNG")
     try:
-        pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
+        return decode_png(raw, ImageReadMode.GRAY) if png else decode_jpeg(raw, ImageReadMode.RGB)
     except RuntimeError as error:
-        raise ShardError(
-            f"{where}: not a JPEG that can be decoded ({error}); check the set with python -m clef.shard --verify"
-        ) from None
+        raise _damaged(where, f"not an image that can be decoded ({error})") from None
+
+
+def image(pixels: Tensor, box: Sequence[float] | None, config: InputConfig, draws: Draws | None) -> Tensor:
+    """A decoded image as 3,H,W uint8. `box` is black in the result, down to the last pixel that it touches."""
     stored = pixels.shape[-2:]
     pixels = F.interpolate(pixels[None], config.size, mode="bilinear", antialias=True)[0]
     top, left = _corner(config, draws)
@@ -57,6 +81,55 @@ def image(data: bytes, box: list[int] | None, config: InputConfig, draws: Draws 
         scale = config.size[0] / stored[0], config.size[1] / stored[1]
         pixels = _zeroed(pixels, box, scale, (top, left))
     return pixels.flip(-1) if draws and draws.mirrored and config.flip else pixels
+
+
+def depth(pixels: Tensor, config: DepthConfig, draws: Draws | None) -> Tensor:
+    """A decoded depth map as 1,H,W uint8, squashed to the size that the config names."""
+    pixels = F.interpolate(pixels[None], config.size, mode="bilinear", antialias=True)[0]
+    return pixels.flip(-1) if draws and draws.mirrored and config.flip else pixels
+
+
+def points(name: InputName, data: bytes, config: PointsConfig, draws: Draws | None, where: str) -> Tensor:
+    """Landmarks 68,2 or joints 17,3. Mirrored, x is 1 - x, and left and right change places."""
+    result = _array(data, where)
+    if result.shape != POINTS[name]:
+        raise _damaged(where, f"an array {POINTS[name]} is expected, not {tuple(result.shape)}")
+    if draws and draws.mirrored and config.flip:
+        result = result[_MIRRORED[name]]
+        result[:, 0] = 1 - result[:, 0]
+    return result
+
+
+def boxes(data: bytes, config: BoxesConfig, draws: Draws | None, where: str) -> Tensor:
+    """The first `count` boxes, count,4; rows that no box fills are zeros, mirrored or not."""
+    found = _array(data, where)
+    if found.ndim != 2 or found.shape[1] != 4:
+        raise _damaged(where, f"rows of four numbers are expected, not {tuple(found.shape)}")
+    found = found[: config.count]
+    if draws and draws.mirrored and config.flip:
+        found = torch.stack([1 - found[:, 2], found[:, 1], 1 - found[:, 0], found[:, 3]], dim=1)
+    return F.pad(found, (0, 0, 0, config.count - len(found)))
+
+
+def absent(name: InputName, config: AnyInput) -> Tensor:
+    """The zeros that stand for an input that a sample lacks."""
+    if isinstance(config, InputConfig):
+        return torch.zeros(3, *config.shape, dtype=torch.uint8)
+    if isinstance(config, DepthConfig):
+        return torch.zeros(1, *config.shape, dtype=torch.uint8)
+    return torch.zeros(config.count, 4) if isinstance(config, BoxesConfig) else torch.zeros(POINTS[name])
+
+
+def _array(data: bytes, where: str) -> Tensor:
+    try:
+        values = np.load(io.BytesIO(data), allow_pickle=False)
+        return torch.from_numpy(values.astype(np.float32))
+    except (ValueError, TypeError, EOFError, OSError, AttributeError) as error:  # AttributeError: an .npz
+        raise _damaged(where, f"not an array of numbers ({error})") from None
+
+
+def _damaged(where: str, what: str) -> ShardError:
+    return ShardError(f"{where}: {what}; check the set with python -m clef.shard --verify")
 
 
 def _corner(config: InputConfig, draws: Draws | None) -> tuple[int, int]:
@@ -80,7 +153,7 @@ def jittered(pixels: Tensor, brightness: float, contrast: float, saturation: flo
     return result.round_().to(torch.uint8)
 
 
-def _zeroed(pixels: Tensor, box: list[int], scale: tuple[float, float], corner: tuple[int, int]) -> Tensor:
+def _zeroed(pixels: Tensor, box: Sequence[float], scale: tuple[float, float], corner: tuple[int, int]) -> Tensor:
     """The box, in stored pixels, zeroed in the squashed and cropped image, rounded outwards."""
     x1, y1, x2, y2 = box
     top, bottom = math.floor(y1 * scale[0]) - corner[0], math.ceil(y2 * scale[0]) - corner[0]

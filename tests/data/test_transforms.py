@@ -15,8 +15,8 @@ from clef.config import InputConfig
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.shards import SplitShards
+from clef.data.transforms import decoded, image, jittered
 from clef.data.transforms import draws as draws_of
-from clef.data.transforms import image, jittered
 
 BOXES = [(0, 0, 10, 10), (17, 9, 43, 61), (50, 30, 96, 72), (3, 5, 4, 6), (0, 0, 96, 72)]
 CONFIGS = [
@@ -35,6 +35,10 @@ def noise(box: tuple[int, int, int, int]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=60)
     return buffer.getvalue()
+
+
+def seen(box: tuple[int, int, int, int]) -> torch.Tensor:
+    return decoded(noise(box), "here")
 
 
 def touched(box: tuple[int, int, int, int], config: InputConfig) -> torch.Tensor:
@@ -56,7 +60,7 @@ def test_masked_pixels_are_exactly_black_after_every_augmentation(
     spare = range(config.size[0] - height + 1), range(config.size[1] - width + 1)
     for place in range(8):
         draws = draws_of(7, 1, place, 1)[0]
-        result = image(noise(box), list(box), config, draws, "here")
+        result = image(seen(box), list(box), config, draws)
         if draws.mirrored and config.flip:
             result = result.flip(-1)
         cuts = [mask[y : y + height, x : x + width] for y, x in itertools.product(*spare)]
@@ -67,7 +71,7 @@ def test_masked_pixels_are_exactly_black_after_every_augmentation(
 def test_without_the_last_masking_the_edge_would_be_grey() -> None:
     # The control of the test above: JPEG and resizing do leave something in the box.
     box, config = BOXES[1], CONFIGS[0]
-    assert image(noise(box), None, config, None, "here")[:, touched(box, config)].any()
+    assert image(seen(box), None, config, None)[:, touched(box, config)].any()
 
 
 def test_mirrored_samples_have_their_black_box_mirrored() -> None:
@@ -75,7 +79,7 @@ def test_mirrored_samples_have_their_black_box_mirrored() -> None:
     sides = set()
     for place in range(12):
         draws = draws_of(0, 0, place, 1)[0]
-        result = image(noise(box), list(box), config, draws, "here")
+        result = image(seen(box), list(box), config, draws)
         black_left, black_right = (bool(result[:, :, part].eq(0).all()) for part in (slice(0, 20), slice(-20, None)))
         assert (black_left, black_right) == ((False, True) if draws.mirrored else (True, False))
         sides.add(draws.mirrored)
@@ -84,8 +88,8 @@ def test_mirrored_samples_have_their_black_box_mirrored() -> None:
 
 def test_evaluation_draws_nothing_and_cuts_the_centre() -> None:
     config = InputConfig(size=(72, 96), crop=(40, 50), flip=True, jitter=0.5)
-    whole = image(noise(BOXES[0]), None, InputConfig(size=(72, 96)), None, "here")
-    assert torch.equal(image(noise(BOXES[0]), None, config, None, "here"), whole[:, 16:56, 23:73])
+    whole = image(seen(BOXES[0]), None, InputConfig(size=(72, 96)), None)
+    assert torch.equal(image(seen(BOXES[0]), None, config, None), whole[:, 16:56, 23:73])
 
 
 @pytest.fixture
