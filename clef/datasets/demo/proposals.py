@@ -7,7 +7,7 @@ fewer shapes than a forest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .pen import Extent
 
@@ -24,11 +24,18 @@ HIDDEN = 0.6
 def propose(people: Sequence[Extent], shapes: Sequence[Extent], size: tuple[int, int]) -> list[Extent]:
     """Boxes within a frame of `size` (width, height), the best first: people, shapes, windows; the larger before."""
     found = _large_first(people, size)
-    for box in _large_first(shapes, size):
-        fits = min(box[2] - box[0], box[3] - box[1]) >= SMALLEST and _area(box) <= LARGEST * size[0] * size[1]
-        if fits and all(_area(_cut(box, better)) < HIDDEN * _area(box) for better in found):
+    for box in _large_first(filter(_is_no_speck, shapes), size):
+        if len(found) >= COUNT:
+            break
+        area = _area(box)
+        fits = _is_no_speck(box) and area <= LARGEST * size[0] * size[1]
+        if fits and all(_area(_cut(box, better)) < HIDDEN * area for better in found):
             found.append(box)
     return (found + _windows(size))[:COUNT]
+
+
+def _is_no_speck(box: Extent) -> bool:
+    return box[2] - box[0] >= SMALLEST and box[3] - box[1] >= SMALLEST
 
 
 def _windows(size: tuple[int, int]) -> list[Extent]:
@@ -41,7 +48,7 @@ def _windows(size: tuple[int, int]) -> list[Extent]:
     ]
 
 
-def _large_first(boxes: Sequence[Extent], size: tuple[int, int]) -> list[Extent]:
+def _large_first(boxes: Iterable[Extent], size: tuple[int, int]) -> list[Extent]:
     clipped = [_cut(box, (0, 0, *size)) for box in boxes]
     return sorted((box for box in clipped if _area(box)), key=_area, reverse=True)
 
