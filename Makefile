@@ -2,13 +2,14 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+CUES := .venv-cues/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint clean .venv-cues
 
 demo: $(READY)  ## draw and shard the demo sets, train eight small cells, print the tables
 	$(BIN)/python launch/grid.py --local --grid configs/grids/demo.yaml
 
-test: $(READY) lint  ## every test, in the same environment
+test: $(READY) $(CUES) lint  ## every test, in the same environment but those of MediaPipe
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 lint: $(READY)
@@ -20,6 +21,15 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
+
+.venv-cues: $(CUES)  ## the environment of MediaPipe's extractors (docs/cues.md)
+
+# Where it can't be installed, `make test` goes on: the tests that need it are skipped by name, and fail in CI.
+$(CUES): requirements-cues.txt
+	rm -rf .venv-cues
+	(python3 -m venv .venv-cues && .venv-cues/bin/python -m pip install --quiet --requirement $< && \
+	  .venv-cues/bin/python -m pip install --quiet --no-deps --editable . && touch $@) || \
+	  { rm -rf .venv-cues; echo "MediaPipe can't be installed here; its extractors will not be tested" >&2; }
 
 clean:  ## remove what was made, but not the environment
 	rm -rf data runs results shards/*_demo
