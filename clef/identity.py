@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clef import cards, files, weights
 from clef.cell import to_yaml
-from clef.config import CcimConfig, CellConfig, ClefConfig
+from clef.config import CcimConfig, CellConfig
 from clef.data.manifest import SOURCE, Manifest
 from clef.errors import ConfigError, ShardError
 from clef.signature import signature
@@ -43,11 +43,11 @@ def identify(config: CellConfig, manifest: Manifest) -> str:
 
 def _parent(config: CellConfig) -> str | None:
     """The signature of the cell that this one starts from, which its folder's name ends with."""
-    if not isinstance(config.method, ClefConfig) or config.method.start_from is None:
+    if config.method.parent is None:
         return None
-    mark = Path(config.method.start_from).name.rpartition("-")[2]
+    mark = Path(config.method.parent).name.rpartition("-")[2]
     if not re.fullmatch("[0-9a-f]{16}", mark):
-        raise ConfigError(f"method.start_from={config.method.start_from}: a cell's folder, NAME-SIGNATURE, is expected")
+        raise ConfigError(f"method.start_from={config.method.parent}: a cell's folder, NAME-SIGNATURE, is expected")
     return mark
 
 

@@ -9,6 +9,7 @@ from clef.config import CellConfig
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.errors import ClefError, ShardError
+from clef.grid import FROM_GRID
 from clef.identity import check_shards, folder_of, identify
 from clef.results.rows import PlannedRun
 
@@ -22,6 +23,8 @@ class PlannedCell:
     state: str
     error: ClefError | None = None
     """Why it can't be trained as things are."""
+    parent: Path | None = None
+    """The folder of the cell of this grid that must be trained before."""
 
     @property
     def todo(self) -> bool:
@@ -33,7 +36,8 @@ class PlannedCell:
         c = self.config
         folder = self.folder.name if self.folder else None
         reason = str(self.error) if self.error else None
-        return PlannedRun(c.name, c.dataset, c.backbone.name, c.method.name, c.seed, folder, reason)
+        parent = self.parent.name if self.parent else None
+        return PlannedRun(c.name, c.dataset, c.backbone.name, c.method_label, c.seed, folder, reason, parent)
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,24 @@ def make(name: str, made: list[CellConfig], unregistered: list[str], queued: Col
     whose Slurm job waits or runs.
     """
     sets: dict[str, Manifest | ShardError] = {}
-    cells = []
-    for config in made:
+    cells: dict[str, PlannedCell] = {}
+    for config in sorted(made, key=lambda config: config.method.parent is not None):  # parents first
         root = config.shards
         if str(root) not in sets:
             sets[str(root)] = _manifest(root)
-        cells.append(_planned(name, config, sets[str(root)], queued))
-    return Plan(name, cells, unregistered)
+        parent = cells[_parent_name(config)] if _starts_in_grid(config) else None
+        cells[config.name] = _planned(name, config, sets[str(root)], queued, parent)
+    return Plan(name, [cells[config.name] for config in made], unregistered)
+
+
+def _starts_in_grid(config: CellConfig) -> bool:
+    return (config.method.parent or "").startswith(FROM_GRID)
+
+
+def _parent_name(config: CellConfig) -> str:
+    """The name of the cell of the same dataset, backbone and seed that this one starts from."""
+    assert config.method.parent is not None
+    return config.model_copy(update={"label": config.method.parent.removeprefix(FROM_GRID)}).name
 
 
 def datasets_to_make(made: list[CellConfig]) -> list[tuple[str, str]]:
@@ -76,7 +91,18 @@ def _manifest(root: Path) -> Manifest | ShardError:
         return error
 
 
-def _planned(grid: str, config: CellConfig, manifest: Manifest | ShardError, queued: Collection[str]) -> PlannedCell:
+def _planned(
+    grid: str,
+    config: CellConfig,
+    manifest: Manifest | ShardError,
+    queued: Collection[str],
+    parent: PlannedCell | None = None,
+) -> PlannedCell:
+    if parent:
+        if parent.folder is None:
+            return PlannedCell(config, None, parent.state, parent.error)
+        method = config.method.model_copy(update={"start_from": str(parent.folder)})
+        config = config.model_copy(update={"method": method})
     if isinstance(manifest, ShardError):
         return PlannedCell(config, None, "no shards", manifest)
     try:
@@ -84,4 +110,5 @@ def _planned(grid: str, config: CellConfig, manifest: Manifest | ShardError, que
         folder = folder_of(config, grid, identify(config, manifest))
     except ClefError as error:
         return PlannedCell(config, None, "no cue" if isinstance(error, ShardError) else "no weights", error)
-    return PlannedCell(config, folder, records.state_of(folder, folder.name in queued))
+    state = records.state_of(folder, folder.name in queued)
+    return PlannedCell(config, folder, state, parent=parent.folder if parent else None)

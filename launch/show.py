@@ -47,7 +47,7 @@ def plan(made: Plan) -> None:
 
 def _row(cell: PlannedCell) -> tuple[str, str, str]:
     c = cell.config
-    return c.dataset, c.backbone.name, c.method.name
+    return c.dataset, c.backbone.name, c.method_label
 
 
 def _styled(state: str) -> str:

@@ -44,18 +44,23 @@ def shapes(cells: list[PlannedCell]) -> dict[ResourcesConfig, list[PlannedCell]]
 def to_slurm(cells: list[PlannedCell], plan: Path, results: Path, site: Site) -> tuple[list[str], str]:
     """Submit one array a resource shape, and the gather job. Returns the arrays' ids and the gather job's.
 
-    The gather job runs when no cell of the grid is queued any more, those of earlier submissions included.
+    A cell that starts from another one is a job of its own that waits for just that one. The gather job runs when no
+    cell of the grid is queued any more, those of earlier submissions included.
     """
     folder = plan.parent
-    earlier = {_array(job) for job in queued(folder).values()}
+    jobs = queued(folder)
+    earlier = {_array(job) for job in jobs.values()}
     arrays: list[str] = []
+    waits = [cell for cell in cells if _waits(cell, cells, jobs)]
     try:
-        for shape, group in shapes(cells).items():
-            executor = _executor(folder, site, shape)
-            with executor.batch():
-                jobs = [executor.submit(TrainCell(), _prepare(cell, shape.cpus)) for cell in group]
-            arrays.append(_array(jobs[0].job_id))
-            _record(folder, [(cell, job.job_id) for cell, job in zip(group, jobs, strict=True)])
+        for shape, group in shapes([cell for cell in cells if cell not in waits]).items():
+            made = _submit_array(folder, site, shape, group)
+            arrays.append(_array(next(iter(made.values()))))
+            jobs |= made
+        for cell in waits:
+            made = _submit_behind(folder, site, cell, jobs)
+            arrays += made.values()
+            jobs |= made
         behind: dict[str, str | bool] = {"dependency": ":".join(["afterany", *sorted(earlier), *arrays])}
         executor = _executor(folder, Site(site.partition, site.sbatch | behind), GATHER)
         return arrays, executor.submit(gather, str(plan.resolve()), str(results)).job_id
@@ -63,6 +68,28 @@ def to_slurm(cells: list[PlannedCell], plan: Path, results: Path, site: Site) ->
         sent = f"; submitted before that: {', '.join(arrays)}" if arrays else ""
         said = str(error).strip() or "it gave no reason"
         raise SetupError(f"sbatch refused a job: {said.splitlines()[-1]}{sent}") from None
+
+
+def _waits(cell: PlannedCell, cells: list[PlannedCell], jobs: dict[str, str]) -> bool:
+    """Whether the cell that this one starts from is yet to be trained."""
+    return cell.parent is not None and (cell.parent.name in jobs or any(other.folder == cell.parent for other in cells))
+
+
+def _submit_array(folder: Path, site: Site, shape: ResourcesConfig, group: list[PlannedCell]) -> dict[str, str]:
+    executor = _executor(folder, site, shape)
+    with executor.batch():
+        jobs = [executor.submit(TrainCell(), _prepare(cell, shape.cpus)) for cell in group]
+    return _record(folder, [(cell, job.job_id) for cell, job in zip(group, jobs, strict=True)])
+
+
+def _submit_behind(folder: Path, site: Site, cell: PlannedCell, jobs: dict[str, str]) -> dict[str, str]:
+    """One cell, once the one it starts from has ended well; Slurm drops it when that one fails."""
+    assert cell.parent is not None
+    behind: dict[str, str | bool] = {"dependency": f"afterok:{jobs[cell.parent.name]}", "kill_on_invalid_dep": "yes"}
+    shape = cell.config.resources
+    executor = _executor(folder, Site(site.partition, site.sbatch | behind), shape)
+    job = executor.submit(TrainCell(), _prepare(cell, shape.cpus))
+    return _record(folder, [(cell, job.job_id)])
 
 
 def _array(job: str) -> str:
@@ -99,17 +126,27 @@ def _prepare(cell: PlannedCell, threads: int) -> str:
     All paths are absolute: the job may run elsewhere.
     """
     runtime = cell.config.runtime
-    places = {key: str(Path(getattr(runtime, key)).expanduser().resolve()) for key in ("shards", "out", "weights")}
+    places = {key: _absolute(getattr(runtime, key)) for key in ("shards", "out", "weights", "cache")}
     runtime = runtime.model_copy(update={**places, "threads": runtime.threads or threads})
-    write_config(_folder(cell), cell.config.model_copy(update={"runtime": runtime}))
+    config = cell.config.model_copy(update={"runtime": runtime})
+    if config.method.parent:
+        start = {"start_from": _absolute(config.method.parent)}
+        config = config.model_copy(update={"method": config.method.model_copy(update=start)})
+    write_config(_folder(cell), config)
     (_folder(cell) / records.STATE).unlink(missing_ok=True)
     return str(_folder(cell).resolve())
 
 
-def _record(folder: Path, jobs: list[tuple[PlannedCell, str]]) -> None:
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
+
+
+def _record(folder: Path, jobs: list[tuple[PlannedCell, str]]) -> dict[str, str]:
+    """Write down which job trains which cell; the same by the cell's folder."""
     with (folder / SUBMISSIONS).open("a", encoding="utf-8") as file:
         for cell, job in jobs:
             file.write(json.dumps({"cell": _folder(cell).name, "job": job}) + "\n")
+    return {_folder(cell).name: job for cell, job in jobs}
 
 
 def to_local(
@@ -127,8 +164,9 @@ def to_local(
     threads = max(1, (os.cpu_count() or 1) // at_once)
     try:
         while waiting or running:
-            while waiting and slots:
-                cell, slot = waiting.pop(0), slots.pop()
+            while slots and (cell := _next(waiting, [cell for cell, _ in running.values()])):
+                waiting.remove(cell)
+                slot = slots.pop()
                 running[_start(cell, logs, slot, threads)] = (cell, slot)
                 states[_folder(cell)] = "running"
             for job in [job for job in running if job.done()]:
@@ -144,6 +182,12 @@ def to_local(
         for job in running:  # Ctrl-C: what was saved is gone on with next time
             job.cancel()
     return failed
+
+
+def _next(waiting: list[PlannedCell], running: list[PlannedCell]) -> PlannedCell | None:
+    """The first cell whose parent, if it has one, is neither waiting nor running."""
+    busy = {_folder(cell) for cell in waiting + running}
+    return next((cell for cell in waiting if cell.parent not in busy), None)
 
 
 def _start(cell: PlannedCell, logs: Path, slot: int, threads: int) -> submitit.Job[str]:

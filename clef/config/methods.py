@@ -40,6 +40,11 @@ class MethodBase(Strict):
         return None
 
     @property
+    def parent(self) -> str | None:
+        """The folder of the trained cell that it starts from, if it does."""
+        return None
+
+    @property
     def reads(self) -> tuple[InputName, ...]:
         """The inputs that it reads besides the backbone's."""
         return (self.branch.input,) if self.branch else ()
@@ -114,6 +119,11 @@ class ClefConfig(MethodBase):
     def branch(self) -> ContextBranchConfig | None:
         """N_C."""
         return self.context_branch
+
+    @property
+    def parent(self) -> str | None:
+        """The vanilla cell."""
+        return self.start_from
 
 
 class DictionaryConfig(EncoderConfig):

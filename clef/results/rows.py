@@ -24,6 +24,8 @@ class PlannedRun:
     folder: str | None
     """Its folder, beside the plan; None where shards or weights were missing when the grid was planned."""
     reason: str | None = None
+    parent: str | None = None
+    """The folder of the cell that it starts from."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def _reason(run: PlannedRun, grid: Path) -> str:
     folder = grid / run.folder
     state, kind = read_json(folder / STATE), state_of(folder)
     if kind == "new":
-        return "not run yet"
+        failed = run.parent and state_of(grid / run.parent) in ("failed", "died")
+        return "not run: the cell that it starts from has failed" if failed else "not run yet"
     reason = state.get("reason") if kind == "failed" else None
     place = f" at step {state['step']}/{state['steps']}" if state.get("step") else ""
     return f"{kind}{place}" + (f": {reason}" if reason else "")

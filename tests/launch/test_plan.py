@@ -113,7 +113,7 @@ def later_net(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"overrides": [{"set": {"epoch": 1}}]}, "epoch: unknown (did you mean epochs?)"),
         ({"overrides": [{"set": {"optimizer.rl": 1}}]}, "optimizer.rl: unknown (did you mean lr?)"),
         ({"backbones": ["emotnet"]}, "backbones: 'emotnet': unknown (did you mean emot_net?); valid: caer_net"),
-        ({"methods": ["clf"]}, "method 'clf': unknown (did you mean clef?)"),
+        ({"methods": ["clf"]}, "methods: 'clf': unknown (did you mean clef?)"),
         ({"seeds": [0, 1, 0]}, "lists a value twice"),
         ({"exclude": [{"backbone": "emotnet"}]}, "exclude.backbone: 'emotnet': unknown (did you mean emot_net?)"),
         ({"overrides": [{"where": {"seed": 5}, "set": {}}]}, "overrides.where.seed: 5: unknown; valid: 0"),
