@@ -15,8 +15,8 @@ from .anatomy import SIDES, TALL_HEAD
 from .pen import Point
 from .pose import HEAD, Box, Pose, card_height
 
-NOSE_TIP = 0.1
-"""How far the nose comes down, in head radii below the head's centre."""
+BRIDGE = -0.15
+"""Where the nose begins, in head radii below the head's centre."""
 EAR = 0.12
 """How far the ears, and the ends of the jaw, are above the head's centre."""
 LID = 0.23
@@ -45,7 +45,7 @@ def joints(card: Box, expression: tuple[float, ...], size: tuple[int, int]) -> l
 def _joints(pose: Pose) -> list[Point]:
     """Left before right; the person's left is at the image's right."""
     arms, legs = {side: anatomy.arm(pose, side) for side in SIDES}, {side: anatomy.leg(pose, side) for side in SIDES}
-    points = [pose.face(0, NOSE_TIP)]
+    points = [_nose(pose)[3]]
     points += [anatomy.eye(pose, side)[0] for side in (1, -1)]
     points += [pose.face(side, -EAR) for side in (1, -1)]
     points += [arms[side][part] for part in range(3) for side in (1, -1)]
@@ -68,9 +68,10 @@ def _brows(pose: Pose) -> list[Point]:
 
 
 def _nose(pose: Pose) -> list[Point]:
-    """The bridge downwards, then the nostrils."""
-    bridge = [pose.face(0, y) for y in np.linspace(-0.15, NOSE_TIP, 4)]
-    return bridge + [pose.face(x, NOSE_TIP + 0.1 - 0.4 * abs(x)) for x in np.linspace(-0.14, 0.14, 5)]
+    """The bridge downwards, then the nostrils: between the eyes and the upper lip, wherever a wide mouth puts it."""
+    lip = anatomy.lips(pose, [0])[0][0]
+    bridge = [_between(pose.face(0, BRIDGE), lip, t) for t in np.linspace(0, 0.4, 4)]
+    return bridge + [_between(pose.face(x, BRIDGE), lip, 0.55 - 0.2 * abs(x)) for x in np.linspace(-0.3, 0.3, 5)]
 
 
 def _eyes(pose: Pose) -> list[Point]:
