@@ -1,4 +1,4 @@
-"""The demo sets' cues say what the pictures show, go by the readers' names of people, and lack as often in both roots."""
+"""The demo sets' cues say what the pictures show, go by the names readers give, and lack as often in both roots."""
 
 from __future__ import annotations
 
