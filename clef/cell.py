@@ -61,7 +61,9 @@ def _shipped(kind: str, name: str) -> dict[str, Any]:
         return {}
     if name not in registered(kind):
         raise ConfigError(unknown(f"{kind[:-1]} {name!r}", name, registered(kind)))
-    return resources.read_yaml(resources.resource(f"configs/{kind}/{name}.yaml"))
+    content = resources.read_yaml(resources.resource(f"configs/{kind}/{name}.yaml"))
+    content.pop("about", None)  # for readers, and for docs/backbones.md
+    return content
 
 
 def _reading(config: CellConfig, layer: Mapping[str, Any], where: str) -> CellConfig:

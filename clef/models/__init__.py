@@ -9,6 +9,9 @@ __all__ = ["BACKBONES", "Backbone", "BackboneOutput", "WeightLoader", "backbone"
 BACKBONES = {
     "emot_net": "clef.models.emot_net:EmotNet",
     "caer_net": "clef.models.caer_net:CaerNet",
+    "gnn_cnn": "clef.models.gnn_cnn:GnnCnn",
+    "cd_net": "clef.models.cd_net:CdNet",
+    "emoticon": "clef.models.emoticon:EmotiCon",
 }
 
 

@@ -11,6 +11,9 @@ from clef.config import CellConfig
 from clef.errors import ConfigError, SetupError
 from clef.overrides import unknown
 
+_CLASSIFIERS = ("fc.", "classifier.6.")
+"""The last layers of ResNets and of VGG-16, which encoders don't have."""
+
 
 class Pretrained:
     """The weights that a cell names, given to encoders as they are built."""
@@ -42,7 +45,7 @@ class Pretrained:
 def fill(network: nn.Module, path: Path) -> None:
     """Load a torchvision or Places365 file into a network without a classifier. Every other weight must fit."""
     state = _state_dict(path)
-    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    state = {key: value for key, value in state.items() if not key.startswith(_CLASSIFIERS)}
     own = network.state_dict()
     wrong = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     wrong += [key for key in state if key not in own]

@@ -32,6 +32,16 @@ class Encoder(ResNet):
             self.inplanes = scaled(64, self.width)
         return super()._make_layer(block, scaled(planes, self.width), blocks, stride, dilate)
 
+    def stem(self, images: Tensor) -> Tensor:
+        """B,3,H,W to the map that the first stage reads, B,64,H/4,W/4."""
+        features: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        return features
+
+    def stage(self, number: int) -> nn.Module:
+        """Stage 1 to 4; from the second on, each halves the map."""
+        found: nn.Module = getattr(self, f"layer{number}")
+        return found
+
     def forward(self, images: Tensor) -> Tensor:
         """B,3,H,W normalised images to B,dim pooled features."""
         features: Tensor = super().forward(images)
