@@ -1,4 +1,4 @@
-"""The backbones' structure, against published layer lists and torchvision, and what they do with their inputs."""
+"""ResNet encoders against torchvision's, the context branch, and pre-trained weights."""
 
 from collections.abc import Callable
 
@@ -7,21 +7,12 @@ import torch
 import torchvision
 from torch import nn
 
-from clef import methods, resources
-from clef.config import BackboneConfig, CellConfig
+from clef import methods
+from clef.config import CellConfig
 from clef.errors import ConfigError, SetupError
-from clef.models import BACKBONES, backbone
 from clef.models.context_branch import ContextBranch, ContextBranchConfig
 from clef.models.pretrained import Pretrained
 from clef.models.resnet import Encoder
-
-
-def make(name: str, width: float = 1.0, classes: int = 26, vad: bool = False) -> nn.Module:
-    return backbone(BackboneConfig(name=name, width=width), classes, vad, lambda encoder, network: None)
-
-
-def parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet152"])
@@ -41,55 +32,6 @@ def test_width_scales_channels_and_keeps_the_structure() -> None:
     assert thin.dim == 128
     assert thin.layer3[0].conv1.weight.shape == (64, 32, 3, 3)
     assert thin(torch.randn(2, 3, 32, 32)).shape == (2, 128)
-
-
-def test_caer_net_has_the_published_layers() -> None:
-    net = make("caer_net", classes=7)
-    convolutions = [(m.in_channels, m.out_channels, m.kernel_size) for m in net.face if isinstance(m, nn.Conv2d)]
-    three = (3, 3)
-    assert convolutions == [(3, 32, three), (32, 64, three), (64, 128, three), (128, 256, three), (256, 256, three)]
-    assert [type(m).__name__ for m in net.face].count("MaxPool2d") == 4
-    encoder = sum(i * o * 9 + o + 2 * o for i, o in ((3, 32), (32, 64), (64, 128), (128, 256), (256, 256)))
-    attention = (256 * 128 * 9 + 128 + 256) + (128 * 9 + 1 + 2)
-    weights = 2 * ((256 * 128 + 128) + (128 + 1))
-    fusion = 512 * 128 + 128
-    assert parameters(net) == 2 * encoder + attention + weights + fusion + 128 * 7 + 7
-
-
-def test_emot_net_has_two_resnet18_and_the_published_fusion() -> None:
-    net = make("emot_net", vad=True)
-    resnet = parameters(torchvision.models.resnet18()) - (512 * 1000 + 1000)
-    fusion = (1024 * 256 + 256) + 2 * 256
-    assert parameters(net) == 2 * resnet + fusion + (256 * 26 + 26) + (256 * 3 + 3)
-    assert not hasattr(make("emot_net", width=0.0625), "vad_head.weight")
-    assert make("emot_net", width=0.0625).vad_head is None, "a head that no loss trains must not be built"
-
-
-@pytest.mark.parametrize("name", BACKBONES)
-def test_the_recipe_names_the_inputs_that_the_class_declares(name: str) -> None:
-    recipe = resources.read_yaml(resources.resource(f"configs/backbones/{name}.yaml"))
-    assert set(recipe["inputs"]) == set(make(name, width=0.0625).inputs)
-
-
-@pytest.mark.parametrize("name", BACKBONES)
-def test_every_declared_input_matters(name: str) -> None:
-    net = make(name, width=0.0625, classes=7).eval()
-    batch = {key: torch.randn(2, 3, 40, 40) for key in net.inputs}
-    before = net(batch).logits
-    for key in net.inputs:
-        changed = net(batch | {key: torch.randn(2, 3, 40, 40)}).logits
-        assert not torch.allclose(before, changed, atol=1e-6), key
-
-
-def test_body_and_scene_go_into_their_own_encoders() -> None:
-    # The fault to fear: the body fed to the scene's encoder, and the other way round.
-    net = make("emot_net", width=0.0625).eval()
-    seen = {}
-    for key in ("scene", "body"):
-        getattr(net, key).register_forward_hook(lambda m, args, out, key=key: seen.__setitem__(key, args[0]))
-    batch = {"scene": torch.zeros(1, 3, 40, 40), "body": torch.ones(1, 3, 40, 40)}
-    net(batch)
-    assert all(torch.equal(seen[key], batch[key]) for key in batch)
 
 
 def test_a_frozen_context_branch_keeps_parameters_and_statistics() -> None:
@@ -112,7 +54,7 @@ def places(tmp_path):  # noqa: ANN201
 
 def test_places365_weights_arrive_in_the_scene_encoder(tiny: Callable[..., CellConfig], tmp_path, places) -> None:
     settings = {"backbone.width": 1.0, "backbone.weights.scene": "places365-resnet18", "runtime.weights": str(tmp_path)}
-    method = methods.build(tiny(method="vanilla", **settings), 7)
+    method = methods.build(tiny(method="vanilla", **settings), [1] * 7, 7, lambda load: pytest.fail("a dictionary"))
     assert torch.equal(method.backbone.scene.layer4[1].conv2.weight, places.layer4[1].conv2.weight)
     assert torch.equal(method.backbone.scene.bn1.running_var, places.bn1.running_var)
     assert not torch.equal(method.backbone.body.conv1.weight, places.conv1.weight)
@@ -121,7 +63,7 @@ def test_places365_weights_arrive_in_the_scene_encoder(tiny: Callable[..., CellC
 def test_missing_weights_are_an_error_that_says_what_to_fetch(tiny: Callable[..., CellConfig], tmp_path) -> None:
     settings = {"method.context_branch.weights": "places365", "runtime.weights": str(tmp_path)}
     with pytest.raises(SetupError, match=r"resnet18_places365\.pth\.tar: .* not there") as error:
-        methods.build(tiny(**settings), 7)
+        methods.build(tiny(**settings), [1] * 7, 7, lambda load: pytest.fail("a dictionary"))
     assert "places2.csail.mit.edu" in str(error.value)
     assert "none for random" in str(error.value)
 
@@ -130,14 +72,19 @@ def test_places365_resnet152_must_be_converted(tiny: Callable[..., CellConfig], 
     branch = {"method.context_branch.weights": "places365", "method.context_branch.network": "resnet152"}
     settings = {**branch, "runtime.weights": str(tmp_path)}
     with pytest.raises(SetupError, match=r"there is no official PyTorch file of them\. Convert"):
-        methods.build(tiny(**settings), 7)
+        methods.build(tiny(**settings), [1] * 7, 7, lambda load: pytest.fail("a dictionary"))
 
 
 def test_weights_of_another_network_are_refused(tiny: Callable[..., CellConfig], tmp_path) -> None:
     path = tmp_path / "other.pth"
     torch.save(torchvision.models.resnet50().state_dict(), path)
     with pytest.raises(SetupError, match="does not fit"):
-        methods.build(tiny(**{"backbone.width": 1.0, "backbone.weights.body": str(path)}), 7)
+        methods.build(
+            tiny(**{"backbone.width": 1.0, "backbone.weights.body": str(path)}),
+            [1] * 7,
+            7,
+            lambda load: pytest.fail("a dictionary"),
+        )
 
 
 def test_random_initialisation_must_be_said(tiny: Callable[..., CellConfig]) -> None:
