@@ -90,10 +90,19 @@ def test_some_lack_landmarks_and_some_a_pose_in_both_roots(people: dict[str, lis
         unread = sum(value is None for value in files["depth"].values.values())
         count = len(files["pose"].values)
         missed = sum(value is None for value in files["pose"].values.values())
-        assert MISSED * count - 1 <= missed <= MISSED * count + 1 + 3 * unread  # up to three people in an image
+        assert count // MISSED <= missed <= count / MISSED + 1 + 3 * unread  # up to three people in an image
         faced = [p for p in listed if p.face is not None]
         assert all(p.cues.landmarks is None for p in listed if p.face is None)
-        assert 0 < sum(p.cues.landmarks is None for p in faced) <= MISSED * count + 1 + 3 * unread
+        assert 0 < sum(p.cues.landmarks is None for p in faced) <= count / MISSED + 1 + 3 * unread
+
+
+def test_every_stretch_of_a_split_lacks_as_many(people: dict[str, list[Person]]) -> None:
+    for listed in people.values():
+        missed = np.array([value is None for value in cue_files(listed)["pose"].values.values()])
+        rows = missed[: len(missed) // MISSED * MISSED].reshape(-1, MISSED).sum(1)
+        unread = sum(value is None for value in cue_files(listed)["depth"].values.values())
+        assert rows.min() >= 1
+        assert rows.sum() <= len(rows) + 3 * unread
 
 
 def test_brows_and_mouths_are_on_ink(people: dict[str, list[Person]]) -> None:

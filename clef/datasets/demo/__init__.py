@@ -8,7 +8,8 @@ held to that.
 
 The design, top down: `generate` plans a set and draws it; `emotic_layout` and `caer_s_layout` turn groups
 of people into files; `world` samples the groups (the causal model); `expression` says what a label looks
-like; `figure` and `scene` draw with a `pen`. Labels are sampled for a whole split at once in one process,
+like; `figure` and `scene` draw with a `pen`, a figure by its `anatomy`. From the same anatomy `cue_files` writes
+what extractors would find (`keypoints`, `proposals`). Labels are sampled for a whole split at once in one process,
 and every drawing has a seed of its own, so that any number of workers writes the same bytes. Difficulty was
 fixed with plain probes (`docs/demo-data.md`), before any debiasing method was run on the sets.
 """

@@ -17,10 +17,10 @@ from .pen import Extent
 from .pose import Box
 from .proposals import propose
 from .version import VERSION
-from .world import shares
 
-MISSED = 0.03
-"""Share of people whose landmarks are not found, and, independently, whose pose is not. The same in both roots."""
+MISSED = 33
+"""Of so many people in a row, one whose landmarks are not found and, independently, one whose pose is not: the same
+share in every split and class."""
 COARSE = 4
 """Frame pixels per pixel of a depth map, in each direction."""
 FAR, NEAR = 30, 150
@@ -54,13 +54,13 @@ class Findings:
 
 def write_of_people(root: Path, people: Sequence[Listed], rng: np.random.Generator) -> None:
     """Write landmarks and poses; `rng` says who is missed."""
-    misses = [shares(rng, len(people), np.array([1 - MISSED, MISSED])) for _ in ("landmarks", "pose")]
+    faceless, poseless = _missed(len(people), rng), _missed(len(people), rng)
     faces, poses = [], []
-    for person, no_face, no_pose in zip(people, *misses, strict=True):
+    for i, person in enumerate(people):
         drawn = person.card, person.expression
-        seen = person.readable and person.face and not no_face
+        seen = person.readable and person.face and i not in faceless
         faces.append((person.id, _rounded(landmarks(*drawn)) if seen else None))
-        seen = person.readable and not no_pose
+        seen = person.readable and i not in poseless
         poses.append((person.id, _rounded(joints(*drawn, person.size)) if seen else None))
     _write(root, "landmarks", faces)
     _write(root, "pose", poses)
@@ -95,6 +95,10 @@ def depth_map(people: Iterable[Box], size: tuple[int, int]) -> Image.Image:
         left, top, right, bottom = (max(0, round(edge / COARSE)) for edge in card)
         near[top:bottom, left:right] = NEAR + min(100, 1.6 * (card[2] - card[0]))
     return Image.fromarray(near.round().astype(np.uint8))
+
+
+def _missed(people: int, rng: np.random.Generator) -> set[int]:
+    return {start + int(rng.integers(MISSED)) for start in range(0, people, MISSED)}
 
 
 def _rounded(rows: Iterable[Iterable[float]]) -> list[Any]:

@@ -61,7 +61,7 @@ class Pose:
     @classmethod
     def of(cls, width: int, expression: tuple[float, ...]) -> Pose:
         """Place the head; expressions are limited to what a figure can do."""
-        values = {name: float(np.clip(v, -1.25, 1.25)) for name, v in zip(DIMENSIONS, expression, strict=True)}
+        values = {name: min(max(v, -1.25), 1.25) for name, v in zip(DIMENSIONS, expression, strict=True)}
         slump = 0.05 * abs(values["lean"])
         return cls(width, (width * (0.5 + 0.13 * values["lean"]), width * (0.42 + slump)), values)
 
