@@ -1,6 +1,5 @@
 """torchvision's Faster R-CNN, ResNet-50 with a feature pyramid, as its published weights want it. Imports torch."""
 
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +17,17 @@ CLASSES = 91
 
 def load(path: Path) -> FasterRCNN:
     """The network with the weights at `path`, in torchvision's format, to evaluate. Raises SetupError."""
-    backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=0)
-    network = FasterRCNN(backbone, CLASSES)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=0)
+        network = FasterRCNN(backbone, CLASSES)
+        network.load_state_dict(state)
+    except Exception as error:  # unpickling raises a dozen kinds for a file that is none
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise SetupError(f"{path}: not torchvision's fasterrcnn_resnet50_fpn (its state dict): {reason}") from None
     for module in network.modules():
         if isinstance(module, FrozenBatchNorm2d):
             module.eps = 0.0  # what the published weights were trained with
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, pickle.UnpicklingError, EOFError, AttributeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise SetupError(f"{path}: not torchvision's fasterrcnn_resnet50_fpn (its state dict): {reason}") from None
     return network.eval()
 
 

@@ -79,10 +79,11 @@ def _by_image(
     shared = ambiguous(people)
     if shared:
         tally.notes["ids that several subjects share, left out"] = len(shared)
-    faces = [cue_files.read(path)] if (path := cue_files.path_of(out, "face")).is_file() else []
-    known = joined(people, source, faces) if extractor.cue != "face" else people
+    faces = cue_files.path_of(out, "face")
+    if extractor.cue != "face" and faces.is_file():
+        people = joined(people, source, [cue_files.read(faces)])
     work: dict[Path, dict[str, Person]] = {}
-    for person in known:
+    for person in people:
         if person.id not in shared:
             work.setdefault(person.image, {})[person.id] = person
     return work
@@ -130,7 +131,7 @@ def _drop_doubles(found: dict[str, Any], known: dict[str, Any], subjects: dict[s
             for other, place in places.items()
             if other != key and subjects[other].box != subjects[key].box and boxes.iou(place, places[key]) > SAME
         ]
-        fits = {name: (_fit(places[name], subjects[name], frame), name in known) for name in [key, *rivals]}
+        fits = {name: (_fit(places[name], subjects[name], frame), name) for name in [key, *rivals]}
         if rivals and (any(name in known for name in rivals) or min(fits, key=lambda name: fits[name]) != key):
             found[key] = None
             dropped += 1

@@ -20,6 +20,8 @@ FACE = (180, 70, 268, 176)
 """Her face from the brow's top to the chin, between the ears; read off the picture by eye."""
 EYES, MOUTH = ((203, 101), (247, 103)), (223, 146)
 """Her right eye and her left, and her mouth's middle; as above."""
+BLACK = (96, 6)
+"""Width and height of the black pictures: flat, for networks that enlarge what is small have little to do on them."""
 _CLASSES = ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
 
 
@@ -36,7 +38,7 @@ def lay_out(source: Path, image: np.ndarray | None = None, box: Sequence[int] | 
     for split in ("train", "test"):
         for name in _CLASSES:
             (source / split / name).mkdir(parents=True)
-            Image.new("RGB", (40, 30)).save(source / split / name / "0000.png")
+            Image.new("RGB", BLACK).save(source / split / name / "0000.png")
         (source / f"{split}.txt").write_text("".join(f"{name}/0000.png,0,0,0,0,0\n" for name in _CLASSES))
     Image.fromarray(pixels() if image is None else image).save(source / KEY)
     if box:

@@ -18,7 +18,10 @@ MEDIAPIPE = photo.ROOT / ".venv-cues/bin/python"
 @pytest.fixture(scope="module")
 def mediapipe() -> Path:
     """The Python of the environment that has MediaPipe."""
-    if MEDIAPIPE.is_file() and not subprocess.run([MEDIAPIPE, "-c", "import mediapipe"], capture_output=True).returncode:
+    if (
+        MEDIAPIPE.is_file()
+        and not subprocess.run([MEDIAPIPE, "-c", "import mediapipe"], capture_output=True).returncode
+    ):
         return MEDIAPIPE
     reason = f"NOT TESTED WITH MEDIAPIPE: {MEDIAPIPE} has none; make .venv-cues installs it (Python 3.10 to 3.12)"
     if os.environ.get("CI") == "true":
