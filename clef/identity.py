@@ -24,6 +24,11 @@ def check_shards(config: CellConfig, manifest: Manifest) -> None:
             f"{config.shards}: not shards of {card.name} as its card stands (name, task, classes, VAD, splits); remove "
             f"that folder and run: python -m clef.shard --dataset {config.dataset} --out {config.runtime.shards}"
         )
+    if "scene_without_person" in config.inputs.present and "person" not in manifest.cues:
+        raise ShardError(
+            f"{config.shards}: made without the cue `person`, whose boxes scene_without_person hides; find them with "
+            f"python -m clef.cues --dataset {config.dataset} --cue person, and shard again"
+        )
     for name in config.inputs.present:
         for split_name, split in manifest.splits.items():
             if not split.members[SOURCE[name]]:

@@ -33,13 +33,54 @@ TINY: dict[str, dict[str, Any]] = {
             "inputs.scene_without_face": {"size": [28, 36], "crop": [24, 24]},
         }
     ),
+    "gnn_cnn": nest(
+        {
+            "backbone": {"name": "gnn_cnn", "width": 0.0625, "weights": {"scene": "none", "body": "none"}},
+            "inputs.scene.size": [24, 24],
+            "inputs.body.size": [24, 24],
+        }
+    ),
+    "cd_net": nest(
+        {
+            "backbone": {
+                "name": "cd_net",
+                "width": 0.0625,
+                "weights": {"face": "none", "body": "none", "context": "none"},
+            },
+            "inputs.face.size": [24, 24],
+            "inputs.body.size": [24, 24],
+            "inputs.context.size": [24, 24],
+        }
+    ),
+    "emoticon": nest(
+        {
+            "backbone": {"name": "emoticon", "width": 0.0625, "weights": {"context": "none"}},
+            "inputs.context.size": [24, 24],
+            "inputs.depth.size": [24, 24],
+        }
+    ),
 }
+TINY_BRANCH = {"network": "resnet18", "width": 0.0625, "weights": "none"}
 TINY_METHOD: dict[str, dict[str, Any]] = {
     "vanilla": {"method": {"name": "vanilla"}},
     "clef": nest(
         {
-            "method": {"name": "clef", "context_branch": {"network": "resnet18", "width": 0.0625, "weights": "none"}},
+            "method": {"name": "clef", "context_branch": TINY_BRANCH},
             "inputs.context.size": [24, 24],
+        }
+    ),
+    "context_only": nest(
+        {
+            "method": {"name": "context_only", "context_branch": TINY_BRANCH},
+            "inputs.context.size": [24, 24],
+        }
+    ),
+    "ccim": nest(
+        {
+            "method": {
+                "name": "ccim",
+                "dictionary": TINY_BRANCH | {"size": 8, "components": 6, "input": {"size": [24, 24]}},
+            },
         }
     ),
 }
@@ -83,7 +124,13 @@ def tiny(shards: Path, tmp_path: Path) -> Callable[..., CellConfig]:
             "dataset": dataset,
             "epochs": 1,
             "batch_size": 16,
-            "runtime": {"shards": str(shards), "out": str(tmp_path / "runs"), "workers": 0, "log_every": 4},
+            "runtime": {
+                "shards": str(shards),
+                "out": str(tmp_path / "runs"),
+                "cache": str(tmp_path / "cache"),
+                "workers": 0,
+                "log_every": 4,
+            },
         }
         return cell.resolve(merge(base, TINY[backbone], TINY_METHOD[method], nest(settings)))
 

@@ -47,7 +47,7 @@ def dictionary(
 
 
 def build(table: np.ndarray, config: DictionaryConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Centres N,d and prior N, float32, from features M,dim. ConfigError when there are too few samples or dimensions."""
+    """Centres N,d and prior N, float32, from features M,dim. ConfigError when samples or dimensions are too few."""
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
 

@@ -98,38 +98,6 @@ def test_a_finished_cell_is_not_trained_again(tiny: Make, tmp_path: Path) -> Non
     assert (tmp_path / "log.jsonl").read_text() == before
 
 
-@pytest.mark.parametrize("backbone", ["emot_net", "caer_net"])
-@pytest.mark.parametrize("method", ["vanilla", "clef"])
-@pytest.mark.parametrize("dataset", ["caer_s_demo", "emotic_demo"])
-def test_every_cell_fits_sixteen_samples(tiny: Make, backbone: str, method: str, dataset: str) -> None:
-    from clef import methods
-    from clef.data.dataset import CellDataset
-    from clef.data.loader import loader, to_device
-    from clef.data.shards import SplitShards
-
-    config = tiny(dataset, backbone, method, **{"backbone.dropout": 0.0})
-    shards = SplitShards(Path(config.runtime.shards) / dataset, "train")
-    data = CellDataset(shards, config.inputs.present, 0, augment=False)
-    places = [place for place in range(len(shards)) if shards.read(place, "face.jpg")][::5][:16]
-    batch = to_device(
-        next(iter(loader(data, [[(0, p) for p in places]], 0))), config.inputs.present, torch.device("cpu")
-    )
-    torch.manual_seed(0)
-    counts = [1] * len(shards.manifest.classes)
-    model = methods.build(
-        config, counts, 16, lambda load: methods.Dictionary(torch.randn(4, 3), torch.full((4,), 0.25))
-    )
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(100):
-        prediction = model(batch)
-        optimizer.zero_grad()
-        sum(prediction.losses.values()).backward()  # type: ignore[union-attr]
-        optimizer.step()
-    # What CLEF's loss fits is the factual prediction. TIE takes away what the context branch has learnt by heart.
-    fitted = sum(prediction.effects[name] for name in ("Y_c", "Y_e") if name in prediction.effects)
-    assert headline(fitted.numpy(), batch["target"].numpy()) == 100  # type: ignore[union-attr]
-
-
 def test_a_loss_that_is_not_finite_ends_the_cell_with_its_reason(tiny: Make, tmp_path: Path) -> None:
     with pytest.raises(CellError, match="non-finite loss at step 4"):
         train(tiny(**{"optimizer.lr": 1e30}), tmp_path)

@@ -29,8 +29,13 @@ def target_of(seed: int, single: bool) -> Tensor:
 
 
 def clef(
-    y_c: Tensor | None, y_e: Tensor, star: Tensor | float, single: bool, vad: Tensor | None = None, **switches: Any
-):  # noqa: ANN201
+    y_c: Tensor | None,
+    y_e: Tensor,
+    star: Tensor | float | None,
+    single: bool,
+    vad: Tensor | None = None,
+    **switches: Any,
+) -> Clef:
     settings = {f"method.{key}": value for key, value in switches.items()}
     if vad is not None:
         settings |= {"loss.categories": "weighted_l2", "loss.categories_weight": 0.5, "loss.vad_weight": 0.5}

@@ -62,8 +62,15 @@ def write_of_people(root: Path, people: Sequence[Listed], rng: np.random.Generat
         faces.append((person.id, _rounded(landmarks(*drawn)) if seen else None))
         seen = person.readable and i not in poseless
         poses.append((person.id, _rounded(joints(*drawn, person.size)) if seen else None))
+    # A detector's box of the person: the card, as far as the frame shows it.
+    _write(root, "person", [(person.id, _visible(person)) for person in people])
     _write(root, "landmarks", faces)
     _write(root, "pose", poses)
+
+
+def _visible(person: Listed) -> list[int] | None:
+    (left, top, right, bottom), (width, height) = person.card, person.size
+    return [max(0, left), max(0, top), min(width, right), min(height, bottom)] if person.readable else None
 
 
 def write_of_images(findings: Sequence[Findings]) -> None:

@@ -1,0 +1,67 @@
+"""Every backbone with every method fits sixteen samples of both demo sets: no way from label to weights is cut."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from clef import methods
+from clef.config import CellConfig
+from clef.data.dataset import CellDataset
+from clef.data.loader import loader, to_device
+from clef.data.shards import SplitShards
+from clef.engine.metrics import headline
+from clef.models import BACKBONES
+
+DICTIONARY = methods.Dictionary(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.full((4,), 0.25))
+
+
+def sixteen(shards: SplitShards) -> list[int]:
+    """Samples with a face, spread over the split: in CAER-S, frames that follow each other look alike."""
+    faces = [place for place in range(len(shards)) if shards.read(place, "face.jpg")]
+    return faces[:: len(faces) // 16][:16]
+
+
+STEPS, LOOK = 250, 10
+"""At most so many steps; so many between two looks at the metric."""
+
+
+def fits(model: methods.Method, batch: dict) -> int | None:
+    """The steps after which every sample trained on is ranked right, or None."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
+    for step in range(STEPS):
+        prediction = model(batch)
+        if step % LOOK == LOOK - 1:
+            # What CLEF's loss fits is the factual prediction. TIE takes away what the branch has learnt by heart.
+            scores = sum(prediction.effects[name] for name in ("Y_c", "Y_e") if name in prediction.effects)
+            if headline(np.asarray(scores), batch["target"].numpy()) == 100:
+                return step
+        optimizer.zero_grad()
+        torch.stack(list(prediction.losses.values())).sum().backward()
+        optimizer.step()
+    return None
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("method", ["vanilla", "ccim", "clef"])
+@pytest.mark.parametrize("dataset", ["caer_s_demo", "emotic_demo"])
+def test_every_cell_fits_sixteen_samples(
+    tiny: Callable[..., CellConfig], backbone: str, method: str, dataset: str
+) -> None:
+    settings: dict[str, Any] = {"backbone.dropout": 0.0}
+    if (dataset, backbone) == ("emotic_demo", "gnn_cnn"):
+        # Its own loss squares a sigmoid's error. Without batch norm before the heads some samples saturate on the wrong
+        # side, where it has no gradient; EMOT-Net, with the same loss and batch norm, is held to it.
+        settings["loss.categories"] = "bce"
+    config = tiny(dataset, backbone, method, **settings)
+    shards = SplitShards(Path(config.runtime.shards) / dataset, "train")
+    data = CellDataset(shards, config.inputs.present, 0, augment=False)
+    batch = next(iter(loader(data, [[(0, place) for place in sixteen(shards)]], 0)))
+    batch = to_device(batch, config.inputs.present, torch.device("cpu"))
+    torch.manual_seed(0)
+    model = methods.build(config, [1] * len(shards.manifest.classes), 16, lambda load: DICTIONARY)
+    steps = fits(model, batch)
+    assert steps is not None, f"never all right in {STEPS} steps"
