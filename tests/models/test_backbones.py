@@ -38,7 +38,7 @@ def test_a_frozen_context_branch_keeps_parameters_and_statistics() -> None:
     config = ContextBranchConfig(network="resnet18", width=0.0625, weights="none", trainable=False)
     branch = ContextBranch(config, 7, lambda encoder, network: None).train()
     before = {k: v.clone() for k, v in branch.encoder.state_dict().items()}
-    branch(torch.randn(4, 3, 32, 32)).sum().backward()
+    branch({"context": torch.randn(4, 3, 32, 32)}).sum().backward()
     assert all(torch.equal(before[k], v) for k, v in branch.encoder.state_dict().items())
     assert {n for n, p in branch.named_parameters() if p.grad is not None} == {"classifier.weight", "classifier.bias"}
 

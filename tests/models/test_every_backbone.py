@@ -176,7 +176,7 @@ def test_weights_are_asked_for_by_the_names_that_the_recipe_states(case: str) ->
 
 @pytest.mark.parametrize(
     ("name", "inputs"),
-    [("emot_net", ("scene", "body")), ("gnn_cnn", ("body",)), ("cd_net", ("face", "body", "context"))],
+    [("emot_net", ("scene", "body")), ("gnn_cnn", ("body", "scene")), ("cd_net", ("face", "body", "context"))],
 )
 def test_images_go_into_their_own_encoders(name: str, inputs: tuple[str, ...]) -> None:
     # The fault to fear: the body fed to the scene's encoder, and the other way round.
