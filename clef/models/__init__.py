@@ -15,9 +15,7 @@ BACKBONES = {
 }
 
 
-def backbone(
-    config: BackboneConfig, classes: int, vad: bool, load: WeightLoader, classifier: bool = True
-) -> Backbone:
+def backbone(config: BackboneConfig, classes: int, vad: bool, load: WeightLoader, classifier: bool = True) -> Backbone:
     """The backbone that `config` names, with a head of `classes` logits (or none) and, if asked, one for VAD."""
     made: Backbone = plugins.find("backbone", config.name, BACKBONES)(config, classes, vad, load, classifier)
     return made
