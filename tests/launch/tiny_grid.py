@@ -20,9 +20,16 @@ AXES: dict[str, list[Any]] = {
 }
 
 
-def write(path: Path, *overrides: dict[str, Any], exclude: Sequence[dict[str, Any]] = (), **axes: list[Any]) -> Path:
+def write(
+    path: Path,
+    *overrides: dict[str, Any],
+    exclude: Sequence[dict[str, Any]] = (),
+    presets: Mapping[str, Any] | None = None,
+    **axes: list[Any],
+) -> Path:
     """A grid file: one epoch of tiny networks on one CPU, with the axes above where no others are given."""
     axes = AXES | axes
+    behind = {preset["method"] for preset in (presets or {}).values()} | set(axes["methods"])
     settings = {
         "epochs": 1,
         "batch_size": 32,
@@ -32,9 +39,13 @@ def write(path: Path, *overrides: dict[str, Any], exclude: Sequence[dict[str, An
     tiny = [
         {"set": settings},
         *({"where": {"backbone": name}, "set": TINY[name]} for name in axes["backbones"]),
-        *({"where": {"method": name}, "set": TINY_METHOD[name]} for name in axes["methods"]),
+        *({"where": {"method": name}, "set": TINY_METHOD[name]} for name in TINY_METHOD if name in behind),
     ]
-    path.write_text(yaml.safe_dump({**axes, "exclude": list(exclude), "overrides": [*tiny, *overrides]}))
+    path.write_text(
+        yaml.safe_dump(
+            {**axes, "presets": dict(presets or {}), "exclude": list(exclude), "overrides": [*tiny, *overrides]}
+        )
+    )
     return path
 
 

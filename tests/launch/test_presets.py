@@ -1,0 +1,170 @@
+"""Named readings of a method in a grid, and the shipped grids of them: each plans, and trains a step."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clef import grid as grids
+from clef import records, weights
+from clef.config import CellConfig
+from clef.engine.job import run_cell
+from clef.errors import ConfigError
+from clef.grid import Grid
+from clef.identity import write_config
+from launch import plan as plans
+from tests.conftest import TINY
+from tests.launch import tiny_grid
+
+SHIPPED = ("ablations", "ambiguities")
+
+
+def configs(**changes: Any) -> list[CellConfig]:
+    grid = {"datasets": ["caer_s"], "backbones": ["emot_net"], "methods": ["vanilla", "clef"], "seeds": [0]}
+    return grids.configs(Grid.model_validate(grid | changes), "grid", {})[0]
+
+
+def test_a_preset_is_its_method_with_its_settings_under_its_own_name() -> None:
+    [plain, other] = configs(
+        methods=["clef", "no_kl"], presets={"no_kl": {"method": "clef", "set": {"method.kl.weight": 0}}}
+    )
+    assert (plain.method.name, other.method.name) == ("clef", "clef")
+    assert (plain.method_label, other.method_label) == ("clef", "no_kl")
+    assert other.name == "caer_s-emot_net-no_kl-s0"
+    assert (plain.method.kl.weight, other.method.kl.weight) == (1, 0)
+
+
+def test_overrides_of_a_method_reach_its_presets_which_go_before_them() -> None:
+    made = configs(
+        methods=["clef", "thin", "wide"],
+        presets={
+            "thin": {"method": "clef", "set": {"method.context_branch.width": 0.5}},
+            "wide": {"method": "clef", "set": {"method.context_branch.width": 2}},
+        },
+        overrides=[
+            {"where": {"method": "clef"}, "set": {"method.context_branch": {"network": "resnet18", "width": 1.5}}},
+            {"where": {"method": "wide"}, "set": {"epochs": 3}},
+        ],
+    )
+    branches = [(c.method.context_branch.network, c.method.context_branch.width, c.epochs) for c in made]
+    assert branches == [("resnet18", 1.5, 21), ("resnet18", 0.5, 21), ("resnet18", 2, 3)]
+
+
+def test_a_longer_control_stretches_its_schedule() -> None:
+    [plain, long] = configs(methods=["vanilla", "long"], presets={"long": {"method": "vanilla", "epochs_times": 2}})
+    assert (plain.epochs, plain.schedule.every) == (21, 7)
+    assert (long.epochs, long.schedule.every) == (42, 14)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"presets": {"clef": {"method": "clef"}}}, "presets.clef: another name is expected"),
+        ({"presets": {"later": {"method": "clef"}}}, "presets.later: not among the grid's methods"),
+        ({"methods": ["x"], "presets": {"x": {"method": "clf"}}}, "'clf': unknown (did you mean clef?)"),
+        ({"methods": ["clef", "cleff"]}, "'cleff': unknown (did you mean clef?)"),
+        (
+            {"methods": ["x"], "presets": {"x": {"method": "clef", "set": {"method.name": "vanilla"}}}},
+            "method=vanilla: method is an axis",
+        ),
+        (
+            {"methods": ["x"], "presets": {"x": {"method": "clef", "set": {"method.start_from": "@vanilla"}}}},
+            "a vanilla method of this grid is expected (it has none)",
+        ),
+        (
+            {
+                "methods": ["vanilla", "x"],
+                "presets": {"x": {"method": "clef", "set": {"method.start_from": "@vanilla"}}},
+                "exclude": [{"method": "vanilla", "dataset": "caer_s"}],
+            },
+            "in the same cells",
+        ),
+    ],
+)
+def test_presets_that_make_no_sense_are_refused(changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        configs(**changes)
+    assert expected in str(error.value)
+
+
+# ---- the shipped grids ----
+
+
+def shipped(name: str, datasets: list[str]) -> list[CellConfig]:
+    """The cells of a shipped grid on these datasets (its own: EMOTIC's before CAER-S's), one seed."""
+    grid = grids.load_grid(tiny_grid.ROOT / f"configs/grids/{name}.yaml")
+    renamed = dict(zip(grid.datasets, datasets, strict=True))
+    exclude = [e.model_copy(update={"dataset": renamed.get(e.dataset)}) if e.dataset else e for e in grid.exclude]
+    changes = {"datasets": datasets, "exclude": exclude, "seeds": [0]}
+    return grids.configs(grid.model_copy(update=changes), name, {})[0]
+
+
+def presets() -> list[tuple[str, str]]:
+    return [(name, method) for name in SHIPPED for method in
+            grids.load_grid(tiny_grid.ROOT / f"configs/grids/{name}.yaml").methods]  # fmt: skip
+
+
+def tiny(config: CellConfig, shards: Path, out: Path) -> CellConfig:
+    """The same reading in a thin network that starts at random, on small images."""
+    branch = config.method.branch
+    method = config.method
+    if branch:
+        thin = branch.model_copy(update={"width": 0.0625, "weights": "none"})
+        method = method.model_copy(update={"context_branch": thin})
+    images = {name: image.model_copy(update={"size": (24, 24), "crop": None}) for name, image in
+              config.inputs.present.items() if hasattr(image, "size")}  # fmt: skip
+    backbone = config.backbone.model_copy(update=TINY[config.backbone.name]["backbone"])
+    places = {"shards": str(shards), "out": str(out / "runs"), "cache": str(out / "cache"), "workers": 0}
+    return config.model_copy(
+        update={
+            "method": method,
+            "backbone": backbone,
+            "inputs": config.inputs.model_copy(update=images),
+            "batch_size": 16,
+            "epochs": 1,
+            "runtime": config.runtime.model_copy(update=places),
+        }
+    )
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_cell_of_a_shipped_grid_is_another_experiment(name: str) -> None:
+    made = shipped(name, ["emotic", "caer_s"])
+    identities = [c.model_dump_json(exclude={"runtime", "resources", "label"}) for c in made]
+    assert len(set(identities)) == len(identities), "two presets say the same"
+
+
+def test_the_ablations_name_the_published_weights() -> None:
+    made = {c.method_label: c for c in shipped("ablations", ["emotic", "caer_s"])}
+    stated = {label: weights.stated(c).get("context_branch") for label, c in made.items()}
+    assert stated["clef"] == stated["without_kl"] == stated["without_caer_model"] == "places365-resnet152"
+    assert stated["imagenet_resnet152"] == "imagenet-resnet152"
+    assert stated["places365_resnet50"] == "places365-resnet50"
+    assert stated["places365_vgg16"] == "places365-vgg16"
+    assert stated["without_context_branch"] is None
+    assert set(made["without_caer_model"].inputs.present) == {"context"}
+    assert "scene" in made["without_masking"].inputs.present
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("presets")
+
+
+@pytest.mark.parametrize(("grid", "method"), presets())
+def test_every_preset_plans_and_trains_a_step(shards: Path, base: Path, grid: str, method: str) -> None:
+    made = [tiny(c, shards, base) for c in shipped(grid, ["emotic_demo", "caer_s_demo"])]
+    config = next(c for c in made if c.method_label == method)
+    parents = [c for c in made if c.name == config.name.replace(f"-{method}-", "-vanilla-")]
+    plan = plans.make(grid, [*dict.fromkeys([*parents, config])], [])
+    assert [cell.state for cell in plan.cells if cell.error] == []
+    for cell in plan.cells:
+        assert cell.folder is not None
+        if cell.config.method_label != method and plan.cells[-1].parent is None:
+            continue
+        stop = {"stop_after": 1} if cell.config.method_label == method else {}
+        runtime = cell.config.runtime.model_copy(update=stop)
+        if not (cell.folder / records.STATE).exists():
+            write_config(cell.folder, cell.config.model_copy(update={"runtime": runtime}))
+            run_cell(cell.folder)
+    assert records.read_json(plan.cells[-1].folder / records.STATE)["step"] == 1

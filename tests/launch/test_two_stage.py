@@ -1,0 +1,123 @@
+"""Cells that start from their own vanilla cell: they wait for just that one, and are known by it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from clef import cell, methods, records
+from clef import grid as grids
+from clef.config import CellConfig
+from clef.engine import parent
+from clef.errors import CellError, ConfigError
+from clef.identity import identify
+from launch import plan as plans
+from launch import submit
+from tests.launch import tiny_grid
+
+PRESETS = {"two_stage": {"method": "clef", "set": {"method.start_from": "@vanilla"}}}
+METHODS = ["two_stage", "vanilla"]
+
+
+def write(path: Path, *overrides: dict[str, Any], **axes: Any) -> Path:
+    """A grid that lists the cells that start from others first."""
+    axes = {"datasets": ["caer_s_demo"], "backbones": ["caer_net"], "methods": METHODS} | axes
+    return tiny_grid.write(path, *overrides, presets=PRESETS, **axes)
+
+
+def planned(path: Path, shards: Path, out: Path) -> dict[str, plans.PlannedCell]:
+    places = {"runtime": {"shards": str(shards), "out": str(out)}}
+    made, absent = grids.configs(grids.load_grid(path), path.name, places)
+    return {cell.config.name: cell for cell in plans.make(path.stem, made, absent).cells}
+
+
+CHILD, PARENT = "caer_s_demo-caer_net-two_stage-s0", "caer_s_demo-caer_net-vanilla-s0"
+
+
+def test_a_cell_knows_its_own_parent_and_is_known_by_it(shards: Path, tmp_path: Path) -> None:
+    cells = planned(write(tmp_path / "a.yaml", seeds=[0, 1]), shards, tmp_path / "runs")
+    for seed in (0, 1):
+        child = cells[f"caer_s_demo-caer_net-two_stage-s{seed}"]
+        folder = cells[f"caer_s_demo-caer_net-vanilla-s{seed}"].folder
+        assert child.parent == folder
+        assert child.config.method.parent == str(folder)
+    longer = {"where": {"method": "vanilla"}, "set": {"epochs": 2}}
+    other = planned(write(tmp_path / "b.yaml", longer), shards, tmp_path / "runs")
+    assert other[CHILD].config.epochs == cells[CHILD].config.epochs
+    assert other[CHILD].folder.name != cells[CHILD].folder.name, "another parent makes another cell"  # type: ignore[union-attr]
+
+
+def test_where_the_parent_lies_does_not_matter(tiny: Callable[..., CellConfig], shards: Path) -> None:
+    from clef.data import manifest as manifests
+
+    manifest = manifests.load(shards / "caer_s_demo")
+    marks = {
+        identify(tiny(**{"method.start_from": f"{where}/name-{mark}"}), manifest)
+        for where in ("here", "/over/there")
+        for mark in ("0123456789abcdef",)
+    }
+    assert len(marks) == 1
+    assert identify(tiny(**{"method.start_from": "here/name-fedcba9876543210"}), manifest) not in marks
+    with pytest.raises(ConfigError, match="a cell's folder, NAME-SIGNATURE, is expected"):
+        identify(tiny(**{"method.start_from": "@vanilla"}), manifest)
+
+
+@pytest.mark.timeout(600)
+def test_the_parent_is_trained_first_whatever_the_order(shards: Path, tmp_path: Path) -> None:
+    grid = write(tmp_path / "two.yaml")
+    done = tiny_grid.launch(grid, shards, tmp_path, "--local", "2")
+    assert done.returncode == 0, done.stderr
+    results = tiny_grid.results(tmp_path, "two")
+    assert set(results) == {CHILD, PARENT}
+    log = [line for line in done.stderr.splitlines() if "_net" in line]
+    assert log.index(f"[2/2] {PARENT}: done") < log.index(f"[1/2] {CHILD}: running")
+    config = cell.from_yaml(results[CHILD].parent / "config.yaml")
+    assert config.method.parent == str(results[PARENT].parent.resolve())
+    table = (tmp_path / "results/two/tables.md").read_text()
+    assert "| CAER-Net | two_stage |" in table
+
+    # The backbone that the child started from is the one that its parent was tested with.
+    counts = [1] * 7
+    made = methods.build(config, counts, 7, lambda load: pytest.fail("a dictionary"))
+    parent.load_backbone(config, made)
+    best = load_file(results[PARENT].parent / "checkpoints" / "best.safetensors")
+    theirs = {key.removeprefix("backbone."): value for key, value in best.items()}
+    assert all(torch.equal(value, theirs[key]) for key, value in made.backbone.state_dict().items())
+
+
+@pytest.mark.timeout(600)
+def test_when_the_parent_fails_the_child_says_so(shards: Path, tmp_path: Path) -> None:
+    grid = write(tmp_path / "ill.yaml", {"where": {"method": "vanilla"}, "set": {"optimizer.lr": 1e30}})
+    done = tiny_grid.launch(grid, shards, tmp_path, "--local", "2")
+    assert done.returncode == CellError.exit_code
+    table = (tmp_path / "results/ill/tables.md").read_text()
+    assert f"no number from {PARENT}: failed" in table
+    assert f"no number from {CHILD}: failed: " in table
+    assert "the cell to start from is not trained to the end" in table
+
+
+def test_weights_of_another_backbone_are_refused(tiny: Callable[..., CellConfig], tmp_path: Path) -> None:
+    from clef.engine import checkpoint
+
+    folder = tmp_path / "vanilla-0123456789abcdef"
+    other = methods.build(
+        tiny(backbone="caer_net", method="vanilla"), [1] * 7, 7, lambda load: pytest.fail("a dictionary")
+    )
+    (folder / "checkpoints").mkdir(parents=True)
+    checkpoint.save_weights(folder / "checkpoints" / "best.safetensors", other)
+    (folder / records.RESULT).write_text(json.dumps({"val": 1.0}))
+    config = tiny(**{"method.start_from": str(folder)})
+    with pytest.raises(CellError, match="not weights of this backbone"):
+        parent.load_backbone(config, methods.build(config, [1] * 7, 7, lambda load: pytest.fail("a dictionary")))
+
+
+def test_children_never_run_beside_their_parent(shards: Path, tmp_path: Path) -> None:
+    cells = planned(write(tmp_path / "c.yaml"), shards, tmp_path / "runs")
+    child, first = cells[CHILD], cells[PARENT]
+    assert submit._next([child, first], []) is first
+    assert submit._next([child], [first]) is None
+    assert submit._next([child], []) is child
