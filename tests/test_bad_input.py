@@ -102,7 +102,7 @@ def without_generator(load: Callable) -> Callable:
 
 def spoil_format(root: Path) -> None:
     path = root / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 99', 1))
+    path.write_text(path.read_text().replace('"format": 2', '"format": 99', 1))
 
 
 def other_dataset(root: Path) -> None:
@@ -150,7 +150,7 @@ def spoil_member(root: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (spoil_format, "format 99, this version reads 1; remove"),
+        (spoil_format, "format 99, this version reads 2; remove"),
         (other_dataset, "not shards of caer_s_demo as its card stands"),
         (lose_split, "not shards of caer_s_demo as its card stands"),
         (spoil_json, "manifest.json: damaged"),
@@ -158,7 +158,7 @@ def spoil_member(root: Path) -> None:
         (cut_tar, "train-000000.tar"),
         (lose_tar, "val-000000.tar: No such file or directory; remove"),
         (spoil_index, "train.index.npy: the index can't be read"),
-        (spoil_member, "not a JPEG that can be decoded"),
+        (spoil_member, "not an image that can be decoded"),
     ],
 )
 def test_damaged_shards(run: Run, damaged: Path, damage: Callable[[Path], None], message: str) -> None:

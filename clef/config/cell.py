@@ -34,6 +34,8 @@ class LossConfig(Strict):
 class OptimizerConfig(Strict):
     name: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.01
+    new_lr_multiplier: Annotated[float, Field(ge=0)] = 1.0
+    """Rate of the layers that no pre-trained weights exist for, relative to the encoders'."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None

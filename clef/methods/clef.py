@@ -72,13 +72,14 @@ class Clef(Method):
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """The branch with its own rate, Y_e* without weight decay, the backbone as in vanilla."""
         assert self.backbone is not None
-        groups = [(self.backbone.parameters(), weight_decay, 1.0)]
+        groups = self.groups(self.backbone.parameters(), weight_decay)
         if self.config.context_branch is not None and self.context_branch is not None:
-            groups.append((self.context_branch.parameters(), weight_decay, self.config.context_branch.lr_multiplier))
+            branch = [p for p in self.context_branch.parameters() if p.requires_grad]
+            rate = self.config.context_branch.lr_multiplier
+            groups.append({"params": branch, "weight_decay": weight_decay, "lr_multiplier": rate})
         if isinstance(self.counterfactual, nn.Parameter):
-            groups.append((iter([self.counterfactual]), 0.0, 1.0))
-        trained = [([p for p in parameters if p.requires_grad], decay, rate) for parameters, decay, rate in groups]
-        return [{"params": p, "weight_decay": decay, "lr_multiplier": rate} for p, decay, rate in trained if p]
+            groups.append({"params": [self.counterfactual], "weight_decay": 0.0, "lr_multiplier": 1.0})
+        return groups
 
     def _fused(self, logits: Tensor) -> Tensor:
         """What the category loss takes for z = Y_c + Y_e.

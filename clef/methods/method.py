@@ -1,6 +1,6 @@
 """What a method is: it wraps a backbone, and owns the loss and the score."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -65,6 +65,7 @@ class Method(nn.Module):
         self.loss = parts.config.loss
         self.category_loss = losses.categories(self.loss, parts.counts)
         self.vad_loss = losses.vad(self.loss)
+        self.new_rate = parts.config.optimizer.new_lr_multiplier
         self.single_label = self.loss.categories == "cross_entropy"
 
     def forward(self, batch: Batch) -> Prediction:
@@ -93,8 +94,14 @@ class Method(nn.Module):
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Groups for the optimiser; `lr_multiplier` is relative to the base learning rate."""
-        trained = [p for p in self.parameters() if p.requires_grad]
-        return [{"params": trained, "weight_decay": weight_decay, "lr_multiplier": 1.0}]
+        return self.groups(self.parameters(), weight_decay)
+
+    def groups(self, parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+        """The trained ones among `parameters` as groups: the backbone's encoders, and what is new."""
+        trained = [p for p in parameters if p.requires_grad]
+        known = self.backbone.encoder_parameters() if self.backbone is not None else set()
+        split = ([p for p in trained if p in known], 1.0), ([p for p in trained if p not in known], self.new_rate)
+        return [{"params": p, "weight_decay": weight_decay, "lr_multiplier": rate} for p, rate in split if p]
 
     def _common_losses(self, output: BackboneOutput | None, batch: Batch) -> dict[str, Tensor]:
         if output is None:

@@ -50,7 +50,8 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.classes = config, classes
-        self.build(config, load)
+        self._encoders: list[nn.Module] = []
+        self.build(config, self._recording(load))
         self.classifier: nn.Module = self.make_classifier(classes) if classifier else nn.Identity()
         self.vad_head = nn.Linear(self.feature_dim, 3) if vad else None
         if self.vad_head is not None:  # from the middle of the scale, not from 0
@@ -60,6 +61,17 @@ class Backbone(nn.Module):
     def reads(self) -> tuple[InputName, ...]:
         """The inputs that it needs of a batch."""
         return self.config.reads or self.inputs
+
+    def _recording(self, load: WeightLoader) -> WeightLoader:
+        def recorded(encoder: str, network: nn.Module) -> None:
+            load(encoder, network)
+            self._encoders.append(network)
+
+        return recorded
+
+    def encoder_parameters(self) -> set[nn.Parameter]:
+        """Those of the networks that pre-trained weights exist for."""
+        return {parameter for network in self._encoders for parameter in network.parameters()}
 
     def build(self, config: Any, load: WeightLoader) -> None:
         """Make the layers up to the joint feature, and set `feature_dim`."""

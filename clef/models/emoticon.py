@@ -20,9 +20,9 @@ HIDDEN = 52
 class EmotiCon(Backbone):
     """Three interpretations of context, K numbers each: 3K -> 52 -> K.
 
-    Context 1 is the product of what landmarks and pose say, h1: sigmoids, or softmaxes where targets are one label. A
-    missing one is the neutral factor 1, and trains nothing. Context 2, h2, is the frame without the agent. Context 3,
-    h3, is the depth map, or the graph of the agents; where the cue is missing it is zeros.
+    Context 1 is the logarithm of the product of what landmarks and pose say, h1: sigmoids, or softmaxes where targets
+    are one label. A missing one is the neutral factor 1, and trains nothing. Context 2, h2, is the frame without the
+    agent. Context 3, h3, is the depth map, or the graph of the agents; where the cue is missing it is zeros.
     """
 
     inputs: ClassVar[tuple[InputName, ...]] = ("landmarks", "pose", "context", "depth")

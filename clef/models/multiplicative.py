@@ -5,8 +5,11 @@ from torch import Tensor
 
 
 def fused(log_p: Tensor, there: Tensor) -> Tensor:
-    """The product over the modalities, B,K in 0-1. `log_p` B,n,K; one that isn't there (B,n bool) is the factor 1."""
-    return (log_p * there[..., None]).sum(1).exp()
+    """The logarithm of the product over the modalities, B,K. `log_p` B,n,K; one that isn't there (B,n bool) is 1.
+
+    The product itself would be a few hundredths beside the other contexts' logits; the layers behind would not see it.
+    """
+    return (log_p * there[..., None]).sum(1)
 
 
 def multiplicative(log_p: Tensor, true: Tensor, there: Tensor, beta: float) -> Tensor:

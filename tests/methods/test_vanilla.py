@@ -1,9 +1,13 @@
 """The methods without a counterfactual: the backbone alone, and the context alone."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
+from clef import methods
+from clef.config import CellConfig
 from clef.errors import ConfigError
 from clef.methods.context_only import ContextOnly
 from clef.methods.vanilla import Vanilla
@@ -43,3 +47,14 @@ def test_the_context_alone_scores_its_own_logits_without_any_backbone() -> None:
     assert torch.equal(prediction.scores, y_c)
     assert set(prediction.effects) == {"Y_c"}
     assert [group["lr_multiplier"] for group in method.parameter_groups(0.0)] == [0.5]
+
+
+def test_new_layers_may_learn_at_another_rate_than_the_encoders(tiny: Callable[..., CellConfig]) -> None:
+    config = tiny(backbone="cd_net", method="vanilla", **{"optimizer.new_lr_multiplier": 10})
+    method = methods.build(config, [1] * 7, 7, lambda load: pytest.fail("a dictionary"))
+    rate = {id(p): group["lr_multiplier"] for group in method.parameter_groups(0.0) for p in group["params"]}
+    names = dict(method.named_parameters())
+    assert len(rate) == len(names)
+    encoders = {name for name, p in names.items() if rate[id(p)] == 1}
+    assert {name.split(".")[1] for name in encoders} == {"face", "body", "context"}
+    assert {rate[id(p)] for name, p in names.items() if name not in encoders} == {10}

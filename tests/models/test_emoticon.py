@@ -144,16 +144,16 @@ def test_a_joint_that_was_not_seen_says_nothing_of_where_it_is() -> None:
     assert torch.equal(net(pose), net(moved))
 
 
-def test_h1_is_the_product_of_what_face_and_pose_say() -> None:
+def test_h1_is_the_log_of_the_product_of_what_face_and_pose_say() -> None:
     net, whole = make(name="emoticon", width=0.0625).eval(), batch(3)
     f1, f2 = net.landmarks(whole["landmarks"]), net.pose(whole["pose"])
-    torch.testing.assert_close(net(whole).feature[:, :26], f1.sigmoid() * f2.sigmoid())
-    torch.testing.assert_close(net(without(whole, "pose")).feature[:, :26], f1.sigmoid())
-    torch.testing.assert_close(net(without(whole, "landmarks")).feature[:, :26], f2.sigmoid())
+    torch.testing.assert_close(net(whole).feature[:, :26].exp(), f1.sigmoid() * f2.sigmoid())
+    torch.testing.assert_close(net(without(whole, "pose")).feature[:, :26].exp(), f1.sigmoid())
+    torch.testing.assert_close(net(without(whole, "landmarks")).feature[:, :26].exp(), f2.sigmoid())
     neither = without(without(whole, "landmarks"), "pose")
-    assert torch.equal(net(neither).feature[:, :26], torch.ones(3, 26))
+    assert torch.equal(net(neither).feature[:, :26], torch.zeros(3, 26))
     single = batch(3, single=True)
-    torch.testing.assert_close(net(single).feature[:, :26], f1.softmax(1) * f2.softmax(1))
+    torch.testing.assert_close(net(single).feature[:, :26].exp(), f1.softmax(1) * f2.softmax(1))
 
 
 def test_h2_and_h3_follow() -> None:
@@ -190,7 +190,9 @@ def test_the_multiplicative_loss_number_by_number(beta: float, modalities: int, 
     found = multiplicative(log_probabilities(logits, single), true, there, beta)
     assert found.item() == pytest.approx(slow_loss(p, true, there, beta), rel=1e-5)
     product = (p * there[..., None] + ~there[..., None]).prod(1)
-    torch.testing.assert_close(fused(log_probabilities(logits, single), there).double(), product, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        fused(log_probabilities(logits, single), there).double().exp(), product, rtol=1e-5, atol=1e-7
+    )
 
 
 def test_its_gradient_holds_the_weight_constant() -> None:
