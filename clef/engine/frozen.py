@@ -20,6 +20,7 @@ from clef.data.loader import loader, to_device
 from clef.data.manifest import SOURCE, Manifest
 from clef.data.order import EveryOnce
 from clef.data.shards import SplitShards
+from clef.errors import SetupError
 from clef.models.context_branch import FEATURES, ContextBranch
 
 BATCH = 64
@@ -99,7 +100,7 @@ def features(
                     np.save(file, table)
     table = np.load(path, mmap_mode="r", allow_pickle=False)
     if table.shape[0] != len(split):
-        raise ValueError(f"{path}: {table.shape[0]} rows for {len(split)} samples")
+        raise SetupError(f"{path}: {table.shape[0]} rows for {len(split)} samples: damaged; remove that file")
     return table
 
 

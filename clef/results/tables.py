@@ -13,6 +13,8 @@ from clef import cards, resources
 from clef.results.rows import Gathered, Row
 
 DASH = "–"
+UNTRAINED = "°"
+"""Behind a method's name: something in it started at random although pre-trained weights could have been named."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def _main(gathered: Gathered, dataset: str) -> Table:
         values = {split: _values(gathered.rows, dataset, backbone, method, split, "score") for split in splits}
         row = [
             _title(backbone, known),
-            method,
+            _marked(gathered.rows, dataset, backbone, method),
             str(len(values[splits[0]])),
             *(_mean(values[split]) for split in splits),
         ]
@@ -106,6 +108,8 @@ def _difference(values: list[float], base: list[float]) -> str:
 def _beside(values: list[float], known: dict[str, Any], backbone: str, method: str, dataset: str) -> list[str]:
     theirs = known["backbones"].get(backbone, {}).get(method, {}).get(dataset)
     if theirs is None:
+        theirs = known["ablations"].get(method, {}).get(dataset, {}).get(backbone)
+    if theirs is None:
         return [DASH, DASH]
     return [f"{theirs:.2f}", f"{statistics.fmean(values) - theirs:+.2f}" if values else DASH]
 
@@ -123,8 +127,8 @@ def _notes(gathered: Gathered, dataset: str, splits: list[str]) -> list[str]:
             counts = sorted({row.samples for row in of_split})
             levels = sorted({f"{row.chance:.2f}" for row in of_split})
             notes.append(f"{split}: {' or '.join(f'{n:,}' for n in counts)} people, chance level {' or '.join(levels)}")
-    if any(row.random_init for row in rows):
-        notes.append("without pre-training, as configured: " + "; ".join(_untrained(rows)))
+    if untrained := _untrained(rows):
+        notes.append(f"{UNTRAINED} without pre-training, as configured: {'; '.join(untrained)}")
     commits = {row.commit for row in rows}
     if len(commits) > 1 or any(row.dirty for row in rows):
         notes.append("warning: " + _versions(commits, any(row.dirty for row in rows)))
@@ -133,9 +137,31 @@ def _notes(gathered: Gathered, dataset: str, splits: list[str]) -> list[str]:
     return notes
 
 
+def _marked(rows: list[Row], dataset: str, backbone: str, method: str) -> str:
+    """The method's name, marked if a cell of it went without pre-training."""
+    cells = (row for row in rows if (row.dataset, row.backbone, row.method) == (dataset, backbone, method))
+    return method + UNTRAINED if any(row.random_init for row in cells) else method
+
+
 def _untrained(rows: list[Row]) -> list[str]:
-    made = {f"{row.backbone} {row.method} ({row.random_init.replace(' ', ', ')})" for row in rows if row.random_init}
-    return sorted(made)
+    """What started at random, with the methods in which it did, a line for each backbone."""
+    encoders: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for encoder in row.random_init.split():
+            methods = encoders.setdefault((row.backbone, encoder), [])
+            if row.method not in methods:
+                methods.append(row.method)
+    made: dict[str, dict[str, list[str]]] = {}
+    for (backbone, encoder), methods in encoders.items():
+        made.setdefault(backbone, {}).setdefault(", ".join(methods), []).append(encoder)
+    return [
+        f"{backbone}: " + ", ".join(f"{_joined(names)} ({methods})" for methods, names in groups.items())
+        for backbone, groups in made.items()
+    ]
+
+
+def _joined(names: list[str]) -> str:
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
 
 
 def _versions(commits: set[str | None], dirty: bool) -> str:

@@ -65,6 +65,16 @@ def test_ours_stands_beside_the_published_with_the_gap(grid: Grid) -> None:
     ]
 
 
+def test_ablations_stand_beside_table_4_and_what_started_at_random_is_marked(grid: Grid) -> None:
+    grid.add("emotic", "cd_net", "without_kl", 0, result(33.0, random_init=["face"]))
+    grid.add("emotic", "cd_net", "star_vector", 0, result(33.0))
+    (table,) = grid.tables()
+    assert table.rows == [
+        ["CD-Net", "without_kl°", "1", "33.00", "32.26", "+0.74"],
+        ["CD-Net", "star_vector", "1", "33.00", "–", "–"],
+    ]
+
+
 def test_demo_sets_show_the_shift_and_nothing_published(grid: Grid) -> None:
     grid.add("emotic_demo", "caer_net", "vanilla", 0, result(34.5))
     (table,) = grid.tables()
@@ -95,7 +105,7 @@ def test_what_a_reader_must_know_is_noted(grid: Grid) -> None:
     (table,) = grid.tables()
     assert table.notes == [
         "test: 100 people, chance level 17.00",
-        "without pre-training, as configured: emot_net vanilla (body, scene)",
+        "° without pre-training, as configured: emot_net: body and scene (vanilla)",
         "warning: cells come from 2 versions of the code and some code was edited and not committed",
     ]
 
