@@ -176,3 +176,34 @@ def test_what_sbatch_refuses_is_said_without_a_traceback(cluster: dict[str, str]
     assert jobs(cluster, "clef-refused") == {}
     plan = tiny_grid.launch(grid, shards, tmp_path, "--dry-run", environment=cluster)
     assert plan.stdout.count("1 new") == 8
+
+
+def test_a_cell_that_starts_from_another_waits_for_just_that_one(
+    cluster: dict[str, str], shards: Path, tmp_path: Path
+) -> None:
+    """Two pairs; the parent of the second fails, and only its own child is dropped."""
+    grid = tiny_grid.write(
+        tmp_path / "pairs.yaml",
+        {"where": {"method": "vanilla", "seed": 1}, "set": {"optimizer.lr": 1e30}},
+        presets={"two_stage": {"method": "clef", "set": {"method.start_from": "@vanilla"}}},
+        datasets=["caer_s_demo"],
+        backbones=["caer_net"],
+        methods=["two_stage", "vanilla"],
+        seeds=[0, 1],
+    )
+    done = tiny_grid.launch(grid, shards, tmp_path, "--partition", "gpu", environment=cluster)
+    assert done.returncode == 0, done.stderr
+    [array, *children], gather = submitted(done.stdout)
+    known = jobs(cluster, "clef-pairs")
+    waits = [known[child]["Dependency"].split("(")[0] for child in children]
+    assert waits == [f"afterok:{array}_0", f"afterok:{array}_1"]
+
+    ends = wait_for_all(cluster, "clef-pairs")
+    assert ends == {
+        f"{array}_0": "COMPLETED", f"{array}_1": "FAILED", children[0]: "COMPLETED", children[1]: "CANCELLED",
+        gather: "COMPLETED",
+    }  # fmt: skip
+    trained = {name.rpartition("caer_net-")[2] for name in tiny_grid.results(tmp_path, "pairs")}
+    assert trained == {"vanilla-s0", "two_stage-s0"}
+    table = (tmp_path / "results/pairs/tables.md").read_text()
+    assert "two_stage-s1: not run: the cell that it starts from has failed" in table
