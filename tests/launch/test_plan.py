@@ -294,9 +294,9 @@ def test_the_launcher_imports_no_torch(tmp_path: Path) -> None:
 def test_the_plan_of_the_paper_names_what_is_missing(tmp_path: Path) -> None:
     done = command("--dry-run", base=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "grid paper: 100 cells" in done.stdout
+    assert "grid paper: 150 cells" in done.stdout
     assert "left out" not in done.stdout
-    assert done.stdout.count("5 no shards") == 20
+    assert done.stdout.count("5 no shards") == 30
     assert "python -m clef.shard --dataset emotic " in done.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -304,7 +304,7 @@ def test_the_plan_of_the_paper_names_what_is_missing(tmp_path: Path) -> None:
 def test_a_grid_without_its_shards_is_not_begun(tmp_path: Path) -> None:
     done = command("--local", base=tmp_path)
     assert done.returncode == ShardError.exit_code
-    assert "100 cells can't be trained" in done.stderr
+    assert "150 cells can't be trained" in done.stderr
     assert "python -m clef.shard --dataset caer_s " in done.stderr
 
 
