@@ -35,14 +35,19 @@ def plan(made: Plan) -> None:
         table.add_row(*key, seeds, str(c.epochs), str(c.batch_size), needs[c.resources], shown)
     out.print(table)
     for shape, letter in needs.items():
-        todo = sum(cell.todo for cell in made.cells if cell.config.resources == shape)
+        waiting = [cell for cell in made.cells if cell.todo and cell.config.resources == shape]
+        todo, behind = len(waiting), sum(cell.parent in {other.folder for other in waiting} for cell in waiting)
         cpus = shape.cpus * max(1, shape.gpus)  # they are asked for by task
         asks = f"{shape.gpus} GPU, {cpus} CPU, {shape.memory_gb} GB, {shape.hours:g} h"
-        out.print(f"{letter}: {asks} a cell; {todo} to train{', as one job array' if todo else ''}")
+        out.print(f"{letter}: {asks} a cell; {todo} to train{', as one job array' if todo else ''}{_behind(behind)}")
     if made.unregistered:
         out.print(f"not in this version yet, so left out: {', '.join(made.unregistered)}")
     for reason in dict.fromkeys(str(cell.error) for cell in made.cells if cell.error):
         out.print(f"[yellow]in the way:[/] {escape(reason)}", soft_wrap=True)
+
+
+def _behind(count: int) -> str:
+    return f" but for {count}, each behind the cell that it starts from" if count else ""
 
 
 def _row(cell: PlannedCell) -> tuple[str, str, str]:

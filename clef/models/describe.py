@@ -141,14 +141,9 @@ def _recipe(variant: Variant) -> tuple[str, ...]:
     optimizer, schedule = config.optimizer, config.schedule
     momentum = f" {optimizer.momentum:g}" if optimizer.name == "sgd" else ""
     decay = f", weight decay {optimizer.weight_decay:g}" if optimizer.weight_decay else ""
-    rate = (
-        f"{optimizer.lr:g}, "
-        + {
-            "constant": "constant",
-            "cosine": "cosine",
-            "step": f"times {schedule.gamma:g} every {schedule.every} epochs",
-        }[schedule.name]
-    )
+    course = {"step": f"times {schedule.gamma:g} every {schedule.every} epochs"}.get(schedule.name, schedule.name)
+    new = optimizer.new_lr_multiplier
+    rate = f"{optimizer.lr:g}" + (f" ({optimizer.lr * new:g} new layers)" if new != 1 else "") + f", {course}"
     weights = ", ".join(f"{encoder}: {name}" for encoder, name in config.backbone.weights.items())
     return (
         variant.title,
