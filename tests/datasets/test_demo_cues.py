@@ -26,7 +26,7 @@ from clef.datasets.person import Box, Person
 
 Points = NDArray[np.float64]
 READERS = {"emotic_demo": Emotic, "caer_s_demo": CaerS}
-NOSE, CUES = 30, {"landmarks", "pose", "regions", "depth"}
+NOSE, CUES = 30, {"person", "landmarks", "pose", "regions", "depth"}
 
 
 @pytest.fixture(scope="module", params=list(READERS))
@@ -82,6 +82,16 @@ def test_all_whom_the_readers_list_are_in_the_files(people: dict[str, list[Perso
         opened = [p for p in listed if p.image.is_file()]
         assert all(p.cues.regions and p.cues.depth for p in people["shift"])
         assert len({p.image for p in opened if p.cues.depth is None}) <= 1  # the truncated one
+
+
+def test_a_detectors_box_is_the_annotated_one_as_far_as_the_frame_shows_it(people: dict[str, list[Person]]) -> None:
+    off = []
+    for person, found in with_cue(people["main"], "person"):
+        height, width = pixels(person.image).shape[:2]
+        assert person.box is not None
+        stated = np.clip(person.box, 0, [width, height, width, height])
+        off.append(np.abs(found - stated).max())  # EMOTIC states fractions of pixels
+    assert sum(o > 1 for o in off) <= 2, "but for the boxes that are planted faults"
 
 
 def test_some_lack_landmarks_and_some_a_pose_in_both_roots(people: dict[str, list[Person]]) -> None:
