@@ -86,11 +86,11 @@ def test_all_whom_the_readers_list_are_in_the_files(people: dict[str, list[Perso
 
 def test_a_detectors_box_is_the_annotated_one_as_far_as_the_frame_shows_it(people: dict[str, list[Person]]) -> None:
     off = []
-    for person, found in with_cue(people["main"], "person"):
+    for person, box in with_cue(people["main"], "person"):
         height, width = pixels(person.image).shape[:2]
         assert person.box is not None
         stated = np.clip(person.box, 0, [width, height, width, height])
-        off.append(np.abs(found - stated).max())  # EMOTIC states fractions of pixels
+        off.append(np.abs(box - stated).max())  # EMOTIC states fractions of pixels
     assert sum(o > 1 for o in off) <= 2, "but for the boxes that are planted faults"
 
 
