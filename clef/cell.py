@@ -72,6 +72,8 @@ def _reading(config: CellConfig, layer: Mapping[str, Any], where: str) -> CellCo
     inputs = config.inputs
     if branch and branch.input not in inputs.present:  # another frame, seen as the masked one would be
         inputs = inputs.model_copy(update={branch.input: inputs.context})
+    if branch and branch.input not in inputs.present:
+        raise ConfigError(f"{where}: inputs.{branch.input}: missing; the context branch reads it")
     alone = isinstance(config.method, ContextOnlyConfig)
     backbone = () if alone else config.backbone.reads
     if backbone is None:  # one of your own: the class knows

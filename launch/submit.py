@@ -15,7 +15,7 @@ import submitit
 from submitit.core.utils import FailedJobError
 
 from clef import records
-from clef.config import ResourcesConfig
+from clef.config import CellConfig, ResourcesConfig
 from clef.engine.task import TrainCell, gather
 from clef.errors import SetupError
 from clef.identity import write_config
@@ -128,13 +128,25 @@ def _prepare(cell: PlannedCell, threads: int) -> str:
     runtime = cell.config.runtime
     places = {key: _absolute(getattr(runtime, key)) for key in ("shards", "out", "weights", "cache")}
     runtime = runtime.model_copy(update={**places, "threads": runtime.threads or threads})
-    config = cell.config.model_copy(update={"runtime": runtime})
+    config = _with_absolute_weights(cell.config.model_copy(update={"runtime": runtime}))
     if config.method.parent:
         start = {"start_from": _absolute(config.method.parent)}
         config = config.model_copy(update={"method": config.method.model_copy(update=start)})
     write_config(_folder(cell), config)
     (_folder(cell) / records.STATE).unlink(missing_ok=True)
     return str(_folder(cell).resolve())
+
+
+def _with_absolute_weights(config: CellConfig) -> CellConfig:
+    """Weights named by their file's path, made absolute."""
+    content = config.model_dump(mode="json")
+    method = content["method"]
+    for encoder in (method.get("context_branch"), method.get("dictionary")):
+        if encoder and "/" in encoder["weights"]:
+            encoder["weights"] = _absolute(encoder["weights"])
+    stated = content["backbone"]["weights"]
+    content["backbone"]["weights"] = {key: _absolute(name) if "/" in name else name for key, name in stated.items()}
+    return CellConfig.model_validate(content)
 
 
 def _absolute(path: str) -> str:

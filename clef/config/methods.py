@@ -27,6 +27,7 @@ class ContextBranchConfig(EncoderConfig):
     trainable: bool = True
     """False freezes the encoder's parameters and its batch-norm statistics; the last layer is always trained."""
     lr_multiplier: Annotated[float, Field(ge=0)] = 1.0
+    """The rate of the whole branch, its new last layer included, relative to the base rate."""
 
 
 class MethodBase(Strict):
@@ -74,7 +75,7 @@ class CounterfactualConfig(Strict):
     """Y_e*, what the backbone is taken to say when no subject is seen."""
 
     initial: Literal["scalar", "vector", "prior", "random"] = "scalar"
-    """One logit for all classes; one a class, all equal; the log odds of each class in train; a draw from N(0, 1)."""
+    """One logit for all classes; one a class, all equal; each class's log odds in train; a draw from N(0, 1)."""
     trainable: bool = True
 
 
@@ -113,6 +114,8 @@ class ClefConfig(MethodBase):
             raise ValueError("backbone_trainable: false needs start_from, the trained vanilla cell")
         if self.counterfactual_loss_trains == "context_branch" and self.context_branch is None:
             raise ValueError("counterfactual_loss_trains: context_branch needs a context branch")
+        if not (self.backbone_trainable or self.context_branch or self.counterfactual.trainable):
+            raise ValueError("backbone, context branch and Y_e*: one of them has to be trained")
         return self
 
     @property

@@ -44,8 +44,9 @@ def _batches(
         len(split), _batch_size(config, accelerator), accelerator.process_index, accelerator.num_processes
     )
     for batch in loader(dataset, places, config.runtime.workers):
+        moved = to_device(frozen.attach(batch, split), frozen.reads, accelerator.device)
         with torch.inference_mode(), accelerator.autocast():
-            prediction = method(to_device(frozen.attach(batch, split), frozen.reads, accelerator.device))
+            prediction = method(moved)
         arrays = {"index": batch["index"], "target": batch["target"], "scores": prediction.scores}
         yield {key: value.cpu().numpy() for key, value in (arrays | prediction.effects).items()}
 

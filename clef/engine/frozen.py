@@ -21,17 +21,23 @@ from clef.data.manifest import SOURCE, Manifest
 from clef.data.order import EveryOnce
 from clef.data.shards import SplitShards
 from clef.errors import SetupError
+from clef.methods import Method
 from clef.models.context_branch import FEATURES, ContextBranch
 
 BATCH = 64
+VERSION = 1
+"""Raised when the same encoder would see the same frame otherwise: kept features are then computed anew."""
 Say = Callable[[str], None]
 
 
 class FrozenFeatures:
     """The features of a cell's frozen context branch, for each split; nothing where they can't be used."""
 
-    def __init__(self, config: CellConfig, branch: ContextBranch | None, device: torch.device, say: Say) -> None:
-        self.config, self.branch, self.device, self.say = config, branch, device, say
+    def __init__(self, config: CellConfig, method: Method, device: torch.device, say: Say) -> None:
+        self.config, self.device, self.say = config, device, say
+        branch = getattr(method, "context_branch", None) if config.method.branch else None
+        self.branch: ContextBranch | None = branch
+        self.backbone_reads = method.backbone.reads if method.backbone is not None else ()
         self.used = branch is not None and branch.frozen and not config.inputs.images[branch.input].augments
         self._tables: dict[str, np.ndarray] = {}
 
@@ -39,7 +45,7 @@ class FrozenFeatures:
     def reads(self) -> dict[InputName, Any]:
         """The inputs that are left to decode: the branch's own is not, unless the backbone reads it too."""
         inputs = self.config.inputs
-        if not self.used or self.branch is None or self.branch.input in (self.config.backbone.reads or ()):
+        if not self.used or self.branch is None or self.branch.input in self.backbone_reads:
             return inputs.present
         return inputs.without(self.branch.input).present
 
@@ -74,6 +80,7 @@ class Recipe:
         """24 hexadecimal digits."""
         content = manifest.splits[split].content
         facts = {
+            "version": VERSION,
             "network": self.encoder.network,
             "width": self.encoder.width,
             "weights": weights.hashes(config).get(self.stated_as, f"random {self.seed}"),
@@ -87,7 +94,10 @@ class Recipe:
 def features(
     recipe: Recipe, encoder: nn.Module, split: SplitShards, config: CellConfig, device: torch.device, say: Say
 ) -> np.ndarray:
-    """The features of every sample of a split, N,dim float32, by place, mapped from the cache; computed if need be."""
+    """The features of every sample of a split, N,dim by place, mapped from the cache; computed if need be.
+
+    They are float32 whatever the cell computes in.
+    """
     key = recipe.key(config, split.manifest, split.name)
     path = Path(config.runtime.cache).expanduser() / "features" / f"{split.manifest.dataset}-{split.name}-{key}.npy"
     if not path.exists():
@@ -113,5 +123,6 @@ def _compute(
     encoder = encoder.to(device).eval()
     rows: list[Tensor] = []
     for batch in loader(dataset, EveryOnce(len(split), BATCH, 0, 1), config.runtime.workers):
-        rows.append(encoder(to_device(batch, plain, device)[recipe.name]).float().cpu())
+        with torch.autocast(device.type, enabled=False):  # cells of other precisions share the table
+            rows.append(encoder(to_device(batch, plain, device)[recipe.name]).cpu())
     return torch.cat(rows).numpy()

@@ -22,7 +22,7 @@ from clef.engine.display import Display
 from clef.engine.evaluation import evaluate
 from clef.engine.metrics import summary
 from clef.engine.trainer import Trainer, synchronise_buffers
-from clef.errors import CellError, ClefError
+from clef.errors import CellError, ClefError, ConfigError
 from clef.identity import check_shards
 
 
@@ -35,7 +35,10 @@ def start(config: CellConfig) -> Accelerator:
     accelerator = Accelerator(
         mixed_precision=chosen, cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=60))]
     )
-    check_batch_size(config.batch_size, accelerator.num_processes)
+    ranks = accelerator.num_processes
+    if config.batch_size < 2 * ranks:
+        raise ConfigError(f"batch_size={config.batch_size}: batch norm needs two samples a rank; {2 * ranks} would do")
+    check_batch_size(config.batch_size, ranks)
     return accelerator
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from clef import records
+from clef import cell, records
 from clef.config import CellConfig, ClefConfig
 from clef.errors import CellError
 from clef.methods import Method
@@ -21,6 +21,7 @@ def load_backbone(config: CellConfig, method: Method) -> None:
     path = folder / "checkpoints" / "best.safetensors"
     if not (folder / records.RESULT).exists():
         raise CellError(f"{folder}: the cell to start from is not trained to the end; train it first")
+    _check(config, folder)
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -31,3 +32,13 @@ def load_backbone(config: CellConfig, method: Method) -> None:
         method.backbone.load_state_dict(backbone)
     except RuntimeError as error:
         raise CellError(f"{path}: not weights of this backbone: {str(error).splitlines()[-1].strip()}") from None
+
+
+def _check(config: CellConfig, folder: Path) -> None:
+    """Refuse a parent that is no vanilla cell of the same dataset and backbone: it would be another experiment."""
+    other = cell.from_yaml(folder / records.CONFIG)
+    if other.method.name != "vanilla" or other.backbone != config.backbone or other.shards.name != config.shards.name:
+        raise CellError(
+            f"{folder}: a vanilla cell of {config.backbone.name} (same settings) on {config.dataset} is expected to "
+            f"start from, not {other.method.name} of {other.backbone.name} on {other.dataset}"
+        )

@@ -48,8 +48,7 @@ class Trainer:
         parent.load_backbone(config, self.method)
         if accelerator.device.type == "cuda":  # on a CPU, torch 2.14 corrupts its heap in small channels_last networks
             self.method = self.method.to(memory_format=torch.channels_last)
-        branch = getattr(self.method, "context_branch", None)
-        self.frozen = FrozenFeatures(config, branch, accelerator.device, self._say)
+        self.frozen = FrozenFeatures(config, self.method, accelerator.device, self._say)
         self.optimizer = _optimizer(self.method, config.optimizer)
         self.wrapped, self.prepared = accelerator.prepare(self.method, self.optimizer)
         torch.manual_seed(config.seed * 10_007 + accelerator.process_index)  # other dropout on every rank

@@ -106,10 +106,12 @@ def _initial(kind: str, parts: Parts) -> Tensor:
         return torch.zeros(parts.classes)
     if kind == "random":
         return torch.randn(parts.classes)
-    # Laplace's rule keeps a class that train lacks finite.
-    share = (parts.counts.float() + 1) / (parts.samples + 2)
-    single = parts.config.loss.categories == "cross_entropy"
-    return share.log() if single else share.logit()
+    # Laplace's rule keeps a class that train lacks finite. Whatever takes log sigmoid of it gets the share back.
+    config = parts.config
+    single = config.loss.categories == "cross_entropy"
+    share = (parts.counts.float() + 1) / (parts.samples + (parts.classes if single else 2))
+    plain = single and isinstance(config.method, ClefConfig) and config.method.single_label == "sum"
+    return share.log() if plain else share.logit()
 
 
 def fuse(y_c: Tensor, y_e: Tensor) -> Tensor:

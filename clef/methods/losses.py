@@ -47,7 +47,8 @@ def weighted_l2(logits: Tensor, target: Tensor, static: Tensor | None = None, li
     training set. `linear` takes z_k itself for the prediction, as ports of EMOT-Net do.
     """
     counts = target.sum(0) if static is None else static.to(target)
-    if static is None and dist.is_initialized():
+    # Only in training do all ranks have as many batches: in evaluation, one would wait for ever.
+    if static is None and dist.is_initialized() and torch.is_grad_enabled():
         dist.all_reduce(counts)
     weights = torch.where(counts > 0, 1 / torch.log(1.2 + counts), torch.full_like(counts, ABSENT))
     predicted = logits if linear else logits.sigmoid()

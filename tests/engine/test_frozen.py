@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from clef import methods
 from clef.config import CellConfig
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
@@ -25,8 +26,9 @@ CPU = torch.device("cpu")
 
 def setting(config: CellConfig) -> tuple[ContextBranch, FrozenFeatures, SplitShards, list[str]]:
     said: list[str] = []
-    branch = ContextBranch(config.method.branch, 7, lambda encoder, network: None, config.seed)  # type: ignore[arg-type]
-    return branch, FrozenFeatures(config, branch, CPU, said.append), SplitShards(config.shards, "val"), said
+    method = methods.build(config, [1] * 7, 7, lambda load: pytest.fail("a dictionary"))
+    kept = FrozenFeatures(config, method, CPU, said.append)
+    return method.context_branch, kept, SplitShards(config.shards, "val"), said
 
 
 def batch_of(split: SplitShards, inputs: Any, places: list[int]) -> dict[str, Any]:
@@ -65,6 +67,13 @@ def test_whatever_changes_them_makes_others(tiny: Make, change: dict[str, Any]) 
         return recipe.key(config, SplitShards(config.shards, "val").manifest, "val")
 
     assert key(tiny(**FROZEN)) != key(tiny(**FROZEN | change))
+
+
+def test_cells_of_another_precision_share_them(tiny: Make) -> None:
+    _, kept, split, _ = setting(tiny(**FROZEN))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rows = kept.attach({"index": torch.arange(20)}, split)[FEATURES]
+    assert not torch.equal(rows, rows.bfloat16().float()), "computed in float32 whatever is around"
 
 
 def test_the_frame_itself_is_not_decoded_then(tiny: Make) -> None:

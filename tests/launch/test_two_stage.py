@@ -14,7 +14,7 @@ from clef import grid as grids
 from clef.config import CellConfig
 from clef.engine import parent
 from clef.errors import CellError, ConfigError
-from clef.identity import identify
+from clef.identity import identify, write_config
 from launch import plan as plans
 from launch import submit
 from tests.launch import tiny_grid
@@ -110,8 +110,11 @@ def test_weights_of_another_backbone_are_refused(tiny: Callable[..., CellConfig]
     (folder / "checkpoints").mkdir(parents=True)
     checkpoint.save_weights(folder / "checkpoints" / "best.safetensors", other)
     (folder / records.RESULT).write_text(json.dumps({"val": 1.0}))
+    write_config(folder, tiny(backbone="caer_net", method="vanilla"))
     config = tiny(**{"method.start_from": str(folder)})
-    with pytest.raises(CellError, match="not weights of this backbone"):
+    with pytest.raises(
+        CellError, match=r"a vanilla cell of emot_net .* is expected to start from, not vanilla of caer_net"
+    ):
         parent.load_backbone(config, methods.build(config, [1] * 7, 7, lambda load: pytest.fail("a dictionary")))
 
 

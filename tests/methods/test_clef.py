@@ -236,14 +236,22 @@ def test_what_cannot_be_is_refused() -> None:
         clef(y_c, y_e, star, True, backbone_trainable=False)
     with pytest.raises(ConfigError, match="needs a context branch"):
         clef(None, y_e, star, True, counterfactual_loss_trains="context_branch")
+    nothing = {"start_from": "runs/x-0123456789abcdef", "backbone_trainable": False, "counterfactual.trainable": False}
+    with pytest.raises(ConfigError, match="one of them has to be trained"):
+        clef(None, y_e, star, True, **nothing)
 
 
-@pytest.mark.parametrize(("single", "expected"), [(True, math.log(5 / 12)), (False, math.log(5 / 7))])
-def test_the_prior_is_what_train_says_of_each_class(single: bool, expected: float) -> None:
-    # Class 2 has 4 of 10 samples; Laplace's rule makes that 5 of 12: a log probability, or the log of the odds 5 : 7.
+@pytest.mark.parametrize(("single", "share"), [(True, 5 / 14), (False, 5 / 12)])
+def test_the_prior_is_what_train_says_of_each_class(single: bool, share: float) -> None:
+    # Class 2 has 4 of 10 samples; Laplace's rule makes that 5 of 10 + 4 classes, or 5 of 10 + 2 outcomes.
     y_c, y_e, _ = case(0)
     method = clef(y_c, y_e, None, single, **{"counterfactual.initial": "prior"})
-    assert method.counterfactual[2].item() == pytest.approx(expected)
+    assert method.counterfactual.sigmoid()[2].item() == pytest.approx(share)
+    if single:  # the softmax of log sigmoid gives the shares back
+        shares = nn.functional.logsigmoid(method.counterfactual).softmax(0)
+        torch.testing.assert_close(shares, torch.tensor([4, 2, 5, 3]) / 14)
+        summed = clef(y_c, y_e, None, True, **{"counterfactual.initial": "prior", "single_label": "sum"})
+        torch.testing.assert_close(summed.counterfactual.softmax(0), shares)
 
 
 def test_where_y_star_starts() -> None:
