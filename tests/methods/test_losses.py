@@ -140,3 +140,16 @@ def test_kl_is_never_negative_and_zero_only_for_equals(kl) -> None:
         assert kl(a, b).item() > 0
         assert kl(a, a).item() == pytest.approx(0, abs=1e-12)
         assert np.isfinite(kl(a.float(), b.float()).item())
+
+
+def test_only_training_waits_for_other_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ranks may have different numbers of batches in evaluation: a collective there would wait for ever.
+    calls: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", calls.append)
+    logits, target = random_case(0)
+    with torch.inference_mode():
+        losses.weighted_l2(logits, target)
+    assert calls == []
+    losses.weighted_l2(logits, target)
+    assert len(calls) == 1
