@@ -125,27 +125,24 @@ def _prepare(cell: PlannedCell, threads: int) -> str:
 
     All paths are absolute: the job may run elsewhere.
     """
-    runtime = cell.config.runtime
-    places = {key: _absolute(getattr(runtime, key)) for key in ("shards", "out", "weights", "cache")}
-    runtime = runtime.model_copy(update={**places, "threads": runtime.threads or threads})
-    config = _with_absolute_weights(cell.config.model_copy(update={"runtime": runtime}))
-    if config.method.parent:
-        start = {"start_from": _absolute(config.method.parent)}
-        config = config.model_copy(update={"method": config.method.model_copy(update=start)})
-    write_config(_folder(cell), config)
+    config = _with_absolute_paths(cell.config)
+    runtime = config.runtime.model_copy(update={"threads": config.runtime.threads or threads})
+    write_config(_folder(cell), config.model_copy(update={"runtime": runtime}))
     (_folder(cell) / records.STATE).unlink(missing_ok=True)
     return str(_folder(cell).resolve())
 
 
-def _with_absolute_weights(config: CellConfig) -> CellConfig:
-    """Weights named by their file's path, made absolute."""
+def _with_absolute_paths(config: CellConfig) -> CellConfig:
+    """Every path in the config made absolute: places, weights named by their file, the cell to start from."""
     content = config.model_dump(mode="json")
-    method = content["method"]
-    for encoder in (method.get("context_branch"), method.get("dictionary")):
-        if encoder and "/" in encoder["weights"]:
-            encoder["weights"] = _absolute(encoder["weights"])
-    stated = content["backbone"]["weights"]
-    content["backbone"]["weights"] = {key: _absolute(name) if "/" in name else name for key, name in stated.items()}
+    method, stated = content["method"], content["backbone"]["weights"]
+    found = [(content["runtime"], key) for key in ("shards", "out", "weights", "cache")]
+    found += [(method, "start_from")] if method.get("start_from") else []
+    encoders = [encoder for encoder in (method.get("context_branch"), method.get("dictionary")) if encoder]
+    named = [(stated, key) for key in stated] + [(encoder, "weights") for encoder in encoders]
+    found += [(place, key) for place, key in named if "/" in place[key]]
+    for place, key in found:
+        place[key] = _absolute(place[key])
     return CellConfig.model_validate(content)
 
 

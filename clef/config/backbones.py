@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from clef.config.base import Strict
+from clef.config.base import Strict, tag
 from clef.config.inputs import InputName
 
 
@@ -90,11 +90,6 @@ class CustomBackboneConfig(BackboneConfig):
     """Whatever it takes."""
 
 
-def _tag(value: Any) -> str:
-    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-    return "custom" if ":" in str(name) else str(name)
-
-
 AnyBackboneConfig = Annotated[
     Annotated[EmotNetConfig, Tag("emot_net")]
     | Annotated[CaerNetConfig, Tag("caer_net")]
@@ -102,5 +97,5 @@ AnyBackboneConfig = Annotated[
     | Annotated[CdNetConfig, Tag("cd_net")]
     | Annotated[EmotiConConfig, Tag("emoticon")]
     | Annotated[CustomBackboneConfig, Tag("custom")],
-    Discriminator(_tag),
+    Discriminator(tag),
 ]

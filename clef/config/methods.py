@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from clef.config.base import Strict
+from clef.config.base import Strict, tag
 from clef.config.inputs import FrameName, InputConfig, InputName
 
 Network = Literal["resnet18", "resnet50", "resnet152", "vgg16"]
@@ -161,16 +161,11 @@ class CustomMethodConfig(MethodBase):
     """Whatever it takes."""
 
 
-def _tag(value: Any) -> str:
-    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-    return "custom" if ":" in str(name) else str(name)
-
-
 MethodConfig = Annotated[
     Annotated[VanillaConfig, Tag("vanilla")]
     | Annotated[ClefConfig, Tag("clef")]
     | Annotated[CcimConfig, Tag("ccim")]
     | Annotated[ContextOnlyConfig, Tag("context_only")]
     | Annotated[CustomMethodConfig, Tag("custom")],
-    Discriminator(_tag),
+    Discriminator(tag),
 ]

@@ -8,9 +8,6 @@ from collections.abc import Iterable, Sequence
 
 from clef.datasets.person import Box
 
-WHOLE_BODY = (3.0, 5.0)
-"""A body in faces: so many wide and tall, the face at the top of it."""
-
 
 def area(box: Box) -> float:
     """Square pixels; 0 for a box that is empty."""
@@ -66,9 +63,17 @@ def body(box: Box, face: Box | None) -> Box:
     """Where the subject's body is to be looked for: their box, or one that hangs from the face when that is all."""
     if face is None or not is_face(box, face):
         return box
-    width, height = face[2] - face[0], face[3] - face[1]
-    x, sideways = (face[0] + face[2]) / 2, width * WHOLE_BODY[0] / 2
-    return x - sideways, face[1] - height / 2, x + sideways, face[1] + height * (WHOLE_BODY[1] - 0.5)
+    return extended_face(face)
+
+
+def extended_face(face: Box) -> Box:
+    """The face and what hangs on it: three faces wide, five tall; it may lie beyond the frame.
+
+    Centred on the face from side to side; from half a face above its top to four and a half faces below its top.
+    """
+    x1, y1, x2, y2 = face
+    width, height = x2 - x1, y2 - y1
+    return x1 - width, y1 - 0.5 * height, x2 + width, y1 + 4.5 * height
 
 
 def best_face(candidates: Iterable[Box], box: Box, face: Box | None = None) -> Box | None:

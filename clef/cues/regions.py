@@ -12,17 +12,13 @@ from clef.weights.names import CUES, FILES, FOLDER, command
 FASTER_RCNN = Weights(FILES[CUES].file, f"{FILES[CUES].url}, which {command(CUES, Path(FOLDER))} fetches")
 
 
-class FasterRcnnRegions(Extractor):
-    """The best proposals of torchvision's Faster R-CNN (Ren et al., 2015), whatever they show."""
+class FasterRcnn(Extractor):
+    """What reads torchvision's Faster R-CNN (Ren et al., 2015)."""
 
-    cue = "regions"
     name = "faster_rcnn"
     package = "torchvision"
     install = "pip install -e ."
     weights = FASTER_RCNN
-    COUNT = 50
-    OVERLAP = 0.7
-    """Of two boxes that overlap by more, the better stays; torchvision does so level by level, this does among all."""
 
     def setup(self) -> None:
         """Load the network."""
@@ -30,6 +26,15 @@ class FasterRcnnRegions(Extractor):
 
         self._device = faster_rcnn.device(self.settings.device)
         self._network: Any = faster_rcnn.load(self.weights_file).to(self._device)
+
+
+class FasterRcnnRegions(FasterRcnn):
+    """The best proposals, whatever they show."""
+
+    cue = "regions"
+    COUNT = 50
+    OVERLAP = 0.7
+    """Of two boxes that overlap by more, the better stays; torchvision does so level by level, this does among all."""
 
     def find(self, frame: np.ndarray, box: Box, face: Box | None) -> tuple[Box, ...] | None:
         """Boxes, the best first."""

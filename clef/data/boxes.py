@@ -1,4 +1,4 @@
-"""Boxes x1, y1, x2, y2 of pixels: rounded, rescaled, extended. 0-based, half-open. Imports no torch."""
+"""Boxes x1, y1, x2, y2 of pixels: rounded and rescaled. 0-based, half-open. Imports no torch."""
 
 import math
 
@@ -16,13 +16,3 @@ def scaled(box: PixelBox, source: tuple[int, int], stored: tuple[int, int]) -> P
     """A box of a frame of size `source`, rounded outwards in the same frame at size `stored` (width, height)."""
     x, y = stored[0] / source[0], stored[1] / source[1]
     return outward((box[0] * x, box[1] * y, min(box[2] * x, stored[0]), min(box[3] * y, stored[1])))
-
-
-def extended_face(face: Box) -> Box:
-    """The face and what hangs on it: three faces wide, five tall; it may lie beyond the frame.
-
-    Centred on the face from side to side; from half a face above its top to four and a half faces below its top.
-    """
-    x1, y1, x2, y2 = face
-    width, height = x2 - x1, y2 - y1
-    return x1 - width, y1 - 0.5 * height, x2 + width, y1 + 4.5 * height

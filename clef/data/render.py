@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from clef.cards import Card, Storage
+from clef.cues.boxes import inside
 from clef.data import cue_members
 from clef.data.boxes import PixelBox, outward, scaled
 from clef.datasets import Box, Person
@@ -127,15 +128,12 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
 
 
 def _clamp(box: Box | None, size: tuple[int, int], what: str, flags: list[str]) -> Box:
-    width, height = size
-    if box is None:
-        return 0, 0, width, height
-    inside = (max(0, box[0]), max(0, box[1]), min(width, box[2]), min(height, box[3]))
-    if not (inside[2] > inside[0] and inside[3] > inside[1]):  # also NaN
+    part = inside(box, *size)
+    if part is None:  # also NaN
         raise Unusable(f"{what} empty after clamping")
-    if inside != box:
+    if box is not None and part != box:
         flags.append(f"{what} clamped")
-    return inside
+    return part
 
 
 def _face(face: Box | None, size: tuple[int, int], flags: list[str]) -> PixelBox | None:

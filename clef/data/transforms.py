@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from torchvision.io import ImageReadMode, decode_jpeg, decode_png
 
 from clef.config import AnyInput, BoxesConfig, DepthConfig, InputConfig, InputName, PointsConfig
+from clef.cues.boxes import extended_face
 from clef.cues.points import JOINTS, LANDMARKS, MIRRORED_JOINTS, MIRRORED_LANDMARKS
-from clef.data.boxes import extended_face
 from clef.errors import ShardError
 
 BOX_FACTS = ("box", "face_box", "person_box")

@@ -32,13 +32,13 @@ def dictionary(
     assert isinstance(method, CcimConfig)
     chosen = method.dictionary
     recipe = Recipe(chosen, "dictionary", "context", chosen.input, chosen.seed)
-    encoder = frozen_encoder(chosen, "dictionary", load, chosen.seed)
     facts = [recipe.key(config, split.manifest, split.name), chosen.size, chosen.components, chosen.seed, RESTARTS]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
     path = Path(config.runtime.cache).expanduser() / "dictionaries" / f"{split.manifest.dataset}-{key}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.lock(path.with_suffix(".lock")):
         if not path.exists():
+            encoder = frozen_encoder(chosen, "dictionary", load, chosen.seed)
             centres, prior = build(features(recipe, encoder, split, config, device, say), chosen)
             with files.atomic(path) as file:
                 np.savez(file, centres=centres, prior=prior)

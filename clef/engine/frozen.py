@@ -37,17 +37,12 @@ class FrozenFeatures:
         self.config, self.device, self.say = config, device, say
         branch = getattr(method, "context_branch", None) if config.method.branch else None
         self.branch: ContextBranch | None = branch
-        self.backbone_reads = method.backbone.reads if method.backbone is not None else ()
         self.used = branch is not None and branch.frozen and not config.inputs.images[branch.input].augments
-        self._tables: dict[str, np.ndarray] = {}
-
-    @property
-    def reads(self) -> dict[InputName, Any]:
+        backbone = method.backbone.reads if method.backbone is not None else ()
+        dropped = [branch.input] if self.used and branch is not None and branch.input not in backbone else []
+        self.reads = config.inputs.without(*dropped).present
         """The inputs that are left to decode: the branch's own is not, unless the backbone reads it too."""
-        inputs = self.config.inputs
-        if not self.used or self.branch is None or self.branch.input in self.backbone_reads:
-            return inputs.present
-        return inputs.without(self.branch.input).present
+        self._tables: dict[str, np.ndarray] = {}
 
     def attach(self, batch: dict[str, Any], split: SplitShards) -> dict[str, Any]:
         """The batch with its features, B,dim float32, if the cell uses them."""

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from clef.config import BoxesConfig, DepthConfig, InputConfig, PointsConfig
 from clef.config.inputs import INPUTS
+from clef.cues.boxes import extended_face
 from clef.data import transforms
-from clef.data.boxes import extended_face
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.manifest import SOURCE
