@@ -1,5 +1,6 @@
 """The card of a dataset: what `shards/<name>.yaml` states of its classes, layout, splits and storage."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,10 @@ from clef import resources
 from clef.config import Strict
 from clef.errors import ConfigError
 from clef.overrides import merge, unknown, validate
+from clef.policies import Policies
+
+LEAK_FREE = "leak_free"
+"""The protocol of every card unless another is asked for: val shares no image with another split."""
 
 
 class SplitSource(Strict):
@@ -16,6 +21,27 @@ class SplitSource(Strict):
 
     split: str
     root: str = "."
+
+
+class Release(Strict):
+    """What a release of the dataset holds, by its own count. Keys are our splits, several joined by `+`."""
+
+    images: dict[str, int] = {}
+    people: dict[str, int] = {}
+    classes: dict[str, dict[str, int]] = {}
+    """People of each class, by split."""
+
+
+class Protocol(Strict):
+    """A way in circulation to cut the set into splits and to count. What it states goes before the card's own."""
+
+    about: str
+    without: tuple[str, ...] = ()
+    """Splits of the card that it lacks."""
+    reader_options: dict[str, Any] = {}
+    policies: dict[str, str] = {}
+    releases: dict[str, Release] = {}
+    """In place of the card's, where it counts otherwise."""
 
 
 class Storage(Strict):
@@ -29,6 +55,8 @@ class Storage(Strict):
     regions: Annotated[int, Field(ge=1)] = 50
     """Region proposals kept of an image, at most."""
     samples_per_shard: Annotated[int, Field(ge=1)] = 1000
+    max_pixels: Annotated[int, Field(ge=1)] = 200_000_000
+    """Larger images count as too large; EMOTIC holds some of up to 11,617 pixels a side."""
 
 
 class Card(Strict):
@@ -54,10 +82,21 @@ class Card(Strict):
     """`module:function` that makes the set, for the demo twins."""
     splits: dict[str, SplitSource]
     test_splits: tuple[str, ...] = ("test",)
-    expected: dict[str, int] = {}
-    """People in each split of the official release."""
+    releases: dict[str, Release] = {}
+    """The releases of the set that are known, by name."""
     reader_options: dict[str, Any] = {}
+    policies: Policies = Policies()
+    """What is done about each fault."""
+    protocol: str = LEAK_FREE
+    """The protocol that this card stands for."""
+    protocols: dict[str, Protocol] = {}
+    """The other ones there are."""
     storage: Storage = Storage()
+
+    @property
+    def folder(self) -> str:
+        """The folder of its shards below `shards/`; a protocol other than the usual one has its own."""
+        return self.name if self.protocol == LEAK_FREE else f"{self.name}-{self.protocol}"
 
     @property
     def metric(self) -> str:
@@ -71,8 +110,32 @@ class Card(Strict):
         return spellings.get(label.strip().lower())
 
 
-def load(name: str) -> Card:
-    """The card called `name`, or the one at a path that ends in `.yaml`. `extends: NAME` starts from another card."""
+def load(name: str, protocol: str = LEAK_FREE, policies: Mapping[str, str] | None = None) -> Card:
+    """The card called `name`, or the one at a path that ends in `.yaml`, as a protocol has it.
+
+    `policies` go on top of what the card and the protocol state.
+    """
+    path, content = _content(name)
+    card = validate(Card, content, str(path))
+    if card.name != path.stem:  # shards and cells are found by it
+        raise ConfigError(f"{path}: name: {path.stem} is expected, as the file is called, not {card.name!r}")
+    if protocol not in (LEAK_FREE, *card.protocols):
+        raise ConfigError(unknown(f"{path}: protocol {protocol!r}", protocol, [LEAK_FREE, *card.protocols]))
+    return _under(card, protocol, policies or {}, str(path))
+
+
+def _under(card: Card, name: str, policies: Mapping[str, str], where: str) -> Card:
+    """The card as a protocol and the user's policies have it."""
+    protocol = card.protocols.get(name, Protocol(about=""))
+    content = card.model_dump()
+    content["splits"] = {key: part for key, part in content["splits"].items() if key not in protocol.without}
+    content["releases"] = (protocol if protocol.releases else card).model_dump()["releases"]
+    stated = {"reader_options": protocol.reader_options, "policies": protocol.policies, "protocol": name}
+    return validate(Card, merge(content, stated, {"policies": dict(policies)}), where)
+
+
+def _content(name: str, extending: tuple[str, ...] = ()) -> tuple[Path, dict[str, Any]]:
+    """A card's file and what it says. `extends: NAME` starts from another card, its releases left out."""
     if name.endswith(".yaml"):
         path = Path(name)
     elif name in (known := resources.names("shards")):
@@ -81,10 +144,8 @@ def load(name: str) -> Card:
         raise ConfigError(unknown(f"dataset {name!r}", name, known))
     content = resources.read_yaml(path)
     if base := content.pop("extends", None):
-        if not isinstance(base, str) or Path(base).stem == path.stem:
+        if not isinstance(base, str) or Path(base).stem in (path.stem, *extending):
             raise ConfigError(f"{path}: extends: the name of another card is expected, not {base!r}")
-        content = merge(load(base).model_dump(exclude={"expected"}), content)
-    card = validate(Card, content, str(path))
-    if card.name != path.stem:  # shards and cells are found by it
-        raise ConfigError(f"{path}: name: {path.stem} is expected, as the file is called, not {card.name!r}")
-    return card
+        inherited = _content(base, (*extending, path.stem))[1]
+        content = merge({key: value for key, value in inherited.items() if key != "releases"}, content)
+    return path, content

@@ -18,7 +18,7 @@ def resolve(layer: Mapping[str, Any], where: str = "config") -> CellConfig:
     Raises ConfigError for unknown keys and names, wrong values, and settings that contradict each other.
     """
     layer = expand(layer)
-    card = cards.load(_name(layer, "dataset", where))
+    card = cards.load(_name(layer, "dataset", where), str(layer.get("protocol", cards.LEAK_FREE)))
     method = _shipped("methods", _name(layer, "method", where))
     recipe = _shipped("backbones", _name(layer, "backbone", where))
     if card.task == "single_label":  # the papers' multi-label losses don't apply
@@ -26,6 +26,10 @@ def resolve(layer: Mapping[str, Any], where: str = "config") -> CellConfig:
     base = merge(method, recipe)
     config = _reading(validate(CellConfig, merge(base, layer), where), layer, where)
     _check_loss(config, card, where)
+    if "val" not in card.splits and config.selection == "best":
+        raise ConfigError(
+            f"{where}: selection=best: the protocol {card.protocol} of {card.name} has no val; set it to last"
+        )
     return config
 
 

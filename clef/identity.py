@@ -16,13 +16,15 @@ from clef.signature import signature
 
 def check_shards(config: CellConfig, manifest: Manifest) -> None:
     """Refuse shards of another dataset than the card states, or that lack a split or a member that the cell reads."""
-    card = cards.load(config.dataset)
-    stated = (card.name, card.task, list(card.classes), card.vad)
-    found = (manifest.dataset, manifest.task, manifest.classes, manifest.vad)
-    if stated != found or not {"train", "val", *card.test_splits} <= set(manifest.splits):
+    card = cards.load(config.dataset, config.protocol)
+    stated = (card.name, card.protocol, card.task, list(card.classes), card.vad)
+    found = (manifest.dataset, manifest.protocol, manifest.task, manifest.classes, manifest.vad)
+    if stated != found or set(card.splits) != set(manifest.splits):
+        command = f"python -m clef.shard --dataset {config.dataset} --protocol {config.protocol}"
+        parts = "name, protocol, task, classes, VAD, splits"
         raise ShardError(
-            f"{config.shards}: not shards of {card.name} as its card stands (name, task, classes, VAD, splits); remove "
-            f"that folder and run: python -m clef.shard --dataset {config.dataset} --out {config.runtime.shards}"
+            f"{config.shards}: not shards of {card.name} as its card stands ({parts}); remove that folder and run: "
+            f"{command} --out {config.runtime.shards}"
         )
     if "scene_without_person" in config.inputs.present and "person" not in manifest.cues:
         raise ShardError(

@@ -13,13 +13,14 @@ from clef.data.manifest import Manifest
 from clef.data.prepare import prepare
 from clef.data.verify import verify
 from clef.errors import ConfigError, ShardError, argument_parser, run_command
+from clef.policies import described
 
 
 def main() -> int:
     """The command."""
     args = _arguments()
-    card = cards.load(args.dataset)
-    target = Path(args.out) / card.name
+    card = cards.load(args.dataset, args.protocol, _policies(args.policy))
+    target = Path(args.out) / card.folder
     if args.verify:
         return _verify(target)
     source, cues = Path(args.source or card.source), Path(args.cues) if args.cues else None
@@ -34,6 +35,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--dataset", required=True, help="emotic, caer_s, emotic_demo, caer_s_demo, or a card's path (.yaml)"
     )
+    parser.add_argument(
+        "--protocol",
+        default=cards.LEAK_FREE,
+        help="how the set is cut into splits (default: leak_free; shards/README.md)",
+    )
+    parser.add_argument(
+        "--policy",
+        action="append",
+        default=[],
+        metavar="RULE=WORD",
+        help="what is done about a fault (shards/README.md)",
+    )
     parser.add_argument("--source", help="the dataset's folder (default: the card's, below data/)")
     parser.add_argument("--cues", help="the folder that python -m clef.cues --out wrote to (default: the source)")
     parser.add_argument("--out", default="shards", help="shards go to OUT/<dataset> (default: shards)")
@@ -43,6 +56,13 @@ def _arguments() -> argparse.Namespace:
     if args.workers < 1:
         raise ConfigError(f"--workers {args.workers}: at least 1 is expected")
     return args
+
+
+def _policies(stated: list[str]) -> dict[str, str]:
+    """The policies that `--policy rule=word` states; the card checks the words."""
+    if strange := [text for text in stated if "=" not in text]:
+        raise ConfigError(f"--policy {strange[0]}: RULE=WORD is expected, such as box_tiny=skip")
+    return {rule: word for rule, _, word in (text.partition("=") for text in stated)}
 
 
 def _verify(target: Path) -> int:
@@ -79,13 +99,14 @@ def _report(card: Card, manifest: Manifest, target: Path) -> None:
         made_by = "; ".join(f"{cue} by {maker}" for cue, maker in manifest.cues.items())
         out.print(f"cues: {made_by}", markup=False, soft_wrap=True)
     for name, split in manifest.splits.items():
-        reasons = {f"left out: {reason}": count for reason, count in split.left_out.items()}
-        for note, count in (reasons | split.notes).items():
+        reasons = {f"left out: {reason}": count for reason, count in described(split.left_out).items()}
+        for note, count in (reasons | described(split.notes)).items():
             out.print(f"  {name:<10} {count:>6,}  {note}")
-    for names, expected in card.expected.items():
-        found = sum(manifest.splits[name].listed for name in names.split("+"))
-        if found != expected:
-            err.print(f"[yellow]note:[/] {names}: {found:,} people listed, the full release has {expected:,}")
+    for title, release in card.releases.items():
+        for names, expected in release.people.items():
+            found = sum(manifest.splits[name].listed for name in names.split("+"))
+            if found != expected:
+                err.print(f"[yellow]note:[/] {names}: {found:,} people listed, {title} has {expected:,}")
 
 
 if __name__ == "__main__":

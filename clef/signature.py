@@ -6,8 +6,8 @@ from typing import Any
 
 from clef.config import CellConfig
 
-SCHEMA = 2
-"""Raised whenever the meaning of a config changes. 2: methods and inputs got their switches; shards got cues."""
+SCHEMA = 3
+"""Raised whenever the meaning of a config changes. 2: switches of methods and inputs; cues in shards. 3: protocols."""
 
 NOT_IDENTITY = ("runtime", "resources", "label")
 """Parts of the config that can't change the result."""

@@ -73,7 +73,7 @@ def _folder(config: CellConfig, args: argparse.Namespace) -> Path:
     from clef.data.prepare import prepare
     from clef.identity import check_shards, folder_of, identify
 
-    card = cards.load(config.dataset)
+    card = cards.load(config.dataset, config.protocol)
     shards = config.shards
     if card.generator and not manifests.path_of(shards).exists():
         with Steps("people") as progress:

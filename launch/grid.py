@@ -102,11 +102,14 @@ def _check_slurm(args: argparse.Namespace) -> None:
 
 def _make_demo_shards(configs: list[Any]) -> None:
     """Demo sets are drawn and sharded on first use, in a process of their own: this one never imports torch."""
-    for name, shards in plans.datasets_to_make(configs):
-        err.print(f"making the shards of {name} (once)")
-        done = subprocess.run([sys.executable, "-m", "clef.shard", "--dataset", name, "--out", shards])
+    for config in plans.datasets_to_make(configs):
+        err.print(f"making the shards of {config.dataset_name} (once)")
+        what = ["--dataset", config.dataset, "--protocol", config.protocol, "--out", config.runtime.shards]
+        done = subprocess.run([sys.executable, "-m", "clef.shard", *what])
         if done.returncode:
-            error = ClefError(f"sharding {name} failed (exit code {done.returncode}); the reason is above")
+            error = ClefError(
+                f"sharding {config.dataset_name} failed (exit code {done.returncode}); the reason is above"
+            )
             error.exit_code = max(done.returncode, 1)  # a signal's is negative
             raise error
 

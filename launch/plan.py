@@ -74,13 +74,13 @@ def _parent_name(config: CellConfig) -> str:
     return config.model_copy(update={"label": config.method.parent.removeprefix(FROM_GRID)}).name
 
 
-def datasets_to_make(made: list[CellConfig]) -> list[tuple[str, str]]:
-    """The demo datasets (with their shard folder) that the grid reads and that are not there yet."""
-    wanted = dict.fromkeys((config.dataset, config.runtime.shards) for config in made)
+def datasets_to_make(made: list[CellConfig]) -> list[CellConfig]:
+    """A cell for each demo set (as a protocol has it) that the grid reads and whose shards are not there yet."""
+    wanted = {config.shards: config for config in made}
     return [
-        (name, shards)
-        for name, shards in wanted
-        if cards.load(name).generator and not manifests.path_of(Path(shards) / name).exists()
+        config
+        for shards, config in wanted.items()
+        if cards.load(config.dataset).generator and not manifests.path_of(shards).exists()
     ]
 
 

@@ -13,6 +13,7 @@ from scipy.io import savemat
 
 import clef.shard
 import clef.train
+from clef.data import manifest as manifests
 from clef.errors import run_command
 
 ROOT = Path(__file__).parent.parent
@@ -97,22 +98,27 @@ def test_a_wrong_command(run: Run, monkeypatch: pytest.MonkeyPatch, arguments: t
 
 def without_generator(load: Callable) -> Callable:
     """A demo set that is missing would be drawn; here it is to be missing."""
-    return lambda name: load(name).model_copy(update={"generator": None})
+    return lambda *arguments: load(*arguments).model_copy(update={"generator": None})
 
 
 def spoil_format(root: Path) -> None:
     path = root / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 2', '"format": 99', 1))
+    path.write_text(path.read_text().replace('"format": 3', '"format": 99', 1))
 
 
 def other_dataset(root: Path) -> None:
-    path = root / "manifest.json"
-    path.write_text(path.read_text().replace('"dataset": "caer_s_demo"', '"dataset": "hecate"', 1))
+    manifests.save(root, manifests.load(root).model_copy(update={"dataset": "hecate"}))
 
 
 def lose_split(root: Path) -> None:
+    manifest = manifests.load(root)
+    splits = {name.replace("test_shift", "elsewhere"): split for name, split in manifest.splits.items()}
+    manifests.save(root, manifest.model_copy(update={"splits": splits}))
+
+
+def meddle(root: Path) -> None:
     path = root / "manifest.json"
-    path.write_text(path.read_text().replace('"test_shift": {', '"elsewhere": {', 1))
+    path.write_text(path.read_text().replace('"listed": 1', '"listed": 2', 1))
 
 
 def spoil_json(root: Path) -> None:
@@ -150,10 +156,11 @@ def spoil_member(root: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (spoil_format, "format 99, this version reads 2; remove"),
+        (spoil_format, "format 99, this version reads 3; remove"),
         (other_dataset, "not shards of caer_s_demo as its card stands"),
         (lose_split, "not shards of caer_s_demo as its card stands"),
         (spoil_json, "manifest.json: damaged"),
+        (meddle, "manifest.json: damaged: not what was written (checksum); remove"),
         (spoil_field, "manifest.json: damaged: splits"),
         (cut_tar, "train-000000.tar"),
         (lose_tar, "val-000000.tar: No such file or directory; remove"),
@@ -280,11 +287,8 @@ def test_a_launcher_flag_that_contradicts_the_config(run: Run, damaged: Path, mo
 
 
 def test_shards_without_faces_are_refused_for_caer_net(run: Run, damaged: Path) -> None:
-    import json
-
-    path = damaged / "emotic_demo" / "manifest.json"
-    content = json.loads(path.read_text())
-    content["splits"]["test"]["members"]["face.jpg"] = 0
-    path.write_text(json.dumps(content))
+    manifest = manifests.load(damaged / "emotic_demo")
+    manifest.splits["test"].members["face.jpg"] = 0
+    manifests.save(damaged / "emotic_demo", manifest)
     code, said = run("train", "dataset=emotic_demo", "backbone=caer_net", "method=vanilla")
     assert (code, "nobody in test has a face.jpg, which caer_net reads as 'face'" in said) == (4, True)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from scipy.io import savemat
 
+from clef.data import manifest as manifests
 from clef.data import order
 from clef.errors import ConfigError
 from tests import test_bad_input
@@ -94,9 +95,9 @@ def test_a_setting_that_cannot_be(run: Run, damaged: Path, setting: str, message
 
 
 def edit(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = json.loads((root / "manifest.json").read_text())
+    content = manifests.load(root).model_dump()
     change(content)
-    (root / "manifest.json").write_text(json.dumps(content))
+    manifests.save(root, manifests.Manifest.model_construct(**content))
 
 
 def index(root: Path, field: str, value: int) -> None:

@@ -93,6 +93,8 @@ class CellConfig(Strict):
 
     dataset: str
     """A card in `shards/` (emotic, caer_s, a demo twin), or the path of one of your own (NAME.yaml)."""
+    protocol: str = "leak_free"
+    """How the set is cut into splits and counted: a protocol of the card."""
     backbone: AnyBackboneConfig
     method: MethodConfig
     label: str | None = None
@@ -121,13 +123,19 @@ class CellConfig(Strict):
     @property
     def shards(self) -> Path:
         """The folder of the dataset's shards."""
-        return Path(self.runtime.shards) / Path(self.dataset).stem
+        return Path(self.runtime.shards) / self.dataset_name
+
+    @property
+    def dataset_name(self) -> str:
+        """The dataset, and the protocol unless that is the usual one: a folder of shards, a part of a cell's name."""
+        name = Path(self.dataset).stem
+        return name if self.protocol == "leak_free" else f"{name}-{self.protocol}"
 
     @property
     def name(self) -> str:
         """The cell's name within its grid: dataset, backbone, method and seed."""
         backbone = self.backbone.name.rpartition(":")[2]
-        return f"{Path(self.dataset).stem}-{backbone}-{self.method_label}-s{self.seed}"
+        return f"{self.dataset_name}-{backbone}-{self.method_label}-s{self.seed}"
 
     @property
     def method_label(self) -> str:

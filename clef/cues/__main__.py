@@ -18,6 +18,7 @@ from clef.console import Steps, err, out
 from clef.cues import files
 from clef.cues.extractor import EXTRACTORS, Extractor, Settings, find_class
 from clef.cues.run import Tally, extract
+from clef.datasets import splits
 from clef.datasets.person import Person
 from clef.errors import ConfigError, argument_parser, run_command
 
@@ -76,9 +77,8 @@ def _roots(card: Card, source: Path, target: Path | None) -> list[Root]:
     """All splits, read once, by root."""
     datasets.draw(card, source)
     people: dict[str, list[Person]] = {}
-    for part in card.splits.values():
-        reading = datasets.open_reader(card, source / part.root).read(part.split)
-        people.setdefault(part.root, []).extend(reading.people)
+    for name, reading in splits.read(card, source).items():
+        people.setdefault(card.splits[name].root, []).extend(reading.people)
     return [Root(name, source / name, (target or source) / name, tuple(found)) for name, found in people.items()]
 
 

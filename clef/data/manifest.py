@@ -3,6 +3,7 @@
 `shards/README.md` specifies the format. Imports no torch: the planner reads manifests too.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from clef import files
 from clef.config import InputName, Strict
 from clef.errors import ShardError
 
-FORMAT = 2
+FORMAT = 3
 KINDS = (
     "context.jpg",
     "scene.jpg",
@@ -72,11 +73,11 @@ class Split(Strict):
     """A hash of all members of a kind, in order, that doesn't depend on where shards are cut."""
     classes: dict[str, int]
     left_out: dict[str, int]
-    """Why people were left out, and how many: `listed` is `samples` and these."""
+    """How many were left out, by rule of `clef.policies` or in words: `listed` is `samples` and these."""
     notes: dict[str, int]
-    """What was repaired or flagged, and how often."""
+    """What was repaired or flagged, and how often; likewise."""
     unusable: dict[str, str]
-    """The people left out because their image or box could not be used, by id."""
+    """The rule that left out each person whose image or box could not be used, by id."""
     box_kind: str
     index: str
     index_sha256: str
@@ -93,13 +94,18 @@ class Split(Strict):
 class Manifest(Strict):
     """A sharded dataset."""
 
-    format: Literal[2]
+    format: Literal[3]
     dataset: str
     task: Literal["multi_label", "single_label"]
     classes: list[str]
     vad: bool
     source: str
     """A hash of what was read: the people as listed, their files' sizes, and the settings of storage."""
+    protocol: str
+    """The way that the set was cut into splits and counted."""
+    policies: dict[str, str]
+    """What was done about each fault; the splits' counts say how often."""
+    samples_per_shard: int
     tool: str
     cues: dict[str, str] = {}
     """What extracted each cue that was joined: name and version."""
@@ -138,15 +144,28 @@ def load(root: Path) -> Manifest:
             f"{path}: format {content.get('format')!r}, this version reads {FORMAT}; remove {root} and {hint}"
         )
     try:
-        return Manifest.model_validate(content)
+        manifest = Manifest.model_validate({key: value for key, value in content.items() if key != "checksum"})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         what = first["msg"].removeprefix("Value error, ")
         raise ShardError(f"{path}: damaged: {where}: {what}; remove {root} and {hint}") from None
+    if content.get("checksum") != _checksum(manifest):
+        raise ShardError(f"{path}: damaged: not what was written (checksum); remove {root} and {hint}")
+    return manifest
 
 
 def save(root: Path, manifest: Manifest) -> None:
     """Write the manifest, which makes the set exist."""
-    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    files.write(path_of(root), text + "\n")
+    files.write(path_of(root), serialised(manifest))
+
+
+def serialised(manifest: Manifest) -> bytes:
+    """The bytes of `manifest.json`: its content, and a hash of it."""
+    content = manifest.model_dump(mode="json") | {"checksum": _checksum(manifest)}
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _checksum(manifest: Manifest) -> str:
+    text = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

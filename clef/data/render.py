@@ -4,40 +4,29 @@ The subject's box is rounded outwards and black in `context.jpg` already. It is 
 smaller, so that no pixel of the subject is mixed into the rest, and once more after it.
 """
 
-import hashlib
 import io
 import json
 import math
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from clef.cards import Card, Storage
-from clef.cues.boxes import inside
-from clef.data import cue_members
+from clef.data import cue_members, frame
 from clef.data.boxes import PixelBox, outward, scaled
-from clef.datasets import Box, Person
-
-Image.MAX_IMAGE_PIXELS = 200_000_000  # EMOTIC holds images of up to 11,617 pixels a side
-TINY = 400
-"""Boxes of fewer square pixels are kept and flagged."""
-
-
-class Unusable(Exception):
-    """This person can't be stored; the text is the reason that gets counted."""
+from clef.data.decide import Flags, decide, pixels
+from clef.datasets import Person
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The bytes of each member, the labels, and what had to be decided."""
+    """The bytes of each member, the labels, and what had to be decided here (the reader's own flags not among it)."""
 
     members: dict[str, bytes]
     labels: tuple[str, ...]
-    flags: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -54,22 +43,21 @@ class _Boxes:
 
 
 def render(person: Person, card: Card, split: str) -> Sample:
-    """The sample of one person. Raises Unusable when the image or the box can't be used."""
-    frame, digest = _decode(person.image)
-    flags = list(person.flags)
-    box = _clamp(person.box, frame.size, "box", flags)
-    subject = outward(box)
-    if (subject[2] - subject[0]) * (subject[3] - subject[1]) < TINY:
-        flags.append("box tiny")
-    face = _face(person.face, frame.size, flags)
-    face, landmarks = cue_members.face_and_landmarks(face, person.cues, frame.size, flags)
-    boxes = _Boxes(subject, face, cue_members.person_box(person.cues.person, frame.size, flags))
-    scene = _shrink(frame, card.storage.frame)
-    stored = boxes.scaled(frame.size, scene.size)
-    members = _images(frame, scene, boxes, stored, card.storage)
+    """The sample of one person. Raises Unusable when the policies leave the person out."""
+    flags = Flags(card.policies, person)
+    read = _read(person, card, flags)
+    image = read.image
+    decided = decide(person, image.size, flags)
+    notes = flags.met
+    face, landmarks = cue_members.face_and_landmarks(pixels(decided.face), person.cues, image.size, notes)
+    person_box = cue_members.person_box(person.cues.person, image.size, notes)
+    boxes = _Boxes(outward(decided.subject), face, person_box)
+    scene = _shrink(image, card.storage.frame)
+    stored = boxes.scaled(image.size, scene.size)
+    members = _images(image, scene, boxes, stored, card.storage)
     if landmarks is not None:
         members["landmarks.npy"] = cue_members.npy(landmarks)
-    members |= cue_members.members(person.cues, box, frame.size, card.storage, flags)
+    members |= cue_members.members(person.cues, decided.subject, image.size, card.storage, notes)
     facts: dict[str, Any] = {
         "id": person.id,
         "split": split,
@@ -79,13 +67,23 @@ def render(person: Person, card: Card, split: str) -> Sample:
         "box": stored.subject,
         "face_box": stored.face,
         "person_box": stored.person,
-        "source_size": frame.size,
+        "source_size": image.size,
         "source_box": person.box,
-        "image_sha256": digest,
-        "flags": flags,
+        "image_sha256": read.digest,
+        "flags": [*person.flags, *notes],
     }
     members["meta.json"] = json.dumps(facts, ensure_ascii=False, separators=(",", ":")).encode()
-    return Sample(members, person.labels, tuple(flags))
+    return Sample(members, person.labels, tuple(notes))
+
+
+def _read(person: Person, card: Card, flags: Flags) -> frame.Frame:
+    try:
+        read = frame.read(person.image, card.storage.max_pixels)
+    except frame.BadImage as fault:
+        flags.refuse(str(fault))
+    for rule in read.faults:
+        flags.add(rule)
+    return read
 
 
 def _images(
@@ -108,41 +106,6 @@ def black(pixels: np.ndarray, box: PixelBox) -> np.ndarray:
     result = pixels.copy()
     result[box[1] : box[3], box[0] : box[2]] = 0
     return result
-
-
-@lru_cache(maxsize=1)  # the people of one image follow each other
-def _decode(path: Path) -> tuple[Image.Image, str]:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise Unusable("image missing") from None
-    except OSError as error:
-        raise Unusable(f"image unreadable: {error.strerror}") from None
-    try:
-        # Annotations were drawn on the stored pixels: no EXIF rotation.
-        return Image.open(io.BytesIO(data)).convert("RGB"), hashlib.sha256(data).hexdigest()
-    except Image.DecompressionBombError:
-        raise Unusable("image too large") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning):
-        raise Unusable("image truncated or not an image") from None
-
-
-def _clamp(box: Box | None, size: tuple[int, int], what: str, flags: list[str]) -> Box:
-    part = inside(box, *size)
-    if part is None:  # also NaN
-        raise Unusable(f"{what} empty after clamping")
-    if box is not None and part != box:
-        flags.append(f"{what} clamped")
-    return part
-
-
-def _face(face: Box | None, size: tuple[int, int], flags: list[str]) -> PixelBox | None:
-    """The face's pixels; a face that lies outside the frame counts as none."""
-    try:
-        return outward(_clamp(face, size, "face", flags)) if face else None
-    except Unusable:
-        flags.append("face outside the frame")
-        return None
 
 
 def _blacked(frame: Image.Image, box: PixelBox) -> Image.Image:

@@ -21,13 +21,17 @@ from clef import files
 from clef.cards import Card
 from clef.cues import join
 from clef.data import manifest as manifests
+from clef.data.decide import Unusable
 from clef.data.manifest import KINDS, ROW, Manifest, Shard, Split
-from clef.data.render import Unusable, render
-from clef.datasets import Person, Reading, open_reader
+from clef.data.render import render
+from clef.datasets import Person, Reading, splits
 from clef.errors import DataError, ShardError
+from clef.policies import described
 
 Progress = Callable[[str, int, int], None]
 """Called with a split, the people done and the people in all."""
+_TOLD = ("source", "title", "layout", "request", "generator", "releases", "protocols", "test_splits")
+"""What a card says that changes nothing in the shards."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def build(
     Cue files are looked for in the source, or below `cues`. Raises DataError for a source that is not as documented,
     ShardError when `out` holds shards of something else.
     """
-    readings = {name: open_reader(card, source / part.root).read(part.split) for name, part in card.splits.items()}
+    readings = splits.read(card, source)
     cue_files = join.cue_files(card, cues or source)
     fingerprint = _fingerprint(card, readings, cue_files)
     with files.lock(out.with_name(f".{out.name}.lock")):
@@ -84,9 +88,10 @@ def build(
 
 
 def _fingerprint(card: Card, readings: dict[str, Reading], cue_files: join.Roots) -> str:
-    digest = hashlib.sha256(
-        f"{manifests.FORMAT} {clef.__version__} {card.model_dump_json(exclude={'source'})}".encode()
-    )
+    """A hash of what is read and how it is stored, but for where shards are cut."""
+    told = dict.fromkeys(_TOLD, True) | {"storage": {"samples_per_shard"}}
+    stored = card.model_dump_json(exclude=told)
+    digest = hashlib.sha256(f"{manifests.FORMAT} {clef.__version__} {stored}".encode())
     sizes: dict[Path, int] = {}
     for name, reading in readings.items():
         digest.update(f"{name} {reading.box_kind} {len(reading.people)}\n".encode())
@@ -104,7 +109,8 @@ def _jobs(card: Card, split: str, reading: Reading, out: Path, fingerprint: str)
         raise DataError(f"{card.name}: split {split} lists nobody; is the source complete?")
     step = card.storage.samples_per_shard
     for number, first in enumerate(range(0, len(reading.people), step)):
-        yield Job(card, split, number, first, tuple(reading.people[first : first + step]), out, fingerprint)
+        people = tuple(reading.people[first : first + step])
+        yield Job(card, split, number, first, people, out, f"{fingerprint} {step}")
 
 
 def _run(jobs: list[Job], workers: int, progress: Progress | None) -> None:
@@ -154,7 +160,7 @@ def write_shard(job: Job) -> Job:
             digests.append(
                 [hashlib.sha256(sample.members[k]).digest() if k in sample.members else bytes(32) for k in KINDS]
             )
-            notes.update(sample.flags)
+            notes.update(sample.notes)
             classes.update(sample.labels)
         writer.close()
     record = {"notes": notes, "classes": classes, "unusable": unusable, "fingerprint": job.fingerprint}
@@ -205,6 +211,9 @@ def _finish(
         classes=list(card.classes),
         vad=card.vad,
         source=fingerprint,
+        protocol=card.protocol,
+        policies=card.policies.model_dump(),
+        samples_per_shard=card.storage.samples_per_shard,
         tool=f"clef {clef.__version__}",
         cues=cues,
         splits=splits,
@@ -233,7 +242,7 @@ def _split(card: Card, name: str, reading: Reading, jobs: list[Job], out: Path) 
     index = np.concatenate(tables)
     left_out = reading.left_out + Counter(unusable.values())
     if not len(index):
-        raise DataError(f"{card.name}: split {name}: nobody is left: {dict(left_out)}")
+        raise DataError(f"{card.name}: split {name}: nobody is left: {described(left_out)}")
     path = out / f"{name}.index.npy"
     with files.atomic(path) as file:
         np.save(file, index)

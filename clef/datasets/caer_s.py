@@ -5,13 +5,26 @@ Classes go by name, never by directory order: the train folder is `Angry`, the t
 
 from collections import Counter
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from clef.cards import Card
+from clef.config import Strict
 from clef.datasets.person import Box, Person, Reading, parse_box
 from clef.errors import DataError
+from clef.overrides import validate
 
-_POLICIES = ("skip", "full", "center")
 _IMAGES = (".png", ".jpg", ".jpeg")
+
+
+class Options(Strict):
+    """What a card may say in `reader_options`."""
+
+    val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Of train: the last frames of each class are val."""
+    val_gap: Annotated[int, Field(ge=0)] = 10
+    """Frames that neither gets, between the two."""
 
 
 class CaerS:
@@ -22,16 +35,7 @@ class CaerS:
 
     def __init__(self, root: Path, card: Card) -> None:
         self.root, self.card = root, card
-        options = {"no_face": "skip", "val_fraction": 0.1, "val_gap": 10, **card.reader_options}
-        self.no_face = options["no_face"]
-        if self.no_face not in _POLICIES:
-            raise DataError(
-                f"card {card.name}: reader_options.no_face is one of {', '.join(_POLICIES)}, not {self.no_face!r}"
-            )
-        try:
-            self.val_fraction, self.val_gap = float(options["val_fraction"]), int(options["val_gap"])
-        except (TypeError, ValueError) as error:
-            raise DataError(f"card {card.name}: reader_options.val_fraction and val_gap are numbers: {error}") from None
+        self.options = validate(Options, card.reader_options, f"card {card.name}: reader_options")
         if not all((root / split).is_dir() for split in ("train", "test")):
             raise DataError(
                 f"{root}: {card.title} not found. Expected, with <source> = {root}:\n"
@@ -48,13 +52,11 @@ class CaerS:
                 f"{self.root / official}.txt: no face boxes. CAER-S comes without any; rows of "
                 "Class/file.png,label,x1,y1,x2,y2 are expected there (no face: 0,0,0,0)"
             )
-        reading = Reading(box_kind="person" if persons else "face")
+        reading = Reading(policies=self.card.policies, box_kind="person" if persons else "face")
         for label, path in self._frames(official, split, reading):
             key = f"{path.parent.name}/{path.name}"
-            if faces.get(key) is None and self.no_face == "skip":
-                reading.left_out["no face"] += 1
-            else:
-                reading.people.append(self._person(key, path, label, faces.get(key), persons, reading.notes))
+            if faces.get(key) or reading.keeps("face_missing", str(path)):
+                reading.people.append(self._person(key, path, label, faces.get(key), persons))
         return reading
 
     def _person(
@@ -64,21 +66,15 @@ class CaerS:
         label: str,
         face: Box | None,
         persons: dict[str, Box | None] | None,
-        notes: Counter[str],
     ) -> Person:
-        box = persons.get(key) if persons else face
-        flags: tuple[str, ...] = ()
-        if face is None:
-            notes[f"no face: {self.no_face}"] += 1
-            flags = (f"no_face_{self.no_face}",)
-        if box is None:
-            box = face
-        if box is None and self.no_face == "center":
+        box = (persons.get(key) if persons else None) or face
+        flags = ("face_missing",) if face is None else ()
+        if box is None and self.card.policies.face_missing == "center":
             box = _center(path)
         return Person(f"{path.parent.parent.name}/{key}", path, box, (label,), face, flags=flags)
 
     def _frames(self, official: str, split: str, reading: Reading) -> list[tuple[str, Path]]:
-        by_class = self._by_class(official, reading.notes)
+        by_class = self._by_class(official, reading)
         frames = []
         for name in self.card.classes:
             files = by_class.get(name)
@@ -93,28 +89,28 @@ class CaerS:
 
     def _part(self, files: list[Path], split: str, left_out: Counter[str]) -> list[Path]:
         """Train, or val: the last frames of a class, with a gap between the two that neither gets."""
-        held = round(len(files) * self.val_fraction)
+        held = round(len(files) * self.options.val_fraction)
         cut = len(files) - held
         if split == "val":
             return files[cut:]
-        gap = min(self.val_gap, cut)
+        gap = min(self.options.val_gap, cut)
         if gap:
             left_out["the gap between train and val"] += gap
         return files[: cut - gap]
 
-    def _by_class(self, official: str, notes: Counter[str]) -> dict[str, list[Path]]:
+    def _by_class(self, official: str, reading: Reading) -> dict[str, list[Path]]:
         found: dict[str, list[Path]] = {}
         for folder in sorted((self.root / official).iterdir()):
             if not folder.is_dir():
-                notes["stray files ignored"] += 1
+                reading.keeps("file_stray", str(folder))
                 continue
             name = self.card.canonical(folder.name)
             if name is None:
                 raise DataError(f"{folder}: unknown class; known: {', '.join(self.card.classes)}")
             files = sorted(folder.iterdir())
             images = [file for file in files if file.suffix.lower() in _IMAGES and not file.name.startswith(".")]
-            if strays := len(files) - len(images):
-                notes["stray files ignored"] += strays
+            for stray in sorted(set(files) - set(images)):
+                reading.keeps("file_stray", str(stray))
             found.setdefault(name, []).extend(images)
         return found
 

@@ -2,7 +2,6 @@
 
 import csv
 import math
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ _DATABASES = ("mscoco", "framesdb", "emodb_small", "ade20k")
 
 
 class Emotic:
-    """Reads train, val and test; val is made free of every image that train or test holds (train leaks into it)."""
+    """Reads train, val and test, as the official splits have them."""
 
     def __init__(self, root: Path, card: Card) -> None:
         self.root, self.card = root, card
@@ -34,16 +33,11 @@ class Emotic:
 
     def read(self, split: str) -> Reading:
         """The people of a split, in the order of the annotation file."""
-        reading = Reading()
-        elsewhere: set[str] = set()
-        if split == "val":
-            elsewhere = {_name(image) for other in ("train", "test") for image in self._images(other)}
+        reading = Reading(policies=self.card.policies)
         for image in self._images(split):
-            name, persons = _name(image), self._persons(image)
-            if name in elsewhere:
-                reading.left_out["the image is in train or test too"] += len(persons)
-                continue
-            reading.people += [self._person(image, i, person, split, reading.notes) for i, person in enumerate(persons)]
+            for number, person in enumerate(self._persons(image)):
+                found = self._person(image, number, person, split, reading)
+                reading.people += [found] if found else []
         return reading
 
     def _images(self, split: str) -> list[Any]:
@@ -56,36 +50,45 @@ class Emotic:
             raise DataError(f"{self.annotations}: {_name(image)}: no field `person`; is this EMOTIC's Annotations.mat?")
         return _listed(image.person)
 
-    def _person(self, image: Any, number: int, person: Any, split: str, notes: Counter[str]) -> Person:
+    def _person(self, image: Any, number: int, person: Any, split: str, reading: Reading) -> Person | None:
+        """One person, or None if the policies leave them out."""
         name = f"{_name(image)}#{number}"
+        where = f"{self.annotations}: {split}: person {name}"
         try:
-            labels = self._labels(person, split, name, notes)
+            labels = self._labels(person, split, where, reading)
             x1, y1, x2, y2 = (float(v) for v in person.body_bbox)
             vad = _vad(person.annotations_continuous if split == "train" else person.combined_continuous)
         except (AttributeError, TypeError, ValueError) as error:
-            raise DataError(f"{self.annotations}: {split}: person {name}: not EMOTIC's fields: {error}") from None
-        if any(map(math.isnan, vad)):
-            notes["VAD unknown, masked in the loss"] += 1
+            raise DataError(f"{where}: not EMOTIC's fields: {error}") from None
+        if labels is None or not _stays(reading, where, labels, vad):
+            return None
         # 1-based and inclusive becomes 0-based and half-open: the official loader's columns max(1,x1)-1 up to x2.
         box: Box = (x1 - 1, y1 - 1, x2, y2)
         return Person(name, self.images / _name(image), box, labels, self.faces.get(name), vad)
 
-    def _labels(self, person: Any, split: str, name: str, notes: Counter[str]) -> tuple[str, ...]:
+    def _labels(self, person: Any, split: str, where: str, reading: Reading) -> tuple[str, ...] | None:
+        """The person's classes; None where an unknown one leaves them out."""
         raw = person.annotations_categories.categories if split == "train" else person.combined_categories
         found = []
         for spelling in _listed(raw):
             label = self.card.canonical(str(spelling))
             if label is None:
-                raise DataError(
-                    f"{self.annotations}: {split}: person {name}: unknown category {str(spelling)!r}; "
-                    f"known: {', '.join(self.card.classes)} (add a spelling to `aliases` in the card)"
-                )
+                known = f"known: {', '.join(self.card.classes)} (add a spelling to `aliases` in the card)"
+                reading.keeps("label_unknown", f"{where}: unknown category {str(spelling)!r}; {known}")
+                return None
             if label != spelling:
-                notes[f"spelling {spelling!r} read as {label}"] += 1
+                reading.keeps("label_alias", f"{where}: {spelling}")
             found.append(label)
-        if not found:
-            notes["without a category"] += 1
         return tuple(dict.fromkeys(found))
+
+
+def _stays(reading: Reading, where: str, labels: tuple[str, ...], vad: tuple[float, ...]) -> bool:
+    """Whether a person with these labels and VAD stays."""
+    if not labels and not reading.keeps("label_missing", where):
+        return False
+    if any(map(math.isnan, vad)):
+        return reading.keeps("vad_unknown", where)
+    return all(1 <= value <= 10 for value in vad) or reading.keeps("vad_outside", where)
 
 
 def _load_mat(path: Path) -> dict[str, Any]:

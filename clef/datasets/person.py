@@ -8,6 +8,7 @@ from typing import Protocol
 
 from clef.cards import Card
 from clef.errors import DataError
+from clef.policies import Policies
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the source image: 0-based, half-open, possibly fractional or beyond the frame."""
@@ -50,18 +51,28 @@ class Person:
 
 @dataclass
 class Reading:
-    """A split as read: its people in a fixed order, and counts of who was left out or repaired on the way, and why."""
+    """A split as read: its people in a fixed order, and counts of who was left out or repaired on the way, and why.
+
+    Both counts are by the rule of `clef.policies`, or in words where there is no rule for it.
+    """
 
     people: list[Person] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     box_kind: str = "person"
     """What the subject's box surrounds: a person or a face."""
+    policies: Policies = field(default_factory=Policies)
 
     @property
     def listed(self) -> int:
         """All whom the source lists for this split."""
         return len(self.people) + sum(self.left_out.values())
+
+    def keeps(self, rule: str, where: str, people: int = 1) -> bool:
+        """Count a fault of so many people, and say whether they stay. DataError that names `where` if it may not be."""
+        policy = self.policies.check(rule, where)
+        (self.left_out if policy == "skip" else self.notes)[rule] += people
+        return policy != "skip"
 
 
 class Reader(Protocol):

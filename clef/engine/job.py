@@ -100,7 +100,7 @@ def _test(
     accelerator = trainer.accelerator
     checkpoint.load_weights(folder / "checkpoints" / "best.safetensors", trainer.method)
     synchronise_buffers(trainer.method)
-    card = cards.load(config.dataset)
+    card = cards.load(config.dataset, config.protocol)
     result: dict[str, Any] = {
         "cell": config.name,
         "signature": folder.name.rpartition("-")[2],

@@ -39,7 +39,7 @@ class Trainer:
         self.config, self.folder, self.accelerator = config, folder, accelerator
         shards = config.shards
         self.train_split = SplitShards(shards, "train", manifest)
-        self.val_split = SplitShards(shards, "val", manifest)
+        self.val_split = SplitShards(shards, "val", manifest) if "val" in manifest.splits else None
         self.order = Order(len(self.train_split), config.batch_size, config.seed)
         self.steps = self.order.batches(config.epochs)
         torch.manual_seed(config.seed)  # the same initial weights on every rank
@@ -135,22 +135,28 @@ class Trainer:
             records.write_state(self.folder, "running", **place, **speed)
 
     def _validate(self, display: Display) -> None:
-        """Score the validation split, and keep the weights if they are the best so far."""
+        """Score the validation split, if there is one, and keep the weights if they are the best so far."""
         synchronise_buffers(self.method)
-        arrays = evaluate(self.method, self.config, self.val_split, self.accelerator, self.frozen)
-        value = headline(arrays["scores"], arrays["target"])
+        value = self._score()
         epoch = self._epochs(self.progress.step)
-        best = self.config.selection == "last" or self.progress.best is None or value > self.progress.best
+        known = self.progress.best
+        best = self.config.selection == "last" or known is None or (value is not None and value > known)
         if best:
             self.progress.best, self.progress.best_epoch = value, epoch
         record = {"epoch": epoch, "step": self.progress.step, "val": value}
         self.progress.history.append(record)
         remark = "  best so far" if best and self.config.selection == "best" else ""
-        display.say(f"epoch {epoch}/{self.config.epochs}  val {value:.2f}{remark}")
+        display.say(f"epoch {epoch}/{self.config.epochs}" + (f"  val {value:.2f}{remark}" if value is not None else ""))
         if self.accelerator.is_main_process:
             records.append_log(self.folder, record)
             if best:
                 checkpoint.save_weights(self.folder / "checkpoints" / "best.safetensors", self.method)
+
+    def _score(self) -> float | None:
+        if self.val_split is None:  # some protocols have none
+            return None
+        arrays = evaluate(self.method, self.config, self.val_split, self.accelerator, self.frozen)
+        return headline(arrays["scores"], arrays["target"])
 
     def _save(self) -> None:
         synchronise_buffers(self.method)

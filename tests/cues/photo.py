@@ -45,7 +45,7 @@ def lay_out(source: Path, image: np.ndarray | None = None, box: Sequence[int] | 
         (source / "train_person.txt").write_text(f"Happy/0000.png,0,{','.join(map(str, box))}\n")
     card = source / "photo.yaml"
     card.write_text(
-        "extends: caer_s\nname: photo\nreader_options: {no_face: full, val_fraction: 0, val_gap: 0}\n"
+        "extends: caer_s\nname: photo\npolicies: {face_missing: full}\nreader_options: {val_fraction: 0, val_gap: 0}\n"
         "splits: {train: {split: train}, test: {split: test}}\n"
     )
     return card

@@ -9,6 +9,7 @@ from clef import cards
 from clef.cards import Card, SplitSource
 from clef.cues import files, join
 from clef.data import writer
+from clef.datasets import open_reader
 from clef.datasets.person import Person, Reading
 from clef.errors import DataError, ShardError
 from tests.cues.test_files import VALUES, tuples, write
@@ -108,9 +109,9 @@ def test_shards_say_which_cues_they_hold_and_know_other_cues_from_theirs(sources
     card, source, cues = cards.load("caer_s_demo"), sources / "caer_s_demo", tmp_path / "cues"
     bare = writer.build(card, source, tmp_path / "bare/caer_s_demo", cues=cues)
     assert bare.cues == {}
-    reader = writer.open_reader(card, source / "main")
+    reader = open_reader(card, source / "main")
     people = {"main": [p for s in ("train", "val", "test") for p in reader.read(s).people]}
-    people["shift"] = writer.open_reader(card, source / "shift").read("test").people
+    people["shift"] = open_reader(card, source / "shift").read("test").people
     for root, found in people.items():
         write(cues / root, "pose", *(files.line(p.id, POSE) for p in found))
     manifest = writer.build(card, source, tmp_path / "posed/caer_s_demo", cues=cues)

@@ -68,7 +68,7 @@ def test_boxes_and_joints_are_parts_of_the_frame_however_it_is_stored(person: Pe
     assert pose[9].tolist() == [1, 0, 0.25]  # beyond the frame
     assert pose[10].tolist() == [0.25, 0.75, 1]
     assert facts(sample)["person_box"] == ([6, 4, 45, 40] if frame == 256 else [3, 2, 23, 20])
-    assert not sample.flags
+    assert not sample.notes
 
 
 def test_landmarks_are_parts_of_the_face_that_was_cut_out(person: Person) -> None:
@@ -85,7 +85,7 @@ def test_landmarks_without_a_face_box_make_one(person: Person) -> None:
     sample = made(replace(with_cues(person, landmarks=points), face=None))
     assert facts(sample)["face_box"] == [18, 9, 42, 21]
     assert array(sample, "landmarks.npy")[:2] == pytest.approx(np.array([[2 / 24, 1 / 12], [22 / 24, 11 / 12]]))
-    assert sample.flags == ("face from landmarks",)
+    assert sample.notes == ("face from landmarks",)
     assert "face.jpg" in sample.members
 
 
@@ -137,7 +137,7 @@ MEMBER = {"pose": "pose.npy", "landmarks": "landmarks.npy", "regions": "regions.
 @pytest.mark.parametrize(("cue", "value", "flag"), BAD)
 def test_a_cue_that_cannot_be_used_is_flagged_and_left_out(person: Person, cue: str, value: Any, flag: str) -> None:
     whole, sample = made(person), made(with_cues(person, **{cue: value}))
-    assert sample.flags == tuple(facts(sample)["flags"]) == (flag,)
+    assert sample.notes == tuple(facts(sample)["flags"]) == (flag,)
     assert set(whole.members) - set(sample.members) == {MEMBER[cue]}
     others = set(sample.members) - {"meta.json"}
     assert all(sample.members[kind] == whole.members[kind] for kind in others)
@@ -146,7 +146,7 @@ def test_a_cue_that_cannot_be_used_is_flagged_and_left_out(person: Person, cue: 
 @pytest.mark.parametrize("flag", ["depth missing", "depth unreadable", "depth not grey", "depth flat"])
 def test_a_depth_map_that_cannot_be_used_is_flagged_and_left_out(person: Person, tmp_path: Path, flag: str) -> None:
     sample = made(with_cues(person, depth=write_bad(tmp_path)[flag]))
-    assert sample.flags == (flag,)
+    assert sample.notes == (flag,)
     assert "depth.png" not in sample.members
 
 
@@ -154,13 +154,13 @@ def test_a_depth_map_that_cannot_be_used_is_flagged_and_left_out(person: Person,
 def test_boxes_of_others_and_of_the_detector_that_hold_nothing(person: Person, box: Any) -> None:
     sample = made(with_cues(person, person=box, others=(box, *cue_people.OTHERS)))
     assert facts(sample)["person_box"] is None
-    assert set(sample.flags) == {"person box unusable", "box of another unusable"}
+    assert set(sample.notes) == {"person box unusable", "box of another unusable"}
     assert sample.members["agents.npy"] == made(person).members["agents.npy"]
 
 
 def test_landmarks_outside_the_frame_make_no_face(person: Person) -> None:
     sample = made(replace(with_cues(person, landmarks=((90.0, 90.0),) * 68), face=None))
-    assert sample.flags == ("landmarks outside the frame",)
+    assert sample.notes == ("landmarks outside the frame",)
     assert not {"face.jpg", "landmarks.npy"} & set(sample.members)
 
 
@@ -170,7 +170,7 @@ def test_without_cues_there_are_only_the_agents(tmp_path: Path) -> None:
     assert set(sample.members) == {"context.jpg", "scene.jpg", "body.jpg", "agents.npy", "meta.json"}
     assert array(sample, "agents.npy") == pytest.approx(np.array([[1 / 6, 0.125, 5 / 6, 1]]))
     assert facts(sample)["person_box"] is None
-    assert not sample.flags
+    assert not sample.notes
 
 
 def test_the_subject_without_a_box_is_the_whole_frame(person: Person) -> None:

@@ -9,13 +9,13 @@ from PIL import Image
 from clef import cards
 from clef.cards import Card
 from clef.datasets.caer_s import CaerS
-from clef.errors import DataError
+from clef.errors import ConfigError, DataError
 
 CLASSES = ["Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise"]
 
 
-def card(**options: Any) -> Card:
-    made = cards.load("caer_s")
+def card(no_face: str = "skip", **options: Any) -> Card:
+    made = cards.load("caer_s", policies={"face_missing": no_face})
     return made.model_copy(update={"reader_options": {**made.reader_options, **options}})
 
 
@@ -57,7 +57,7 @@ def test_folders_in_another_case_and_stray_files(root: Path) -> None:
     (root / "test" / "Sad" / "._0000.png").write_text("x")
     reading = CaerS(root, card()).read("test")
     assert len(reading.people) == 21
-    assert reading.notes["stray files ignored"] == 3
+    assert reading.notes["file_stray"] == 3
 
 
 def test_val_is_the_end_of_each_class_with_a_gap(root: Path) -> None:
@@ -85,12 +85,12 @@ def test_a_frame_without_a_face_follows_the_policy(root: Path, policy: str) -> N
     found = {p.id: p for p in reading.people if p.id in ("test/Fear/0001.png", "test/Sad/0002.png")}
     if policy == "skip":
         assert found == {}
-        assert reading.left_out == {"no face": 2}
+        assert reading.left_out == {"face_missing": 2}
     else:
-        assert reading.notes == {f"no face: {policy}": 2}
+        assert reading.notes == {"face_missing": 2}
         assert {p.box for p in found.values()} == {None if policy == "full" else (16, 9, 48, 27)}
         assert {p.face for p in found.values()} == {None}
-        assert all(p.flags == (f"no_face_{policy}",) for p in found.values())
+        assert all(p.flags == ("face_missing",) for p in found.values())
 
 
 def test_person_boxes_are_the_subject_where_they_are_given(root: Path) -> None:
@@ -128,8 +128,12 @@ def test_what_is_missing_is_named(root: Path) -> None:
         path.unlink()
     with pytest.raises(DataError, match="no images of class Sad"):
         CaerS(root, card()).read("train")
-    with pytest.raises(DataError, match="no_face is one of skip, full, center"):
-        CaerS(root, card(no_face="guess"))
+    with pytest.raises(
+        ConfigError, match=r"policies\.face_missing: input should be 'skip', 'full', 'center' or 'raise'"
+    ):
+        card(no_face="guess")
+    with pytest.raises(ConfigError, match=r"reader_options:\s+no_face: unknown; valid: val_fraction, val_gap"):
+        CaerS(root, cards.load("caer_s").model_copy(update={"reader_options": {"no_face": "full"}}))
 
 
 def test_a_folder_without_the_set_says_where_to_ask(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from clef import cards
+from clef.datasets import splits
 from clef.datasets.emotic import Emotic
 from clef.errors import DataError
 
@@ -110,23 +111,25 @@ def test_spellings_doubles_missing_labels_and_nan(tmp_path: Path) -> None:
     assert reading.people[0].labels == ("Disquietment", "Doubt/Confusion")
     assert reading.people[1].labels == ()
     assert math.isnan(reading.people[1].vad[0])  # type: ignore[index]
-    assert reading.notes == {
-        "spelling 'Disquitement' read as Disquietment": 1, "spelling 'Doubt Confusion' read as Doubt/Confusion": 1,
-        "without a category": 1, "VAD unknown, masked in the loss": 1,
-    }  # fmt: skip
+    assert reading.notes == {"label_alias": 2, "label_missing": 1, "vad_unknown": 1}
 
 
 def test_val_shares_no_image_with_train_or_test(tmp_path: Path) -> None:
     # In the real set, 376 framesdb images of train are in val too.
     shared = image("s.jpg", train_person(BOX, "Peace"), folder="framesdb/images")
-    leak = image("s.jpg", test_person(BOX, "Peace"), test_person(BOX, "Pain"), folder="framesdb/images")
+    leak = image("s.jpg", test_person(BOX, "Peace"), test_person((1, 1, 40, 40), "Pain"), folder="framesdb/images")
     same_name = image("s.jpg", test_person(BOX, "Fear"))  # another image: mscoco's s.jpg
-    reader = Emotic(write(tmp_path, [shared], [leak, same_name], ONE_TEST), CARD)
-    reading = reader.read("val")
-    assert [p.id for p in reading.people] == ["mscoco/images/s.jpg#0"]
-    assert reading.left_out == {"the image is in train or test too": 2}
-    assert reading.listed == 3
-    assert len(reader.read("train").people) == 1
+    source = write(tmp_path, [shared], [leak, same_name], ONE_TEST)
+    readings = splits.read(CARD, source)
+    assert [p.id for p in readings["val"].people] == ["mscoco/images/s.jpg#0"]
+    assert readings["val"].left_out == {"image_shared": 2}
+    assert readings["val"].listed == 3
+    assert len(readings["train"].people) == 1
+    paper = splits.read(cards.load("emotic", "paper"), source)["val"]
+    assert len(paper.people) == 3
+    assert paper.notes == {"image_shared": 2}
+    with pytest.raises(DataError, match=r"s\.jpg#0: the image is in val.*policy image_shared: raise.*=keep or.*=skip"):
+        splits.read(cards.load("emotic", policies={"image_shared": "raise"}), source)
 
 
 def test_faces_come_from_the_file_beside(tmp_path: Path) -> None:
@@ -154,7 +157,7 @@ def test_a_face_file_that_is_none(tmp_path: Path, text: str, message: str) -> No
 def test_an_unknown_category_names_the_person_and_the_known_ones(tmp_path: Path) -> None:
     write(tmp_path, [image("a.jpg", train_person(BOX, "Joy"))], ONE_VAL, ONE_TEST)
     with pytest.raises(
-        DataError, match=r"train: person mscoco/images/a\.jpg#0: unknown category 'Joy'; known: Affection"
+        DataError, match=r"train: person mscoco/images/a\.jpg#0: unknown category 'Joy'; known: Affection.*=skip"
     ):
         Emotic(tmp_path, CARD).read("train")
 

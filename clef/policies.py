@@ -1,0 +1,81 @@
+"""What is done about each fault that a dataset may have: stated in its card, settable, and counted. Imports no torch.
+
+Four words say it. `raise` stops, and names where the fault is. `skip` leaves the person out. `clamp` cuts a box to the
+frame. `keep` goes on and flags it. Whatever is done is counted in the manifest: nothing is mended or dropped silently.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from clef.config import Strict
+from clef.errors import DataError
+
+Skip = Literal["skip", "raise"]
+Keep = Literal["keep", "skip", "raise"]
+Note = Literal["keep", "raise"]
+
+
+class Policies(Strict):
+    """A rule for each known fault: its name, what it is, what may be done about it, and what is unless stated."""
+
+    image_missing: Skip = Field("skip", description="the image is not there")
+    image_unreadable: Skip = Field("skip", description="the image is truncated or not an image")
+    image_too_large: Skip = Field("skip", description="the image has more pixels than storage.max_pixels")
+    image_converted: Keep = Field("keep", description="the image is grey, CMYK or has a palette: made RGB")
+    image_misnamed: Keep = Field("keep", description="the image is of another format than its name says")
+    image_shared: Keep = Field("skip", description="the image is in val, and in another split too")
+    box_outside: Literal["clamp", "skip", "raise"] = Field("clamp", description="the box reaches beyond the frame")
+    box_empty: Skip = Field("skip", description="the box is empty, or lies outside the frame")
+    box_tiny: Keep = Field("keep", description="the box holds fewer than 400 square pixels")
+    box_repeated: Keep = Field("keep", description="the same box of the same image was listed before in this split")
+    box_unmatched: Note = Field("keep", description="a row of a box file names an image that is not there")
+    face_outside: Literal["clamp", "skip", "raise"] = Field("clamp", description="the face reaches beyond the frame")
+    face_empty: Keep = Field("keep", description="the face box is empty or lies outside the frame: no face")
+    face_missing: Literal["skip", "full", "center", "raise"] = Field(
+        "skip", description="the image has no face box, where the subject is a face (full, center: a box of ours)"
+    )
+    face_is_person: Note = Field(
+        "keep", description="the face boxes look like people's: their median is over 25 % of the frame"
+    )
+    label_alias: Note = Field("keep", description="a class in another spelling: read as the class")
+    label_unknown: Skip = Field("raise", description="a label that is no class of this set")
+    label_missing: Keep = Field("keep", description="a person without any label")
+    annotators_missing: Keep = Field("keep", description="no labels by annotator: the combined ones are read anyway")
+    vad_unknown: Keep = Field("keep", description="valence, arousal or dominance unknown: masked in the loss")
+    vad_outside: Keep = Field("keep", description="valence, arousal or dominance outside 1 to 10")
+    file_stray: Note = Field("keep", description="a file that is no image of the set: not read")
+
+    def of(self, rule: str) -> str:
+        """What is done about a fault."""
+        return str(getattr(self, rule))
+
+    def check(self, rule: str, where: str) -> str:
+        """What is done about a fault met at `where`. DataError if that is `raise`."""
+        policy = self.of(rule)
+        if policy == "raise":
+            others = [word for word in allowed(rule) if word != "raise"]
+            instead = " or ".join(f"--policy {rule}={word}" for word in others)
+            raise DataError(f"{where}: {describe(rule)} (policy {rule}: raise; to go on: {instead})")
+        return policy
+
+
+RULES = tuple(Policies.model_fields)
+
+
+def describe(rule: str) -> str:
+    """What a rule is about, in words; any other text is its own description."""
+    field = Policies.model_fields.get(rule)
+    return str(field.description) if field else rule
+
+
+def allowed(rule: str) -> tuple[str, ...]:
+    """The policies that a rule can have."""
+    schema = Policies.model_json_schema()["properties"][rule]
+    return tuple(schema["enum"])
+
+
+def described(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts by rule, by the rules' descriptions."""
+    return {describe(rule): count for rule, count in counts.items()}
