@@ -4,13 +4,14 @@ Neither is passed to `accelerator.prepare`: the order is split by rank already, 
 and silently lose samples.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from clef import signals
 from clef.config import AnyInput, DepthConfig, InputConfig, InputName
 from clef.data.dataset import CellDataset, Sample
 
@@ -24,15 +25,23 @@ def loader(dataset: CellDataset, batches: Iterable[list[tuple[int, int]]], worke
         batch_sampler=batches,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_single_thread if workers else None,
+        worker_init_fn=_begin if workers else None,
         prefetch_factor=4 if workers else None,
         # An iterator draws a seed when it is made. From the global generator, that would move dropout after a resume.
         generator=torch.Generator(),
     )
 
 
-def _single_thread(_worker: int) -> None:
+def read(batches: Iterable[Batch]) -> Generator[Batch, None, None]:
+    """The batches of a loader. Its workers answer to no signal, and are gone when this generator is closed."""
+    with signals.held():
+        iterator = iter(batches)
+    yield from iterator
+
+
+def _begin(_worker: int) -> None:
     torch.set_num_threads(1)
+    signals.ignore()
 
 
 def to_device(batch: Batch, inputs: Mapping[InputName, AnyInput], device: torch.device) -> Batch:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clef import files, weights
+from clef import files, signals, weights
 from clef.config import CellConfig, EncoderConfig, InputConfig, InputName
 from clef.data.dataset import CellDataset
-from clef.data.loader import loader, to_device
+from clef.data.loader import loader, read, to_device
 from clef.data.manifest import SOURCE, Manifest
 from clef.data.order import EveryOnce
 from clef.data.shards import SplitShards
@@ -117,7 +117,8 @@ def _compute(
     dataset = CellDataset(split, plain, seed=0, augment=False)
     encoder = encoder.to(device).eval()
     rows: list[Tensor] = []
-    for batch in loader(dataset, EveryOnce(len(split), BATCH, 0, 1), config.runtime.workers):
+    for batch in read(loader(dataset, EveryOnce(len(split), BATCH, 0, 1), config.runtime.workers)):
+        signals.leave_if_asked()
         with torch.autocast(device.type, enabled=False):  # cells of other precisions share the table
             rows.append(encoder(to_device(batch, plain, device)[recipe.name]).cpu())
     return torch.cat(rows).numpy()
