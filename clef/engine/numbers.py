@@ -25,19 +25,19 @@ from clef.data.shards import SplitShards
 NAMED = 6
 """Samples that the message lists; the file has all."""
 Flag = Tensor
-"""One float32 on the device: 0, or 1 from the first number that is not finite on."""
+"""A single float32 on the device: 0, or 1 from the first number that is not finite on."""
 
 
 class Guard:
     """Watches the losses and gradients of each step."""
 
     def __init__(self, device: torch.device) -> None:
-        self.found: Flag = torch.zeros(1, device=device)
+        self.found: Flag = torch.zeros((), device=device)
         self.since = torch.zeros(1, device=device)
         """Steps since the first bad one, that one included."""
         self.losses: Tensor | None = None
         """The loss terms of the first bad step, once there is one."""
-        self._one = torch.ones(1, device=device)
+        self._one = torch.ones((), device=device)
 
     def arm(self, optimizer: Optimizer) -> None:
         """Have the fused optimiser skip every step from the first bad one on."""
