@@ -21,6 +21,9 @@ trainer = Trainer(config, out, manifest, accelerator)
 split = SplitShards(root, "test", manifest)
 arrays = evaluate(trainer.method, config, split, accelerator, trainer.frozen)
 
+# Batch statistics are those of a rank's share; without them (and dropout) ranks compute what one computes.
+trainer.method.train = lambda mode=True: type(trainer.method).train(trainer.method, False)
+
 seen: dict = {"batches": [], "rates": [], "losses": []}
 step = trainer._step
 

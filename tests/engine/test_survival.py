@@ -105,3 +105,15 @@ def test_reading_that_fails_is_an_error_and_slow_is_none(unbroken: Unbroken) -> 
     assert "Input/output error" in runs.state("io")["reason"]
     assert runs.run("io", "--resume", fault("slow", 6, seconds=0.01)) == [0]
     assert_equal(everything(runs.cell("io")), whole)
+
+
+def test_what_two_ranks_began_one_ends(unbroken: Unbroken) -> None:
+    runs, whole = unbroken(2)
+    assert runs.run("fewer", "runtime.stop_after=6", ranks=2) == [0, 0]
+    assert runs.run("fewer", "--resume") == [0], runs.said("fewer")
+    found = everything(runs.cell("fewer"))
+    assert found["checkpoint"] == whole["checkpoint"]
+    assert [(line["step"], line["epoch"]) for line in found["log"]] == [
+        (line["step"], line["epoch"]) for line in whole["log"]
+    ]
+    assert_equal(found["log"][0], whole["log"][0])  # before the break
