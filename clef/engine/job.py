@@ -17,7 +17,7 @@ from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.data.order import check_batch_size
 from clef.data.shards import SplitShards
-from clef.engine import checkpoint, precision
+from clef.engine import checkpoint, precision, provenance
 from clef.engine.display import Display
 from clef.engine.evaluation import evaluate
 from clef.engine.metrics import summary
@@ -79,13 +79,14 @@ def _run(config: CellConfig, folder: Path, accelerator: Accelerator, resume: boo
     manifest = manifests.load(config.shards)
     check_shards(config, manifest)
     trainer = Trainer(config, folder, manifest, accelerator)
-    recorded = facts(config, manifest, accelerator)
+    recorded = provenance.session(folder, config, manifest, accelerator)
     with Display(config.name, trainer.steps, config.epochs, accelerator.is_main_process) as display:
         display.say(headline(recorded, config))
         if resume and trainer.resume():
             display.say(f"goes on after step {trainer.progress.step}/{trainer.steps}")
+        recorded["from_step"] = trainer.progress.step
         if accelerator.is_main_process:
-            records.write_json(folder / "environment.json", recorded)
+            records.write_json(folder / records.ENVIRONMENT, recorded)
             records.write_state(folder, "running", step=trainer.progress.step, steps=trainer.steps)
         display.begin(trainer.progress.step)
         if not trainer.run(display):
@@ -98,7 +99,8 @@ def _test(
 ) -> dict[str, Any]:
     """Score the test splits with the best weights, and write the result."""
     accelerator = trainer.accelerator
-    checkpoint.load_weights(folder / "checkpoints" / "best.safetensors", trainer.method)
+    best = folder / "checkpoints" / "best.safetensors"
+    checkpoint.load_weights(best, trainer.method)
     synchronise_buffers(trainer.method)
     card = cards.load(config.dataset, config.protocol)
     result: dict[str, Any] = {
@@ -125,24 +127,11 @@ def _test(
             with files.atomic(folder / f"predictions-{name}.npz") as file:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     if accelerator.is_main_process:
+        result["run"] = provenance.run(recorded, trainer.steps * config.batch_size, folder, best)
         records.write_json(folder / records.RESULT, result)
         records.write_state(folder, "done", step=trainer.steps, steps=trainer.steps, metric=trainer.progress.best)
     accelerator.wait_for_everyone()
     return result
-
-
-def facts(config: CellConfig, manifest: Manifest, accelerator: Accelerator) -> dict[str, Any]:
-    """What is recorded of the ranks, the device and the code: environment.json."""
-    device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "cpu"
-    return records.environment() | {
-        "ranks": accelerator.num_processes,
-        "distributed": str(accelerator.distributed_type.value),
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "mixed_precision": config.mixed_precision,
-        "dtype": precision.resolved(accelerator),
-        "shards": manifest.source,
-    }
 
 
 def headline(recorded: dict[str, Any], config: CellConfig) -> str:
