@@ -82,6 +82,8 @@ class RuntimeConfig(Strict):
     device: Literal["auto", "cpu"] = "auto"
     log_every: Annotated[int, Field(ge=1)] = 20
     """Steps between two log lines."""
+    tensorboard: bool = False
+    """Write the log for TensorBoard too, into the cell's folder."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 0
     """Steps between two checkpoints, besides the one after every epoch."""
     stop_after: Annotated[int, Field(ge=0)] | None = None

@@ -26,6 +26,7 @@ from clef.engine.checkpoint import Progress
 from clef.engine.display import Display
 from clef.engine.evaluation import evaluate
 from clef.engine.frozen import FrozenFeatures
+from clef.engine.log import Log
 from clef.engine.metrics import headline
 from clef.errors import CellError
 from clef.methods import Dictionary, Method, Prediction
@@ -73,6 +74,7 @@ class Trainer:
         """Train up to the last epoch, or to `runtime.stop_after`; says whether the training is complete."""
         runtime = self.config.runtime
         stop = min(self.steps, runtime.stop_after or self.steps)
+        self.log = Log(self.folder, runtime.tensorboard, self.progress.step)
         window = _Window(self.accelerator)
         for batch in window.timed(self._loader(stop)):
             self.method.train()
@@ -88,6 +90,7 @@ class Trainer:
             if epoch_ended or step == stop or (runtime.checkpoint_every and step % runtime.checkpoint_every == 0):
                 self._save()
             window.resume()
+        self.log.close()
         return self.progress.step >= self.steps
 
     def _loader(self, stop: int) -> Any:
@@ -129,7 +132,7 @@ class Trainer:
             raise CellError(f"non-finite loss at step {step}: {record['losses']} (learning rate {record['lr']:g})")
         display.step(record, self.progress.best)
         if self.accelerator.is_main_process:
-            records.append_log(self.folder, record)
+            self.log.append(record)
             place = {"step": step, "steps": self.steps, "epoch": record["epoch"], "epochs": self.config.epochs}
             speed = {"images_per_s": record["images_per_s"], "metric": self.progress.best}
             records.write_state(self.folder, "running", **place, **speed)
@@ -148,7 +151,7 @@ class Trainer:
         remark = "  best so far" if best and self.config.selection == "best" else ""
         display.say(f"epoch {epoch}/{self.config.epochs}" + (f"  val {value:.2f}{remark}" if value is not None else ""))
         if self.accelerator.is_main_process:
-            records.append_log(self.folder, record)
+            self.log.append(record)
             if best:
                 checkpoint.save_weights(self.folder / "checkpoints" / "best.safetensors", self.method)
 
