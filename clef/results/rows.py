@@ -137,7 +137,7 @@ def _rows(run: PlannedRun, result: dict[str, Any], data: CellData) -> list[Row]:
 
 def _strange(result: dict[str, Any]) -> str:
     """What a result is that gives no numbers."""
-    older = isinstance(result.get("splits"), dict) and "data" not in result
+    older = {"splits", "signature", "environment"} <= set(result) and "data" not in result
     return "of an older version, which didn't say what was done to the data" if older else "not that of a cell"
 
 
