@@ -111,6 +111,7 @@ def _test(
         "method": config.method_label,
         "seed": config.seed,
         "metric": card.metric,
+        "data": _data(manifest, ("train", "val", *card.test_splits)),
         "splits": {},
         "val": trainer.progress.best,
         "best_epoch": trainer.progress.best_epoch,
@@ -132,6 +133,17 @@ def _test(
         records.write_state(folder, "done", step=trainer.steps, steps=trainer.steps, metric=trainer.progress.best)
     accelerator.wait_for_everyone()
     return result
+
+
+def _data(manifest: Manifest, used: tuple[str, ...]) -> dict[str, Any]:
+    """What was done to the data of these splits (those that the protocol has), as `clef.results.data` reads it."""
+    counts = {"listed", "samples", "left_out", "notes"}
+    return {
+        "protocol": manifest.protocol,
+        "policies": manifest.policies,
+        "shards": manifest.source,
+        "splits": {name: split.model_dump(include=counts) for name, split in manifest.splits.items() if name in used},
+    }
 
 
 def headline(recorded: dict[str, Any], config: CellConfig) -> str:
