@@ -148,21 +148,22 @@ inputs = {"body": InputConfig(size=(200, 240))}
 dataset = CellDataset(split, inputs, 0, augment=False, cache=NodeCache(sys.argv[2]))
 for batch in loader(dataset, [[(0, place), (0, place + 1)] for place in range(0, len(split) - 1, 2)], int(sys.argv[3])):
     print(batch["index"].tolist(), flush=True)
+    sys.stdin.readline()  # so that it is killed in the middle, however fast it is
 """
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_filler_that_is_killed_leaves_whole_entries_only(shards: Path, cache: NodeCache, workers: int) -> None:
     arguments = [str(shards / "emotic_demo"), str(cache.folder.parent), str(workers)]
-    filler = subprocess.Popen(
-        [sys.executable, "-c", FILLER, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert filler.stdout is not None
-    for _ in range(3):
-        assert filler.stdout.readline()
-    os.killpg(filler.pid, signal.SIGKILL)
-    filler.wait()
-    filler.stdout.close()
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", FILLER, *arguments], **pipes, start_new_session=True) as filler:
+        assert filler.stdin is not None
+        assert filler.stdout is not None
+        for _ in range(3):
+            assert filler.stdout.readline()
+            filler.stdin.write("go on\n")
+            filler.stdin.flush()
+        os.killpg(filler.pid, signal.SIGKILL)
     split, inputs = SplitShards(shards / "emotic_demo", "train"), {"body": InputConfig(size=(200, 240))}
     filled = np.flatnonzero(flags(cache))
     assert 6 <= len(filled) < len(split)
