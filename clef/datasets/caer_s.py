@@ -57,6 +57,7 @@ class CaerS:
             key = f"{path.parent.name}/{path.name}"
             if faces.get(key) or reading.keeps("face_missing", str(path)):
                 reading.people.append(self._person(key, path, label, faces.get(key), persons))
+        reading.images = reading.listed
         return reading
 
     def _person(

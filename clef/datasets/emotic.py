@@ -33,8 +33,10 @@ class Emotic:
 
     def read(self, split: str) -> Reading:
         """The people of a split, in the order of the annotation file."""
-        reading = Reading(policies=self.card.policies)
-        for image in self._images(split):
+        images = self._images(split)
+        origin = f"{self.annotations}: {split}: person "
+        reading = Reading(policies=self.card.policies, images=len(images), origin=origin)
+        for image in images:
             for number, person in enumerate(self._persons(image)):
                 found = self._person(image, number, person, split, reading)
                 reading.people += [found] if found else []
@@ -53,20 +55,19 @@ class Emotic:
     def _person(self, image: Any, number: int, person: Any, split: str, reading: Reading) -> Person | None:
         """One person, or None if the policies leave them out."""
         name = f"{_name(image)}#{number}"
-        where = f"{self.annotations}: {split}: person {name}"
         try:
-            labels = self._labels(person, split, where, reading)
+            labels = self._labels(person, split, name, reading)
             x1, y1, x2, y2 = (float(v) for v in person.body_bbox)
             vad = _vad(person.annotations_continuous if split == "train" else person.combined_continuous)
         except (AttributeError, TypeError, ValueError) as error:
-            raise DataError(f"{where}: not EMOTIC's fields: {error}") from None
-        if labels is None or not _stays(reading, where, labels, vad):
+            raise DataError(f"{reading.origin}{name}: not EMOTIC's fields: {error}") from None
+        if labels is None or not _stays(reading, name, labels, vad):
             return None
         # 1-based and inclusive becomes 0-based and half-open: the official loader's columns max(1,x1)-1 up to x2.
         box: Box = (x1 - 1, y1 - 1, x2, y2)
         return Person(name, self.images / _name(image), box, labels, self.faces.get(name), vad)
 
-    def _labels(self, person: Any, split: str, where: str, reading: Reading) -> tuple[str, ...] | None:
+    def _labels(self, person: Any, split: str, name: str, reading: Reading) -> tuple[str, ...] | None:
         """The person's classes; None where an unknown one leaves them out."""
         raw = person.annotations_categories.categories if split == "train" else person.combined_categories
         found = []
@@ -74,21 +75,22 @@ class Emotic:
             label = self.card.canonical(str(spelling))
             if label is None:
                 known = f"known: {', '.join(self.card.classes)} (add a spelling to `aliases` in the card)"
-                reading.keeps("label_unknown", f"{where}: unknown category {str(spelling)!r}; {known}")
+                where = f"{name}: unknown category {str(spelling)!r}; {known}"
+                reading.keeps("label_unknown", where, found=str(spelling))
                 return None
             if label != spelling:
-                reading.keeps("label_alias", f"{where}: {spelling}")
+                reading.keeps("label_alias", f"{name}: {spelling}", found=str(spelling))
             found.append(label)
         return tuple(dict.fromkeys(found))
 
 
-def _stays(reading: Reading, where: str, labels: tuple[str, ...], vad: tuple[float, ...]) -> bool:
+def _stays(reading: Reading, name: str, labels: tuple[str, ...], vad: tuple[float, ...]) -> bool:
     """Whether a person with these labels and VAD stays."""
-    if not labels and not reading.keeps("label_missing", where):
+    if not labels and not reading.keeps("label_missing", name):
         return False
     if any(map(math.isnan, vad)):
-        return reading.keeps("vad_unknown", where)
-    return all(1 <= value <= 10 for value in vad) or reading.keeps("vad_outside", where)
+        return reading.keeps("vad_unknown", name)
+    return all(1 <= value <= 10 for value in vad) or reading.keeps("vad_outside", name)
 
 
 def _load_mat(path: Path) -> dict[str, Any]:

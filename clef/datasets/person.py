@@ -12,6 +12,8 @@ from clef.policies import Policies
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the source image: 0-based, half-open, possibly fractional or beyond the frame."""
+EXAMPLES = 5
+"""How many places of each fault are remembered."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +64,32 @@ class Reading:
     box_kind: str = "person"
     """What the subject's box surrounds: a person or a face."""
     policies: Policies = field(default_factory=Policies)
+    images: int = 0
+    """Images that the source lists for this split, those of people left out among them; 0: the reader doesn't say."""
+    origin: str = ""
+    """What comes before every `where` in an error: the file that was read."""
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    """By rule, the first places where it was met: ids or paths."""
+    found: dict[str, Counter[str]] = field(default_factory=dict)
+    """By rule, what was found there and how often, where that is a spelling."""
 
     @property
     def listed(self) -> int:
         """All whom the source lists for this split."""
         return len(self.people) + sum(self.left_out.values())
 
-    def keeps(self, rule: str, where: str, people: int = 1) -> bool:
-        """Count a fault of so many people, and say whether they stay. DataError that names `where` if it may not be."""
-        policy = self.policies.check(rule, where)
+    def keeps(self, rule: str, where: str, people: int = 1, found: str = "") -> bool:
+        """Count a fault of so many people, and say whether they stay. DataError that names `where` if it may not be.
+
+        `where` is an id or a path, and may go on after `: ` with what is wrong there.
+        """
+        policy = self.policies.check(rule, self.origin + where)
         (self.left_out if policy == "skip" else self.notes)[rule] += people
+        examples = self.examples.setdefault(rule, [])
+        if len(examples) < EXAMPLES:
+            examples.append(where.partition(": ")[0])
+        if found:
+            self.found.setdefault(rule, Counter())[found] += people
         return policy != "skip"
 
 
