@@ -9,6 +9,7 @@ from rich.table import Table
 from clef import cards
 from clef.cards import Card
 from clef.console import Steps, err, out
+from clef.data.check import command as check
 from clef.data.manifest import Manifest
 from clef.data.prepare import prepare
 from clef.data.verify import verify
@@ -20,6 +21,8 @@ def main() -> int:
     """The command."""
     args = _arguments()
     card = cards.load(args.dataset, args.protocol, _policies(args.policy))
+    if args.check:
+        return check.run(args, card, _policies(args.policy))
     target = Path(args.out) / card.folder
     if args.verify:
         return _verify(target)
@@ -52,6 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", default="shards", help="shards go to OUT/<dataset> (default: shards)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--verify", action="store_true", help="read every byte of existing shards against the manifest")
+    check.add_arguments(parser)
     args = parser.parse_args()
     if args.workers < 1:
         raise ConfigError(f"--workers {args.workers}: at least 1 is expected")
