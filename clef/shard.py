@@ -21,7 +21,7 @@ def main() -> int:
     """The command."""
     args = _arguments()
     card = cards.load(args.dataset, args.protocol, _policies(args.policy))
-    if args.check:
+    if check.wanted(args):
         return check.run(args, card, _policies(args.policy))
     target = Path(args.out) / card.folder
     if args.verify:

@@ -1,11 +1,16 @@
 """`python -m clef.shard --dataset NAME --check`: its options, and the run from reading to the report."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from clef import cards, datasets, files
 from clef.cards import LEAK_FREE, Card
 from clef.console import Steps
+from clef.data.check import reading, survey
+from clef.data.check.examine import examine
+from clef.data.check.report import Report
+from clef.data.check.show import show
 from clef.errors import ConfigError, DataError
 
 NEAR = 16
@@ -23,32 +28,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--near",
         type=int,
-        default=NEAR,
         metavar="BITS",
         help=f"with --check: frames look the same up to so many of 256 bits (default: {NEAR})",
     )
 
 
+def wanted(args: argparse.Namespace) -> bool:
+    """Whether the check was asked for. ConfigError for an option of it without it."""
+    if not args.check and (args.json or args.near is not None):
+        raise ConfigError("--json and --near are options of --check: add it, or leave them out")
+    return bool(args.check)
+
+
 def run(args: argparse.Namespace, card: Card, policies: dict[str, str]) -> int:
     """Check the source of `card`, as `args.protocol` has it. Returns 3 if a rule would stop sharding."""
-    from clef.data.check import reading, show, survey  # NumPy and SciPy: not for --help
-    from clef.data.check.examine import examine
-
-    if not 0 <= args.near < survey.BITS / 2:
-        raise ConfigError(f"--near {args.near}: from 0 to {survey.BITS // 2 - 1} bits are expected")
     source = Path(args.source or card.source)
     datasets.draw(card, source, args.workers)
     variants = {name: cards.load(args.dataset, name, policies) for name in (LEAK_FREE, *card.protocols)}
-    with Steps("protocols") as progress:
-        sources = reading.read(variants, source, Path(args.cues or source), progress)
-    images = {person.image for each in sources.values() for people in each.people.values() for person in people}
-    with Steps("images") as progress:
-        looks = survey.survey(
-            images, card.storage.max_pixels, args.workers, lambda done, all_: progress("looked at", done, all_)
-        )
-    with Steps("pairs of splits") as progress:
-        report = examine(sources, args.protocol, source, looks, args.near, progress)
+    near = NEAR if args.near is None else args.near
+    report = look(variants, args.protocol, source, Path(args.cues or source), args.workers, near)
     if args.json:
         files.write(args.json, report.json())
-    show.show(report)
+    show(report)
     return DataError.exit_code if report.stops else 0
+
+
+def look(
+    variants: Mapping[str, Card], protocol: str, source: Path, cues: Path, workers: int = 1, near: int = NEAR
+) -> Report:
+    """The report on `source` under `protocol`, one of the card's `variants`. Raises DataError, ConfigError."""
+    if not 0 <= near < survey.BITS // 2:
+        raise ConfigError(f"--near {near}: from 0 to {survey.BITS // 2 - 1} bits are expected")
+    with Steps("protocols") as progress:
+        sources = reading.read(variants, source, cues, progress)
+    images = {person.image for each in sources.values() for people in each.people.values() for person in people}
+    with Steps("images") as progress:
+        max_pixels = variants[protocol].storage.max_pixels
+        looks = survey.survey(images, max_pixels, workers, progress)
+    with Steps("pairs of splits") as progress:
+        return examine(sources, protocol, source, looks, near, progress)

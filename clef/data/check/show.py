@@ -42,9 +42,7 @@ def verdict(report: Report) -> Iterable[Text]:
     yield _line("stops", stops or "nothing", "bold red" if stops else "green")
     left_out = ", ".join(f"{reason} {count:,}" for reason, count in report.left_out.most_common())
     yield _line("left out", left_out or "nobody", "yellow" if left_out else "green")
-    leaks = "; ".join(
-        f"{pair.first}/{pair.second}: " + ", ".join(_words(pair.counted, report.near)) for pair in report.leaks
-    )
+    leaks = "; ".join(f"{pair.first}, {pair.second}: {_words(pair.counted)}" for pair in report.leaks)
     yield _line("leaks", leaks or "nothing that was looked for", "yellow" if leaks else "green")
 
 
@@ -57,14 +55,9 @@ def _stop(stop: str, report: Report) -> str:
     return f"{stop} {met:,} (to go on: {instead})"
 
 
-def _words(shared: Shared, near: int) -> list[str]:
-    kinds = {
-        "images": f"{shared.images:,} images",
-        "boxes": f"{shared.boxes:,} people with the same box",
-        "copies": f"{shared.copies:,} copies of an image",
-        "near": f"{shared.near:,} frames that look the same (up to {near} bits)",
-    }
-    return [words for kind, words in kinds.items() if getattr(shared, kind)]
+def _words(shared: Shared) -> str:
+    found = {f"same {what}": getattr(shared, kind) for kind, what in _SHARED.items()}
+    return ", ".join(f"{what} {count:,}" for what, count in found.items() if count)
 
 
 def _line(what: str, found: str, style: str) -> Text:

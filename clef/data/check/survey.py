@@ -12,8 +12,8 @@ from PIL import Image
 
 from clef.data import frame
 
-Progress = Callable[[int, int], None]
-"""Called with the images done and the images in all."""
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, the images done and the images in all."""
 SIDE = 16
 BITS = SIDE * SIDE
 """Bits of the perceptual hash. Of 64, different views of one place often share all but four; not so of 256."""
@@ -47,7 +47,7 @@ def survey(
         for path, look in zip(ordered, each(partial(look_at, max_pixels=max_pixels), ordered), strict=True):
             looks[path] = look
             if progress:
-                progress(len(looks), len(ordered))
+                progress("looked at", len(looks), len(ordered))
     return looks
 
 
