@@ -89,9 +89,12 @@ def _pairs(
     pairs = []
     every = list(combinations(source.people, 2))
     for first, second in every:
-        listed = leaks.shared(source.people[first], source.people[second], looks, near, name)
-        counted = leaks.shared(tallies[first].people, tallies[second].people, looks, near, name)
-        pairs.append(Pair(first, second, listed, counted))
+        people = source.people[first], source.people[second]
+        found = leaks.compare(*people, looks, near)
+        listed = leaks.shared(found, *people, looks, name)
+        people = tallies[first].people, tallies[second].people  # some of those listed: nothing else can be found
+        found = leaks.compare(*people, looks, near, only=found.images)
+        pairs.append(Pair(first, second, listed, leaks.shared(found, *people, looks, name)))
         if progress:
             progress("compared", len(pairs), len(every))
     return pairs

@@ -34,30 +34,64 @@ class Shared:
         return any((self.images, self.boxes, self.copies, self.near))
 
 
-def shared(
-    first: Iterable[Person], second: Iterable[Person], looks: Mapping[Path, Look], near: int, name: Name
-) -> Shared:
-    """What the people of `second` share with those of `first`; frames within `near` bits look the same."""
-    first, second = list(first), list(second)
+@dataclass(frozen=True)
+class Found:
+    """The images of the second of two splits that the first has, too; each stands in one of the lists."""
+
+    in_both: list[Path]
+    copies: list[tuple[Path, Path]]
+    """With an image of the first."""
+    near: list[tuple[Path, Path, int]]
+    """With the nearest image of the first, and how many bits are between."""
+
+    @property
+    def images(self) -> set[Path]:
+        """All of them."""
+        return {*self.in_both, *(copy for copy, _ in self.copies), *(image for image, *_ in self.near)}
+
+
+def compare(
+    first: Iterable[Person],
+    second: Iterable[Person],
+    looks: Mapping[Path, Look],
+    near: int,
+    only: set[Path] | None = None,
+) -> Found:
+    """What images of `second` are in `first`, have its bytes, or differ in at most `near` bits of their hash.
+
+    `only` those of `second` are looked at, where it is known that no other can be found.
+    """
     ours, theirs = _images(second), _images(first)
-    in_both = [image for image in ours if image in theirs]
     digests = {digest: image for image in reversed(theirs) if (digest := looks[image].digest)}
-    rest = [image for image in ours if image not in theirs]
-    copies = [image for image in rest if looks[image].digest in digests]
-    alike = _alike([image for image in rest if looks[image].digest not in digests], list(theirs), looks, near)
+    in_both, copied, rest = [], [], []
+    for image in ours if only is None else filter(only.__contains__, ours):
+        if image in theirs:
+            in_both.append(image)
+        elif other := digests.get(looks[image].digest):
+            copied.append((image, other))
+        else:
+            rest.append(image)
+    return Found(in_both, copied, _alike(rest, list(theirs), looks, near))
+
+
+def shared(
+    found: Found, first: Iterable[Person], second: Iterable[Person], looks: Mapping[Path, Look], name: Name
+) -> Shared:
+    """In numbers, with the subjects and examples."""
+    second, in_both = list(second), set(found.in_both)
     subjects = {_subject(person, looks) for person in first if person.box}
     examples = {
-        "images": [name(image) for image in in_both[:EXAMPLES]],
-        "copies": [f"{name(image)} = {name(digests[looks[image].digest])}" for image in copies[:EXAMPLES]],
-        "near": [f"{name(image)} ~ {name(other)} ({distance})" for image, other, distance in alike[:EXAMPLES]],
+        "images": [name(image) for image in found.in_both[:EXAMPLES]],
+        "copies": [f"{name(image)} = {name(other)}" for image, other in found.copies[:EXAMPLES]],
+        "near": [f"{name(image)} ~ {name(other)} ({bits})" for image, other, bits in found.near[:EXAMPLES]],
     }
     return Shared(
         images=len(in_both),
-        people=sum(person.image in theirs for person in second),
+        people=sum(person.image in in_both for person in second),
         boxes=sum(person.box is not None and _subject(person, looks) in subjects for person in second),
-        copies=len(copies),
-        near=len(alike),
-        examples={kind: found for kind, found in examples.items() if found},
+        copies=len(found.copies),
+        near=len(found.near),
+        examples={kind: places for kind, places in examples.items() if places},
     )
 
 
