@@ -1,10 +1,12 @@
 """The record that every reader yields: one annotated person, as the dataset states it, before any repair."""
 
+import math
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
 
 from clef.cards import Card
 from clef.errors import DataError
@@ -83,11 +85,27 @@ class Reader(Protocol):
     def read(self, split: str) -> Reading: ...
 
 
-def parse_box(values: Mapping[str, str] | list[str], where: str) -> Box:
-    """Four numbers x1, y1, x2, y2 from a row of a box file. Raises DataError that names `where`."""
-    texts = [values[key] for key in ("x1", "y1", "x2", "y2")] if isinstance(values, Mapping) else values
+def parse_box(values: Mapping[str, Any] | Sequence[Any], where: str) -> Box:
+    """Four numbers x1, y1, x2, y2 from a row of a box file; NaN passes: such a box is empty. DataError at `where`."""
+    found = [values[key] for key in ("x1", "y1", "x2", "y2")] if isinstance(values, Mapping) else values
     try:
-        x1, y1, x2, y2 = (float(text) for text in texts)
-    except (TypeError, ValueError):
-        raise DataError(f"{where}: four numbers x1,y1,x2,y2 are expected, not {','.join(map(str, texts))!r}") from None
+        x1, y1, x2, y2 = (float(value) for value in found)
+        if any(map(math.isinf, (x1, y1, x2, y2))):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        shown = f"{','.join(map(str, found))!r:.80}"
+        raise DataError(f"{where}: four numbers x1,y1,x2,y2 are expected, not {shown}") from None
     return x1, y1, x2, y2
+
+
+def parse_path(text: str, where: str) -> str:
+    """A file's path as a list states it, with `/` and without outer blanks. DataError when no file can be called so."""
+    parts = [part.strip() for part in text.strip().replace("\\", "/").split("/")]
+    path = PurePosixPath("/".join(parts)).as_posix()
+    wrong = not parts[-1] or parts[-1] in (".", "..") or _IN_NO_PATH.search(path)
+    if wrong or len(path.encode()) > 2048 or any(len(part.encode()) > 255 for part in parts):
+        raise DataError(f"{where}: the path of a file is expected, not {text!r:.80}")
+    return path
+
+
+_IN_NO_PATH = re.compile(r"[\x00\ud800-\udfff]")
