@@ -60,8 +60,8 @@ def look(
     if not 0 <= near < survey.BITS // 2:
         raise ConfigError(f"--near {near}: from 0 to {survey.BITS // 2 - 1} bits are expected")
     with Steps("protocols") as progress:
-        sources = reading.read(variants, source, cues, progress)
-    images = {person.image for each in sources.values() for people in each.people.values() for person in people}
+        sources = reading.read(variants, protocol, source, cues, progress)
+    images = reading.images(sources.values())
     with Steps("images") as progress:
         max_pixels = variants[protocol].storage.max_pixels
         looks = survey.survey(images, max_pixels, workers, progress)

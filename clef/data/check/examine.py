@@ -11,6 +11,7 @@ from clef.data.check.reading import Source
 from clef.data.check.report import Copies, Met, Pair, Protocol, Report, Rows, Rule
 from clef.data.check.survey import Look
 from clef.data.check.tally import Tally, tally
+from clef.errors import DataError
 from clef.policies import RULES, describe
 
 Tallies = dict[str, Tally]
@@ -19,7 +20,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def examine(
-    sources: Mapping[str, Source],
+    sources: Mapping[str, Source | DataError],
     protocol: str,
     root: Path,
     looks: Mapping[Path, Look],
@@ -27,9 +28,10 @@ def examine(
     progress: Progress | None = None,
 ) -> Report:
     """The report on `protocol`, with what every other one of `sources` would count. `root` is where the set lies."""
-    tallies = {name: _tallies(source, looks) for name, source in sources.items()}
-    source, ours = sources[protocol], tallies[protocol]
-    card = source.card
+    source = sources[protocol]
+    if isinstance(source, DataError):
+        raise source
+    ours, card = _tallies(source, looks), source.card
     name = lambda image: image_key(root, image)  # noqa: E731
     copies = {split: leaks.copies(people, looks, name) for split, people in source.people.items()}
     return Report(
@@ -43,7 +45,12 @@ def examine(
         rules={rule: _rule(rule, card, ours, f"{root}/") for rule in RULES},
         copies={split: Copies(len(found), found[: leaks.EXAMPLES]) for split, found in copies.items()},
         pairs=_pairs(source, ours, looks, near, name, progress),
-        protocols={name: _protocol(source, tallies[name]) for name, source in sources.items()},
+        protocols={
+            name: _unread(each, card, name, root)
+            if isinstance(each, DataError)
+            else _protocol(each, _tallies(each, looks))
+            for name, each in sources.items()
+        },
     )
 
 
@@ -66,12 +73,21 @@ def _protocol(source: Source, tallies: Tallies) -> Protocol:
     met = {rule for rule in RULES for tally in tallies.values() if tally.met(rule)}
     stops = [rule for rule in RULES if rule in met and source.card.policies.of(rule) == "raise"]
     stops += [f"{split}: nobody is left" for split, tally in tallies.items() if not tally.people]
-    about = source.card.protocols.get(source.card.protocol)
     return Protocol(
-        about.about if about else "val shares no image with another split",
+        _about(source.card, source.card.protocol),
         stops,
         {split: _rows(source.readings[split].listed, tally) for split, tally in tallies.items()},
     )
+
+
+def _unread(error: DataError, card: Card, name: str, root: Path) -> Protocol:
+    """A protocol that needs what the source has not."""
+    return Protocol(_about(card, name), [str(error).replace(f"{root}/", "").splitlines()[0]], {})
+
+
+def _about(card: Card, protocol: str) -> str:
+    stated = card.protocols.get(protocol)
+    return stated.about if stated else "val shares no image with another split"
 
 
 def _rows(listed: int, tally: Tally) -> Rows:

@@ -1,7 +1,7 @@
 """What a source lists, under each protocol of its card."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from clef.data.check.releases import Listed
 from clef.data.check.tally import unstopped
 from clef.datasets import splits
 from clef.datasets.person import Person, Reading
+from clef.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,30 @@ class Source:
 
 
 def read(
-    cards: Mapping[str, Card], source: Path, cues: Path, progress: Callable[[str, int, int], None] | None = None
-) -> dict[str, Source]:
-    """The source under each protocol. DataError only for what is not the documented layout."""
-    result = {}
+    cards: Mapping[str, Card],
+    protocol: str,
+    source: Path,
+    cues: Path,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Source | DataError]:
+    """The source under each protocol, or why it can't be read so. DataError if it can't under the one asked for."""
+    result: dict[str, Source | DataError] = {}
     for name, card in cards.items():
-        result[name] = _read(card, source, cues)
+        try:
+            result[name] = _read(card, source, cues)
+        except DataError as error:
+            if name == protocol:
+                raise
+            result[name] = error
         if progress:
             progress("lists", len(result), len(cards))
     return result
+
+
+def images(sources: Iterable[Source | DataError]) -> set[Path]:
+    """All images of all protocols."""
+    read = [source for source in sources if isinstance(source, Source)]
+    return {person.image for source in read for people in source.people.values() for person in people}
 
 
 def _read(card: Card, source: Path, cues: Path) -> Source:

@@ -44,7 +44,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a protocol would count, and the rules that stop it (or `split: nobody is left`)."""
+    """What a protocol would count, and what stops it: rules, `split: nobody is left`, or a file that is not there."""
 
     about: str
     stops: list[str]

@@ -78,6 +78,9 @@ def _listed(report: Report) -> Iterable[Table | Text]:
         table.add_row(split, f"{found.images:,}", f"{found.people:,}", found.box_kind)
     yield table
     yield from _release(report.release)
+    for split, rows in report.protocols[report.protocol].splits.items():
+        told = [note for note in rows.notes if note not in RULES and not note.startswith("cue ")]
+        yield from (Text(f"{split}: {note} ({rows.notes[note]:,})", "dim") for note in told)
 
 
 def _release(match: Match | None) -> Iterable[Text]:
@@ -182,10 +185,12 @@ def _protocols(report: Report) -> Iterable[Table]:
     table.columns[1].justify = table.columns[4].justify = "left"
     table.columns[4].no_wrap = False
     for name, protocol in report.protocols.items():
-        for number, (split, rows) in enumerate(protocol.splits.items()):
+        title = iter([name])
+        style = "bold" if name == report.protocol else ""
+        for split, rows in protocol.splits.items():
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in rows.left_out.items())
-            style = "bold" if name == report.protocol else ""
-            table.add_row("" if number else name, split, f"{rows.listed:,}", f"{rows.counted:,}", reasons, style=style)
+            table.add_row(next(title, ""), split, f"{rows.listed:,}", f"{rows.counted:,}", reasons, style=style)
         if protocol.stops:
-            table.add_row("", "", "", "", Text(f"stops: {', '.join(protocol.stops)}", "bold red"))
+            stops = Text(f"stops: {', '.join(protocol.stops)}", "bold red" if style else "red")
+            table.add_row(next(title, ""), "", "", "", stops)
     yield table
