@@ -78,9 +78,17 @@ def _listed(report: Report) -> Iterable[Table | Text]:
         table.add_row(split, f"{found.images:,}", f"{found.people:,}", found.box_kind)
     yield table
     yield from _release(report.release)
+    yield from _told(report)
+
+
+def _told(report: Report) -> Iterable[Text]:
+    """Notes that are no rule's: of where the reader read from. Those on cues are sharding's to tell."""
+    splits: dict[str, list[str]] = {}
     for split, rows in report.protocols[report.protocol].splits.items():
-        told = [note for note in rows.notes if note not in RULES and not note.startswith("cue ")]
-        yield from (Text(f"{split}: {note} ({rows.notes[note]:,})", "dim") for note in told)
+        for note in rows.notes:
+            if note not in RULES and not note.startswith("cue "):
+                splits.setdefault(note, []).append(split)
+    yield from (Text(f"{', '.join(names)}: {note}", "dim") for note, names in splits.items())
 
 
 def _release(match: Match | None) -> Iterable[Text]:
@@ -191,6 +199,7 @@ def _protocols(report: Report) -> Iterable[Table]:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in rows.left_out.items())
             table.add_row(next(title, ""), split, f"{rows.listed:,}", f"{rows.counted:,}", reasons, style=style)
         if protocol.stops:
-            stops = Text(f"stops: {', '.join(protocol.stops)}", "bold red" if style else "red")
-            table.add_row(next(title, ""), "", "", "", stops)
+            stops = f"stops: {', '.join(protocol.stops)}" if protocol.splits else f"not here: {protocol.stops[0]}"
+            shade = "dim" if not protocol.splits else "bold red" if style else "red"
+            table.add_row(next(title, ""), "", "", "", Text(stops, shade))
     yield table

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.io import loadmat, savemat
 
 from clef import cards
 from clef.cards import Card
@@ -46,6 +47,8 @@ class EmoticSet:
 
     entries: dict[str, list[ImageEntry]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    unjudged: list[tuple[str, int]] = field(default_factory=list)
+    """Images, by split and number, whose first person no annotator stands beside."""
 
     @classmethod
     def clean(cls) -> EmoticSet:
@@ -70,7 +73,13 @@ class EmoticSet:
             path = root / "emotic" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        write_mat(root / "Annotations/Annotations.mat", self.entries, np.random.default_rng(0))
+        path = root / "Annotations/Annotations.mat"
+        write_mat(path, self.entries, np.random.default_rng(0))
+        if self.unjudged:
+            content = loadmat(path)
+            for split, number in self.unjudged:
+                content[split][0, number]["person"][0, 0]["annotations_categories"] = np.zeros((0, 0))
+            savemat(path, {split: content[split] for split in self.entries})
         return root
 
 
