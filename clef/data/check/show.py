@@ -27,8 +27,16 @@ _SHARED = {"images": "image", "boxes": "box", "copies": "bytes", "near": "look"}
 def show(report: Report, console: Console = out) -> None:
     """Print it."""
     console.print(Text(f"{report.title}, protocol {report.protocol}", style="bold"))
-    for part in (_listed(report), _classes(report), _faults(report), _between(report), _protocols(report)):
+    parts = {
+        "listed": _listed(report),
+        "people of each class, as listed": _classes(report),
+        "rules that were met: people (or files, or rows) in each split": _faults(report),
+        "shared between splits: as listed > as counted": _between(report),
+        "people that each protocol counts": _protocols(report),
+    }
+    for title, part in parts.items():
         console.print()
+        console.print(Text(title, style="bold"))
         for line in part:
             console.print(line)
     console.print()
@@ -64,16 +72,16 @@ def _line(what: str, found: str, style: str) -> Text:
     return Text.assemble((f"{what + ':':<10}", "bold"), (found, style))
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(*columns: str) -> Table:
     """The first column is text, numbers follow."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=bool(number))
     return table
 
 
 def _listed(report: Report) -> Iterable[Table | Text]:
-    table = _table("listed", "split", "images", "people", "boxes")
+    table = _table("split", "images", "people", "boxes")
     for split, found in report.listed.items():
         table.add_row(split, f"{found.images:,}", f"{found.people:,}", found.box_kind)
     yield table
@@ -110,7 +118,7 @@ def _release(match: Match | None) -> Iterable[Text]:
 
 
 def _classes(report: Report) -> Iterable[Table]:
-    table = _table("people of each class, as listed", "class", *report.listed)
+    table = _table("class", *report.listed)
     for label in report.classes:
         counts = [found.classes[label] for found in report.listed.values()]
         table.add_row(label, *(f"{n:,}" if n else Text("0", "yellow") for n in counts))
@@ -118,7 +126,7 @@ def _classes(report: Report) -> Iterable[Table]:
 
 
 def _faults(report: Report) -> Iterable[Table | Text]:
-    table = _table("rules that were met: people (or files, or rows) in each split", "rule", "done", *report.listed)
+    table = _table("rule", "done", *report.listed)
     table.columns[1].justify = "left"
     legend = Table.grid(Column(style="bold", no_wrap=True), Column(), padding=(0, 2, 0, 0))
     met = {name: rule for name, rule in report.rules.items() if rule.splits}
@@ -161,9 +169,7 @@ def _places(splits: dict[str, Met]) -> list[str]:
 
 
 def _between(report: Report) -> Iterable[Table | Text]:
-    table = _table(
-        "shared between splits: as listed > as counted", "splits", *(f"same {what}" for what in _SHARED.values())
-    )
+    table = _table("splits", *(f"same {what}" for what in _SHARED.values()))
     places: list[Text] = []
     for pair in report.pairs:
         if pair.listed.anything:
@@ -179,9 +185,7 @@ def _between(report: Report) -> Iterable[Table | Text]:
         yield Text(f"nothing is shared by: {'; '.join(nothing)}", style="dim")
     for split, copies in report.copies.items():
         if copies.images:
-            yield Text(
-                f"{copies.images:,} images in {split} have the same bytes as another of it: {copies.examples[0]}"
-            )
+            yield Text(f"{split}: images of the same bytes as another of it: {copies.images:,} ({copies.examples[0]})")
 
 
 def _example(splits: str, found: str) -> Text:
@@ -189,7 +193,7 @@ def _example(splits: str, found: str) -> Text:
 
 
 def _protocols(report: Report) -> Iterable[Table]:
-    table = _table("people that each protocol counts", "protocol", "split", "listed", "counted", "left out")
+    table = _table("protocol", "split", "listed", "counted", "left out")
     table.columns[1].justify = table.columns[4].justify = "left"
     table.columns[4].no_wrap = False
     for name, protocol in report.protocols.items():
