@@ -67,7 +67,7 @@ class Reading:
     """What the subject's box surrounds: a person or a face."""
     policies: Policies = field(default_factory=Policies)
     images: int = 0
-    """Images that the source lists for this split, those of people left out among them; 0: the reader doesn't say."""
+    """Images in which the source lists anyone of this split, left out or not; 0: the reader doesn't say."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """By rule, the first places where it was met: ids or paths."""
     found: dict[str, Counter[str]] = field(default_factory=dict)

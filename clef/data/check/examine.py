@@ -1,6 +1,7 @@
 """From what was listed and seen to the report."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def examine(
     if isinstance(source, DataError):
         raise source
     ours, card = _tallies(source, looks), source.card
-    name = lambda image: image_key(root, image)  # noqa: E731
+    name = partial(image_key, root)
     copies = {split: leaks.copies(people, looks, name) for split, people in source.people.items()}
     return Report(
         dataset=card.name,
