@@ -34,6 +34,7 @@ class TableReader:
         reading = Reading(policies=self.card.policies)
         path = self._path(split)
         seen: set[str] = set()
+        images: set[str] = set()
         numbers = Counter[str]()
         for row in table_columns.read(path, self.options, self.card.vad):
             image = parse_path(row.values["path"], row.where)
@@ -44,6 +45,8 @@ class TableReader:
             seen.add(name)
             if self._split(row, image, split) == split:
                 self._add(row, name, self._locate(image, path), reading)
+                images.add(image)
+        reading.images = len(images)
         return reading
 
     def _path(self, split: str) -> Path:
