@@ -10,6 +10,7 @@ from clef import cards
 from clef.cards import Card
 from clef.console import Steps, err, out
 from clef.data import stats
+from clef.data.check import command as check
 from clef.data.manifest import Manifest
 from clef.data.prepare import prepare
 from clef.data.verify import verify
@@ -21,6 +22,8 @@ def main() -> int:
     """The command."""
     args = _arguments()
     card = cards.load(args.dataset, args.protocol, _policies(args.policy))
+    if check.wanted(args):
+        return check.run(args, card, _policies(args.policy))
     target = Path(args.out) / card.folder
     if args.verify:
         return _verify(target)
@@ -56,6 +59,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--verify", action="store_true", help="read every byte of existing shards against the manifest")
     stats.add_options(parser)
+    check.add_arguments(parser)
     args = parser.parse_args()
     if args.workers < 1:
         raise ConfigError(f"--workers {args.workers}: at least 1 is expected")
