@@ -17,7 +17,8 @@ from clef.datasets.person import Box, Person, Reading
 from clef.errors import DataError
 from clef.overrides import unknown, validate
 
-Rows = dict[Key, BoxRow]
+Boxes = dict[Key, BoxRow]
+"""What box files say of each image."""
 _SAMPLE = 200
 """Images whose size is read to tell faces from people."""
 _FACE = 0.25
@@ -46,13 +47,16 @@ class CaerS:
             raise DataError(unknown(f"card {self.card.name}: splits: split {split!r}", split, SPLITS))
         reading = Reading(policies=self.card.policies)
         folder = self.files.folder(split)
-        at_home = split == self.files.home(folder)  # else the folder's faults are another split's to count
-        frames = caer_s_frames.frames(self.files.images(folder), self.card, reading if at_home else Reading())
+        # What concerns a folder as a whole is counted with one of the splits that it holds.
+        whole = reading if split == self.files.home(folder) else Reading(policies=self.card.policies)
+        frames = caer_s_frames.frames(self.files.images(folder), self.card, whole)
         listed = self._collected(self.files.list_rows(split), reading) if self.options.lists else None
-        faces, persons = self._boxes(split, frames, listed, reading)
-        if at_home:
-            _count_unmatched([faces if faces is not listed else {}, persons or {}], frames, reading)
-        for frame in self._members(split, frames, listed, at_home, reading):
+        faces = self._faces(split, frames, listed, reading, whole)
+        found = self.files.person_rows(split, frames, reading)
+        persons = None if found is None else self._collected(found, whole)
+        reading.box_kind = "face" if persons is None else "person"
+        _count_unmatched([faces if faces is not listed else {}, persons or {}], frames, whole)
+        for frame in self._members(split, frames, listed, reading, whole):
             face = faces[frame.key].box if frame.key in faces else None
             if face or reading.keeps("face_missing", str(frame.path)):
                 reading.people.append(self._person(frame, folder, face, persons, reading))
@@ -60,26 +64,22 @@ class CaerS:
         _check_faces(reading)
         return reading
 
-    def _collected(self, rows: list[BoxRow], reading: Reading) -> Rows:
+    def _collected(self, rows: list[BoxRow], reading: Reading) -> Boxes:
         return caer_s_boxes.collect(rows, self.card, reading)
 
-    def _boxes(
-        self, split: str, frames: dict[Key, Frame], listed: Rows | None, reading: Reading
-    ) -> tuple[Rows, Rows | None]:
-        """The rows of the face boxes, and of the person boxes if there are any."""
-        if listed is not None and self.options.boxes is None:
-            reading.notes[f"face boxes from the list of {split}"] += len(listed)
-            faces = listed
-        else:
-            faces = self._collected(self.files.face_rows(split, frames, reading), reading)
-        found = self.files.person_rows(split, frames, reading)
-        reading.box_kind = "face" if found is None else "person"
-        return faces, None if found is None else self._collected(found, reading)
+    def _faces(
+        self, split: str, frames: dict[Key, Frame], listed: Boxes | None, reading: Reading, whole: Reading
+    ) -> Boxes:
+        """The face boxes: those of the split's list, unless others are stated or there is none."""
+        if listed is None or self.options.boxes is not None:
+            return self._collected(self.files.face_rows(split, frames, reading), whole)
+        reading.notes[f"face boxes from the list of {split}"] += len(listed)
+        return listed
 
     def _members(
-        self, split: str, frames: dict[Key, Frame], listed: Rows | None, at_home: bool, reading: Reading
+        self, split: str, frames: dict[Key, Frame], listed: Boxes | None, reading: Reading, whole: Reading
     ) -> list[Frame]:
-        """The frames of a split. Those of its folder that no split gets are left out, and counted `at_home`."""
+        """The frames of a split. Those of its folder that no split gets are left out."""
         if listed is None:
             found = list(frames.values())
             if split == "test":
@@ -88,11 +88,11 @@ class CaerS:
         for key, row in listed.items():
             if key not in frames:
                 reading.keeps("image_missing", row.where)
-        if at_home and (in_none := frames.keys() - listed.keys() - self.files.listed_elsewhere(split)):
-            reading.left_out["in none of the lists"] += len(in_none)
+        if in_none := frames.keys() - listed.keys() - self.files.listed_elsewhere(split):
+            whole.left_out["in none of the lists"] += len(in_none)
         return [frame for key, frame in frames.items() if key in listed]
 
-    def _person(self, frame: Frame, folder: str, face: Box | None, persons: Rows | None, reading: Reading) -> Person:
+    def _person(self, frame: Frame, folder: str, face: Box | None, persons: Boxes | None, reading: Reading) -> Person:
         box = persons[frame.key].box if persons and frame.key in persons else None
         if persons is not None and box is None and face:
             reading.notes["no person box: the face is the subject"] += 1
@@ -104,7 +104,8 @@ class CaerS:
         return Person(name, frame.path, box, (frame.label,), face, flags=flags)
 
 
-def _count_unmatched(files: list[Rows], frames: dict[Key, Frame], reading: Reading) -> None:
+def _count_unmatched(files: list[Boxes], frames: dict[Key, Frame], reading: Reading) -> None:
+    """Rows that name no image; those of a split's list are people whose image is missing, and not among these."""
     for rows in files:
         for key, row in rows.items():
             if key not in frames:

@@ -100,7 +100,8 @@ class Files:
         chosen = _named(names, folder)
         others: list[str] = []
         if stated is None:
-            chosen, others = _first([name for name in chosen if _holds_boxes(self.root / name)])
+            found = [name for name in chosen if _holds_boxes(self.root / name)]
+            chosen, others = found[:1], found[1:]
         if not chosen:
             return None
         rows = []
@@ -133,10 +134,6 @@ def _named(names: Names, folder: str) -> list[str]:
     """The files that `names` gives for train or test."""
     chosen = names.get(folder, []) if isinstance(names, dict) else names
     return [name.replace("{split}", folder) for name in ([chosen] if isinstance(chosen, str) else chosen)]
-
-
-def _first(names: list[str]) -> tuple[list[str], list[str]]:
-    return names[:1], names[1:]
 
 
 def _holds_boxes(path: Path) -> bool:

@@ -123,6 +123,10 @@ def test_rows_that_repeat_and_rows_that_contradict(tmp_path: Path, boxes: dict[s
     reading = read(tmp_path, policies={"box_conflict": "keep"})
     assert reading.notes["box_conflict"] == 1
     assert reading.people[0].face == (0, 2, 20, 20)
+    text = made.rows(boxes["train"]) + "Angry/0000.png,0,9,9,19,19\n"
+    (tmp_path / "train.txt").write_text(text + text.splitlines()[0] + "\n")
+    counts = [read(tmp_path, split, {"box_conflict": "keep"}).notes for split in ("train", "val")]
+    assert [(c["box_conflict"], c["rows of a box file that repeat another"]) for c in counts] == [(1, 1), (0, 0)]
     (tmp_path / "test.json").write_text('{"Sad/0000.png": [1, 2, 3, 4], "Sad/0000.png": [1, 2, 3, 5]}')
     with pytest.raises(DataError, match="box_conflict: raise"):
         read(tmp_path, boxes="{split}.json")
