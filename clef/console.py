@@ -5,12 +5,20 @@ import time
 from collections.abc import Callable
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 WIDTH = 140
 """Columns where no terminal says how many there are: a table in a log file must not be cut."""
 out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDTH)
+
+
+class _Rate(ProgressColumn):
+    """Units a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
 
 class Steps:
@@ -25,6 +33,7 @@ class Steps:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(unit),
+            _Rate(),
             TimeRemainingColumn(),
             console=err,
         )

@@ -6,11 +6,11 @@ The planner and the trainer share this file, so that both mean the same cell.
 import re
 from pathlib import Path
 
-from clef import cards, files, weights
+from clef import cards, files, records, weights
 from clef.cell import to_yaml
 from clef.config import CcimConfig, CellConfig
 from clef.data.manifest import SOURCE, Manifest
-from clef.errors import ConfigError, ShardError
+from clef.errors import CellError, ConfigError, ShardError
 from clef.signature import signature
 
 
@@ -40,12 +40,42 @@ def check_shards(config: CellConfig, manifest: Manifest) -> None:
                 )
 
 
-def identify(config: CellConfig, manifest: Manifest) -> str:
-    """The cell's signature. Raises SetupError where pre-trained weights are missing."""
+def identify(config: CellConfig, manifest: Manifest, hashes: dict[str, str] | None = None) -> str:
+    """The cell's signature. Raises SetupError where pre-trained weights are missing.
+
+    `hashes`: those of the weights, where they are known and the files need not be here.
+    """
+    known = weights.hashes(config) if hashes is None else hashes
+    return signature(config, content_of(config, manifest), known, _parent(config))
+
+
+def content_of(config: CellConfig, manifest: Manifest) -> dict[str, str]:
+    """The content hash of each kind of member that the cell reads, in every split, by `split/kind`."""
     kinds = {SOURCE[name] for name in config.inputs.present} | {"meta.json"}
     if isinstance(config.method, CcimConfig):  # its dictionary is made of the masked frames
         kinds.add(SOURCE["context"])
-    return signature(config, manifest.content(kinds), weights.hashes(config), _parent(config))
+    return manifest.content(kinds)
+
+
+def check_cell(folder: Path, config: CellConfig, manifest: Manifest) -> None:
+    """Refuse shards, or a config, that are not those of the cell in `folder`: its name ends with its signature.
+
+    Pre-trained files need not be here where the cell has recorded what it started from.
+    """
+    check_shards(config, manifest)
+    recorded = records.read_json(folder / records.ENVIRONMENT)
+    found, content = identify(config, manifest, recorded.get("weights")), content_of(config, manifest)
+    if folder.name.rpartition("-")[2] == found:
+        return
+    if other := [key for key, value in content.items() if recorded.get("content", content).get(key) != value]:
+        raise ShardError(
+            f"{config.shards}: not the shards that {folder.name} was trained on: other content in {', '.join(other)}; "
+            "say where its shards are with --shards"
+        )
+    raise CellError(
+        f"{folder}: its name should end with {found}, by its config and the shards: {records.CONFIG} was changed, or "
+        "this is no cell's folder"
+    )
 
 
 def _parent(config: CellConfig) -> str | None:

@@ -31,6 +31,7 @@ class Policies(Strict):
     box_tiny: Keep = Field("keep", description="the box holds fewer than 400 square pixels")
     box_repeated: Keep = Field("keep", description="the same box of the same image was listed before in this split")
     box_unmatched: Note = Field("keep", description="a row of a box file names an image that is not there")
+    box_conflict: Note = Field("raise", description="rows of a box file give one image two boxes (keep: the first)")
     face_outside: Literal["clamp", "skip", "raise"] = Field("clamp", description="the face reaches beyond the frame")
     face_empty: Keep = Field("keep", description="the face box is empty or lies outside the frame: no face")
     face_missing: Literal["skip", "full", "center", "raise"] = Field(
@@ -41,6 +42,9 @@ class Policies(Strict):
     )
     label_alias: Note = Field("keep", description="a class in another spelling: read as the class")
     label_unknown: Skip = Field("raise", description="a label that is no class of this set")
+    label_conflict: Note = Field(
+        "raise", description="the label in a row of a box file is not that of the folder (keep: the folder's)"
+    )
     label_missing: Keep = Field("keep", description="a person without any label")
     annotators_missing: Keep = Field("keep", description="no labels by annotator: the combined ones are read anyway")
     vad_unknown: Keep = Field("keep", description="valence, arousal or dominance unknown: masked in the loss")

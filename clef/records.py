@@ -4,6 +4,7 @@
 predictions-<split>.npz and, once all is done, result.json.
 """
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -18,7 +19,12 @@ from typing import Any
 from clef import files
 
 RESULT, STATE, LOG, CONFIG, LOCK = "result.json", "state.json", "log.jsonl", "config.yaml", "lock"
-_PACKAGES = ("torch", "torchvision", "accelerate", "webdataset", "numpy", "pillow", "scikit-learn")
+ENVIRONMENT = "environment.json"
+_PACKAGES = (
+    "torch", "torchvision", "accelerate", "submitit", "webdataset", "numpy", "scipy", "scikit-learn", "pillow",
+    "simplejpeg", "opencv-python-headless", "safetensors", "pydantic",
+)  # fmt: skip
+"""What may have a part in a number, where it is installed."""
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -84,27 +90,49 @@ def environment() -> dict[str, Any]:
     return {
         "code": code_version(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
         "host": socket.gethostname(),
-        "cpu": platform.processor() or platform.machine(),
+        "cpu": _cpu(),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    """The model of the processor, or at least its kind where Linux doesn't say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 @cache
 def code_version() -> dict[str, Any]:
-    """The commit that runs, and whether the tree differs from it; the package's version outside a checkout."""
-    here = Path(__file__).parent
+    """The commit that runs, whether the tree differs from it, and then the sha256 of `git diff HEAD`.
+
+    The package's version alone outside a checkout.
+    """
+    here, version = Path(__file__).parent, importlib.metadata.version("clef-caer")
     try:
         _git(
             here, "ls-files", "--error-unmatch", "__init__.py"
         )  # installed into some other checkout's tree: no version
         commit = _git(here, "rev-parse", "HEAD")
         dirty = bool(_git(here, "status", "--porcelain", "--untracked-files=no"))
+        diff = _git(here, "diff", "HEAD", "--binary") if dirty else b""
     except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None, "version": importlib.metadata.version("clef-caer")}
-    return {"commit": commit, "dirty": dirty, "version": importlib.metadata.version("clef-caer")}
+        return {"commit": None, "dirty": None, "diff": None, "version": version}
+    digest = hashlib.sha256(diff).hexdigest() if dirty else None
+    return {"commit": commit.decode(), "dirty": dirty, "diff": digest, "version": version}
 
 
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=20, check=True)
+def _git(folder: Path, *arguments: str) -> bytes:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=20, check=True)
     return done.stdout.strip()

@@ -9,6 +9,8 @@ from rich.table import Table
 from clef import cards
 from clef.cards import Card
 from clef.console import Steps, err, out
+from clef.data import stats
+from clef.data.check import command as check
 from clef.data.manifest import Manifest
 from clef.data.prepare import prepare
 from clef.data.verify import verify
@@ -20,9 +22,13 @@ def main() -> int:
     """The command."""
     args = _arguments()
     card = cards.load(args.dataset, args.protocol, _policies(args.policy))
+    if check.wanted(args):
+        return check.run(args, card, _policies(args.policy))
     target = Path(args.out) / card.folder
     if args.verify:
         return _verify(target)
+    if args.stats is not None:
+        return stats.write_page(args, card, target)
     source, cues = Path(args.source or card.source), Path(args.cues) if args.cues else None
     with Steps("people") as progress:
         manifest = prepare(card, source, target, args.workers, progress, cues)
@@ -52,6 +58,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", default="shards", help="shards go to OUT/<dataset> (default: shards)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--verify", action="store_true", help="read every byte of existing shards against the manifest")
+    stats.add_options(parser)
+    check.add_arguments(parser)
     args = parser.parse_args()
     if args.workers < 1:
         raise ConfigError(f"--workers {args.workers}: at least 1 is expected")

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
 
@@ -67,14 +68,17 @@ def listening(grace: float, last_word: Callable[[str], None]) -> Iterator[None]:
     says.setblocking(False)
     woken = signal.set_wakeup_fd(says.fileno(), warn_on_full_buffer=False)
     _previous.update({number: signal.signal(number, _set_flag) for number in WATCHED})
+    blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)  # whoever started this process may have blocked them
     watch = _Watch(hears, grace, last_word)
     watch.start()
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         for number in WATCHED:
             signal.signal(number, _previous.pop(number))
         signal.set_wakeup_fd(woken)
+        _asked.clear()
         watch.end(says)
         hears.close()
         says.close()
@@ -141,6 +145,9 @@ def held() -> Iterator[None]:
     atexit.unregister(_kill_children)
     atexit.register(_kill_children)  # runs before the hook of multiprocessing, which would wait for them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+    if multiprocessing.get_start_method() != "fork":
+        resource_tracker.ensure_running()  # not in the midst of a start: it unblocks SIGTERM and SIGINT
+        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
         yield
     finally:

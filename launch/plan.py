@@ -1,6 +1,6 @@
 """From a grid's cells to their states: which are done, and what stands in the way of the others."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from clef import cards, records
 from clef.config import CellConfig
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
-from clef.errors import ClefError, ShardError
+from clef.errors import ClefError, ConfigError, ShardError
 from clef.grid import FROM_GRID
 from clef.identity import check_shards, folder_of, identify
 from clef.results.rows import PlannedRun
@@ -37,7 +37,9 @@ class PlannedCell:
         folder = self.folder.name if self.folder else None
         reason = str(self.error) if self.error else None
         parent = self.parent.name if self.parent else None
-        return PlannedRun(c.name, c.dataset, c.backbone.name, c.method_label, c.seed, folder, reason, parent)
+        return PlannedRun(
+            c.name, c.dataset, c.backbone.name, c.method_label, c.seed, folder, reason, parent, c.protocol
+        )
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def make(name: str, made: list[CellConfig], unregistered: list[str], queued: Col
         root = config.shards
         if str(root) not in sets:
             sets[str(root)] = _manifest(root)
-        parent = cells[_parent_name(config)] if _starts_in_grid(config) else None
+        parent = _parent(config, cells) if _starts_in_grid(config) else None
         cells[config.name] = _planned(name, config, sets[str(root)], queued, parent)
     return Plan(name, [cells[config.name] for config in made], unregistered)
 
@@ -68,10 +70,16 @@ def _starts_in_grid(config: CellConfig) -> bool:
     return (config.method.parent or "").startswith(FROM_GRID)
 
 
-def _parent_name(config: CellConfig) -> str:
-    """The name of the cell of the same dataset, backbone and seed that this one starts from."""
+def _parent(config: CellConfig, cells: Mapping[str, PlannedCell]) -> PlannedCell:
+    """The cell of the same dataset, protocol, backbone and seed that this one starts from."""
     assert config.method.parent is not None
-    return config.model_copy(update={"label": config.method.parent.removeprefix(FROM_GRID)}).name
+    name = config.model_copy(update={"label": config.method.parent.removeprefix(FROM_GRID)}).name
+    if name not in cells:
+        raise ConfigError(
+            f"{config.name}: method.start_from={config.method.parent}: this grid has no {name}; do overrides give the "
+            f"two another protocol?"
+        )
+    return cells[name]
 
 
 def datasets_to_make(made: list[CellConfig]) -> list[CellConfig]:

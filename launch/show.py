@@ -52,7 +52,7 @@ def _behind(count: int) -> str:
 
 def _row(cell: PlannedCell) -> tuple[str, str, str]:
     c = cell.config
-    return c.dataset, c.backbone.name, c.method_label
+    return c.dataset_name, c.backbone.name, c.method_label
 
 
 def _styled(state: str) -> str:

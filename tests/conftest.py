@@ -127,9 +127,10 @@ def tiny(shards: Path, tmp_path: Path) -> Callable[..., CellConfig]:
             "runtime": {
                 "shards": str(shards),
                 "out": str(tmp_path / "runs"),
-                "cache": str(tmp_path / "cache"),
+                "features": str(tmp_path / "cache"),
                 "workers": 0,
                 "log_every": 4,
+                "keep_checkpoints": True,
             },
         }
         return cell.resolve(merge(base, TINY[backbone], TINY_METHOD[method], nest(settings)))

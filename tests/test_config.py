@@ -111,7 +111,7 @@ def test_every_card_is_whole(name: str) -> None:
     assert card.name == name
     assert set(card.aliases.values()) <= set(card.classes)
     assert {"train", "val", *card.test_splits} == set(card.splits)
-    assert len(card.classes) == {"multi_label": 26, "single_label": 7}[card.task]
+    assert len(card.classes) == {"emotic": 26, "caer_s": 7, "table": 2}[card.reader]
 
 
 def test_spellings_of_a_class() -> None:

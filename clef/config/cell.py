@@ -98,8 +98,13 @@ class RuntimeConfig(Strict):
     """Cells are written to `<out>/<grid>/<cell>`."""
     weights: str = "~/.cache/clef/weights"
     """Where pre-trained weights are looked for."""
-    cache: str = "cache"
+    features: str = "cache"
     """Where features of frozen networks and CCIM's dictionaries are kept, for all cells to share."""
+    cache: Literal["none", "node"] = "none"
+    """node: pictures are decoded once, and kept on the node's own disk for all epochs, ranks and jobs there."""
+    scratch: str = ""
+    """A folder on the node's own disk for that; empty: $SLURM_TMPDIR, else $TMPDIR, else the system's temporary one.
+    A variable in it ($SCRATCH/me) is looked up on the node."""
     workers: Annotated[int, Field(ge=0)] = 4
     """Loader processes for each rank."""
     threads: Annotated[int, Field(ge=0)] = 0
@@ -107,6 +112,8 @@ class RuntimeConfig(Strict):
     device: Literal["auto", "cpu"] = "auto"
     log_every: Annotated[int, Field(ge=1)] = 20
     """Steps between two log lines."""
+    tensorboard: bool = False
+    """Write the log for TensorBoard too, into the cell's folder."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 0
     """Steps between two checkpoints, besides the one after every epoch; 0: no count of steps asks for one."""
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 15.0

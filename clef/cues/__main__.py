@@ -39,7 +39,7 @@ def main() -> int:
     if args.list:
         _list()
         return 0
-    card = cards.load(args.dataset)
+    card = cards.load(args.dataset, args.protocol)
     chosen = find_class(args.cue, args.extractor)
     extractor = chosen(Settings(args.weights, args.device))
     tallies = {}
@@ -55,6 +55,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argument_parser("python -m clef.cues", __doc__)
     parser.add_argument("--dataset", help="emotic, caer_s, emotic_demo, caer_s_demo, or a card's path (.yaml)")
+    parser.add_argument("--protocol", default=cards.LEAK_FREE, help="how the set is cut into splits, as for clef.shard")
     parser.add_argument("--cue", help=", ".join(files.ALL))
     parser.add_argument("--extractor", help="one that --list shows, or your own as module:Class (default: the first)")
     parser.add_argument("--weights", type=Path, help="the extractor's weights file, where it takes one")

@@ -1,4 +1,7 @@
-"""Readers of datasets in their official layouts. To add one: a file here, a line in READERS, a card in `shards/`."""
+"""Readers of datasets in the layouts in circulation. To add one: a file here, a line in READERS, a card in `shards/`.
+
+docs/datasets.md shows every layout that is read, and how to add a set of your own.
+"""
 
 from pathlib import Path
 
@@ -11,6 +14,7 @@ __all__ = ["READERS", "Box", "Person", "Reader", "Reading", "draw", "open_reader
 READERS = {
     "emotic": "clef.datasets.emotic:Emotic",
     "caer_s": "clef.datasets.caer_s:CaerS",
+    "table": "clef.datasets.table:TableReader",
 }
 
 

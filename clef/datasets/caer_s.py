@@ -1,42 +1,41 @@
-"""CAER-S in its official layout: `{train,test}/<Class>/NNNN.png`, with the face boxes in circulation beside it.
+"""CAER-S in its official layout: `{train,test}/<Class>/NNNN.png`, with the boxes in circulation beside it.
 
 Classes go by name, never by directory order: the train folder is `Angry`, the test folder `Anger`.
 """
 
-from collections import Counter
+from math import ceil
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
+from statistics import median
 
 from clef.cards import Card
-from clef.config import Strict
-from clef.datasets.person import Box, Person, Reading, parse_box
+from clef.cues.boxes import area, inside
+from clef.datasets import caer_s_boxes, caer_s_frames
+from clef.datasets.caer_s_boxes import BoxRow, Key
+from clef.datasets.caer_s_files import SPLITS, Files, Options
+from clef.datasets.caer_s_frames import Frame
+from clef.datasets.person import Box, Person, Reading
 from clef.errors import DataError
-from clef.overrides import validate
+from clef.overrides import unknown, validate
 
-_IMAGES = (".png", ".jpg", ".jpeg")
-
-
-class Options(Strict):
-    """What a card may say in `reader_options`."""
-
-    val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Of train: the last frames of each class are val."""
-    val_gap: Annotated[int, Field(ge=0)] = 10
-    """Frames that neither gets, between the two."""
+Boxes = dict[Key, BoxRow]
+"""What box files say of each image."""
+_SAMPLE = 200
+"""Images whose size is read to tell faces from people."""
+_FACE = 0.25
+"""The part of the frame above which the median box is no face."""
 
 
 class CaerS:
-    """Reads train, test, and a val that is cut from the end of every class of train.
+    """Reads train, test, and a val: cut from the end of every class of train, or as lists have it.
 
     Frames that follow each other come from one shot, so val is a contiguous block, `val_gap` frames away from train.
     """
 
     def __init__(self, root: Path, card: Card) -> None:
-        self.root, self.card = root, card
+        self.card = card
         self.options = validate(Options, card.reader_options, f"card {card.name}: reader_options")
-        if not all((root / split).is_dir() for split in ("train", "test")):
+        self.files = Files(root, card, self.options)
+        if not all(self.files.images(split).is_dir() for split in ("train", "test")):
             raise DataError(
                 f"{root}: {card.title} not found. Expected, with <source> = {root}:\n"
                 f"{card.layout.rstrip()}\nRequest the set at {card.request}."
@@ -44,107 +43,104 @@ class CaerS:
 
     def read(self, split: str) -> Reading:
         """The subjects of a split, class by class in the card's order, frames by name."""
-        official = "test" if split == "test" else "train"
-        faces = self._boxes(self.root / f"{official}.txt")
-        persons = self._boxes(self.root / f"{official}_person.txt") if self._has_persons(official) else None
-        if faces is None:
-            raise DataError(
-                f"{self.root / official}.txt: no face boxes. CAER-S comes without any; rows of "
-                "Class/file.png,label,x1,y1,x2,y2 are expected there (no face: 0,0,0,0)"
-            )
-        reading = Reading(policies=self.card.policies, box_kind="person" if persons else "face")
-        for label, path in self._frames(official, split, reading):
-            key = f"{path.parent.name}/{path.name}"
-            if faces.get(key) or reading.keeps("face_missing", str(path)):
-                reading.people.append(self._person(key, path, label, faces.get(key), persons))
+        if split not in SPLITS:
+            raise DataError(unknown(f"card {self.card.name}: splits: split {split!r}", split, SPLITS))
+        reading = Reading(policies=self.card.policies)
+        folder = self.files.folder(split)
+        # What concerns a folder as a whole is counted with one of the splits that it holds.
+        whole = reading if split == self.files.home(folder) else Reading(policies=self.card.policies)
+        frames = caer_s_frames.frames(self.files.images(folder), self.card, whole)
+        listed = self._collected(self.files.list_rows(split), reading) if self.options.lists else None
+        faces = self._faces(split, frames, listed, reading, whole)
+        found = self.files.person_rows(split, frames, reading)
+        persons = None if found is None else self._collected(found, whole)
+        reading.box_kind = "face" if persons is None else "person"
+        _count_unmatched([faces if faces is not listed else {}, persons or {}], frames, whole)
+        for frame in self._members(split, frames, listed, reading, whole):
+            face = faces[frame.key].box if frame.key in faces else None
+            if face or reading.keeps("face_missing", str(frame.path)):
+                reading.people.append(self._person(frame, folder, face, persons, reading))
+        reading.images = reading.listed if listed is None else len(listed)
+        _check_faces(reading)
         return reading
 
-    def _person(
-        self,
-        key: str,
-        path: Path,
-        label: str,
-        face: Box | None,
-        persons: dict[str, Box | None] | None,
-    ) -> Person:
-        box = (persons.get(key) if persons else None) or face
-        flags = ("face_missing",) if face is None else ()
+    def _collected(self, rows: list[BoxRow], reading: Reading) -> Boxes:
+        return caer_s_boxes.collect(rows, self.card, reading)
+
+    def _faces(
+        self, split: str, frames: dict[Key, Frame], listed: Boxes | None, reading: Reading, whole: Reading
+    ) -> Boxes:
+        """The face boxes: those of the split's list, unless others are stated or there is none."""
+        if listed is None or self.options.boxes is not None:
+            return self._collected(self.files.face_rows(split, frames, reading), whole)
+        reading.notes[f"face boxes from the list of {split}"] += len(listed)
+        return listed
+
+    def _members(
+        self, split: str, frames: dict[Key, Frame], listed: Boxes | None, reading: Reading, whole: Reading
+    ) -> list[Frame]:
+        """The frames of a split. Those of its folder that no split gets are left out."""
+        if listed is None:
+            found = list(frames.values())
+            if split == "test":
+                return found
+            return caer_s_frames.cut(found, split, self.options.val_fraction, self.options.val_gap, reading)
+        for key, row in listed.items():
+            if key not in frames:
+                reading.keeps("image_missing", row.where)
+        if in_none := frames.keys() - listed.keys() - self.files.listed_elsewhere(split):
+            whole.left_out["in none of the lists"] += len(in_none)
+        return [frame for key, frame in frames.items() if key in listed]
+
+    def _person(self, frame: Frame, folder: str, face: Box | None, persons: Boxes | None, reading: Reading) -> Person:
+        box = persons[frame.key].box if persons and frame.key in persons else None
+        if persons is not None and box is None and face:
+            reading.notes["no person box: the face is the subject"] += 1
+        box = box or face
         if box is None and self.card.policies.face_missing == "center":
-            box = _center(path)
-        return Person(f"{path.parent.parent.name}/{key}", path, box, (label,), face, flags=flags)
-
-    def _frames(self, official: str, split: str, reading: Reading) -> list[tuple[str, Path]]:
-        by_class = self._by_class(official, reading)
-        frames = []
-        for name in self.card.classes:
-            files = by_class.get(name)
-            if not files:
-                raise DataError(
-                    f"{self.root / official}: no images of class {name}; expected: {', '.join(self.card.classes)}"
-                )
-            if official == "train":
-                files = self._part(files, split, reading.left_out)
-            frames += [(name, file) for file in files]
-        return frames
-
-    def _part(self, files: list[Path], split: str, left_out: Counter[str]) -> list[Path]:
-        """Train, or val: the last frames of a class, with a gap between the two that neither gets."""
-        held = round(len(files) * self.options.val_fraction)
-        cut = len(files) - held
-        if split == "val":
-            return files[cut:]
-        gap = min(self.options.val_gap, cut)
-        if gap:
-            left_out["the gap between train and val"] += gap
-        return files[: cut - gap]
-
-    def _by_class(self, official: str, reading: Reading) -> dict[str, list[Path]]:
-        found: dict[str, list[Path]] = {}
-        for folder in sorted((self.root / official).iterdir()):
-            if not folder.is_dir():
-                reading.keeps("file_stray", str(folder))
-                continue
-            name = self.card.canonical(folder.name)
-            if name is None:
-                raise DataError(f"{folder}: unknown class; known: {', '.join(self.card.classes)}")
-            files = sorted(folder.iterdir())
-            images = [file for file in files if file.suffix.lower() in _IMAGES and not file.name.startswith(".")]
-            for stray in sorted(set(files) - set(images)):
-                reading.keeps("file_stray", str(stray))
-            found.setdefault(name, []).extend(images)
-        return found
-
-    def _has_persons(self, official: str) -> bool:
-        return (self.root / f"{official}_person.txt").is_file()
-
-    def _boxes(self, path: Path) -> dict[str, Box | None] | None:
-        """Box by `Folder/file`, None for 0,0,0,0; None when there is no such file."""
-        if not path.is_file():
-            return None
-        boxes: dict[str, Box | None] = {}
-        for number, line in enumerate(_text(path).splitlines(), 1):
-            if not line.strip():
-                continue
-            name, *values = line.split(",")
-            if len(values) != 5:
-                raise DataError(f"{path}:{number}: Class/file.png,label,x1,y1,x2,y2 is expected, not {line!r}")
-            box = parse_box(values[1:], f"{path}:{number}")
-            key = "/".join(name.strip().split("/")[-2:])  # some lists begin with the split
-            boxes[key] = box if any(box) else None
-        return boxes
+            box = _center(frame.path)
+        flags = ("face_missing",) if face is None else ()
+        name = f"{folder}/{frame.path.parent.name}/{frame.path.name}"
+        return Person(name, frame.path, box, (frame.label,), face, flags=flags)
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: text in UTF-8 is expected: {error}") from None
+def _count_unmatched(files: list[Boxes], frames: dict[Key, Frame], reading: Reading) -> None:
+    """Rows that name no image; those of a split's list are people whose image is missing, and not among these."""
+    for rows in files:
+        for key, row in rows.items():
+            if key not in frames:
+                reading.keeps("box_unmatched", row.where)
 
 
-def _center(path: Path) -> Box:
-    """The middle half of the frame, both ways."""
+def _check_faces(reading: Reading) -> None:
+    """A list of people's boxes circulates as one of faces: look how much of the frame they take, in a sample."""
+    faced = [person for person in reading.people if person.face]
+    sample = faced[:: ceil(len(faced) / _SAMPLE) or 1]
+    shares = [share for person in sample if (share := _share(person)) is not None]
+    if shares and median(shares) > _FACE:
+        reading.keeps("face_is_person", f"{faced[0].image.parent.parent}", len(faced))
+
+
+def _share(person: Person) -> float | None:
+    """The part of the frame that the face takes; None when the image can't be read."""
+    size = _size(person.image)
+    part = inside(person.face, *size) if size else None
+    return area(part) / (size[0] * size[1]) if size and part else None
+
+
+def _center(path: Path) -> Box | None:
+    """The middle half of the frame, both ways; None, the whole frame, where its size can't be read."""
+    size = _size(path)
+    return (size[0] / 4, size[1] / 4, size[0] * 3 / 4, size[1] * 3 / 4) if size else None
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """Width and height, from the image's header."""
     from PIL import Image
 
-    with Image.open(path) as image:
-        width, height = image.size
-    return width / 4, height / 4, width * 3 / 4, height * 3 / 4
+    Image.MAX_IMAGE_PIXELS = None  # nothing is decoded here
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError):
+        return None

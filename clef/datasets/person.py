@@ -1,10 +1,12 @@
 """The record that every reader yields: one annotated person, as the dataset states it, before any repair."""
 
+import math
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
 
 from clef.cards import Card
 from clef.errors import DataError
@@ -12,6 +14,8 @@ from clef.policies import Policies
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the source image: 0-based, half-open, possibly fractional or beyond the frame."""
+EXAMPLES = 5
+"""How many places of each fault are remembered."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,12 @@ class Reading:
     box_kind: str = "person"
     """What the subject's box surrounds: a person or a face."""
     policies: Policies = field(default_factory=Policies)
+    images: int = 0
+    """Images in which the source lists anyone of this split, left out or not; 0: the reader doesn't say."""
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    """By rule, the first places where it was met: ids or paths."""
+    found: dict[str, Counter[str]] = field(default_factory=dict)
+    """By rule, what was found there and how often, where that is a spelling."""
 
     @property
     def listed(self) -> int:
@@ -69,10 +79,22 @@ class Reading:
         return len(self.people) + sum(self.left_out.values())
 
     def keeps(self, rule: str, where: str, people: int = 1) -> bool:
-        """Count a fault of so many people, and say whether they stay. DataError that names `where` if it may not be."""
+        """Count a fault of so many people, and say whether they stay. DataError that names `where` if it may not be.
+
+        `where` is an id or a path, and may go on after `: ` with what is wrong there.
+        """
         policy = self.policies.check(rule, where)
         (self.left_out if policy == "skip" else self.notes)[rule] += people
+        self.remember(rule, where.partition(": ")[0])
         return policy != "skip"
+
+    def remember(self, rule: str, place: str, found: str = "") -> None:
+        """Keep the first places where a rule was met, and count what was found where that is a spelling."""
+        examples = self.examples.setdefault(rule, [])
+        if len(examples) < EXAMPLES:
+            examples.append(place)
+        if found:
+            self.found.setdefault(rule, Counter())[found] += 1
 
 
 class Reader(Protocol):
@@ -83,11 +105,27 @@ class Reader(Protocol):
     def read(self, split: str) -> Reading: ...
 
 
-def parse_box(values: Mapping[str, str] | list[str], where: str) -> Box:
-    """Four numbers x1, y1, x2, y2 from a row of a box file. Raises DataError that names `where`."""
-    texts = [values[key] for key in ("x1", "y1", "x2", "y2")] if isinstance(values, Mapping) else values
+def parse_box(values: Mapping[str, Any] | Sequence[Any], where: str) -> Box:
+    """Four numbers x1, y1, x2, y2 from a row of a box file; NaN passes: such a box is empty. DataError at `where`."""
+    found = [values[key] for key in ("x1", "y1", "x2", "y2")] if isinstance(values, Mapping) else values
     try:
-        x1, y1, x2, y2 = (float(text) for text in texts)
-    except (TypeError, ValueError):
-        raise DataError(f"{where}: four numbers x1,y1,x2,y2 are expected, not {','.join(map(str, texts))!r}") from None
+        x1, y1, x2, y2 = (float(value) for value in found)
+        if any(map(math.isinf, (x1, y1, x2, y2))):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        shown = f"{','.join(map(str, found))!r:.80}"
+        raise DataError(f"{where}: four numbers x1,y1,x2,y2 are expected, not {shown}") from None
     return x1, y1, x2, y2
+
+
+def parse_path(text: str, where: str) -> str:
+    """A file's path as a list states it, with `/` and without outer blanks. DataError when no file can be called so."""
+    parts = [part.strip() for part in text.strip().replace("\\", "/").split("/")]
+    path = PurePosixPath("/".join(parts)).as_posix()
+    wrong = not parts[-1] or parts[-1] in (".", "..") or _IN_NO_PATH.search(path)
+    if wrong or len(path.encode()) > 2048 or any(len(part.encode()) > 255 for part in parts):
+        raise DataError(f"{where}: the path of a file is expected, not {text!r:.80}")
+    return path
+
+
+_IN_NO_PATH = re.compile(r"[\x00\ud800-\udfff]")

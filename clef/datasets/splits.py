@@ -13,15 +13,26 @@ HELD_OUT = "val"
 
 def read(card: Card, source: Path) -> dict[str, Reading]:
     """Every split of the card below `source`, by name, as its policies have it."""
+    readings = as_listed(card, source)
+    settle(readings)
+    return readings
+
+
+def as_listed(card: Card, source: Path) -> dict[str, Reading]:
+    """The splits as `read` has them, but for what only several people or splits together show."""
     from clef.datasets import open_reader
 
-    readings = {name: open_reader(card, source / part.root).read(part.split) for name, part in card.splits.items()}
+    readers = {root: open_reader(card, source / root) for root in sorted({part.root for part in card.splits.values()})}
+    return {name: readers[part.root].read(part.split) for name, part in card.splits.items()}
+
+
+def settle(readings: dict[str, Reading]) -> None:
+    """Apply the rules of people who stand in several splits, or several times in one."""
     for name, reading in readings.items():
         if name == HELD_OUT:
             others = [person for other, read in readings.items() if other != HELD_OUT for person in read.people]
             _shared(reading, {person.image for person in others})
         _repeated(reading)
-    return readings
 
 
 def _shared(reading: Reading, elsewhere: set[Path]) -> None:

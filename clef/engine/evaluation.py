@@ -9,8 +9,9 @@ from accelerate.utils import gather_object
 
 from clef import signals
 from clef.config import CellConfig
+from clef.data.cache import node_cache
 from clef.data.dataset import CellDataset
-from clef.data.loader import loader, read, to_device
+from clef.data.loader import loader, to_device
 from clef.data.order import EveryOnce
 from clef.data.shards import SplitShards
 from clef.engine.frozen import FrozenFeatures
@@ -56,11 +57,11 @@ def evaluate(
 def _batches(
     method: Method, config: CellConfig, split: SplitShards, accelerator: Accelerator, frozen: FrozenFeatures
 ) -> Iterator[Arrays]:
-    dataset = CellDataset(split, frozen.reads, config.seed, augment=False)
+    dataset = CellDataset(split, frozen.reads, config.seed, augment=False, cache=node_cache(config.runtime))
     places = EveryOnce(
         len(split), _batch_size(config, accelerator), accelerator.process_index, accelerator.num_processes
     )
-    for batch in read(loader(dataset, places, config.runtime.workers)):
+    for batch in loader(dataset, places, config.runtime.workers):
         moved = to_device(frozen.attach(batch, split), frozen.reads, accelerator.device)
         with torch.inference_mode(), accelerator.autocast():
             prediction = method(moved)

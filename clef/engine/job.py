@@ -18,7 +18,7 @@ from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.data.order import check_batch_size
 from clef.data.shards import SplitShards
-from clef.engine import checkpoint, precision
+from clef.engine import checkpoint, precision, provenance
 from clef.engine.display import Display
 from clef.engine.evaluation import evaluate
 from clef.engine.metrics import summary
@@ -96,15 +96,16 @@ def _run(config: CellConfig, folder: Path, accelerator: Accelerator, resume: boo
     manifest = manifests.load(config.shards)
     check_shards(config, manifest)
     trainer = Trainer(config, folder, manifest, accelerator)
-    recorded = facts(config, manifest, accelerator)
+    recorded = provenance.session(folder, config, manifest, accelerator)
     shown = Display(config.name, trainer.steps, config.epochs, accelerator.is_main_process)
     with shown as display, trainer.watchdog:
         display.say(headline(recorded, config))
         if resume and trainer.resume():
             display.say(f"goes on after step {trainer.progress.step}/{trainer.steps}")
+        recorded["from_step"] = trainer.progress.step
         trainer.check_room()
         if accelerator.is_main_process:
-            records.write_json(folder / "environment.json", recorded)
+            records.write_json(folder / records.ENVIRONMENT, recorded)
             records.write_state(folder, "running", step=trainer.progress.step, steps=trainer.steps)
         display.begin(trainer.progress.step)
         try:
@@ -131,7 +132,8 @@ def _test(
 ) -> dict[str, Any]:
     """Score the test splits with the best weights, and write the result."""
     accelerator = trainer.accelerator
-    checkpoint.load_weights(folder / "checkpoints" / "best.safetensors", trainer.method)
+    best = folder / "checkpoints" / checkpoint.BEST
+    checkpoint.load_weights(best, trainer.method)
     synchronise_buffers(trainer.method)
     card = cards.load(config.dataset, config.protocol)
     result: dict[str, Any] = {
@@ -142,6 +144,7 @@ def _test(
         "method": config.method_label,
         "seed": config.seed,
         "metric": card.metric,
+        "data": _data(manifest, ("train", "val", *card.test_splits)),
         "splits": {},
         "val": trainer.progress.best,
         "best_epoch": trainer.progress.best_epoch,
@@ -158,6 +161,7 @@ def _test(
             with files.atomic(folder / f"predictions-{name}.npz") as file:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     if accelerator.is_main_process:
+        result["run"] = provenance.run(recorded, trainer.steps * config.batch_size, folder, best)
         records.write_json(folder / records.RESULT, result)
         records.write_state(folder, "done", step=trainer.steps, steps=trainer.steps, metric=trainer.progress.best)
         if not config.runtime.keep_checkpoints:
@@ -166,19 +170,14 @@ def _test(
     return result
 
 
-def facts(config: CellConfig, manifest: Manifest, accelerator: Accelerator) -> dict[str, Any]:
-    """What is recorded of the ranks, the device and the code: environment.json."""
-    device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else "cpu"
-    return records.environment() | {
-        "ranks": accelerator.num_processes,
-        "distributed": str(accelerator.distributed_type.value),
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "mixed_precision": config.mixed_precision,
-        "dtype": precision.resolved(accelerator),
-        "tf32": config.tf32,
-        "deterministic": config.runtime.deterministic,
+def _data(manifest: Manifest, used: tuple[str, ...]) -> dict[str, Any]:
+    """What was done to the data of these splits (those that the protocol has), as `clef.results.data` reads it."""
+    counts = {"listed", "samples", "left_out", "notes"}
+    return {
+        "protocol": manifest.protocol,
+        "policies": manifest.policies,
         "shards": manifest.source,
+        "splits": {name: split.model_dump(include=counts) for name, split in manifest.splits.items() if name in used},
     }
 
 

@@ -85,11 +85,13 @@ def report(bad: BadStep, config: CellConfig, folder: Path, split: SplitShards, o
 
 
 def _arrays(bad: BadStep, config: CellConfig, split: SplitShards, items: list[tuple[int, int]]) -> dict[str, Any]:
-    """The batch as it was read: inputs (images uint8, augmented as in that step), targets, places, epochs, keys."""
+    """The batch as it was read: inputs (images uint8, as augmented then, jitter's factors beside), targets, places."""
     dataset = CellDataset(split, config.inputs.present, config.seed, augment=True)
     [batch] = loader(dataset, [items], workers=0)
-    arrays: dict[str, Any] = {name: value.numpy() for name, value in batch.items() if isinstance(value, Tensor)}
-    arrays |= {f"valid.{name}": value.numpy() for name, value in batch["valid"].items()}
+    parts = {name: value if isinstance(value, dict) else {"": value} for name, value in batch.items()}
+    arrays: dict[str, Any] = {
+        f"{name}.{key}".rstrip("."): value.numpy() for name, inner in parts.items() for key, value in inner.items()
+    }
     arrays |= {f"loss.{name}": np.float32(value) for name, value in bad.losses.items()}
     return arrays | {
         "epoch": np.array([epoch for epoch, _ in items]),

@@ -13,10 +13,11 @@ from typing import Any, NoReturn
 import torch
 from accelerate import Accelerator
 
-from clef import console, methods, records, signals
+from clef import cards, console, methods, records, signals
 from clef.config import CellConfig
+from clef.data.cache import node_cache
 from clef.data.dataset import CellDataset
-from clef.data.loader import loader, read, to_device
+from clef.data.loader import loader, to_device
 from clef.data.manifest import Manifest
 from clef.data.order import Order, RankBatches
 from clef.data.shards import SplitShards
@@ -26,6 +27,7 @@ from clef.engine.display import Display
 from clef.engine.evaluation import evaluate
 from clef.engine.faults import Faults
 from clef.engine.frozen import FrozenFeatures
+from clef.engine.log import Log
 from clef.engine.metrics import headline
 from clef.engine.ranks import synchronise_buffers, together
 from clef.engine.update import Updates
@@ -55,6 +57,9 @@ class Trainer:
         self.updates = Updates(config, method, accelerator, self.faults)
         self.method, self.optimizer = self.updates.method, self.updates.optimizer
         self.frozen = FrozenFeatures(config, self.method, accelerator.device, self._say)
+        self.cache = node_cache(config.runtime)
+        if self.cache:  # room for every split now, not at the first validation
+            self.cache.reserve(manifest, ("train", "val", *cards.load(config.dataset).test_splits), self.frozen.reads)
         checkpoint.seed_all(config.seed * 10_007 + rank)  # other dropout on every rank
         self.window = Window(accelerator)
         self.progress, self.saved = Progress(), (0, 0)
@@ -103,8 +108,11 @@ class Trainer:
         Raises Preempted, on all ranks and saved, when one was asked to stop; CellError at a number that isn't finite.
         """
         stop = min(self.steps, self.config.runtime.stop_after or self.steps)
-        self._pause(display, log=False, save=False)  # what was broken off is made up for
-        with closing(self._batches(stop)) as batches:
+        with (
+            closing(Log(self.folder, self.config.runtime.tensorboard, self.progress.step)) as self.log,
+            closing(self._batches(stop)) as batches,
+        ):
+            self._pause(display, log=False, save=False)  # what was broken off is made up for
             for batch in self.window.timed(batches):
                 names, losses = self._step(batch)
                 self.window.add(names, losses)
@@ -117,10 +125,10 @@ class Trainer:
         return self.progress.step >= self.steps
 
     def _batches(self, stop: int) -> Generator[dict[str, Any], None, None]:
-        dataset = CellDataset(self.train_split, self.frozen.reads, self.config.seed, augment=True)
+        dataset = CellDataset(self.train_split, self.frozen.reads, self.config.seed, augment=True, cache=self.cache)
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         batches = RankBatches(self.order, rank, ranks, self.progress.step, stop)
-        return read(loader(dataset, batches, self.config.runtime.workers))
+        return iter(loader(dataset, batches, self.config.runtime.workers))
 
     def _step(self, batch: dict[str, Any]) -> tuple[list[str], torch.Tensor]:
         """One update, at the rate that belongs to this step; names and values of the loss terms."""
@@ -197,7 +205,7 @@ class Trainer:
         }
         display.step(record, self.progress.best)
         if self.main:
-            records.append_log(self.folder, record)
+            self.log.append(record)
             place = {"step": step, "steps": self.steps, "epoch": record["epoch"], "epochs": self.config.epochs}
             speed = {"images_per_s": record["images_per_s"], "metric": self.progress.best}
             records.write_state(self.folder, "running", **place, **speed)
@@ -218,7 +226,7 @@ class Trainer:
         remark = "  best so far" if best and self.config.selection == "best" else ""
         display.say(f"epoch {epoch}/{self.config.epochs}" + (f"  val {value:.2f}{remark}" if value is not None else ""))
         if self.main:
-            records.append_log(self.folder, record)
+            self.log.append(record)
         return True
 
     def _score(self) -> float | None:

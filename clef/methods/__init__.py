@@ -22,13 +22,18 @@ METHODS = {
 
 
 def build(
-    config: CellConfig, counts: Sequence[int], samples: int, dictionary: Callable[[WeightLoader], Dictionary]
+    config: CellConfig,
+    counts: Sequence[int],
+    samples: int,
+    dictionary: Callable[[WeightLoader], Dictionary],
+    trained: bool = False,
 ) -> Method:
     """The cell's method around its backbone, with the weights that the config names.
 
     `counts`: how many of train's `samples` each class has. `dictionary` is called by a method that needs confounders.
+    `trained`: all weights will be put in afterwards, so no pre-trained file is read.
     """
-    load = Pretrained(config)
+    load = Pretrained(config, read=not trained)
 
     def make_backbone(classifier: bool) -> Backbone:
         made = backbone(config.backbone, len(counts), config.loss.vad_weight > 0, load, classifier)

@@ -16,11 +16,11 @@ _CLASSIFIERS = ("fc.", "classifier.6.")
 
 
 class Pretrained:
-    """The weights that a cell names, given to encoders as they are built."""
+    """The weights that a cell names, given to encoders as they are built; none is read unless `read`."""
 
-    def __init__(self, config: CellConfig) -> None:
+    def __init__(self, config: CellConfig, read: bool = True) -> None:
         self.folder = Path(config.runtime.weights)
-        self.names = weights.needed(config)
+        self.names = weights.needed(config) if read else {}
         self.stated = set(weights.stated(config))
         self.filled: set[str] = set()
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rich.markup import escape
+from rich.table import Table as Grid
 
 from clef import console, files
 from clef.results.rows import Gathered, gather, to_csv
@@ -27,6 +28,9 @@ def show(made: list[Table]) -> None:
     """Print the tables with their notes."""
     for table in made:
         console.out.print(to_rich(table))
-        for note in table.notes:
-            console.out.print(f"  {escape(note)}")
+        notes = Grid.grid(padding=(0, 1))
+        for note in table.notes:  # a long one goes on below its own beginning
+            notes.add_row(" -", escape(note))
+        if table.notes:
+            console.out.print(notes)
         console.out.print()

@@ -8,8 +8,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from clef.cards import LEAK_FREE
 from clef.errors import CellError
 from clef.records import RESULT, STATE, read_json, state_of, write_json
+from clef.results.data import CellData
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class PlannedRun:
     reason: str | None = None
     parent: str | None = None
     """The folder of the cell that it starts from."""
+    protocol: str = LEAK_FREE
+    """How its dataset is cut and counted. Plans of older versions don't say: they knew but the usual one."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Row:
     """One number. `part` is `score` (what the method ranks by) or a part of it: factual, Y_e, Y_c."""
 
     dataset: str
+    protocol: str
     backbone: str
     method: str
     seed: int
@@ -42,6 +49,9 @@ class Row:
     value: float
     chance: float
     samples: int
+    listed: int
+    """People whom the source lists for the split: `samples`, and those left out."""
+    left_out: int
     signature: str
     commit: str | None
     dirty: bool | None
@@ -58,6 +68,8 @@ class Gathered:
     rows: list[Row]
     missing: dict[str, str]
     runs: list[PlannedRun]
+    data: dict[str, CellData]
+    """What the data of each cell with numbers went through, by the cell's name."""
 
 
 def plan_path(out: Path, grid: str) -> Path:
@@ -84,16 +96,19 @@ def gather(path: Path) -> Gathered:
         raise CellError(f"{path}: not a plan ({why}); remove it and run the grid again") from None
     rows: list[Row] = []
     missing: dict[str, str] = {}
+    data: dict[str, CellData] = {}
     for run in runs:
         result = read_json(path.parent / run.folder / RESULT) if run.folder else {}
         if not result:
             missing[run.name] = _reason(run, path.parent)
             continue
         try:
-            rows += _rows(run, result)
-        except (KeyError, TypeError, AttributeError):
-            missing[run.name] = f"its {RESULT} is not that of a cell; remove {run.folder} and run the grid again"
-    return Gathered(grid, rows, missing, runs)
+            facts = CellData.model_validate(result["data"])
+            rows += _rows(run, result, facts)
+            data[run.name] = facts
+        except (KeyError, TypeError, AttributeError, ValidationError):
+            missing[run.name] = f"its {RESULT} is {_strange(result)}; remove {run.folder} and run the grid again"
+    return Gathered(grid, rows, missing, runs, data)
 
 
 def to_csv(rows: Iterable[Row]) -> str:
@@ -105,18 +120,25 @@ def to_csv(rows: Iterable[Row]) -> str:
     return text.getvalue()
 
 
-def _rows(run: PlannedRun, result: dict[str, Any]) -> list[Row]:
+def _rows(run: PlannedRun, result: dict[str, Any], data: CellData) -> list[Row]:
     environment = result["environment"]
     return [
         Row(
-            run.dataset, run.backbone, run.method, run.seed, split, result["metric"], part, value,
-            values["chance"], values["samples"], result["signature"], environment["code"]["commit"],
+            run.dataset, data.protocol, run.backbone, run.method, run.seed, split, result["metric"], part, value,
+            values["chance"], values["samples"], data.splits[split].listed, sum(data.splits[split].left_out.values()),
+            result["signature"], environment["code"]["commit"],
             environment["code"]["dirty"], environment["dtype"], environment["ranks"],
             " ".join(result["random_init"]),
         )
         for split, values in result["splits"].items()
         for part, value in {"score": values["value"], **values["variants"]}.items()
     ]  # fmt: skip
+
+
+def _strange(result: dict[str, Any]) -> str:
+    """What a result is that gives no numbers."""
+    older = {"splits", "signature", "environment"} <= set(result) and "data" not in result
+    return "of an older version, which didn't say what was done to the data" if older else "not that of a cell"
 
 
 def _reason(run: PlannedRun, grid: Path) -> str:

@@ -10,11 +10,11 @@ import yaml
 from rich.table import Table as RichTable
 
 from clef import cards, resources
+from clef.cards import Card
+from clef.results.notes import UNTRAINED, below
 from clef.results.rows import Gathered, Row
 
 DASH = "–"
-UNTRAINED = "°"
-"""Behind a method's name: something in it started at random although pre-trained weights could have been named."""
 
 
 @dataclass(frozen=True)
@@ -34,64 +34,73 @@ def published() -> dict[str, Any]:
 
 
 def tables(gathered: Gathered) -> list[Table]:
-    """For each dataset of the grid its main table, and one of the parts of CLEF's prediction where there is one."""
+    """For each dataset, as each protocol of the grid has it, its main table, and one of the parts of CLEF's prediction
+    where there is one. No table mixes two protocols.
+    """
+    several = len({run.protocol for run in gathered.runs}) > 1
     made = []
-    for dataset in dict.fromkeys(run.dataset for run in gathered.runs):
-        made.append(_main(gathered, dataset))
-        parts = _parts(gathered, dataset)
+    for dataset, protocol in dict.fromkeys((run.dataset, run.protocol) for run in gathered.runs):
+        card, part = cards.load(dataset, protocol), _of(gathered, dataset, protocol)
+        title = f"{card.title}, protocol {protocol}" if several or protocol != cards.LEAK_FREE else card.title
+        made.append(_main(part, card, title))
+        parts = _parts(part, card, title)
         made += [parts] if parts.rows else []
     return made
 
 
-def _main(gathered: Gathered, dataset: str) -> Table:
-    card = cards.load(dataset)
+def _of(gathered: Gathered, dataset: str, protocol: str) -> Gathered:
+    """What was gathered of one dataset as one protocol has it."""
+    runs = [run for run in gathered.runs if (run.dataset, run.protocol) == (dataset, protocol)]
+    rows = [row for row in gathered.rows if (row.dataset, row.protocol) == (dataset, protocol)]
+    missing = {run.name: gathered.missing[run.name] for run in runs if run.name in gathered.missing}
+    data = {run.name: gathered.data[run.name] for run in runs if run.name in gathered.data}
+    return Gathered(gathered.grid, rows, missing, runs, data)
+
+
+def _main(part: Gathered, card: Card, title: str) -> Table:
     splits = list(card.test_splits)
     shifted = len(splits) > 1
-    known = published()
+    known, dataset = published(), part.runs[0].dataset
     compared = dataset in known["metrics"]
     columns = ["backbone", "method", "seeds", *splits]
     columns += ["change"] if shifted else []
-    columns += ["published", "gap"] if compared else []
+    columns += [f"published ({known['protocol']})", "gap"] if compared else []
     rows = []
-    for backbone, method in _pairs(gathered, dataset):
-        values = {split: _values(gathered.rows, dataset, backbone, method, split, "score") for split in splits}
+    for backbone, method in _pairs(part):
+        values = {split: _values(part.rows, backbone, method, split, "score") for split in splits}
         row = [
             _title(backbone, known),
-            _marked(gathered.rows, dataset, backbone, method),
+            _marked(part.rows, backbone, method),
             str(len(values[splits[0]])),
             *(_mean(values[split]) for split in splits),
         ]
         row += [_difference(values[splits[-1]], values[splits[0]])] if shifted else []
         row += _beside(values[splits[0]], known, backbone, method, dataset) if compared else []
         rows.append(row)
-    return Table(f"{card.title}: {card.metric}, percent", columns, rows, _notes(gathered, dataset, splits))
+    notes = below(part, card, splits, known["protocol"] if compared else None)
+    return Table(f"{title}: {card.metric}, percent", columns, rows, notes)
 
 
-def _parts(gathered: Gathered, dataset: str) -> Table:
-    card = cards.load(dataset)
-    names = {
-        "score": "TIE (the score)",
-        "factual": "factual",
-        "Y_e": "Y_e (backbone)",
-        "Y_c": "Y_c (context)",
-    }
+def _parts(part: Gathered, card: Card, title: str) -> Table:
+    names = {"score": "TIE", "factual": "factual", "Y_e": "Y_e", "Y_c": "Y_c"}
     rows = []
-    for backbone, method in _pairs(gathered, dataset):
+    for backbone, method in _pairs(part):
         for split in card.test_splits:
-            values = [_values(gathered.rows, dataset, backbone, method, split, part) for part in names]
+            values = [_values(part.rows, backbone, method, split, name) for name in names]
             if values[-1]:
-                rows.append([_title(backbone, published()), method, split, *(_mean(part) for part in values)])
-    title = f"{card.title}: the parts of the prediction, {card.metric}, percent"
-    return Table(title, ["backbone", "method", "split", *names.values()], rows, [])
+                rows.append([_title(backbone, published()), method, split, *(_mean(value) for value in values)])
+    columns = ["backbone", "method", "split", *names.values()]
+    notes = ["TIE is the score; Y_e is the backbone's part by itself, Y_c the context's"]
+    return Table(f"{title}: the parts of the prediction, {card.metric}, percent", columns, rows, notes)
 
 
-def _pairs(gathered: Gathered, dataset: str) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((run.backbone, run.method) for run in gathered.runs if run.dataset == dataset))
+def _pairs(part: Gathered) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((run.backbone, run.method) for run in part.runs))
 
 
-def _values(rows: list[Row], dataset: str, backbone: str, method: str, split: str, part: str) -> list[float]:
-    wanted = (dataset, backbone, method, split, part)
-    return [row.value for row in rows if (row.dataset, row.backbone, row.method, row.split, row.part) == wanted]
+def _values(rows: list[Row], backbone: str, method: str, split: str, part: str) -> list[float]:
+    wanted = (backbone, method, split, part)
+    return [row.value for row in rows if (row.backbone, row.method, row.split, row.part) == wanted]
 
 
 def _mean(values: list[float]) -> str:
@@ -118,56 +127,10 @@ def _title(backbone: str, known: dict[str, Any]) -> str:
     return str(known["backbones"].get(backbone, {}).get("name", backbone))
 
 
-def _notes(gathered: Gathered, dataset: str, splits: list[str]) -> list[str]:
-    rows = [row for row in gathered.rows if row.dataset == dataset]
-    notes = []
-    for split in splits:
-        of_split = [row for row in rows if row.split == split]
-        if of_split:
-            counts = sorted({row.samples for row in of_split})
-            levels = sorted({f"{row.chance:.2f}" for row in of_split})
-            notes.append(f"{split}: {' or '.join(f'{n:,}' for n in counts)} people, chance level {' or '.join(levels)}")
-    if untrained := _untrained(rows):
-        notes.append(f"{UNTRAINED} without pre-training, as configured: {'; '.join(untrained)}")
-    commits = {row.commit for row in rows}
-    if len(commits) > 1 or any(row.dirty for row in rows):
-        notes.append("warning: " + _versions(commits, any(row.dirty for row in rows)))
-    names = {run.name for run in gathered.runs if run.dataset == dataset}
-    notes += [f"no number from {name}: {reason}" for name, reason in gathered.missing.items() if name in names]
-    return notes
-
-
-def _marked(rows: list[Row], dataset: str, backbone: str, method: str) -> str:
+def _marked(rows: list[Row], backbone: str, method: str) -> str:
     """The method's name, marked if a cell of it went without pre-training."""
-    cells = (row for row in rows if (row.dataset, row.backbone, row.method) == (dataset, backbone, method))
+    cells = (row for row in rows if (row.backbone, row.method) == (backbone, method))
     return method + UNTRAINED if any(row.random_init for row in cells) else method
-
-
-def _untrained(rows: list[Row]) -> list[str]:
-    """What started at random, with the methods in which it did, a line for each backbone."""
-    encoders: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        for encoder in row.random_init.split():
-            methods = encoders.setdefault((row.backbone, encoder), [])
-            if row.method not in methods:
-                methods.append(row.method)
-    made: dict[str, dict[str, list[str]]] = {}
-    for (backbone, encoder), methods in encoders.items():
-        made.setdefault(backbone, {}).setdefault(", ".join(methods), []).append(encoder)
-    return [
-        f"{backbone}: " + ", ".join(f"{_joined(names)} ({methods})" for methods, names in groups.items())
-        for backbone, groups in made.items()
-    ]
-
-
-def _joined(names: list[str]) -> str:
-    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
-
-
-def _versions(commits: set[str | None], dirty: bool) -> str:
-    several = f"cells come from {len(commits)} versions of the code" if len(commits) > 1 else ""
-    edited = "some code was edited and not committed" if dirty else ""
-    return " and ".join(text for text in (several, edited) if text)
 
 
 def to_markdown(made: list[Table], grid: str) -> str:

@@ -39,10 +39,12 @@ def lay_out(source: Path, image: np.ndarray | None = None, box: Sequence[int] | 
         for name in _CLASSES:
             (source / split / name).mkdir(parents=True)
             Image.new("RGB", BLACK).save(source / split / name / "0000.png")
-        (source / f"{split}.txt").write_text("".join(f"{name}/0000.png,0,0,0,0,0\n" for name in _CLASSES))
+        (source / f"{split}.txt").write_text(
+            "".join(f"{name}/0000.png,{label},0,0,0,0\n" for label, name in enumerate(_CLASSES))
+        )
     Image.fromarray(pixels() if image is None else image).save(source / KEY)
     if box:
-        (source / "train_person.txt").write_text(f"Happy/0000.png,0,{','.join(map(str, box))}\n")
+        (source / "train_person.txt").write_text(f"Happy/0000.png,3,{','.join(map(str, box))}\n")
     card = source / "photo.yaml"
     card.write_text(
         "extends: caer_s\nname: photo\npolicies: {face_missing: full}\nreader_options: {val_fraction: 0, val_gap: 0}\n"

@@ -2,78 +2,18 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from scipy.io import savemat
 
 from clef import cards
 from clef.datasets import splits
 from clef.datasets.emotic import Emotic
 from clef.errors import DataError
+from tests.datasets.emotic_made import BOX, FROM, ONE_TEST, ONE_VAL, held_person, image, train_person, vad, write
 
 CARD = cards.load("emotic")
-
-
-def vad(v: float, a: float, d: float) -> dict[str, float]:
-    return {"valence": v, "arousal": a, "dominance": d}
-
-
-def cell_of(*names: str) -> np.ndarray:
-    made = np.empty(len(names), dtype=object)
-    made[:] = names
-    return made
-
-
-def train_person(box: tuple[float, ...], *names: str, values: dict[str, float] | None = None) -> dict[str, Any]:
-    continuous = values or vad(5, 6, 7)
-    return {
-        "body_bbox": np.array(box, float), "annotations_categories": {"categories": cell_of(*names)},
-        "annotations_continuous": continuous, "gender": "Male", "age": "Adult",
-    }  # fmt: skip
-
-
-def test_person(box: tuple[float, ...], *names: str) -> dict[str, Any]:
-    return {
-        "body_bbox": np.array(box, float), "combined_categories": cell_of(*names), "combined_continuous": vad(3, 4, 5),
-        "annotations_categories": cell_of(*names), "annotations_continuous": vad(9, 9, 9), "gender": "F", "age": "Kid",
-    }  # fmt: skip
-
-
-test_person.__test__ = False  # type: ignore[attr-defined]
-
-
-def image(filename: str, *persons: dict[str, Any], folder: str = "mscoco/images") -> dict[str, Any]:
-    return {
-        "filename": filename, "folder": folder, "image_size": {"n_col": 60, "n_row": 40},
-        "original_database": {"name": "mscoco", "info": "x"}, "person": structs(*persons),
-    }  # fmt: skip
-
-
-def structs(*records: dict[str, Any]) -> np.ndarray:
-    """A MATLAB struct array."""
-    names = list(records[0])
-    made = np.empty(len(records), dtype=[(name, object) for name in names])
-    for i, record in enumerate(records):
-        made[i] = tuple(record[name] for name in names)
-    return made
-
-
-def write(root: Path, train: list[dict], val: list[dict], test: list[dict]) -> Path:
-    for folder in ("mscoco", "framesdb"):
-        (root / "emotic" / folder / "images").mkdir(parents=True)
-    for record in (*train, *val, *test):
-        Image.new("RGB", (60, 40)).save(root / "emotic" / record["folder"] / record["filename"])
-    (root / "Annotations").mkdir()
-    content = {"train": structs(*train), "val": structs(*val), "test": structs(*test)}
-    savemat(root / "Annotations" / "Annotations.mat", content)
-    return root
-
-
-BOX = (11, 6, 30, 40)
-ONE_VAL, ONE_TEST = [image("v.jpg", test_person(BOX, "Peace"))], [image("t.jpg", test_person(BOX, "Peace"))]
 
 
 def test_one_person_and_one_label_arrive_as_scalars_and_are_read(tmp_path: Path) -> None:
@@ -97,7 +37,7 @@ def test_boxes_become_zero_based_and_half_open(tmp_path: Path) -> None:
 
 def test_val_and_test_use_the_combined_annotations(tmp_path: Path) -> None:
     train = [image("a.jpg", train_person(BOX, "Peace"))]
-    reader = Emotic(write(tmp_path, train, ONE_VAL, [image("t.jpg", test_person(BOX, "Peace", "Pain"))]), CARD)
+    reader = Emotic(write(tmp_path, train, ONE_VAL, [image("t.jpg", held_person(BOX, "Peace", "Pain"))]), CARD)
     (person,) = reader.read("test").people
     assert (person.labels, person.vad) == (("Peace", "Pain"), (3, 4, 5))
 
@@ -111,14 +51,15 @@ def test_spellings_doubles_missing_labels_and_nan(tmp_path: Path) -> None:
     assert reading.people[0].labels == ("Disquietment", "Doubt/Confusion")
     assert reading.people[1].labels == ()
     assert math.isnan(reading.people[1].vad[0])  # type: ignore[index]
-    assert reading.notes == {"label_alias": 2, "label_missing": 1, "vad_unknown": 1}
+    assert reading.notes == {"label_alias": 2, "label_missing": 1, "vad_unknown": 1, FROM: 2}
+    assert [p.flags for p in reading.people] == [("label_alias",), ("label_missing", "vad_unknown")]
 
 
 def test_val_shares_no_image_with_train_or_test(tmp_path: Path) -> None:
     # In the real set, 376 framesdb images of train are in val too.
     shared = image("s.jpg", train_person(BOX, "Peace"), folder="framesdb/images")
-    leak = image("s.jpg", test_person(BOX, "Peace"), test_person((1, 1, 40, 40), "Pain"), folder="framesdb/images")
-    same_name = image("s.jpg", test_person(BOX, "Fear"))  # another image: mscoco's s.jpg
+    leak = image("s.jpg", held_person(BOX, "Peace"), held_person((1, 1, 40, 40), "Pain"), folder="framesdb/images")
+    same_name = image("s.jpg", held_person(BOX, "Fear"))  # another image: mscoco's s.jpg
     source = write(tmp_path, [shared], [leak, same_name], ONE_TEST)
     readings = splits.read(CARD, source)
     assert [p.id for p in readings["val"].people] == ["mscoco/images/s.jpg#0"]
@@ -127,7 +68,7 @@ def test_val_shares_no_image_with_train_or_test(tmp_path: Path) -> None:
     assert len(readings["train"].people) == 1
     paper = splits.read(cards.load("emotic", "paper"), source)["val"]
     assert len(paper.people) == 3
-    assert paper.notes == {"image_shared": 2}
+    assert paper.notes == {"image_shared": 2, FROM: 3}
     with pytest.raises(DataError, match=r"s\.jpg#0: the image is in val.*policy image_shared: raise.*=keep or.*=skip"):
         splits.read(cards.load("emotic", policies={"image_shared": "raise"}), source)
 

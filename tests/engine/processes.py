@@ -34,8 +34,8 @@ class Runs:
         self.base = base
         base.mkdir(parents=True, exist_ok=True)
         runtime = {
-            "shards": str(shards), "cache": str(base / "cache"), "workers": 0, "log_every": 4, "checkpoint_every": 3,
-            "keep_checkpoints": True, "checkpoint_minutes": 0,
+            "shards": str(shards), "features": str(base / "features"), "workers": 0, "log_every": 4,
+            "checkpoint_every": 3, "keep_checkpoints": True, "checkpoint_minutes": 0,
         }  # fmt: skip
         layer = {"dataset": "caer_s_demo", "epochs": 2, "batch_size": 16, "runtime": runtime}
         cell = merge(layer, TINY["emot_net"], TINY_METHOD["clef"], nest({"optimizer.lr": 0.03, **settings}))

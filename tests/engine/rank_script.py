@@ -7,7 +7,7 @@ from pathlib import Path
 from clef import cell
 from clef.data import manifest as manifests
 from clef.data.shards import SplitShards
-from clef.engine import job
+from clef.engine import job, provenance
 from clef.engine.display import Display
 from clef.engine.evaluation import evaluate
 from clef.engine.trainer import Trainer
@@ -38,7 +38,7 @@ def watched(batch):  # noqa: ANN201
 
 trainer._step = watched
 with Display(config.name, trainer.steps, config.epochs, accelerator.is_main_process) as display:
-    display.say(job.headline(job.facts(config, manifest, accelerator), config))
+    display.say(job.headline(provenance.facts(config, manifest, accelerator), config))
     trainer.run(display)
 seen |= {
     "world": accelerator.num_processes,

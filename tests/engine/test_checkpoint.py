@@ -22,8 +22,7 @@ Make = Callable[..., CellConfig]
 
 
 def train(config: CellConfig, folder: Path, **runtime: Any) -> dict[str, Any]:
-    """A run of a cell in this process, with what it saved kept."""
-    runtime = {"keep_checkpoints": True} | runtime
+    """A run of a cell in this process."""
     write_config(folder, config.model_copy(update={"runtime": config.runtime.model_copy(update=runtime)}))
     return run_cell(folder)
 

@@ -19,6 +19,7 @@ from clef.overrides import merge
 from tests.engine.equal import assert_equal
 
 Make = Callable[..., CellConfig]
+pytestmark = pytest.mark.xdist_group("ranks")  # runs are shared by the tests of this file
 SCRIPT = Path(__file__).parent / "rank_script.py"
 
 

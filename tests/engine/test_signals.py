@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from clef import files, records, signals
 from clef.config import CellConfig
-from clef.data.loader import _begin, read
+from clef.data.loader import _begin
 from clef.engine import vault
 from clef.engine.task import TrainCell
 from clef.errors import Preempted
@@ -35,13 +35,21 @@ def wait_for(what: str, holds: Callable[[], Any], seconds: float = 200) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
-def test_loader_workers_mind_no_signal(context: str) -> None:
+@pytest.fixture(params=["fork", "forkserver", "spawn"])
+def start_method(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How processes are started."""
+    usual = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(request.param, force=True)
+    yield request.param
+    multiprocessing.set_start_method(usual, force=True)
+
+
+def test_loader_workers_mind_no_signal(start_method: str) -> None:
     # Trap: workers that were spawned or forkservered die on USR2, and the run with them.
-    numbers = TensorDataset(torch.arange(64))
-    batches = DataLoader(numbers, 4, num_workers=2, worker_init_fn=_begin, multiprocessing_context=context)
+    batches = DataLoader(TensorDataset(torch.arange(64)), 4, num_workers=2, worker_init_fn=_begin)
     seen: list[int] = []
-    reader = read(batches)
+    with signals.held():
+        reader = iter(batches)
     for [batch] in reader:
         seen += batch.tolist()
         children = multiprocessing.active_children()
@@ -52,7 +60,7 @@ def test_loader_workers_mind_no_signal(context: str) -> None:
         if len(seen) > 40:
             break
     assert seen == list(range(len(seen)))
-    reader.close()
+    del reader
     wait_for("workers gone with their reader", lambda: not multiprocessing.active_children())
 
 
@@ -74,8 +82,8 @@ def test_a_second_signal_does_not_wait_for_the_save(shards: Path, tmp_path: Path
     runs = Runs(tmp_path, shards)
     stuck = 'runtime.faults=[{"kind": "kill", "signal": "TERM", "step": 4}, {"kind": "hang", "step": 4}]'
     [process] = runs.start("twice", stuck)
-    state = tmp_path / "twice"
-    wait_for("a checkpoint", lambda: list(state.glob("single/*/checkpoints/step-*/complete.json")))
+    saved = "single/*/checkpoints/step-*/complete.json"
+    wait_for("a checkpoint", lambda: list((tmp_path / "twice").glob(saved)) or not process.is_alive())
     while process.is_alive():  # within two seconds of the first they count as one: Slurm and launchers repeat them
         os.kill(process.pid, signal.SIGTERM)  # type: ignore[arg-type]
         process.join(0.5)

@@ -10,6 +10,7 @@ from clef.errors import HUNG, Preempted
 from tests.engine.equal import assert_equal
 from tests.engine.processes import Runs, everything, fault
 
+pytestmark = pytest.mark.xdist_group("survival")  # runs are shared by the tests of this file
 PREEMPTED = Preempted.exit_code
 Unbroken = Callable[[int], tuple[Runs, dict[str, Any]]]
 

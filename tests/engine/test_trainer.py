@@ -24,7 +24,6 @@ Make = Callable[..., CellConfig]
 
 
 def train(config: CellConfig, folder: Path, **runtime: Any) -> dict[str, Any]:
-    runtime = {"keep_checkpoints": True} | runtime
     changed = config.model_copy(update={"runtime": config.runtime.model_copy(update=runtime)})
     write_config(folder, changed)
     return run_cell(folder)

@@ -1,55 +1,16 @@
 """Rows and tables as pure functions of results written by hand."""
 
-import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from clef.errors import CellError
 from clef.results.gather import gather_grid
-from clef.results.rows import PlannedRun, gather, to_csv, write_plan
-from clef.results.tables import Table, published, tables, to_markdown
+from clef.results.rows import PlannedRun, gather, to_csv
+from clef.results.tables import published, to_markdown
 from clef.results.tables import to_csv as tables_to_csv
-
-
-def result(value: float, **changes: Any) -> dict[str, Any]:
-    code = {"commit": changes.pop("commit", "abc"), "dirty": changes.pop("dirty", False)}
-    split = {"value": value, "chance": 17.0, "samples": 100, "per_class": {}, "variants": changes.pop("variants", {})}
-    shift = {**split, "value": value - 10}
-    return {
-        "metric": "mAP", "signature": "0" * 16, "random_init": [], "splits": {"test": split, "test_shift": shift},
-        "environment": {"code": code, "dtype": "float32", "ranks": 1}, **changes,
-    }  # fmt: skip
-
-
-class Grid:
-    """A grid's folder, filled cell by cell."""
-
-    def __init__(self, out: Path) -> None:
-        self.out, self.runs = out, list[PlannedRun]()
-
-    def add(self, dataset: str, backbone: str, method: str, seed: int, content: dict | None, state: str = "") -> None:
-        name = f"{dataset}-{backbone}-{method}-s{seed}"
-        folder = self.out / "g" / name
-        folder.mkdir(parents=True)
-        if content:
-            (folder / "result.json").write_text(json.dumps(content))
-        if state:
-            (folder / "state.json").write_text(json.dumps({"state": "failed", "reason": state, "step": 3, "steps": 9}))
-        self.runs.append(PlannedRun(name, dataset, backbone, method, seed, name))
-
-    def plan(self) -> Path:
-        return write_plan(self.out, "g", self.runs)
-
-    def tables(self) -> list[Table]:
-        return tables(gather(self.plan()))
-
-
-@pytest.fixture
-def grid(tmp_path: Path) -> Grid:
-    return Grid(tmp_path / "runs")
+from tests.results.made import Grid, result
 
 
 def test_ours_stands_beside_the_published_with_the_gap(grid: Grid) -> None:
@@ -57,7 +18,7 @@ def test_ours_stands_beside_the_published_with_the_gap(grid: Grid) -> None:
         grid.add("emotic", "emot_net", "vanilla", seed, result(value))
     grid.add("emotic", "emot_net", "clef", 0, result(33.0))
     (table,) = grid.tables()
-    assert table.columns == ["backbone", "method", "seeds", "test", "published", "gap"]
+    assert table.columns == ["backbone", "method", "seeds", "test", "published (paper)", "gap"]
     assert statistics.stdev((26.0, 28.0, 30.0)) == 2.0
     assert table.rows == [
         ["EMOT-Net", "vanilla", "3", "28.00 ± 2.00", "27.93", "+0.07"],
@@ -103,8 +64,8 @@ def test_what_a_reader_must_know_is_noted(grid: Grid) -> None:
     grid.add("emotic", "emot_net", "vanilla", 0, result(27.0, random_init=["body", "scene"]))
     grid.add("emotic", "emot_net", "vanilla", 1, result(27.0, commit="def", dirty=True))
     (table,) = grid.tables()
-    assert table.notes == [
-        "test: 100 people, chance level 17.00",
+    assert table.notes[0] == "chance level: test 17.00"
+    assert table.notes[-2:] == [
         "° without pre-training, as configured: emot_net: body and scene (vanilla)",
         "warning: cells come from 2 versions of the code and some code was edited and not committed",
     ]
@@ -114,8 +75,11 @@ def test_rows_are_long_form_and_everything_is_byte_stable(grid: Grid, tmp_path: 
     grid.add("emotic", "emot_net", "clef", 4, result(33.0, variants={"factual": 34.0, "Y_e": 32.0, "Y_c": 20.0}))
     plan = grid.plan()
     lines = to_csv(gather(plan).rows).splitlines()
-    assert lines[0].startswith("dataset,backbone,method,seed,split,metric,part,value,chance,samples,signature")
-    assert lines[1] == "emotic,emot_net,clef,4,test,mAP,score,33.0,17.0,100,0000000000000000,abc,False,float32,1,"
+    assert lines[0].startswith("dataset,protocol,backbone,method,seed,split,metric,part,value,chance,samples,listed,")
+    assert (
+        lines[1]
+        == "emotic,leak_free,emot_net,clef,4,test,mAP,score,33.0,17.0,100,100,0,0000000000000000,abc,False,float32,1,"
+    )
     assert len(lines) == 1 + 2 * 4
     written = []
     for name in ("one", "two"):
@@ -129,16 +93,18 @@ MARKDOWN = """# Results of the grid `g`
 
 ## CAER-S: accuracy, percent
 
-| backbone | method | seeds | test | published | gap |
+| backbone | method | seeds | test | published (paper) | gap |
 | --- | --- | ---: | ---: | ---: | ---: |
 | EMOT-Net | vanilla | 2 | 75.50 ± 0.71 | 74.51 | +0.99 |
 | EMOT-Net | clef | 0 | – | 77.03 | – |
 
-- test: 100 people, chance level 17.00
+- chance level: test 17.00
+- people: train all 100 listed, val all 100 listed, test all 100 listed, test_shift all 100 listed
+- published: on the protocol paper, not leak_free as here; test is not the official one: 100 people listed, 20,992 there
 - no number from caer_s-emot_net-clef-s0: weights \\| of N_C missing
 """
 CSV = """"CAER-S: accuracy, percent"
-backbone,method,seeds,test,published,gap
+backbone,method,seeds,test,published (paper),gap
 EMOT-Net,vanilla,2,75.50 ± 0.71,74.51,+0.99
 EMOT-Net,clef,0,–,77.03,–
 """

@@ -1,0 +1,179 @@
+"""Scores the weights of a trained cell once more, and holds the numbers against the recorded ones. No training."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from clef import cards, cell, console, files, records
+from clef.config import CellConfig
+from clef.data import manifest as manifests
+from clef.data.manifest import Manifest
+from clef.data.shards import SplitShards
+from clef.engine import provenance
+from clef.engine.evaluation import Arrays, evaluate
+from clef.engine.frozen import FrozenFeatures
+from clef.engine.job import start
+from clef.engine.metrics import summary
+from clef.engine.restore import restore, weights_of
+from clef.errors import CellError, ConfigError
+from clef.identity import check_cell
+from clef.methods import Method
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Score:
+    """The metrics of some weights on a split, and how they stand to what the cell recorded of them."""
+
+    cell: str
+    split: str
+    weights: Path
+    sha256: str
+    metric: str
+    summary: dict[str, Any]
+    recorded: dict[str, Any] | None
+    """What the cell says of the same weights: `value`, and for the test splits all of the summary."""
+    difference: float | None
+    """The largest one to the cell's predictions: 0 if every bit is the same, None if it kept none."""
+    environment: dict[str, Any]
+    changed: dict[str, list[Any]]
+    """What may move a score and isn't as it was: before, and now."""
+
+    @property
+    def reproduced(self) -> bool | None:
+        """Whether the recorded metrics and predictions came out again, every bit; None where there are none."""
+        if self.recorded is None:
+            return None
+        same = all(self.summary[key] == value for key, value in self.recorded.items())
+        return same and self.difference in (None, 0.0)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it."""
+        facts = {
+            "cell": self.cell, "split": self.split, "weights": str(self.weights), "sha256": self.sha256,
+            "metric": self.metric,
+        }  # fmt: skip
+        stand = {"recorded": self.recorded, "reproduced": self.reproduced, "largest_difference": self.difference}
+        return facts | self.summary | stand | {"changed": self.changed, "environment": self.environment}
+
+
+def rescore(
+    folder: Path,
+    split: str,
+    checkpoint: str | None = None,
+    runtime: dict[str, Any] | None = None,
+    predictions: Path | None = None,
+    progress: Progress | None = None,
+) -> Score:
+    """Score a cell's weights (`clef.engine.restore.weights_of`) on a split of its shards. Called by all ranks.
+
+    `runtime` overrides where things lie, workers and device. Nothing is written into the cell; `predictions` is a
+    file to write them to. Raises ConfigError, ShardError, SetupError or CellError before anything is computed.
+    """
+    config = cell.from_yaml(folder / records.CONFIG)
+    config = config.model_copy(update={"runtime": config.runtime.model_copy(update=runtime or {})})
+    manifest = manifests.load(config.shards)
+    if split not in manifest.splits:
+        raise ConfigError(f"--split {split}: no such split in {config.shards}; there are: {', '.join(manifest.splits)}")
+    check_cell(folder, config, manifest)
+    weights, shards = weights_of(folder, checkpoint), SplitShards(config.shards, split, manifest)
+    with _ranks(config) as accelerator:
+        method = restore(config, weights, accelerator.device)
+        main = accelerator.is_main_process
+        if progress and main:
+            _show(method, shards, accelerator.num_processes, progress)
+        say = console.err.print if main else _silent
+        frozen = FrozenFeatures(config, method, accelerator.device, say)
+        arrays = evaluate(method, config, shards, accelerator, frozen)
+        if predictions and main:
+            with files.atomic(predictions) as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        return _against_record(folder, config, manifest, split, weights, arrays, accelerator)
+
+
+@contextmanager
+def _ranks(config: CellConfig) -> Iterator[Accelerator]:
+    accelerator = start(config)
+    try:
+        yield accelerator
+    finally:
+        accelerator.end_training()
+        AcceleratorState._reset_state()
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def _show(method: Method, shards: SplitShards, ranks: int, progress: Progress) -> None:
+    """Count the samples that pass through `method`."""
+    done = 0
+
+    def count(_: Any, inputs: tuple[dict[str, Any]], __: Any) -> None:
+        nonlocal done
+        done = min(len(shards), done + ranks * len(inputs[0]["index"]))
+        progress(shards.name, done, len(shards))
+
+    method.register_forward_hook(count)
+
+
+def _against_record(
+    folder: Path,
+    config: CellConfig,
+    manifest: Manifest,
+    split: str,
+    weights: Path,
+    arrays: Arrays,
+    accelerator: Accelerator,
+) -> Score:
+    sha256 = files.sha256(weights)
+    recorded = _recorded(folder, weights, sha256, split)
+    kept = folder / f"predictions-{split}.npz"
+    compared = recorded is not None and "samples" in recorded and kept.exists()
+    environment = provenance.facts(config, manifest, accelerator)
+    return Score(
+        cell=folder.name,
+        split=split,
+        weights=weights,
+        sha256=sha256,
+        metric=cards.load(config.dataset, config.protocol).metric,
+        summary=summary(arrays, manifest.classes),
+        recorded=recorded,
+        difference=_difference(kept, arrays) if compared else None,
+        environment=environment,
+        changed=provenance.differences(records.read_json(folder / records.ENVIRONMENT), environment),
+    )
+
+
+def _recorded(folder: Path, weights: Path, sha256: str, split: str) -> dict[str, Any] | None:
+    """What the cell has written of these weights on this split."""
+    result = records.read_json(folder / records.RESULT)
+    if sha256 == result.get("run", {}).get("checkpoint", {}).get("sha256"):
+        validated = None if result["val"] is None else {"value": result["val"]}
+        scored: dict[str, Any] | None = validated if split == "val" else result["splits"].get(split)
+        return scored
+    step = weights.parent.name.removeprefix("step-")
+    if split != "val" or weights.parent.parent != folder / "checkpoints" or not step.isdigit():
+        return None
+    lines = [json.loads(line) for line in (folder / records.LOG).read_text(encoding="utf-8").splitlines()]
+    values = [line["val"] for line in lines if line.get("val") is not None and line["step"] == int(step)]
+    return {"value": values[-1]} if values else None
+
+
+def _difference(path: Path, arrays: Arrays) -> float:
+    """The largest difference to the predictions in a file."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            if set(kept.files) != set(arrays) or any(kept[key].shape != arrays[key].shape for key in arrays):
+                raise CellError(f"{path}: predictions of another method or split; they can't be compared")
+            return max(float(np.abs(kept[key].astype(float) - arrays[key]).max()) for key in arrays)
+    except (OSError, ValueError) as error:
+        raise CellError(f"{path}: predictions can't be read: {error}") from None

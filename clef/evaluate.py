@@ -1,0 +1,101 @@
+"""`python -m clef.evaluate CELL`: score a trained cell again, and see whether the recorded number comes out.
+
+CELL is the cell's folder, its NAME-SIGNATURE below runs/, or a part of that which only one cell has. Nothing is
+trained, and nothing written into the cell. For example
+
+  python -m clef.evaluate emotic-emot_net-clef-s0                    what its result was scored with, on test
+  python -m clef.evaluate runs/paper/emotic-emot_net-clef-s0-... --split val --checkpoint last --json score.json
+  torchrun --standalone --nproc_per_node 2 -m clef.evaluate emotic-emot_net-clef-s0
+
+On as many ranks and threads, and the same build, the metrics and predictions come out equal to the last bit. What
+differs is named. If they don't come out although nothing differs, that is an error (exit code 6).
+"""
+
+import argparse
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clef import lookup, records
+from clef.console import Steps, out
+from clef.errors import CellError, ConfigError, argument_parser, run_command
+
+if TYPE_CHECKING:
+    from clef.engine.rescore import Score
+
+
+def main() -> int:
+    """The command."""
+    args = _arguments()
+    folder = lookup.find_cell(args.cell)
+    from clef.engine.rescore import rescore  # not before: --help need not wait for torch
+
+    main_rank = os.environ.get("RANK", "0") == "0"
+    with Steps("people") if main_rank else nullcontext() as progress:
+        score = rescore(folder, args.split, args.checkpoint, _runtime(args), args.predictions, progress)
+    if not main_rank:
+        return 0
+    if args.json:
+        records.write_json(args.json, score.as_json())
+    _report(score)
+    if score.reproduced is False and not score.changed:
+        raise CellError(
+            f"{folder}: the recorded number doesn't come out again, and nothing that may move it differs: "
+            f"{records.RESULT}, the predictions or the weights were changed"
+        )
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argument_parser("python -m clef.evaluate", __doc__)
+    parser.add_argument("cell", metavar="CELL", help="a cell's folder, its name below runs/, or a part of its name")
+    parser.add_argument("--split", default="test", help="a split of its shards (default: test)")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="best|last|PATH",
+        help="which weights (default: best, which the result was scored with; last while there is no result)",
+    )
+    parser.add_argument("--shards", metavar="FOLDER", help="where its shards are now (default: as in training)")
+    parser.add_argument("--workers", type=int, help="loader processes for each rank (default: as in training)")
+    parser.add_argument("--device", choices=["auto", "cpu"], help="default: as in training")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the score, the record and what differs there")
+    parser.add_argument("--predictions", type=Path, metavar="PATH", help="write the predictions there (.npz)")
+    args = parser.parse_args()
+    if args.workers is not None and args.workers < 0:
+        raise ConfigError(f"--workers {args.workers}: 0 or more are expected")
+    return args
+
+
+def _runtime(args: argparse.Namespace) -> dict[str, Any]:
+    stated = {name: getattr(args, name) for name in ("shards", "workers", "device")}
+    return {name: value for name, value in stated.items() if value is not None}
+
+
+def _report(score: "Score") -> None:
+    values = score.summary
+    place = score.weights.parent.name if score.weights.name == "model.safetensors" else score.weights.stem
+    out.print(
+        f"{score.cell}, {place}, {score.split}: {score.metric} {values['value']:.2f} "
+        f"(chance {values['chance']:.1f}, {values['samples']} people)",
+        soft_wrap=True,
+    )
+    out.print(_verdict(score), soft_wrap=True, markup=False)
+
+
+def _verdict(score: "Score") -> str:
+    if score.recorded is None:
+        return "nothing is recorded of these weights on this split"
+    if score.reproduced:
+        kept = "" if score.difference is None else ", and every prediction"
+        return f"as recorded, to the last bit: the metric{kept}"
+    moved = f"; predictions differ by up to {score.difference:.2g}" if score.difference else ""
+    changes = [f"{key}: {before} then, {now} now" for key, (before, now) in score.changed.items()]
+    what = "\n  ".join(["; what differs:", *changes]) if changes else ""
+    return (
+        f"not as recorded: {score.metric} {score.recorded['value']!r} then, {score.summary['value']!r} now{moved}{what}"
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,112 @@
+"""`clef.load`: the model that was trained, without shards or pre-trained files; and the example of docs/python.md."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import clef
+from clef.config import CellConfig
+from clef.errors import CellError, ConfigError
+from tests.engine.trained_cell import train
+
+Make = Callable[..., CellConfig]
+PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "backbone", "method"),
+    [("emotic_demo", "emot_net", "vanilla"), ("caer_s_demo", "emoticon", "clef"), ("caer_s_demo", "emot_net", "ccim")],
+)
+def test_it_scores_as_the_cell_was_scored(tiny: Make, dataset: str, backbone: str, method: str) -> None:
+    # 32 samples: the batches that were scored were twice the training ones, and other batches sum in another order.
+    folder = train(tiny(dataset, backbone, method))
+    model = clef.load(folder)
+    recorded = np.load(folder / "predictions-test.npz")
+    batches = list(model.batches("test", workers=1))
+    assert torch.cat([batch["index"] for batch in batches]).tolist() == recorded["index"].tolist()
+    predictions = [model.predict(batch) for batch in batches]
+    names = {"scores": [prediction.scores for prediction in predictions]}
+    names |= {name: [prediction.effects[name] for prediction in predictions] for name in predictions[0].effects}
+    assert {"index", "target", *names} == set(recorded.files)
+    for name, tensors in names.items():
+        np.testing.assert_allclose(torch.cat(tensors).numpy(), recorded[name], atol=1e-5, err_msg=name)
+    assert len(model.classes) == recorded["scores"].shape[1]
+    assert not predictions[0].losses, "it knows nothing of the training set that some losses want"
+
+
+def test_its_weights_are_the_best_and_it_is_in_evaluation_mode(tiny: Make) -> None:
+    folder = train(tiny(epochs=2, **{"optimizer.lr": 0.05}))
+    model = clef.load(folder)
+    best = load_file(folder / "checkpoints" / "best.safetensors")
+    assert all(torch.equal(value, best[name]) for name, value in model.method.state_dict().items())
+    assert not any(module.training for module in model.method.modules())
+    first = sorted((folder / "checkpoints").glob("step-*"))[0]
+    older = clef.load(folder, checkpoint=first.name).method.state_dict()
+    assert all(torch.equal(older[name], value) for name, value in load_file(first / "model.safetensors").items())
+
+
+def test_images_of_ones_own_need_no_labels(tiny: Make, shards: Path) -> None:
+    config = tiny("emotic_demo", method="clef")
+    folder = train(config)
+    shutil.rmtree(Path(config.runtime.cache), ignore_errors=True)
+    model = clef.load(folder)
+    batch = next(iter(model.batches("val")))
+    images = {name: batch[name] for name in ("context", "scene", "body")}
+    torch.testing.assert_close(model.predict(images).scores, model.predict(batch).scores, atol=0, rtol=0)
+    one = model.predict({name: value[3:4] for name, value in images.items()}).scores
+    torch.testing.assert_close(one, model.predict(batch).scores[3:4], atol=1e-5, rtol=1e-4)
+    with pytest.raises(ConfigError, match=r"the batch lacks body, scene; emotic_demo-emot_net-clef-s0 reads context"):
+        model.predict({"context": images["context"]})
+
+
+def test_a_model_that_computes_in_bf16_does_so_here(tiny: Make) -> None:
+    folder = train(tiny(method="vanilla", mixed_precision="bf16"))
+    model, recorded = clef.load(folder), np.load(folder / "predictions-test.npz")
+    scores = torch.cat([model.predict(batch).scores for batch in model.batches("test")])
+    assert scores.dtype == torch.float32
+    assert torch.equal(scores, scores.bfloat16().float()), "the logits of bf16 matrix products"
+    np.testing.assert_allclose(scores.numpy(), recorded["scores"], atol=0.02)
+
+
+def test_what_cannot_be_loaded_says_why(tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = train(tiny(method="ccim"))
+    with pytest.raises(ConfigError, match=r"none of the 1 cells below runs is called so; did you mean single/caer_s"):
+        clef.load("caer_s_demo-emot_net-vanilla-s0")
+    assert clef.load("emot_net-ccim").folder == folder
+    (folder / "checkpoints" / "best.safetensors").write_bytes(b"short")
+    with pytest.raises(CellError, match="damaged, or other weights"):
+        clef.load(folder)
+    (tmp_path / "other.safetensors").write_bytes(b"short")
+    with pytest.raises(CellError, match=r"other.safetensors: not the weights of this cell"):
+        clef.load(folder, checkpoint="other.safetensors")
+
+
+def test_importing_clef_imports_nothing_heavy() -> None:
+    heavy = "torch", "numpy", "pydantic", "yaml", "rich"
+    code = f"import clef, sys; clef.load; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_the_page_runs_as_printed(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = train(tiny("caer_s_demo", "emot_net", "clef"))
+    [example] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    variables: dict = {}
+    exec(compile(example, "docs/python.md", "exec"), variables)
+    said = capsys.readouterr().out.split()
+    recorded = np.load(folder / "predictions-test.npz")
+    classes = variables["model"].classes
+    first = [classes[place] for place in recorded["scores"][:16].argmax(1)]
+    assert said[: len(first)] == first
+    assert float(said[-1]) == pytest.approx((recorded["scores"].argmax(1) == recorded["target"]).mean(), abs=0.02)

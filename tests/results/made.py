@@ -1,0 +1,56 @@
+"""Results and grids written by hand, as cells leave them on disk."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from clef import cards
+from clef.results.rows import PlannedRun, gather, write_plan
+from clef.results.tables import Table, tables
+
+
+def split_data(samples: int = 100, left_out: dict | None = None, notes: dict | None = None) -> dict[str, Any]:
+    left = left_out or {}
+    return {"listed": samples + sum(left.values()), "samples": samples, "left_out": left, "notes": notes or {}}
+
+
+def data(protocol: str = "leak_free", policies: dict | None = None, **splits: Any) -> dict[str, Any]:
+    """What a result says of its data; every split holds 100 people unless `splits` says otherwise."""
+    stated = cards.load("emotic", protocol).policies.model_dump() | (policies or {})
+    plain = {name: split_data() for name in ("train", "val", "test", "test_shift")}
+    return {"protocol": protocol, "policies": stated, "shards": "f" * 64, "splits": plain | splits}
+
+
+def result(value: float, **changes: Any) -> dict[str, Any]:
+    code = {"commit": changes.pop("commit", "abc"), "dirty": changes.pop("dirty", False)}
+    split = {"value": value, "chance": 17.0, "samples": 100, "per_class": {}, "variants": changes.pop("variants", {})}
+    shift = {**split, "value": value - 10}
+    return {
+        "metric": "mAP", "signature": "0" * 16, "random_init": [], "splits": {"test": split, "test_shift": shift},
+        "data": data(), "environment": {"code": code, "dtype": "float32", "ranks": 1}, **changes,
+    }  # fmt: skip
+
+
+class Grid:
+    """A grid's folder, filled cell by cell."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.runs = out, list[PlannedRun]()
+
+    def add(self, dataset: str, backbone: str, method: str, seed: int, content: dict | None, state: str = "") -> None:
+        protocol = content["data"]["protocol"] if content and "data" in content else "leak_free"
+        part = dataset if protocol == "leak_free" else f"{dataset}-{protocol}"
+        name = f"{part}-{backbone}-{method}-s{seed}"
+        folder = self.out / "g" / name
+        folder.mkdir(parents=True)
+        if content:
+            (folder / "result.json").write_text(json.dumps(content))
+        if state:
+            (folder / "state.json").write_text(json.dumps({"state": "failed", "reason": state, "step": 3, "steps": 9}))
+        self.runs.append(PlannedRun(name, dataset, backbone, method, seed, name, protocol=protocol))
+
+    def plan(self) -> Path:
+        return write_plan(self.out, "g", self.runs)
+
+    def tables(self) -> list[Table]:
+        return tables(gather(self.plan()))
