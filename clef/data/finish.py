@@ -1,4 +1,4 @@
-"""From shards that are done to a set: the index of each split, and the manifest, which comes last and makes it exist."""
+"""From shards that are done to a set: the index of each split, and the manifest, which comes last."""
 
 import hashlib
 import re

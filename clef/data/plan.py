@@ -1,4 +1,4 @@
-"""What a set of shards will be, known before any is made: its people, its jobs, and the hash that tells it from others."""
+"""What a set of shards will be, known before any is made: its people, its jobs, and its fingerprint."""
 
 import hashlib
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ from clef.data.manifest import KINDS, ROW
 
 @dataclass(frozen=True, kw_only=True)
 class ShardFile:
-    """A shard of a split in the folder `out`. `fingerprint` says of what it is made, `parts` how many shared the work."""
+    """A shard of a split in the folder `out`. `fingerprint` says what it is made of, `parts` how many make the set."""
 
     out: Path
     split: str
