@@ -17,7 +17,6 @@ from clef.data.verify import verify
 from clef.errors import ConfigError, ShardError, argument_parser, run_command
 from clef.policies import described
 
-
 MEGABYTE = 1_000_000
 
 

@@ -29,7 +29,7 @@ class BadImage(Exception):
 class Frame:
     """An image in RGB, its size in the source, the sha256 of its file, and the rules that were met in reading it.
 
-    One pixel of `image` stands for `factor` x `factor` of the source.
+    One pixel of `image` stands for `factor` x `factor` of the source; the last ones may reach beyond it.
     """
 
     path: Path
@@ -44,16 +44,16 @@ class Frame:
         return outward(tuple(value / self.factor for value in box))  # type: ignore[arg-type]
 
     def mask(self, box: PixelBox) -> PixelBox:
-        """The pixels of `image` that hold anything of a box of the source.
+        """What of the source must be hidden so that `image` shows nothing of a box of the source.
 
-        Where the decoder made the image smaller: all blocks that the box touches, and a pixel around them, because
-        colour is interpolated between neighbours.
+        Where the decoder made the image smaller: all blocks that the box touches, and a pixel of `image` around them,
+        because colour is interpolated between neighbours.
         """
         if self.factor == 1:
             return box
-        blocks = outward(tuple(value / _BLOCK for value in box))  # type: ignore[arg-type]
-        x1, y1, x2, y2 = (value * _BLOCK // self.factor for value in blocks)
-        return max(0, x1 - 1), max(0, y1 - 1), min(self.image.width, x2 + 1), min(self.image.height, y2 + 1)
+        x1, y1, x2, y2 = (value * _BLOCK for value in outward(tuple(value / _BLOCK for value in box)))  # type: ignore[arg-type]
+        more, (width, height) = self.factor, self.size
+        return max(0, x1 - more), max(0, y1 - more), min(width, x2 + more), min(height, y2 + more)
 
 
 @lru_cache(maxsize=1)  # the people of one image follow each other

@@ -138,7 +138,7 @@ def load(root: Path) -> Manifest:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ShardError(f"{path}: no shards here (the manifest is written last); {hint}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ShardError(f"{path}: damaged: {error}; remove {root} and {hint}") from None
     if not isinstance(content, dict):
         raise ShardError(f"{path}: damaged: not a manifest; remove {root} and {hint}")

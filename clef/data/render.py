@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,16 +37,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Boxes:
-    """In whole pixels of the source, of what was decoded of it, or of what is stored."""
+    """In whole pixels of one frame."""
 
     subject: PixelBox
     face: PixelBox | None
     person: PixelBox | None
-
-    def decoded(self, frame: Frame) -> "_Boxes":
-        """In a frame's image: all that holds anything of the subject, the others rounded outwards."""
-        face, person = (box and frame.box(box) for box in (self.face, self.person))
-        return _Boxes(frame.mask(self.subject), face, person)
 
     def scaled(self, source: tuple[int, int], stored: tuple[int, int]) -> "_Boxes":
         boxes = (box and scaled(box, source, stored) for box in (self.subject, self.face, self.person))
@@ -62,10 +57,9 @@ def render(person: Person, card: Card, split: str) -> Sample:
     face, landmarks = cue_members.face_and_landmarks(pixels(decided.face), person.cues, read.size, notes)
     person_box = cue_members.person_box(person.cues.person, read.size, notes)
     boxes = _Boxes(outward(decided.subject), face, person_box)
-    inner = boxes.decoded(read)
-    scene = _shrink(read.image, storage.frame)
-    stored = inner.scaled(read.image.size, scene.size)
-    images = {"context.jpg": _context(read.image, inner, stored, storage), "scene.jpg": scene}
+    scene, hidden = _scene(read, storage), read.mask(boxes.subject)
+    stored = replace(boxes, subject=hidden).scaled(read.size, scene.size)
+    images = {"context.jpg": _context(read, hidden, stored.subject, storage), "scene.jpg": scene}
     images |= _crops(read, boxes, storage, flags)
     members = {kind: _jpeg(image, storage) for kind, image in images.items()}
     if landmarks is not None:
@@ -103,11 +97,15 @@ def _usable(read: Callable[[], Frame], flags: Flags) -> Frame:
         flags.refuse(str(fault))
 
 
-def _context(image: Image.Image, inner: _Boxes, stored: _Boxes, storage: Storage) -> Image.Image:
-    """The frame made smaller without its subject. `inner` lies in the image, `stored` in what is returned."""
-    with _blacked(image, inner.subject):
-        context = np.asarray(_shrink(image, storage.frame))
-    return Image.fromarray(black(context, stored.subject))
+def _scene(read: Frame, storage: Storage) -> Image.Image:
+    return _shrink(read.image, storage.frame, (0, 0, *read.size), read.factor)
+
+
+def _context(read: Frame, hidden: PixelBox, stored: PixelBox, storage: Storage) -> Image.Image:
+    """The scene without its subject: `hidden` of the source and `stored` of the scene are black."""
+    with _blacked(read.image, read.box(hidden)):
+        context = np.asarray(_scene(read, storage))
+    return Image.fromarray(black(context, stored))
 
 
 def black(pixels: np.ndarray, box: PixelBox) -> np.ndarray:
@@ -133,36 +131,37 @@ def _crops(read: Frame, boxes: _Boxes, storage: Storage, flags: Flags) -> dict[s
     wanted = {"body.jpg": (boxes.subject, storage.body)}
     if boxes.face:
         wanted["face.jpg"] = (boxes.face, storage.face)
-    factor = min(frame.factor_for(min(_size(box)), short_side) for box, short_side in wanted.values())
-    if factor < read.factor:
-        short_side = min(read.size) // factor
-        read = _usable(lambda: frame.decoded(read.path, storage.max_pixels, short_side), flags)
-    return {kind: _crop(read, box, short_side) for kind, (box, short_side) in wanted.items()}
+    factors = {kind: frame.factor_for(min(_size(box)), short_side) for kind, (box, short_side) in wanted.items()}
+    finer = read
+    if (factor := min(factors.values())) < read.factor:
+        finer = _usable(lambda: frame.decoded(read.path, storage.max_pixels, min(read.size) // factor), flags)
+    sources = {kind: read if read.factor <= factors[kind] else finer for kind in wanted}
+    return {kind: _crop(sources[kind], box, short_side) for kind, (box, short_side) in wanted.items()}
 
 
 def _crop(read: Frame, box: PixelBox, short_side: int) -> Image.Image:
-    """A box of the source, made smaller. Where one pixel stands for several, the box may end within one."""
-    if read.factor == 1:
-        return _shrink(read.image.crop(box), short_side)
+    """A box of the source, made smaller."""
     outer = read.box(box)
-    x1, y1, x2, y2 = (value / read.factor - outer[i % 2] for i, value in enumerate(box))
-    size = _shrunk(_size(box), short_side)
-    return read.image.crop(outer).resize(size, Image.Resampling.LANCZOS, box=(x1, y1, x2, y2), reducing_gap=3.0)
+    x, y = outer[0] * read.factor, outer[1] * read.factor
+    return _shrink(read.image.crop(outer), short_side, (box[0] - x, box[1] - y, box[2] - x, box[3] - y), read.factor)
 
 
 def _size(box: PixelBox) -> tuple[int, int]:
     return box[2] - box[0], box[3] - box[1]
 
 
-def _shrink(image: Image.Image, short_side: int) -> Image.Image:
-    size = _shrunk(image.size, short_side)
-    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+def _shrink(image: Image.Image, short_side: int, box: PixelBox, factor: int) -> Image.Image:
+    """A box with `short_side` pixels on its short side, unless it has fewer.
 
-
-def _shrunk(size: tuple[int, int], short_side: int) -> tuple[int, int]:
-    """A size with `short_side` pixels on the short side, unless it has fewer."""
+    It is in pixels of which `factor` x `factor` make one of the image, so it may end within one.
+    """
+    size = _size(box)
     scale = short_side / min(size)
-    return size if scale >= 1 else (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    if scale >= 1:
+        return image
+    size = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    inner = tuple(value / factor for value in box)
+    return image.resize(size, Image.Resampling.LANCZOS, box=inner, reducing_gap=3.0)  # type: ignore[arg-type]
 
 
 def _jpeg(image: Image.Image, storage: Storage) -> bytes:

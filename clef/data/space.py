@@ -14,8 +14,8 @@ from clef.data.render import render
 from clef.datasets import Person
 from clef.errors import SetupError
 
-SAMPLE = 32
-"""People who are rendered for an estimate, at most; at most one in `ONE_IN` is."""
+SAMPLE = (8, 32)
+"""People who are rendered for an estimate: at least, and at most; between them one in `ONE_IN`."""
 ONE_IN = 64
 _OF_INDEX = 2 * ROW.itemsize + 32 * len(KINDS)
 """Bytes of a sample outside the tars: its row in the index and, until the set is whole, in its shard's rows."""
@@ -24,10 +24,9 @@ _OF_INDEX = 2 * ROW.itemsize + 32 * len(KINDS)
 def needed(jobs: Sequence[Job]) -> int:
     """About how many bytes these shards will take: what people who are spread over them take, times their number."""
     people = [(person, job) for job in jobs for person in job.people]
-    count = min(SAMPLE, -(-len(people) // ONE_IN))
-    sample = [people[i * len(people) // count] for i in range(count)]
-    mean = sum(_bytes(job, person) for person, job in sample) / max(1, count)
-    return round(mean * len(people))
+    count = min(len(people), max(SAMPLE[0], min(SAMPLE[1], len(people) // ONE_IN)))
+    sample = [people[(2 * i + 1) * len(people) // (2 * count)] for i in range(count)]
+    return sum(_bytes(job, person) for person, job in sample) * len(people) // max(1, count)
 
 
 def check(out: Path, needed: int, what: str) -> None:
