@@ -6,16 +6,19 @@ from pathlib import Path
 
 from rich.table import Table
 
-from clef import cards
+from clef import cards, datasets
 from clef.cards import Card
 from clef.console import Steps, err, out
-from clef.data import stats
+from clef.data import parts, stats, writer
 from clef.data.check import command as check
 from clef.data.manifest import Manifest
 from clef.data.prepare import prepare
+from clef.data.reshard import reshard
 from clef.data.verify import verify
 from clef.errors import ConfigError, ShardError, argument_parser, run_command
 from clef.policies import described
+
+MEGABYTE = 1_000_000
 
 
 def main() -> int:
@@ -26,12 +29,19 @@ def main() -> int:
         return check.run(args, card, _policies(args.policy))
     target = Path(args.out) / card.folder
     if args.verify:
-        return _verify(target)
+        return _verify(target, args.workers)
     if args.stats is not None:
         return stats.write_page(args, card, target)
+    if args.reshard is not None:
+        return _reshard(card, target, args)
     source, cues = Path(args.source or card.source), Path(args.cues) if args.cues else None
-    with Steps("people") as progress:
-        manifest = prepare(card, source, target, args.workers, progress, cues)
+    if args.part:
+        return _part(card, source, target, args, cues)
+    if args.finish:
+        manifest = writer.finish_parts(card, source, target, cues)
+    else:
+        with Steps("people") as progress:
+            manifest = prepare(card, source, target, args.workers, progress, cues)
     _report(card, manifest, target)
     return 0
 
@@ -57,12 +67,25 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cues", help="the folder that python -m clef.cues --out wrote to (default: the source)")
     parser.add_argument("--out", default="shards", help="shards go to OUT/<dataset> (default: shards)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
-    parser.add_argument("--verify", action="store_true", help="read every byte of existing shards against the manifest")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--verify", action="store_true", help="read every byte of existing shards against the manifest"
+    )
+    instead.add_argument(
+        "--part", metavar="I/N", help="make one of N shares of the shards (1/N to N/N), and no set yet"
+    )
+    instead.add_argument("--finish", action="store_true", help="make a set of the shards that all parts have made")
+    instead.add_argument(
+        "--reshard", type=int, metavar="SAMPLES", help="copy existing shards, to --to, with so many samples in each"
+    )
+    parser.add_argument("--to", help="with --reshard: the copy goes to TO/<dataset>")
     stats.add_options(parser)
     check.add_arguments(parser)
     args = parser.parse_args()
     if args.workers < 1:
         raise ConfigError(f"--workers {args.workers}: at least 1 is expected")
+    if (args.reshard is None) != (args.to is None):
+        raise ConfigError("--reshard and --to go together: --reshard SAMPLES --to FOLDER")
     return args
 
 
@@ -73,8 +96,32 @@ def _policies(stated: list[str]) -> dict[str, str]:
     return {rule: word for rule, _, word in (text.partition("=") for text in stated)}
 
 
-def _verify(target: Path) -> int:
-    faults = verify(target)
+def _part(card: Card, source: Path, target: Path, args: argparse.Namespace, cues: Path | None) -> int:
+    part = parts.parse(args.part)
+    datasets.draw(card, source, args.workers)
+    with Steps("people") as progress:
+        jobs = writer.build_part(card, source, target, part, args.workers, progress, cues)
+    people = sum(job.size for job in jobs)
+    out.print(
+        f"{target}: part {part} is there: {len(jobs)} shards, {people:,} people. When all are, run it with --finish"
+    )
+    return 0
+
+
+def _reshard(card: Card, target: Path, args: argparse.Namespace) -> int:
+    copy = Path(args.to) / card.folder
+    with Steps("people") as progress:
+        manifest = reshard(target, args.reshard, copy, args.workers, progress)
+    shards = sum(len(split.shards) for split in manifest.splits.values())
+    out.print(f"{copy}: {shards} shards of up to {args.reshard:,} samples; their content is that of {target}")
+    return 0
+
+
+def _verify(target: Path, workers: int) -> int:
+    with Steps("MB") as progress:
+        faults = verify(
+            target, workers, lambda name, done, total: progress(name, -(-done // MEGABYTE), -(-total // MEGABYTE))
+        )
     if faults:
         plural = "s" if len(faults) > 1 else ""
         remedy = f"remove {target} and run this again without --verify"
