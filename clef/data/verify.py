@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from clef import files
+from clef import arrays, files
 from clef.data import finish, pool
 from clef.data import manifest as manifests
 from clef.data.manifest import KINDS, ROW, Manifest, Shard, Split
@@ -85,7 +85,7 @@ def _index(root: Path, split: Split) -> tuple[np.ndarray | None, list[str]]:
     try:
         if files.sha256(path) != split.index_sha256:
             return None, [f"{path.name}: {_BYTES}"]
-        rows = np.load(path, allow_pickle=False)
+        rows = arrays.load(path)
     except (OSError, ValueError) as error:
         return None, [f"{path.name}: can't be read: {error}"]
     if rows.dtype != ROW or rows.shape != (split.samples,):

@@ -24,13 +24,13 @@ def draw(root: Path) -> Path:
     """Write the set. One image can't be read, and one has no face."""
     for split, count in (("train", 6), ("test", 2)):
         lines = []
-        for label in card().classes:
+        for number_of_class, label in enumerate(card().classes):
             folder = root / split / label
             folder.mkdir(parents=True)
             for number in range(count):
                 pixels = np.random.default_rng([split == "test", len(lines)]).integers(0, 256, (40, 60, 3), np.uint8)
                 Image.fromarray(pixels).save(folder / f"{number:04d}.png")
-                lines.append(f"{label}/{number:04d}.png,0,10,5,40,{30 if lines else 5}\n")
+                lines.append(f"{label}/{number:04d}.png,{number_of_class},10,5,40,{30 if lines else 5}\n")
         (root / f"{split}.txt").write_text("".join(lines))
     (root / "train/Happy/0002.png").write_bytes(b"no image")
     return root
