@@ -1,0 +1,83 @@
+"""Measurements as tables on the terminal and as JSON on disk."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from clef import files
+from clef.bench.rounds import ratio, spread
+from clef.bench.verdicts import Rates, Verdict
+from clef.console import out
+
+STYLES = {True: "[green]met[/]   ", False: "[red]missed[/]", None: "      "}
+
+
+def show_facts(facts: Mapping[str, Any]) -> None:
+    """What the rates rest on, in a few lines."""
+    host, data, setting = facts["machine"], facts["data"], facts["setting"]
+    versions = ", ".join(f"{name} {number}" for name, number in host["versions"].items())
+    members = ", ".join(f"{kind} {size / 1024:.1f} KB" for kind, size in data["bytes_per_member"].items())
+    source, stored = ("x".join(map(str, data[name])) for name in ("source_image", "stored_frame"))
+    lines = [
+        f"{host['cpu']}, {host['cores']} cores, {host['memory_gb']} GB; Python {host['python']}, {versions}",
+        f"{data['title']}: {data['people']} people read; images {source}, stored {stored}; {members}; page cache warm",
+        f"{setting['cell']}: {', '.join(setting['inputs'])}; batches of {setting['batch']}; {setting['workers']} workers",
+    ]
+    if left_out := setting["inputs_left_out"]:
+        lines.append(f"not colour images, so left out: {', '.join(left_out)}")
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def rates_table(title: str, rates: Rates, images: Mapping[str, float], base: str) -> Table:
+    """A row a contender; `images`: JPEGs decoded for a person; `base`: the one that the last column compares with."""
+    table = Table(title=escape(title), title_justify="left")
+    table.add_column("medians of interleaved passes")
+    for column in ("people/s", "min–max", "JPEGs/s", f"{base.partition(',')[0]} is"):
+        table.add_column(column, justify="right")
+    for name, values in rates.items():
+        found = spread(values)
+        jpegs = f"{found.median * images[name]:,.0f}" if images.get(name) else "–"
+        times = "" if name == base else f"{ratio(rates, base, name).median:.2f}×"
+        table.add_row(name, f"{found.median:,.0f}", f"{found.low:,.0f}–{found.high:,.0f}", jpegs, times)
+    return table
+
+
+def stages_table(one: Mapping[str, float], every: Mapping[str, float], workers: int) -> Table:
+    """A row a stage: its rate alone in one process, and in all of them at once."""
+    table = Table(title="stages alone, people/s", title_justify="left")
+    table.add_column("stage")
+    for column in ("1 process", f"{workers} processes (ceiling)"):
+        table.add_column(column, justify="right")
+    for name in every:
+        table.add_row(name, f"{one[name]:,.0f}" if name in one else "", f"{every[name]:,.0f}")
+    return table
+
+
+def show_verdicts(verdicts: Sequence[Verdict]) -> None:
+    """A line each: met or missed, the ratio, its spread and the target."""
+    for verdict in verdicts:
+        value = verdict.value
+        sign = ">" if verdict.above else "≥"
+        target = "" if verdict.bar is None else f"; target {sign} {verdict.bar:g}"
+        text = f"{escape(verdict.what)}: [bold]{value.median:.2f}[/] ({value.low:.2f}–{value.high:.2f}){target}"
+        out.print(f"{STYLES[verdict.met]}  {text}", soft_wrap=True)
+
+
+def as_json(rates: Rates, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Rates of every pass, what they come to, and the verdicts."""
+    return {
+        "passes": {name: {"rates": values, **asdict(spread(values))} for name, values in rates.items()},
+        "verdicts": [asdict(verdict) | {"met": verdict.met} for verdict in verdicts],
+    }
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """The JSON file."""
+    files.write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    out.print(f"written: {path}", markup=False, soft_wrap=True)
