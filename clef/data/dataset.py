@@ -1,8 +1,8 @@
-"""The samples of a split as tensors: only what the cell declares is read and decoded."""
+"""The samples of a split as batches: only what the cell declares is read and decoded."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,72 +10,92 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clef.config import AnyInput, BoxesConfig, DepthConfig, InputConfig, InputName
+from clef.config import AnyInput, BoxesConfig, DepthConfig, InputConfig, InputName, PointsConfig
 from clef.data import transforms
+from clef.data.block import Batch, Layout, Name, Part
 from clef.data.manifest import SOURCE
+from clef.data.pictures import AllDraws, Pictures
 from clef.data.shards import SplitShards
 from clef.errors import ShardError
 
-Sample = dict[str, Any]
-_FACTS = {"labels", "vad", *transforms.BOX_FACTS}
+_FACTS = {"labels", "vad", *transforms.MASK_FACTS}
 """What is read of a sample's meta.json."""
 
 
-class CellDataset(Dataset[Sample]):
+class CellDataset(Dataset[Batch]):
     """A map from (epoch, place) to one sample: its inputs, their validity, target, VAD and index.
 
     Images and depth are uint8, 3,H,W and 1,H,W; places and boxes float32. `valid` says of each input whether the
-    sample has it: one that it lacks is all zeros, never another person's.
+    sample has it: one that it lacks is all zeros, never another person's. Colour jitter is left to the device: its
+    factors (`jitter`, 3) and the box that is black after it (`black`, 4) come with the sample.
     """
 
     def __init__(self, shards: SplitShards, inputs: Mapping[InputName, AnyInput], seed: int, augment: bool) -> None:
         self.shards, self.inputs, self.seed, self.augment = shards, inputs, seed, augment
         self.manifest = shards.manifest
+        self.layout = Layout(self._parts())
+        self._pictures = Pictures(shards, inputs)
+        self._names = tuple(inputs)
         self._class_index = {name: i for i, name in enumerate(self.manifest.classes)}
 
     def __len__(self) -> int:
         return len(self.shards)
 
-    def __getitem__(self, item: tuple[int, int]) -> Sample:
-        epoch, place = item
-        facts = self._facts(place)
-        sample: Sample = {"index": place, "target": self._target(facts, place), "valid": {}}
-        if self.manifest.vad:
-            sample["vad"] = _vad(facts)
-        # One generator for each input there is, so that reading one more doesn't move the draws of another.
-        draws = transforms.draws(self.seed, epoch, place, len(SOURCE)) if self.augment else [None] * len(SOURCE)
-        images: dict[str, Tensor | None] = {}
-        for name, draw in zip(SOURCE, draws, strict=True):
-            if name in self.inputs:
-                found = self._input(name, place, facts, draw, images)
-                sample["valid"][name] = found is not None
-                sample[name] = transforms.absent(name, self.inputs[name]) if found is None else found
-        return sample
+    def __getitem__(self, item: tuple[int, int]) -> Batch:
+        block = torch.empty(self.layout.size(1), dtype=torch.uint8)
+        self.fill(block, [item])
+        return _first(self.layout.batch(block, 1))
 
-    def _input(
-        self,
-        name: InputName,
-        place: int,
-        facts: dict[str, Any],
-        draws: transforms.Draws | None,
-        images: dict[str, Tensor | None],
-    ) -> Tensor | None:
-        """One input; None where the sample lacks its member. `images`: the members decoded so far, by kind."""
-        config, kind = self.inputs[name], SOURCE[name]
-        where = f"{self._where(place)} {kind}"
-        if isinstance(config, InputConfig | DepthConfig):
-            if kind not in images:  # two inputs may come from the scene
-                data = self.shards.read(place, kind)
-                images[kind] = None if data is None else transforms.decoded(data, where)
-            pixels = images[kind]
-            if pixels is None:
-                return None
-            if isinstance(config, DepthConfig):
-                return transforms.depth(pixels, config, draws)
-            return transforms.image(pixels, transforms.masked(name, facts), config, draws)
-        data = self.shards.read(place, kind)
+    def fill(self, block: Tensor, items: Sequence[tuple[int, int]]) -> None:
+        """Write the samples of a batch into a block of memory (see `layout`)."""
+        batch, places = self.layout.arrays(block, len(items)), [place for _, place in items]
+        # Stage by stage: small steps between two decodings would find the processor's caches full of pixels.
+        facts = [self._facts(place) for place in places]
+        draws = [self._draws(epoch, place) for epoch, place in items]
+        batch["index",][:] = places
+        for row, place in enumerate(places):
+            batch["target",][row] = self._target(facts[row], place)
+            if self.manifest.vad:
+                batch["vad",][row] = _vad(facts[row])
+            self._fill_places(batch, row, place, draws[row])
+        self._pictures.fill(batch, places, facts, draws)
+        self._pictures.fill_jitter(batch, facts, draws)
+
+    def target(self, place: int) -> np.ndarray | int:
+        """The classes of a sample, K float32, or its one class."""
+        return self._target(self._facts(place), place)
+
+    def _parts(self) -> dict[Name, Part]:
+        several = self.manifest.task == "multi_label"
+        target = Part(torch.float32, (len(self.manifest.classes),)) if several else Part(torch.int64)
+        parts: dict[Name, Part] = {("index",): Part(torch.int64), ("target",): target}
+        if self.manifest.vad:
+            parts["vad",] = Part(torch.float32, (3,))
+        for name, config in self.inputs.items():
+            parts[name,] = _part(name, config)
+            parts["valid", name] = Part(torch.bool)
+            if self.augment and isinstance(config, InputConfig) and config.jitter:
+                parts["jitter", name], parts["black", name] = Part(torch.float32, (3,)), Part(torch.int32, (4,))
+        return parts
+
+    def _draws(self, epoch: int, place: int) -> AllDraws:
+        return transforms.draws(self.seed, epoch, place, self._names) if self.augment else {}
+
+    def _fill_places(self, batch: dict[Name, np.ndarray], row: int, place: int, draws: AllDraws) -> None:
+        for name, config in self.inputs.items():
+            if isinstance(config, PointsConfig):
+                values = self._places(name, config, place, draws.get(name))
+                batch["valid", name][row] = values is not None
+                batch[name,][row] = 0 if values is None else values
+
+    def _places(
+        self, name: InputName, config: PointsConfig, place: int, draws: transforms.Draws | None
+    ) -> np.ndarray | None:
+        """An input that is points or boxes; None where the sample lacks it."""
+        data = self.shards.read(place, SOURCE[name])
         if data is None:
             return None
+        where = f"{self._where(place)} {SOURCE[name]}"
         if isinstance(config, BoxesConfig):
             return transforms.boxes(data, config, draws, where)
         return transforms.points(name, data, config, draws, where)
@@ -91,32 +111,41 @@ class CellDataset(Dataset[Sample]):
             )
         return facts
 
-    def _target(self, facts: dict[str, Any], place: int) -> Tensor:
+    def _target(self, facts: dict[str, Any], place: int) -> np.ndarray | int:
         if strange := [label for label in facts["labels"] if label not in self._class_index]:
             raise ShardError(
                 f"{self._where(place)}: label {strange[0]!r} is no class of this set; {self.shards.remedy}"
             )
         indices = [self._class_index[label] for label in facts["labels"]]
         if self.manifest.task == "multi_label":
-            target = torch.zeros(len(self.manifest.classes))
+            target = np.zeros(len(self.manifest.classes), np.float32)
             target[indices] = 1
             return target
         if len(indices) != 1:
             raise ShardError(
                 f"{self._where(place)}: one label is expected, not {facts['labels']}; {self.shards.remedy}"
             )
-        return torch.tensor(indices[0])
+        return indices[0]
 
     def _where(self, place: int) -> str:
         return f"{self.shards.root.name}/{self.shards.name} sample {self.shards.key(place)}"
 
 
-def _vad(facts: dict[str, Any]) -> Tensor:
-    values = facts["vad"] or [None] * 3
-    return torch.tensor([math.nan if v is None else v for v in values], dtype=torch.float32)
+def _part(name: InputName, config: AnyInput) -> Part:
+    if isinstance(config, InputConfig | DepthConfig):
+        return Part(torch.uint8, (*config.shape, 3 if isinstance(config, InputConfig) else 1), image=True)
+    return Part(torch.float32, (config.count, 4) if isinstance(config, BoxesConfig) else transforms.POINTS[name])
+
+
+def _first(batch: Batch) -> Batch:
+    return {key: _first(value) if isinstance(value, dict) else value[0] for key, value in batch.items()}
+
+
+def _vad(facts: dict[str, Any]) -> list[float]:
+    return [math.nan if value is None else value for value in facts["vad"] or [None] * 3]
 
 
 def targets(shards: SplitShards) -> np.ndarray:
     """All targets of a split, N,K or N, by place."""
     dataset = CellDataset(shards, {}, seed=0, augment=False)
-    return torch.stack([dataset[0, place]["target"] for place in range(len(shards))]).numpy()
+    return np.stack([dataset.target(place) for place in range(len(shards))])

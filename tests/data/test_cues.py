@@ -13,7 +13,7 @@ from torch import Tensor
 from clef.config import BoxesConfig, DepthConfig, InputConfig, PointsConfig
 from clef.config.inputs import INPUTS
 from clef.cues.boxes import extended_face
-from clef.data import transforms
+from clef.data import decode, transforms
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.manifest import SOURCE
@@ -44,7 +44,7 @@ def sample(person: Person, inputs: dict[Any, Any], epoch: int = 0, augment: bool
 
 def epoch_of(mirrored: bool) -> int:
     """An epoch in which the sample at place 0 is mirrored, or is not."""
-    return next(epoch for epoch in range(99) if transforms.draws(0, epoch, 0, 1)[0].mirrored == mirrored)
+    return next(epoch for epoch in range(99) if transforms.draws(0, epoch, 0)["context"].mirrored == mirrored)
 
 
 def test_values_as_stored_padded_and_cut_to_so_many(person: Person) -> None:
@@ -121,15 +121,18 @@ def test_what_is_masked_is_black_to_the_pixel_and_nothing_else(
 ) -> None:
     if expected is FACELESS:
         person = replace(person, face=None, cues=Cues())
-    inputs = dict.fromkeys(FRAMES, InputConfig(size=size, flip=True, jitter=0.1))
+    black = {"mean": (0, 0, 0), "std": (1, 1, 1)}
+    inputs = dict.fromkeys(FRAMES, InputConfig(size=size, flip=True, jitter=0.1, **black))
+    dataset = CellDataset(InMemory(person), inputs, seed=0, augment=True)
     for epoch in (epoch_of(True), epoch_of(False)):
-        found = sample(person, inputs, epoch, augment=True)
+        [batch] = loader(dataset, [[(epoch, 0)]], 0)
+        found = to_device(batch, inputs, torch.device("cpu"))
         for name, box in expected.items():
             mask = touched(box, size) if box else torch.zeros(size, dtype=torch.bool)
             mask = mask.flip(-1) if epoch == epoch_of(True) else mask
-            assert found[name][:, mask].eq(0).all(), name
+            assert found[name][0, :, mask].eq(0).all(), name
             if name != "context":  # whose box is black in the shards already, and leaves dark rings
-                assert found[name][:, ~mask].ne(0).any(0).all(), name
+                assert found[name][0, :, ~mask].ne(0).any(0).all(), name
 
 
 def test_what_a_sample_lacks_is_zeros_with_a_flag(person: Person) -> None:
@@ -167,16 +170,16 @@ def test_only_the_declared_cue_is_read(person: Person, name: Any) -> None:
 
 
 def test_frames_of_the_scene_share_one_decoding(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode, count = transforms.decoded, Counter[str]()
+    original, count = decode.picture, Counter[bytes]()
 
-    def counted(data: bytes, where: str) -> Tensor:
-        count[where.split()[-1]] += 1
-        return decode(data, where)
+    def counted(data: bytes, out: np.ndarray) -> None:
+        count[data] += 1
+        original(data, out)
 
-    monkeypatch.setattr(transforms, "decoded", counted)
+    monkeypatch.setattr(decode, "picture", counted)
     frame = InputConfig(size=(20, 30))
     together = sample(person, dict.fromkeys(FRAMES, frame))
-    assert count == {"context.jpg": 1, "scene.jpg": 1}
+    assert sorted(count.values()) == [1, 1]
     assert all(torch.equal(together[name], sample(person, {name: frame})[name]) for name in FRAMES)
 
 
@@ -185,11 +188,11 @@ def test_the_draws_of_the_first_inputs_stay_what_they_were() -> None:
     assert tuple(SOURCE)[:5] == ("context", "scene", "scene_without_face", "body", "face")
     for seed, epoch, place in ((0, 0, 0), (7, 3, 11)):
         before = np.random.default_rng([seed, epoch, place]).random((6, 5))
-        draws = transforms.draws(seed, epoch, place, len(SOURCE))
+        draws = list(transforms.draws(seed, epoch, place).values())
         assert [draw.mirrored for draw in draws] == [before[0, 0] < 0.5] * len(SOURCE)
         for row, draw in zip(before[1:], draws[:5], strict=True):
             assert (*draw.corner, *draw.jitter) == pytest.approx((*row[:2], *(2 * row[2:] - 1)), abs=0)
-    assert transforms.draws(0, 0, 0, len(SOURCE))[0].corner == PINNED  # NumPy's PCG64, in any version
+    assert transforms.draws(0, 0, 0)["context"].corner == PINNED  # NumPy's PCG64, in any version
 
 
 PINNED = (0.9127555772777217, 0.6066357757671799)
