@@ -1,17 +1,19 @@
 """litdata over an optimised copy that holds the same JPEG bytes. It is read front to back, as litdata is fastest."""
 
+import io
 import json
 import os
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torch import Tensor
 
 from clef.bench.peers import SHIPPED, options
 from clef.bench.setting import Batches, Setting
 from clef.bench.shipped import Shipped
-from clef.bench.stages import OurDecoder
+from clef.bench.stages import OurDecoder, collated
 
 
 def prepare(setting: Setting, folder: Path) -> None:
@@ -32,10 +34,16 @@ def prepare(setting: Setting, folder: Path) -> None:
 def _item(setting: Setting, place: int) -> dict[str, Any]:
     from litdata.types import Jpeg
 
-    # A member that a person lacks is an empty one: litdata's samples all have the same fields.
-    images = {kind: setting.shards.read(place, kind) or b"" for kind in setting.kinds}
+    # A member that a person lacks is a small black one: litdata's samples all have the same fields.
+    images = {kind: setting.shards.read(place, kind) or _black() for kind in setting.kinds}
     members = {kind: Jpeg(bytes=content, max_quality=None) for kind, content in images.items()}
     return {"place": place, "meta.json": setting.shards.read(place, "meta.json"), **members}
+
+
+def _black() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
 def stream(setting: Setting, folder: Path, way: str) -> Batches:
@@ -47,11 +55,13 @@ def stream(setting: Setting, folder: Path, way: str) -> Batches:
     from litdata.streaming.serializers import BytesSerializer, JPEGSerializer
 
     if way == SHIPPED:
-        finish, jpeg = partial(_shipped, Shipped(setting)), JPEGSerializer()
+        finish, jpeg, collate = partial(_shipped, Shipped(setting)), JPEGSerializer(), None
     else:
-        finish, jpeg = partial(_ours, OurDecoder(setting)), BytesSerializer()
+        finish, jpeg, collate = partial(_ours, OurDecoder(setting)), BytesSerializer(), collated
     data = litdata.StreamingDataset(str(folder / "copy"), transform=finish, serializers={"jpeg": jpeg})
-    batches: Batches = litdata.StreamingDataLoader(data, batch_size=setting.batch, **options(setting))
+    batches: Batches = litdata.StreamingDataLoader(
+        data, batch_size=setting.batch, collate_fn=collate, **options(setting)
+    )
     return batches
 
 
@@ -60,5 +70,5 @@ def _shipped(finish: Shipped, sample: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _ours(decoder: OurDecoder, sample: dict[str, Any]) -> dict[str, Tensor]:
-    members = {kind: bytes(content) or None for kind, content in sample.items() if kind != "place"}
-    return decoder(members, int(sample["place"]))
+    place = int(sample.pop("place"))
+    return decoder({kind: bytes(content) for kind, content in sample.items()}, place)

@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 from clef.bench.peers import SHIPPED, options
 from clef.bench.setting import Batches, Setting
 from clef.bench.shipped import Shipped
-from clef.bench.stages import OurDecoder
+from clef.bench.stages import OurDecoder, collated
 
 
 def prepare(_setting: Setting, _folder: Path) -> None:
@@ -27,10 +27,11 @@ def stream(setting: Setting, _folder: Path, way: str) -> Batches:
     wanted = partial(_wanted, (*setting.kinds, "meta.json"))
     data = webdataset.WebDataset(tars * turns, shardshuffle=False, select_files=wanted)
     if way == SHIPPED:
-        data = data.decode("pil").map(partial(_shipped, Shipped(setting)))
+        data, collate = data.decode("pil").map(partial(_shipped, Shipped(setting))), default_collate
     else:
-        data = data.map(partial(_ours, OurDecoder(setting), setting))
-    data = data.batched(setting.batch, collation_fn=default_collate, partial=False)
+        data, collate = data.map(partial(_ours, OurDecoder(setting), setting)), collated
+    # No worker delivers more than its share of the stream: what comes after it is not measured.
+    data = data.batched(setting.batch, collation_fn=collate, partial=False).slice(-(-setting.stream // setting.workers))
     batches: Batches = webdataset.WebLoader(data, batch_size=None, **options(setting))
     return batches
 

@@ -17,16 +17,23 @@ from clef.console import out
 STYLES = {True: "[green]met[/]   ", False: "[red]missed[/]", None: "      "}
 
 
+def show_machine(host: Mapping[str, Any]) -> None:
+    """Processor, cores and versions."""
+    versions = ", ".join(f"{name} {number}" for name, number in host["versions"].items())
+    text = f"{host['cpu']}, {host['cores']} cores, {host['memory_gb']} GB; Python {host['python']}, {versions}"
+    out.print(text, markup=False, soft_wrap=True)
+
+
 def show_facts(facts: Mapping[str, Any]) -> None:
     """What the rates rest on, in a few lines."""
-    host, data, setting = facts["machine"], facts["data"], facts["setting"]
-    versions = ", ".join(f"{name} {number}" for name, number in host["versions"].items())
+    data, setting = facts["data"], facts["setting"]
+    show_machine(facts["machine"])
     members = ", ".join(f"{kind} {size / 1024:.1f} KB" for kind, size in data["bytes_per_member"].items())
+    workers = setting["workers"]
     source, stored = ("x".join(map(str, data[name])) for name in ("source_image", "stored_frame"))
     lines = [
-        f"{host['cpu']}, {host['cores']} cores, {host['memory_gb']} GB; Python {host['python']}, {versions}",
         f"{data['title']}: {data['people']} people read; images {source}, stored {stored}; {members}; page cache warm",
-        f"{setting['cell']}: {', '.join(setting['inputs'])}; batches of {setting['batch']}; {setting['workers']} workers",
+        f"{setting['cell']}: {', '.join(setting['inputs'])}; batches of {setting['batch']}; {workers} workers",
     ]
     if left_out := setting["inputs_left_out"]:
         lines.append(f"not colour images, so left out: {', '.join(left_out)}")
@@ -34,17 +41,24 @@ def show_facts(facts: Mapping[str, Any]) -> None:
         out.print(line, markup=False, soft_wrap=True)
 
 
-def rates_table(title: str, rates: Rates, images: Mapping[str, float], base: str) -> Table:
-    """A row a contender; `images`: JPEGs decoded for a person; `base`: the one that the last column compares with."""
+def rates_table(title: str, rates: Rates) -> Table:
+    """A row a contender: the median of its passes, and between what they lie."""
     table = Table(title=escape(title), title_justify="left")
-    table.add_column("medians of interleaved passes")
-    for column in ("people/s", "min–max", "JPEGs/s", f"{base.partition(',')[0]} is"):
+    table.add_column("passes in turns")
+    for column in ("people/s", "min–max"):
         table.add_column(column, justify="right")
     for name, values in rates.items():
         found = spread(values)
-        jpegs = f"{found.median * images[name]:,.0f}" if images.get(name) else "–"
-        times = "" if name == base else f"{ratio(rates, base, name).median:.2f}×"
-        table.add_row(name, f"{found.median:,.0f}", f"{found.low:,.0f}–{found.high:,.0f}", jpegs, times)
+        table.add_row(name, f"{found.median:,.0f}", f"{found.low:,.0f}–{found.high:,.0f}")
+    return table
+
+
+def loaders_table(title: str, rates: Rates, images: Mapping[str, float], base: str) -> Table:
+    """Also the JPEGs that are decoded a second (`images`: for each person), and how `base` compares."""
+    table = rates_table(title, rates)
+    jpegs = [spread(values).median * images[name] for name, values in rates.items()]
+    table.add_column("JPEGs/s", justify="right")
+    table.columns[-1]._cells = [f"{value:,.0f}" if value else "–" for value in jpegs]
     return table
 
 

@@ -36,7 +36,7 @@ class Setting:
 
     @cached_property
     def tars(self) -> int:
-        """How many shards are read: the first ones, at least one for each worker, with `samples` people if there are."""
+        """How many shards are read: the first ones, one for each worker at least, with `samples` people if they can."""
         people, tars = 0, 0
         for tars, shard in enumerate(self.shards.split.shards, 1):
             people += shard.samples
@@ -125,6 +125,8 @@ def _check(batch: Mapping[str, Tensor], setting: Setting, name: str) -> None:
 
 def single_thread(_worker: int) -> None:
     """What every worker begins with: a process a core, a thread a process."""
+    import cv2
     import torch
 
+    cv2.setNumThreads(1)
     torch.set_num_threads(1)

@@ -1,142 +1,153 @@
 """What loading consists of, a stage at a time, by the functions that the loader itself uses.
 
-A stage's ceiling is its rate when all cores do nothing else, with what it needs in memory.
+All that the benchmarks call of the loader is called here. A stage's ceiling is its rate when all cores do nothing
+else, with what it needs in memory.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import simplejpeg
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from clef.bench.setting import Batches, Setting, single_thread
-from clef.data import transforms
+from clef.config import InputName
+from clef.data import decode, transforms
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.manifest import SOURCE
+from clef.data.pictures import Pictures
 
 SECONDS = 1.0
 """A stage is repeated over its share of the people until so much time has passed."""
-Members = dict[str, bytes | None]
+HELD = 2
+"""Batches of squashed images that the stage `augment` holds, and goes over again and again."""
+META = "meta.json"
+Members = dict[str, bytes]
 Work = Callable[[list[int]], object]
-"""Does a stage for some of a worker's people, given as places in its share."""
-
-
-def dataset(setting: Setting) -> CellDataset:
-    """The cell's dataset, as training uses it."""
-    return CellDataset(setting.shards, setting.inputs, setting.seed, augment=True)
+"""Does a stage for some of a worker's people, given as numbers in its share."""
 
 
 def ours(setting: Setting) -> Batches:
     """The whole loader, from JPEG bytes."""
-    return loader(dataset(setting), setting.order(), setting.workers)
-
-
-def read(data: CellDataset, place: int, kinds: list[str]) -> Members:
-    """The members of a sample that its inputs are made of, and its facts."""
-    return {kind: data.shards.read(place, kind) for kind in (*kinds, "meta.json")}
-
-
-def decode(members: Members) -> dict[str, Tensor]:
-    """The pixels of each JPEG, 3,H,W uint8."""
-    return {
-        kind: transforms.decoded(content, kind)
-        for kind, content in members.items()
-        if content is not None and kind.endswith(".jpg")
-    }
-
-
-class _InMemory:
-    """Stands where a split's shards do and holds one sample, which someone else has read."""
-
-    def __init__(self, setting: Setting) -> None:
-        self.manifest, self.root, self.name = setting.shards.manifest, setting.shards.root, setting.shards.name
-        self.remedy = setting.shards.remedy
-        self.members: Members = {}
-
-    def read(self, _place: int, kind: str) -> bytes | None:
-        return self.members.get(kind)
-
-    def key(self, place: int) -> str:
-        return f"{place:08d}"
+    data = CellDataset(setting.shards, setting.inputs, setting.seed, augment=True)
+    return loader(data, setting.order(), setting.workers)
 
 
 class OurDecoder:
-    """Bytes of a sample's members to its inputs: decoded, squashed, augmented and masked as our loader does it."""
+    """Members of one sample to its inputs, H,W,3 uint8: decoded, squashed, augmented and masked as our loader does it.
+
+    Stands where a split's shards do, and holds what another reader has read.
+    """
 
     def __init__(self, setting: Setting) -> None:
-        self._shards = _InMemory(setting)
-        self._data = CellDataset(self._shards, setting.inputs, setting.seed, augment=True)  # type: ignore[arg-type]
-        self._names = list(setting.inputs)
+        self.root, self.name = setting.shards.root, setting.shards.name
+        self._setting, self._members = setting, Members()
+        self._pictures = Pictures(self, setting.inputs)  # type: ignore[arg-type]
 
     def __call__(self, members: Members, place: int, epoch: int = 0) -> dict[str, Tensor]:
-        self._shards.members = members
-        sample = self._data[epoch, place]
-        return {name: sample[name] for name in self._names}
+        self._members = members
+        inputs = self._setting.inputs
+        batch: dict[tuple[str, ...], np.ndarray] = {}
+        for name, config in inputs.items():
+            batch[name,] = np.empty((1, *config.shape, 3), np.uint8)
+            batch["valid", name] = np.empty(1, bool)
+        draws = transforms.draws(self._setting.seed, epoch, place, tuple(inputs))
+        self._pictures.fill(batch, [place], [json.loads(members[META])], [draws])
+        return {name: torch.from_numpy(batch[name,][0]) for name in inputs}
+
+    def read(self, _place: int, kind: str) -> bytes | None:
+        """The member that was handed over."""
+        return self._members.get(kind)
+
+    def key(self, place: int) -> str:
+        """For messages."""
+        return f"{place:08d}"
 
 
-@dataclass
+def collated(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Samples of OurDecoder as a batch, B,3,H,W; channels stay last in memory, as our loader has them."""
+    return {name: images.permute(0, 3, 1, 2) for name, images in default_collate(samples).items()}
+
+
+@dataclass(frozen=True)
 class Share:
-    """What a worker holds of its people: places in the split, and their members."""
+    """A worker's people: places in the split."""
 
-    data: CellDataset
     setting: Setting
     places: list[int]
 
     def members(self) -> list[Members]:
-        return [read(self.data, place, self.setting.kinds) for place in self.places]
+        """All that is read of each."""
+        return [self.read(place) for place in self.places]
+
+    def read(self, place: int) -> Members:
+        """The members that the inputs are made of, and the facts."""
+        kinds = (*self.setting.kinds, META)
+        found = {kind: self.setting.shards.read(place, kind) for kind in kinds}
+        return {kind: content for kind, content in found.items() if content is not None}
+
+    def squashed(self, members: Members) -> dict[InputName, np.ndarray]:
+        """The inputs, before anything is augmented; inputs of one member and size share it."""
+        pixels: dict[tuple[str, tuple[int, int]], np.ndarray] = {}
+        found = {}
+        for name, config in self.setting.inputs.items():
+            kind = SOURCE[name]
+            if kind in members and (kind, config.size) not in pixels:
+                pixels[kind, config.size] = np.empty((*config.size, 3), np.uint8)
+                decode.picture(members[kind], pixels[kind, config.size])
+            if kind in members:
+                found[name] = pixels[kind, config.size]
+        return found
 
 
 def _read(share: Share) -> Work:
-    return lambda batch: [read(share.data, share.places[i], share.setting.kinds) for i in batch]
+    return lambda batch: [share.read(share.places[i]) for i in batch]
 
 
 def _decode(share: Share) -> Work:
-    members = share.members()
-    return lambda batch: [decode(members[i]) for i in batch]
+    jpegs = [[content for kind, content in found.items() if kind != META] for found in share.members()]
+    return lambda batch: [simplejpeg.decode_jpeg(content) for i in batch for content in jpegs[i]]
 
 
 def _squash(share: Share) -> Work:
     members = share.members()
-    return lambda batch: [squash(decode(members[i]), share.setting) for i in batch]
-
-
-def squash(pixels: dict[str, Tensor], setting: Setting) -> dict[str, Tensor]:
-    """Decoded members as inputs of their size, not augmented."""
-    found = {name: pixels.get(SOURCE[name]) for name in setting.inputs}
-    return {
-        name: transforms.image(found, None, setting.inputs[name], None)
-        for name, found in found.items()
-        if found is not None
-    }
-
-
-def _held(share: Share) -> list[dict[str, Any]]:
-    """Whole samples; so many as fit a worker's memory."""
-    return [share.data[0, place] for place in share.places[: 2 * share.setting.batch]]
+    return lambda batch: [share.squashed(members[i]) for i in batch]
 
 
 def _augment(share: Share) -> Work:
-    held = _held(share)
-    box = (20, 20, 60, 60)
+    members = share.members()[: HELD * share.setting.batch]
+    held = [(json.loads(found[META]), share.squashed(found)) for found in members]
+    outs = {name: np.empty((*config.shape, 3), np.uint8) for name, config in share.setting.inputs.items()}
 
-    def work(batch: list[int]) -> object:
-        draws = transforms.draws(0, 0, batch[0], len(SOURCE))
-        return [
-            transforms.image(held[i % len(held)][name], box, config, draws[0])
-            for i in batch
-            for name, config in share.setting.inputs.items()
-        ]
+    def work(batch: list[int]) -> None:
+        for i in batch:
+            facts, images = held[i % len(held)]
+            draws = transforms.draws(share.setting.seed, 0, share.places[i], tuple(images))
+            for name, pixels in images.items():
+                config, box = share.setting.inputs[name], transforms.masked(name, facts)
+                black = None if box is None else transforms.black_box(box, facts["size"], config, draws[name])
+                transforms.image(pixels, black, config, draws[name], outs[name])
 
     return work
 
 
 def _collate(share: Share) -> Work:
-    held = _held(share)
-    return lambda batch: default_collate([held[i % len(held)] for i in batch])
+    """All that a batch holds besides images: facts, labels, VAD, places, written into the batch's memory."""
+    data = CellDataset(share.setting.shards, {}, share.setting.seed, augment=True)
+    block = torch.empty(data.layout.size(share.setting.batch), dtype=torch.uint8)
+
+    def work(batch: list[int]) -> None:
+        data.fill(block, [(0, share.places[i]) for i in batch])
+        data.layout.batch(block, len(batch))
+
+    return work
 
 
 STAGES: dict[str, Callable[[Share], Work]] = {
@@ -158,9 +169,10 @@ class _Alone(Dataset[tuple[int, float]]):
         self._together = torch.multiprocessing.get_context().Barrier(workers)
 
     def __getitem__(self, worker: int) -> tuple[int, float]:
-        places = list(range(self.setting.places))[: self.setting.samples][worker :: self.workers]
-        work = STAGES[self.stage](Share(dataset(self.setting), self.setting, places))
-        batches = list(_batches(len(places), self.setting.batch))
+        people = min(self.setting.places, self.setting.samples)
+        share = Share(self.setting, list(range(worker, people, self.workers)))
+        work = STAGES[self.stage](share)
+        batches = list(_batches(len(share.places), self.setting.batch))
         work(batches[0])
         self._together.wait()
         done, start = 0, time.perf_counter()
@@ -187,8 +199,9 @@ def alone(setting: Setting, stage: str, workers: int) -> float:
 
 
 def to_device_alone(setting: Setting, device: torch.device) -> float:
-    """People a second of the step from a delivered batch to the device, in the training process with all its threads."""
-    batch = next(iter(ours(setting)))
+    """People a second of the step from a delivered batch to the device, with all threads of the training process."""
+    data = CellDataset(setting.shards, setting.inputs, setting.seed, augment=True)
+    batch = next(iter(loader(data, setting.order()[:1], 0)))
     done, start = 0, time.perf_counter()
     while True:
         to_device(batch, setting.inputs, device)

@@ -49,6 +49,26 @@ def verdicts(rates: Rates) -> list[Verdict]:
     return found
 
 
+def sharder(processes: int) -> str:
+    """The name of the sharder with so many processes."""
+    return f"sharder, {processes} process{'es' if processes > 1 else ''}"
+
+
+def rendering(processes: int) -> str:
+    """The name of its decoding, resizing and encoding alone."""
+    return f"ceiling, {processes} process{'es' if processes > 1 else ''}"
+
+
+def sharding(rates: Rates, several: int) -> list[Verdict]:
+    """How near the sharder comes to its ceiling, and what more processes bring."""
+    pairs = [(sharder(n), rendering(n)) for n in sorted({1, several})]
+    found = [Verdict(f"{a} / {b}", ratio(rates, a, b), 0.85) for a, b in pairs]
+    if several > 1:
+        many, one = sharder(several), sharder(1)
+        found.append(Verdict(f"{many} / {one}", ratio(rates, many, one), 0.9 * several))
+    return found
+
+
 def bottleneck(stages: Mapping[str, float], loader: float) -> str:
     """Which stage takes most of a worker's time, by the ceilings (people a second) of all and the loader's rate."""
     seconds = {name: 1 / stages[name] for name in STEPS}
