@@ -136,7 +136,9 @@ def _with_absolute_paths(config: CellConfig) -> CellConfig:
     """Every path in the config made absolute: places, weights named by their file, the cell to start from."""
     content = config.model_dump(mode="json")
     method, stated = content["method"], content["backbone"]["weights"]
-    found = [(content["runtime"], key) for key in ("shards", "out", "weights", "cache")]
+    runtime = content["runtime"]
+    found = [(runtime, key) for key in ("shards", "out", "weights", "features")]
+    found += [(runtime, "scratch")] if runtime["scratch"] and "$" not in runtime["scratch"] else []
     found += [(method, "start_from")] if method.get("start_from") else []
     encoders = [encoder for encoder in (method.get("context_branch"), method.get("dictionary")) if encoder]
     named = [(stated, key) for key in stated] + [(encoder, "weights") for encoder in encoders]

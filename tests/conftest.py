@@ -127,7 +127,7 @@ def tiny(shards: Path, tmp_path: Path) -> Callable[..., CellConfig]:
             "runtime": {
                 "shards": str(shards),
                 "out": str(tmp_path / "runs"),
-                "cache": str(tmp_path / "cache"),
+                "features": str(tmp_path / "cache"),
                 "workers": 0,
                 "log_every": 4,
             },

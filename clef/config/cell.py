@@ -73,8 +73,13 @@ class RuntimeConfig(Strict):
     """Cells are written to `<out>/<grid>/<cell>`."""
     weights: str = "~/.cache/clef/weights"
     """Where pre-trained weights are looked for."""
-    cache: str = "cache"
+    features: str = "cache"
     """Where features of frozen networks and CCIM's dictionaries are kept, for all cells to share."""
+    cache: Literal["none", "node"] = "none"
+    """node: pictures are decoded once, and kept on the node's own disk for all epochs, ranks and jobs there."""
+    scratch: str = ""
+    """A folder on the node's own disk for that; empty: $SLURM_TMPDIR, else $TMPDIR, else the system's temporary one.
+    A variable in it ($SCRATCH/me) is looked up on the node."""
     workers: Annotated[int, Field(ge=0)] = 4
     """Loader processes for each rank."""
     threads: Annotated[int, Field(ge=0)] = 0

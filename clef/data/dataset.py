@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from clef.config import AnyInput, BoxesConfig, DepthConfig, InputConfig, InputName, PointsConfig
 from clef.data import transforms
 from clef.data.block import Batch, Layout, Name, Part
+from clef.data.cache import NodeCache
 from clef.data.manifest import SOURCE
 from clef.data.pictures import AllDraws, Pictures
 from clef.data.shards import SplitShards
@@ -30,11 +31,18 @@ class CellDataset(Dataset[Batch]):
     factors (`jitter`, 3) and the box that is black after it (`black`, 4) come with the sample.
     """
 
-    def __init__(self, shards: SplitShards, inputs: Mapping[InputName, AnyInput], seed: int, augment: bool) -> None:
+    def __init__(
+        self,
+        shards: SplitShards,
+        inputs: Mapping[InputName, AnyInput],
+        seed: int,
+        augment: bool,
+        cache: NodeCache | None = None,
+    ) -> None:
         self.shards, self.inputs, self.seed, self.augment = shards, inputs, seed, augment
         self.manifest = shards.manifest
         self.layout = Layout(self._parts())
-        self._pictures = Pictures(shards, inputs)
+        self._pictures = Pictures(shards, inputs, cache.tables(shards, inputs) if cache else {})
         self._names = tuple(inputs)
         self._class_index = {name: i for i, name in enumerate(self.manifest.classes)}
 
@@ -59,6 +67,7 @@ class CellDataset(Dataset[Batch]):
                 batch["vad",][row] = _vad(facts[row])
             self._fill_places(batch, row, place, draws[row])
         self._pictures.fill(batch, places, facts, draws)
+        self._pictures.commit()
         self._pictures.fill_jitter(batch, facts, draws)
 
     def target(self, place: int) -> np.ndarray | int:

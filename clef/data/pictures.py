@@ -8,8 +8,10 @@ import numpy as np
 from clef.config import AnyInput, DepthConfig, InputConfig, InputName, Size
 from clef.data import decode, transforms
 from clef.data.block import Name
+from clef.data.cache import Key
 from clef.data.manifest import SOURCE
 from clef.data.shards import SplitShards
+from clef.data.table import Table
 from clef.data.transforms import Draws
 from clef.errors import ShardError
 
@@ -21,13 +23,13 @@ AllDraws = Mapping[InputName, Draws]
 class Pictures:
     """What a cell sees of a split: inputs of one member and one size share its pixels, whatever each does with them."""
 
-    def __init__(self, shards: SplitShards, inputs: Mapping[InputName, AnyInput]) -> None:
-        self.shards = shards
+    def __init__(self, shards: SplitShards, inputs: Mapping[InputName, AnyInput], tables: Mapping[Key, Table]) -> None:
+        self.shards, self.tables = shards, tables
         self.inputs = {name: config for name, config in inputs.items() if isinstance(config, InputConfig | DepthConfig)}
-        self._shared: dict[tuple[str, Size], list[InputName]] = {}
+        self._shared: dict[Key, list[InputName]] = {}
         for name, config in self.inputs.items():
             self._shared.setdefault((SOURCE[name], config.size), []).append(name)
-        self._buffers: dict[tuple[str, Size], np.ndarray] = {}
+        self._buffers: dict[Key, np.ndarray] = {}
 
     def fill(
         self, batch: dict[Name, np.ndarray], places: Sequence[int], facts: list[Facts], draws: list[AllDraws]
@@ -57,12 +59,20 @@ class Pictures:
                     batch["jitter", name][row] = transforms.factors(config, draw[name])
                     batch["black", name][row] = self._black(name, fact, draw[name]) or 0
 
+    def commit(self) -> None:
+        """Let others use what was decoded since the last time."""
+        for table in self.tables.values():
+            table.commit()
+
     def _black(self, name: InputName, facts: Facts, draw: Draws | None) -> transforms.Rows | None:
         box = transforms.masked(name, facts)
         return None if box is None else transforms.black_box(box, facts["size"], self.inputs[name], draw)
 
     def _squashed(self, place: int, kind: str, out: np.ndarray) -> bool:
         """Fill `out` with the member's pixels at that size; False where the sample has no such member."""
+        table = self.tables.get((kind, (out.shape[0], out.shape[1])))
+        if table and table.read(place, out):
+            return True
         data = self.shards.read(place, kind)
         if data is None:
             return False
@@ -72,6 +82,8 @@ class Pictures:
             sample = f"{self.shards.root.name}/{self.shards.name} sample {self.shards.key(place)}"
             remedy = "check the set with python -m clef.shard --verify"
             raise ShardError(f"{sample} {kind}: {error}; {remedy}") from None
+        if table:
+            table.write(place, out)
         return True
 
     def _buffer(self, kind: str, size: Size, channels: int) -> np.ndarray:

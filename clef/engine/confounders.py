@@ -27,14 +27,14 @@ RESTARTS = 4
 def dictionary(
     config: CellConfig, load: WeightLoader, split: SplitShards, device: torch.device, say: Say
 ) -> Dictionary:
-    """The confounders of a cell's train split, from the cache or built now."""
+    """The confounders of a cell's train split, kept ones or built now."""
     method = config.method
     assert isinstance(method, CcimConfig)
     chosen = method.dictionary
     recipe = Recipe(chosen, "dictionary", "context", chosen.input, chosen.seed)
     facts = [recipe.key(config, split.manifest, split.name), chosen.size, chosen.components, chosen.seed, RESTARTS]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
-    path = Path(config.runtime.cache).expanduser() / "dictionaries" / f"{split.manifest.dataset}-{key}.npz"
+    path = Path(config.runtime.features).expanduser() / "dictionaries" / f"{split.manifest.dataset}-{key}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.lock(path.with_suffix(".lock")):
         if not path.exists():

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from clef.config import CellConfig
+from clef.data.cache import node_cache
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.order import EveryOnce
@@ -39,7 +40,7 @@ def evaluate(
 def _batches(
     method: Method, config: CellConfig, split: SplitShards, accelerator: Accelerator, frozen: FrozenFeatures
 ) -> Iterator[Arrays]:
-    dataset = CellDataset(split, frozen.reads, config.seed, augment=False)
+    dataset = CellDataset(split, frozen.reads, config.seed, augment=False, cache=node_cache(config.runtime))
     places = EveryOnce(
         len(split), _batch_size(config, accelerator), accelerator.process_index, accelerator.num_processes
     )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from clef import files, weights
 from clef.config import CellConfig, EncoderConfig, InputConfig, InputName
+from clef.data.cache import node_cache
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.manifest import SOURCE, Manifest
@@ -89,12 +90,12 @@ class Recipe:
 def features(
     recipe: Recipe, encoder: nn.Module, split: SplitShards, config: CellConfig, device: torch.device, say: Say
 ) -> np.ndarray:
-    """The features of every sample of a split, N,dim by place, mapped from the cache; computed if need be.
+    """The features of every sample of a split, N,dim by place, mapped from their file; computed if need be.
 
     They are float32 whatever the cell computes in.
     """
     key = recipe.key(config, split.manifest, split.name)
-    path = Path(config.runtime.cache).expanduser() / "features" / f"{split.manifest.dataset}-{split.name}-{key}.npy"
+    path = Path(config.runtime.features).expanduser() / "features" / f"{split.manifest.dataset}-{split.name}-{key}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.lock(path.with_suffix(".lock")):  # of all the cells that start together, one computes
@@ -114,7 +115,7 @@ def _compute(
     recipe: Recipe, encoder: nn.Module, split: SplitShards, config: CellConfig, device: torch.device
 ) -> np.ndarray:
     plain = {recipe.name: recipe.image}
-    dataset = CellDataset(split, plain, seed=0, augment=False)
+    dataset = CellDataset(split, plain, seed=0, augment=False, cache=node_cache(config.runtime))
     encoder = encoder.to(device).eval()
     rows: list[Tensor] = []
     for batch in loader(dataset, EveryOnce(len(split), BATCH, 0, 1), config.runtime.workers):

@@ -14,8 +14,9 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 
-from clef import console, methods, records
+from clef import cards, console, methods, records
 from clef.config import CellConfig, OptimizerConfig
+from clef.data.cache import node_cache
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.manifest import Manifest
@@ -49,6 +50,9 @@ class Trainer:
         if accelerator.device.type == "cuda":  # on a CPU, torch 2.14 corrupts its heap in small channels_last networks
             self.method = self.method.to(memory_format=torch.channels_last)
         self.frozen = FrozenFeatures(config, self.method, accelerator.device, self._say)
+        self.cache = node_cache(config.runtime)
+        if self.cache:  # room for every split now, not at the first validation
+            self.cache.reserve(manifest, ("train", "val", *cards.load(config.dataset).test_splits), self.frozen.reads)
         self.optimizer = _optimizer(self.method, config.optimizer)
         self.wrapped, self.prepared = accelerator.prepare(self.method, self.optimizer)
         torch.manual_seed(config.seed * 10_007 + accelerator.process_index)  # other dropout on every rank
@@ -91,7 +95,7 @@ class Trainer:
         return self.progress.step >= self.steps
 
     def _loader(self, stop: int) -> Any:
-        dataset = CellDataset(self.train_split, self.frozen.reads, self.config.seed, augment=True)
+        dataset = CellDataset(self.train_split, self.frozen.reads, self.config.seed, augment=True, cache=self.cache)
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         batches = RankBatches(self.order, rank, ranks, self.progress.step, stop)
         return loader(dataset, batches, self.config.runtime.workers)

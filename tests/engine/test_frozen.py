@@ -117,7 +117,7 @@ def test_a_table_that_was_cut_short_is_not_trusted(tiny: Make) -> None:
     config = tiny(**FROZEN)
     _, kept, split, _ = setting(config)
     kept.attach({"index": torch.tensor([0])}, split)
-    [path] = Path(config.runtime.cache).glob("features/*.npy")
+    [path] = Path(config.runtime.features).glob("features/*.npy")
     np.save(path, np.load(path)[:5])
     with pytest.raises(SetupError, match="5 rows"):
         setting(config)[1].attach({"index": torch.tensor([0])}, split)

@@ -114,7 +114,7 @@ def tiny(config: CellConfig, shards: Path, out: Path) -> CellConfig:
     images = {name: image.model_copy(update={"size": (24, 24), "crop": None}) for name, image in
               config.inputs.present.items() if hasattr(image, "size")}  # fmt: skip
     backbone = config.backbone.model_copy(update=TINY[config.backbone.name]["backbone"])
-    places = {"shards": str(shards), "out": str(out / "runs"), "cache": str(out / "cache"), "workers": 0}
+    places = {"shards": str(shards), "out": str(out / "runs"), "features": str(out / "cache"), "workers": 0}
     return config.model_copy(
         update={
             "method": method,
