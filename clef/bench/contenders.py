@@ -6,8 +6,9 @@ from typing import Any
 from clef.bench import loose, peers, stages
 from clef.bench.peers import OURS, PEERS, SHIPPED
 from clef.bench.setting import Setting, timed
-from clef.bench.verdicts import CEILING, JPEG, LOOSE
+from clef.bench.verdicts import CACHE, CEILING, JPEG, LOOSE
 from clef.cards import Card
+from clef.data.cache import NodeCache
 from clef.datasets import Person
 from clef.errors import ClefError
 
@@ -19,6 +20,15 @@ Calls = dict[str, tuple[Any, ...]]
 def ours(setting: Setting) -> Calls:
     """Our loader, and what decoding alone does on as many cores."""
     return {CEILING: (stages.alone, setting, stages.CEILING, setting.workers), JPEG: (_ours, setting)}
+
+
+def cached(setting: Setting, scratch: Path) -> tuple[Calls, list[str]]:
+    """Our loader from a node cache below `scratch`, and why it is left out where there is no room for one."""
+    try:
+        NodeCache(str(scratch)).reserve(setting.shards.manifest, [setting.shards.name], setting.inputs)
+        return {CACHE: (_cached, setting, scratch, scratch / "filled")}, []
+    except ClefError as error:
+        return {}, [f"{CACHE} left out: {error}"]
 
 
 def others(setting: Setting, copies: Path) -> Calls:
@@ -45,12 +55,20 @@ def missing() -> list[str]:
 
 
 def images_per_person(setting: Setting, names: list[str]) -> dict[str, float]:
-    """How many JPEGs each contender decodes for a person: the members, or the one whole file."""
-    return {name: 1 if name == LOOSE else setting.images_per_person for name in names}
+    """How many JPEGs each contender decodes for a person: the members, the one whole file, or none."""
+    return {name: {LOOSE: 1, CACHE: 0}.get(name, setting.images_per_person) for name in names}
 
 
 def _ours(setting: Setting) -> float:
     return timed(stages.ours(setting), setting, JPEG)
+
+
+def _cached(setting: Setting, scratch: Path, filled: Path) -> float:
+    cache = NodeCache(str(scratch))
+    if not filled.exists():
+        stages.fill(setting, cache)
+        filled.touch()
+    return timed(stages.ours(setting, cache), setting, CACHE)
 
 
 def _peer(name: str, way: str, setting: Setting, folder: Path) -> float:

@@ -71,20 +71,20 @@ def _measure(args: argparse.Namespace, card: Card, config: CellConfig, origin: P
     report.show_facts(facts)
     one, every = stages.all_alone(setting)
     out.print(report.stages_table(one, every, setting.workers))
-    runs = contenders.ours(setting)
     with tempfile.TemporaryDirectory(prefix="clef-bench-") as copies:
-        notes: list[str] = []
+        cached, notes = contenders.cached(setting, Path(copies))
+        runs = contenders.ours(setting) | cached
         if args.peers:
             runs |= contenders.others(setting, Path(copies))
-            files, notes = contenders.loose_files(setting, card, origin)
+            files, left_out = contenders.loose_files(setting, card, origin)
             runs |= files
-            notes += contenders.missing()
+            notes += left_out + contenders.missing()
         with processes.apart(runs) as apart, Steps("passes") as progress:
             rates = rounds.interleaved(apart, args.pairs, progress)
     found = verdicts.verdicts(rates)
     sentence = verdicts.bottleneck(every, rounds.spread(rates[verdicts.JPEG]).median)
     images = contenders.images_per_person(setting, list(rates))
-    out.print(report.rates_table(f"whole loaders, {setting.workers} workers", rates, images, verdicts.JPEG))
+    out.print(report.loaders_table(rates, images, verdicts.JPEG, setting.workers))
     out.print(sentence, soft_wrap=True)
     report.show_verdicts(found)
     for note in notes:

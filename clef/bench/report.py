@@ -41,25 +41,25 @@ def show_facts(facts: Mapping[str, Any]) -> None:
         out.print(line, markup=False, soft_wrap=True)
 
 
-def rates_table(title: str, rates: Rates) -> Table:
-    """A row a contender: the median of its passes, and between what they lie."""
+def rates_table(title: str, rates: Rates, more: Mapping[str, Mapping[str, str]]) -> Table:
+    """A row a contender: the median of its passes, and between what they lie. `more`: columns, and what rows say."""
     table = Table(title=escape(title), title_justify="left")
-    table.add_column("passes in turns")
-    for column in ("people/s", "min–max"):
+    table.add_column("in turns")
+    for column in ("people/s", "min–max", *more):
         table.add_column(column, justify="right")
     for name, values in rates.items():
         found = spread(values)
-        table.add_row(name, f"{found.median:,.0f}", f"{found.low:,.0f}–{found.high:,.0f}")
+        others = [column.get(name, "") for column in more.values()]
+        table.add_row(name, f"{found.median:,.0f}", f"{found.low:,.0f}–{found.high:,.0f}", *others)
     return table
 
 
-def loaders_table(title: str, rates: Rates, images: Mapping[str, float], base: str) -> Table:
-    """Also the JPEGs that are decoded a second (`images`: for each person), and how `base` compares."""
-    table = rates_table(title, rates)
-    jpegs = [spread(values).median * images[name] for name, values in rates.items()]
-    table.add_column("JPEGs/s", justify="right")
-    table.columns[-1]._cells = [f"{value:,.0f}" if value else "–" for value in jpegs]
-    return table
+def loaders_table(rates: Rates, images: Mapping[str, float], base: str, workers: int) -> Table:
+    """Also the JPEGs that are decoded a second (`images`: for each person), and how `base` compares with the others."""
+    jpegs = {name: f"{spread(rates[name]).median * count:,.0f}" for name, count in images.items()}
+    times = {name: f"{ratio(rates, base, name).median:.2f}×" for name in rates if name != base}
+    title = f"whole loaders, {workers} workers; in the last column, {base}"
+    return rates_table(title, rates, {"JPEGs/s": jpegs, "ours is": times})
 
 
 def stages_table(one: Mapping[str, float], every: Mapping[str, float], workers: int) -> Table:

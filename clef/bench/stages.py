@@ -19,9 +19,11 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from clef.bench.setting import Batches, Setting, single_thread
 from clef.config import InputName
 from clef.data import decode, transforms
+from clef.data.cache import NodeCache
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.manifest import SOURCE
+from clef.data.order import EveryOnce
 from clef.data.pictures import Pictures
 
 SECONDS = 1.0
@@ -34,10 +36,19 @@ Work = Callable[[list[int]], object]
 """Does a stage for some of a worker's people, given as numbers in its share."""
 
 
-def ours(setting: Setting) -> Batches:
-    """The whole loader, from JPEG bytes."""
-    data = CellDataset(setting.shards, setting.inputs, setting.seed, augment=True)
-    return loader(data, setting.order(), setting.workers)
+def ours(setting: Setting, cache: NodeCache | None = None) -> Batches:
+    """The whole loader, from JPEG bytes or from the node cache."""
+    return loader(_dataset(setting, cache), setting.order(), setting.workers)
+
+
+def fill(setting: Setting, cache: NodeCache) -> None:
+    """Have everyone who is read decoded and kept in the cache."""
+    for _ in loader(_dataset(setting, cache), EveryOnce(setting.places, setting.batch, 0, 1), setting.workers):
+        pass
+
+
+def _dataset(setting: Setting, cache: NodeCache | None = None) -> CellDataset:
+    return CellDataset(setting.shards, setting.inputs, setting.seed, augment=True, cache=cache)
 
 
 class OurDecoder:
@@ -49,7 +60,7 @@ class OurDecoder:
     def __init__(self, setting: Setting) -> None:
         self.root, self.name = setting.shards.root, setting.shards.name
         self._setting, self._members = setting, Members()
-        self._pictures = Pictures(self, setting.inputs)  # type: ignore[arg-type]
+        self._pictures = Pictures(self, setting.inputs, {})  # type: ignore[arg-type]
 
     def __call__(self, members: Members, place: int, epoch: int = 0) -> dict[str, Tensor]:
         self._members = members
@@ -71,9 +82,13 @@ class OurDecoder:
         return f"{place:08d}"
 
 
-def collated(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Samples of OurDecoder as a batch, B,3,H,W; channels stay last in memory, as our loader has them."""
-    return {name: images.permute(0, 3, 1, 2) for name, images in default_collate(samples).items()}
+def collated(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """Samples of OurDecoder as a batch, B,3,H,W; channels stay last in memory, as our loader has them.
+
+    What a peer adds to a sample, such as webdataset its key, is left out.
+    """
+    images = [{name: value for name, value in sample.items() if isinstance(value, Tensor)} for sample in samples]
+    return {name: value.permute(0, 3, 1, 2) for name, value in default_collate(images).items()}
 
 
 @dataclass(frozen=True)
@@ -200,8 +215,7 @@ def alone(setting: Setting, stage: str, workers: int) -> float:
 
 def to_device_alone(setting: Setting, device: torch.device) -> float:
     """People a second of the step from a delivered batch to the device, with all threads of the training process."""
-    data = CellDataset(setting.shards, setting.inputs, setting.seed, augment=True)
-    batch = next(iter(loader(data, setting.order()[:1], 0)))
+    batch = next(iter(loader(_dataset(setting), setting.order()[:1], 0)))
     done, start = 0, time.perf_counter()
     while True:
         to_device(batch, setting.inputs, device)
