@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clef.errors import SetupError
+
 Batch = dict[str, Any]
 Name = tuple[str, ...]
 """Of a part of a batch: ("body",), or ("valid", "body") for batch["valid"]["body"]."""
@@ -73,12 +75,20 @@ class Layout:
 class Pool:
     """Blocks of shared memory, made before the workers start, each free again once nobody holds its batch any more.
 
+    SetupError where there is not so much shared memory.
     Numbers travel, not blocks. They are taken in turn, so that a worker mostly gets those that it has touched before.
     """
 
     def __init__(self, size: int, blocks: int) -> None:
         self.size = size
-        self._memory = torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(size * blocks))
+        try:
+            storage = torch.UntypedStorage._new_shared(size * blocks)
+        except RuntimeError as error:
+            raise SetupError(
+                f"no {size * blocks / 1e6:.0f} MB of shared memory for the loader ({error}); give this machine or "
+                f"container more (/dev/shm), or set fewer runtime.workers or a smaller batch_size"
+            ) from None
+        self._memory = torch.empty(0, dtype=torch.uint8).set_(storage)
         self._free = deque(range(blocks))
 
     def take(self, size: int) -> int | None:

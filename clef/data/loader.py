@@ -7,6 +7,7 @@ and silently lose samples.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import length_hint
 from typing import Any
 
 import cv2
@@ -57,7 +58,10 @@ class Batches:
 
     def _pool(self, size: int) -> Pool | None:
         """Room for what the workers are ahead, for the batch in use and for the one before it."""
-        return Pool(size, self.workers * PREFETCHED + max(2, self.workers)) if self.workers else None
+        if not self.workers:
+            return None
+        blocks = self.workers * PREFETCHED + max(2, self.workers)
+        return Pool(size, min(blocks, length_hint(self.batches, blocks)))
 
 
 def loader(dataset: CellDataset, batches: Iterable[list[tuple[int, int]]], workers: int) -> Batches:

@@ -27,6 +27,7 @@ from clef.data.shards import SplitShards
 from clef.engine.job import run_cell
 from clef.errors import SetupError
 from clef.identity import write_config
+from launch.submit import _with_absolute_paths
 
 PLAIN: dict[Any, Any] = {"body": InputConfig(size=(20, 24))}
 INPUTS: dict[Any, Any] = {
@@ -313,6 +314,15 @@ def test_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     assert NodeCache("$LOCAL/me").folder == Path("/local/me") / mine
     monkeypatch.delenv("SLURM_TMPDIR")
     assert NodeCache("").folder.name == mine
+
+
+@pytest.mark.parametrize(("given", "job_gets"), [("", ""), ("$LOCAL/me", "$LOCAL/me"), ("near", "{here}/near")])
+def test_a_job_looks_for_it_where_the_config_says(
+    tiny: Callable[..., CellConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, job_gets: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = _with_absolute_paths(tiny(**{"runtime.scratch": given}))
+    assert config.runtime.scratch == job_gets.format(here=tmp_path)
 
 
 def test_a_spawned_process_opens_its_own_files(split: SplitShards, cache: NodeCache) -> None:

@@ -13,12 +13,13 @@ from torchvision.transforms.v2 import functional as v2
 
 from clef.config import InputConfig
 from clef.data import decode, transforms
+from clef.data.block import Pool
 from clef.data.dataset import CellDataset
 from clef.data.jitter import blackened, jittered
 from clef.data.loader import loader, to_device
 from clef.data.shards import SplitShards
 from clef.data.transforms import Draws
-from clef.errors import ShardError
+from clef.errors import SetupError, ShardError
 
 BOXES = [(0, 0, 10, 10), (17, 9, 43, 61), (50, 30, 96, 72), (3, 5, 4, 6), (0, 0, 96, 72)]
 CONFIGS = [
@@ -147,6 +148,11 @@ def test_blocks_go_round(shards: Path, inputs: dict) -> None:
     batches = [[(0, place), (0, place + 1)] for place in range(60)]
     where = [batch["body"].data_ptr() for batch in loader(dataset, batches, 1)]
     assert len(set(where)) <= 6 < len(where)
+
+
+def test_too_little_shared_memory_is_an_error_that_says_so() -> None:
+    with pytest.raises(SetupError, match=r"no 1125899907 MB of shared memory for the loader .*/dev/shm"):
+        Pool(1 << 50, 1)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
