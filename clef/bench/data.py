@@ -84,11 +84,11 @@ def _measure(args: argparse.Namespace, card: Card, config: CellConfig, origin: P
     found = verdicts.verdicts(rates)
     sentence = verdicts.bottleneck(every, rounds.spread(rates[verdicts.JPEG]).median)
     images = contenders.images_per_person(setting, list(rates))
-    out.print(report.loaders_table(rates, images, verdicts.JPEG, setting.workers))
-    out.print(sentence, soft_wrap=True)
-    report.show_verdicts(found)
+    out.print(report.loaders_table(rates, images, setting.workers))
+    out.print(sentence)
+    out.print(report.verdicts_table(found))
     for note in notes:
-        out.print(note, markup=False, soft_wrap=True)
+        out.print(note, markup=False)
     stages_found = {"one_process": one, "all_processes": every}
     content = facts | {"stages": stages_found, **report.as_json(rates, found), "bottleneck": sentence, "notes": notes}
     report.write(args.json, content | {"jpegs_per_person": images})
@@ -127,6 +127,6 @@ def _facts(card: Card, config: CellConfig, setting: "Setting") -> dict[str, Any]
             "inputs_left_out": [name for name in config.inputs.present if name not in setting.inputs],
             "batch": setting.batch,
             "workers": setting.workers,
-            "people_in_a_pass": setting.timed * setting.batch,
+            "people_in_a_pass": setting.timed() * setting.batch,
         },
     }

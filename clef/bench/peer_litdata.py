@@ -23,7 +23,7 @@ def prepare(setting: Setting, folder: Path) -> None:
 
     litdata.optimize(
         fn=partial(_item, setting),
-        inputs=[i % setting.places for i in range(setting.stream * setting.batch)],
+        inputs=[i % setting.places for i in range(setting.stream() * setting.batch)],
         output_dir=str(folder / "copy"),
         chunk_bytes="64MB",
         num_workers=1,

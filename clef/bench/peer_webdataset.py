@@ -23,7 +23,7 @@ def stream(setting: Setting, _folder: Path, way: str) -> Batches:
     shards = setting.shards
     tars = [str(shards.root / shard.name) for shard in shards.split.shards[: setting.tars]]
     # The list comes round instead of the loader: at the end of a list it would drop a batch that isn't full.
-    turns = -(-setting.stream * setting.batch // setting.places) + setting.workers
+    turns = -(-setting.stream() * setting.batch // setting.places) + setting.workers
     wanted = partial(_wanted, (*setting.kinds, "meta.json"))
     data = webdataset.WebDataset(tars * turns, shardshuffle=False, select_files=wanted)
     if way == SHIPPED:
@@ -31,7 +31,9 @@ def stream(setting: Setting, _folder: Path, way: str) -> Batches:
     else:
         data, collate = data.map(partial(_ours, OurDecoder(setting), setting)), collated
     # No worker delivers more than its share of the stream: what comes after it is not measured.
-    data = data.batched(setting.batch, collation_fn=collate, partial=False).slice(-(-setting.stream // setting.workers))
+    data = data.batched(setting.batch, collation_fn=collate, partial=False).slice(
+        -(-setting.stream() // setting.workers)
+    )
     batches: Batches = webdataset.WebLoader(data, batch_size=None, **options(setting))
     return batches
 

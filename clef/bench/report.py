@@ -11,17 +11,17 @@ from rich.table import Table
 
 from clef import files
 from clef.bench.rounds import ratio, spread
-from clef.bench.verdicts import Rates, Verdict
+from clef.bench.verdicts import CACHE, JPEG, Rates, Verdict
 from clef.console import out
 
-STYLES = {True: "[green]met[/]   ", False: "[red]missed[/]", None: "      "}
+STYLES = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}
 
 
 def show_machine(host: Mapping[str, Any]) -> None:
     """Processor, cores and versions."""
     versions = ", ".join(f"{name} {number}" for name, number in host["versions"].items())
     text = f"{host['cpu']}, {host['cores']} cores, {host['memory_gb']} GB; Python {host['python']}, {versions}"
-    out.print(text, markup=False, soft_wrap=True)
+    out.print(text, markup=False)
 
 
 def show_facts(facts: Mapping[str, Any]) -> None:
@@ -38,7 +38,7 @@ def show_facts(facts: Mapping[str, Any]) -> None:
     if left_out := setting["inputs_left_out"]:
         lines.append(f"not colour images, so left out: {', '.join(left_out)}")
     for line in lines:
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(line, markup=False)
 
 
 def rates_table(title: str, rates: Rates, more: Mapping[str, Mapping[str, str]]) -> Table:
@@ -54,12 +54,12 @@ def rates_table(title: str, rates: Rates, more: Mapping[str, Mapping[str, str]])
     return table
 
 
-def loaders_table(rates: Rates, images: Mapping[str, float], base: str, workers: int) -> Table:
-    """Also the JPEGs that are decoded a second (`images`: for each person), and how `base` compares with the others."""
+def loaders_table(rates: Rates, images: Mapping[str, float], workers: int) -> Table:
+    """Also the JPEGs that are decoded a second (`images`: for each person), and how ours from JPEG compares."""
     jpegs = {name: f"{spread(rates[name]).median * count:,.0f}" for name, count in images.items()}
-    times = {name: f"{ratio(rates, base, name).median:.2f}×" for name in rates if name != base}
-    title = f"whole loaders, {workers} workers; in the last column, {base}"
-    return rates_table(title, rates, {"JPEGs/s": jpegs, "ours is": times})
+    others = [name for name in rates if name not in (JPEG, CACHE)]
+    times = {name: f"{_number(ratio(rates, JPEG, name).median)}×" for name in others}
+    return rates_table(f"whole loaders, {workers} workers", rates, {"JPEGs/s": jpegs, f"{JPEG} is": times})
 
 
 def stages_table(one: Mapping[str, float], every: Mapping[str, float], workers: int) -> Table:
@@ -73,14 +73,22 @@ def stages_table(one: Mapping[str, float], every: Mapping[str, float], workers: 
     return table
 
 
-def show_verdicts(verdicts: Sequence[Verdict]) -> None:
-    """A line each: met or missed, the ratio, its spread and the target."""
+def verdicts_table(verdicts: Sequence[Verdict]) -> Table:
+    """A row a ratio: its median over the rounds, between what it lies, and whether the median meets the target."""
+    table = Table(title="ratios within a round", title_justify="left")
+    table.add_column("ratio")
+    for column in ("median", "min–max", "target", ""):
+        table.add_column(column, justify="right" if column else "left")
     for verdict in verdicts:
-        value = verdict.value
-        sign = ">" if verdict.above else "≥"
-        target = "" if verdict.bar is None else f"; target {sign} {verdict.bar:g}"
-        text = f"{escape(verdict.what)}: [bold]{value.median:.2f}[/] ({value.low:.2f}–{value.high:.2f}){target}"
-        out.print(f"{STYLES[verdict.met]}  {text}", soft_wrap=True)
+        low, high = _number(verdict.value.low), _number(verdict.value.high)
+        target = "" if verdict.bar is None else f"{'>' if verdict.above else '≥'} {verdict.bar:g}"
+        row = (verdict.what, _number(verdict.value.median), f"{low}–{high}", target, STYLES[verdict.met])
+        table.add_row(*row)
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
 def as_json(rates: Rates, verdicts: Sequence[Verdict]) -> dict[str, Any]:

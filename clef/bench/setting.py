@@ -1,7 +1,6 @@
 """What every contender reads and delivers, and how one measured pass is timed: alike for all."""
 
 import json
-import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -82,20 +81,18 @@ class Setting:
         """Batches that come before the clock starts: workers have begun, and none is ahead."""
         return 2 * self.workers
 
-    @property
-    def timed(self) -> int:
-        """Batches that are timed."""
-        return max(1, round(self.samples / self.batch))
+    def timed(self, share: float = 1) -> int:
+        """Batches that are timed in `share` of a pass."""
+        return max(1, round(self.samples * share / self.batch))
 
-    @property
-    def stream(self) -> int:
+    def stream(self, share: float = 1) -> int:
         """Batches that a contender must be ready to deliver, so that no worker runs dry while the clock runs."""
-        return self.warm + self.timed + self.workers * (PREFETCH + 1)
+        return self.warm + self.timed(share) + self.workers * (PREFETCH + 1)
 
-    def order(self) -> list[list[tuple[int, int]]]:
+    def order(self, share: float = 1) -> list[list[tuple[int, int]]]:
         """The epoch and place of each sample of each batch of the stream, shuffled as in training."""
         order = Order(self.places, self.batch, self.seed)
-        return [order.batch(number) for number in range(self.stream)]
+        return [order.batch(number) for number in range(self.stream(share))]
 
 
 def timed(batches: Batches, setting: Setting, name: str, share: float = 1) -> float:
@@ -104,7 +101,7 @@ def timed(batches: Batches, setting: Setting, name: str, share: float = 1) -> fl
     `share`: how much of a pass is timed.
     SetupError when a contender delivers something else than the others: then rates can't be compared.
     """
-    iterator, count = iter(batches), math.ceil(setting.timed * share)
+    iterator, count = iter(batches), setting.timed(share)
     for _ in range(setting.warm):
         _check(next(iterator), setting, name)
     start = time.perf_counter()

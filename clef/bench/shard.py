@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
             rates = rounds.interleaved(apart, args.pairs, progress)
     found = verdicts.sharding(rates, args.processes)
     out.print(report.rates_table("sharding", rates, {}))
-    report.show_verdicts(found)
+    out.print(report.verdicts_table(found))
     facts = {"command": "shard", "machine": host, "data": _facts(card, args)}
     report.write(args.json, facts | report.as_json(rates, found))
     return 0

@@ -36,9 +36,9 @@ Work = Callable[[list[int]], object]
 """Does a stage for some of a worker's people, given as numbers in its share."""
 
 
-def ours(setting: Setting, cache: NodeCache | None = None) -> Batches:
-    """The whole loader, from JPEG bytes or from the node cache."""
-    return loader(_dataset(setting, cache), setting.order(), setting.workers)
+def ours(setting: Setting, cache: NodeCache | None = None, share: float = 1) -> Batches:
+    """The whole loader, from JPEG bytes or from the node cache, for `share` of a pass."""
+    return loader(_dataset(setting, cache), setting.order(share), setting.workers)
 
 
 def fill(setting: Setting, cache: NodeCache) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from clef.bench.peers import OURS, SHIPPED
 from clef.bench.rounds import Spread, ratio
 
-JPEG, CACHE, CEILING, LOOSE = "ours, from JPEG", "ours, node cache", "ceiling of decoding", "loose files"
+JPEG, CACHE, CEILING, LOOSE = "ours (JPEG)", "ours (cache)", "ceiling of decoding", "loose files"
 """Names of contenders. A peer's two are its own name, a comma, and the way."""
 STEPS = ("read", "decode+squash", "augment", "collate")
 """The stages that a worker goes through for every batch."""
@@ -15,7 +15,7 @@ Rates = Mapping[str, list[float]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """A ratio of rates, and what it should be at least; no `bar`: nothing was aimed for."""
+    """A ratio of rates, and what its median should be at least; no `bar`: nothing was aimed for."""
 
     what: str
     value: Spread

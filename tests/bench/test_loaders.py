@@ -117,10 +117,10 @@ def test_a_filled_cache_delivers_what_decoding_does(few: Setting, tmp_path: Path
 
 def test_a_contender_that_delivers_something_else_is_refused(few: Setting) -> None:
     batch = {name: torch.zeros(8, 3, *config.shape, dtype=torch.uint8) for name, config in INPUTS.items()}
-    assert setting.timed([batch] * few.stream, few, "x") > 0
+    assert setting.timed([batch] * few.stream(), few, "x") > 0
     batch["body"] = batch["body"].float()
     with pytest.raises(SetupError, match=r"x: delivers body as torch\.float32"):
-        setting.timed([batch] * few.stream, few, "x")
+        setting.timed([batch] * few.stream(), few, "x")
 
 
 def test_the_people_read_are_whole_shards_one_for_each_worker_at_least(few: Setting) -> None:
