@@ -1,5 +1,6 @@
 """A process for each contender: none inherits another's libraries, threads or memory, and idle ones take no time."""
 
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -11,6 +12,11 @@ from clef.bench.rounds import Run
 from clef.errors import SetupError
 
 
+def leave_interrupts() -> None:
+    """Let Ctrl-C end the command alone: this process ends with it, and says nothing."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def apart(runs: dict[str, tuple[Any, ...]]) -> Iterator[dict[str, Run]]:
     """Each run, given as a function and its arguments (all of which can be pickled), in a process of its own."""
@@ -20,7 +26,8 @@ def apart(runs: dict[str, tuple[Any, ...]]) -> Iterator[dict[str, Run]]:
 
 def _in(stack: ExitStack, name: str, function: Callable[..., float], *arguments: object) -> Run:
     # Not forked: a fork would hold what this process has imported. Its processes may have children, as loaders do.
-    pool = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=leave_interrupts)
+    stack.enter_context(pool)
 
     def run() -> float:
         try:

@@ -14,6 +14,7 @@ import numpy as np
 
 from clef import cards, files
 from clef.bench.photograph import PixelBox, head_of, photograph
+from clef.bench.processes import leave_interrupts
 from clef.datasets.demo.emotic_mat import Annotation, ImageEntry, write_mat
 from clef.errors import ConfigError
 
@@ -52,7 +53,7 @@ def make(folder: Path, people: int, size: tuple[int, int], shards: int, workers:
             raise ConfigError(f"{folder}: holds a set of other people or sizes; remove it, or name another with --keep")
         return path
     pictures = _plan(root, people, size)
-    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
+    with ProcessPoolExecutor(workers, get_context("forkserver"), leave_interrupts) as pool:
         for done, _ in enumerate(pool.map(_draw, pictures, chunksize=8), 1):
             progress("drawn", done, len(pictures))
     files.write(path, text)  # last: it says that the set is whole
