@@ -12,8 +12,8 @@ from clef.data.cache import NodeCache
 from clef.datasets import Person
 from clef.errors import ClefError
 
-LOOSE_SHARE, CACHE_SHARE = 0.25, 4
-"""Of the others' people in a pass: loose files take several times as long for each, the cache a fraction."""
+CACHE_SHARE = 4
+"""Of the others' people in a pass: from the cache each takes a fraction of the time."""
 Calls = dict[str, tuple[Any, ...]]
 
 
@@ -79,4 +79,4 @@ def _peer(name: str, way: str, setting: Setting, folder: Path) -> float:
 
 
 def _loose(setting: Setting, people: list[Person]) -> float:
-    return timed(loose.stream(setting, people), setting, LOOSE, LOOSE_SHARE)
+    return timed(loose.stream(setting, people), setting, LOOSE, loose.SHARE)

@@ -17,6 +17,9 @@ from clef.config import InputConfig, InputName
 from clef.cues.boxes import extended_face
 from clef.datasets import Box, Person, open_reader
 
+SHARE = 0.25
+"""Of the others' people in a pass: each takes several times as long."""
+
 
 def people(setting: Setting, card: Card, source: Path) -> list[Person]:
     """Those whom the others read, by place. DataError when the dataset isn't in `source`."""
@@ -28,7 +31,7 @@ def people(setting: Setting, card: Card, source: Path) -> list[Person]:
 def stream(setting: Setting, people: list[Person]) -> Batches:
     """Shuffled, as ours."""
     data = _Loose(setting.inputs, people)
-    batches: Batches = DataLoader(data, batch_sampler=setting.order(), **options(setting))
+    batches: Batches = DataLoader(data, batch_sampler=setting.order(SHARE), **options(setting))
     return batches
 
 

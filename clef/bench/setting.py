@@ -78,16 +78,16 @@ class Setting:
 
     @property
     def warm(self) -> int:
-        """Batches that come before the clock starts: workers have begun, and none is ahead."""
-        return 2 * self.workers
+        """Batches that come before the clock starts: so many that workers are as far ahead as they will be later."""
+        return self.workers * (PREFETCH + 1)
 
     def timed(self, share: float = 1) -> int:
         """Batches that are timed in `share` of a pass."""
         return max(1, round(self.samples * share / self.batch))
 
     def stream(self, share: float = 1) -> int:
-        """Batches that a contender must be ready to deliver, so that no worker runs dry while the clock runs."""
-        return self.warm + self.timed(share) + self.workers * (PREFETCH + 1)
+        """Batches in all; those after the timed ones keep every worker busy, and ahead, until the clock stops."""
+        return self.warm + self.timed(share) + self.warm
 
     def order(self, share: float = 1) -> list[list[tuple[int, int]]]:
         """The epoch and place of each sample of each batch of the stream, shuffled as in training."""
@@ -109,6 +109,8 @@ def timed(batches: Batches, setting: Setting, name: str, share: float = 1) -> fl
         batch = next(iterator)
     seconds = time.perf_counter() - start
     _check(batch, setting, name)
+    for _ in iterator:  # to the end: torch's workers may abort, with a traceback, when they are left half way
+        pass
     return count * setting.batch / seconds
 
 
