@@ -133,6 +133,7 @@ def replace(root: Path, old: bytes, new: bytes) -> None:
         (lambda root: replace(root, b'"labels"', b'"labelz"'), "meta.json lacks labels; remove"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of what was meddled with
 def test_shards_that_were_meddled_with(run: Run, damaged: Path, damage: Callable[[Path], object], message: str) -> None:
     damage(damaged / "caer_s_demo")
     code, said = run(*TINY)
