@@ -82,7 +82,7 @@ def test_a_task_of_the_job_array_makes_its_part(tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (("--part", "3/2"), 2, "--part 3/2: i/n is expected"),
-        (("--part", "1/2", "--finish"), 2, "not allowed with argument"),
+        (("--part", "1/2", "--finish"), 2, "one at a time"),
         (("--reshard", "20"), 2, "--reshard and --to go together"),
         (("--to", "x"), 2, "--reshard and --to go together"),
         (("--reshard", "0", "--to", "x"), 2, "--reshard 0: at least 1"),
