@@ -4,13 +4,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 CUES := .venv-cues/.installed
 
-.PHONY: demo test lint clean .venv-cues
+.PHONY: demo test soak lint clean .venv-cues
 
-demo: $(READY)  ## draw and shard the demo sets, train eight small cells, print the tables
+demo: $(READY)  ## draw and shard the demo sets, train thirty small cells, print the tables
 	$(BIN)/python launch/grid.py --local --grid configs/grids/demo.yaml
 
 test: $(READY) $(CUES) lint  ## every test, in the same environment but those of MediaPipe
 	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+soak: $(READY)  ## hundreds of seeded kills, damages and mutations, of which `make test` tries a few
+	CLEF_SOAK=1 $(BIN)/python -m pytest -n auto --timeout 3600 tests/soak tests/data/test_order_through_loader.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

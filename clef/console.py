@@ -5,7 +5,16 @@ import time
 from collections.abc import Callable
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 WIDTH = 140
@@ -14,20 +23,17 @@ out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDTH)
 
 
-class _Rate(ProgressColumn):
-    """Units a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
-
-
 class Steps:
-    """Progress over named counts: a bar for each on a terminal, else a line every few seconds and at the end."""
+    """Progress over named counts: a bar for each on a terminal, else a line every few seconds and at the end.
+
+    Rate and time left follow from the last half minute of what was done since a name was first shown: what had been
+    done before, by a run that was stopped, doesn't count.
+    """
 
     EVERY = 5.0
 
-    def __init__(self, unit: str) -> None:
-        self.unit = unit
+    def __init__(self, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.unit, self._clock = unit, clock
         self._bars = Progress(
             TextColumn("{task.description:<12}"),
             BarColumn(),
@@ -36,9 +42,10 @@ class Steps:
             _Rate(),
             TimeRemainingColumn(),
             console=err,
+            get_time=clock,
         )
-        self._tasks: dict[str, object] = {}
-        self._last = time.monotonic()
+        self._tasks: dict[str, TaskID] = {}
+        self._last = clock()
 
     def __enter__(self) -> Callable[[str, int, int], None]:
         if err.is_terminal:
@@ -51,10 +58,32 @@ class Steps:
 
     def show(self, name: str, done: int, total: int) -> None:
         """`done` of `total` units of `name` are ready."""
-        if err.is_terminal:
-            if name not in self._tasks:
-                self._tasks[name] = self._bars.add_task(name, total=total)
-            self._bars.update(self._tasks[name], completed=done)  # type: ignore[arg-type]
-        elif done >= total or time.monotonic() - self._last > self.EVERY:
-            self._last = time.monotonic()
-            err.print(f"{name}: {done}/{total} {self.unit}")
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=total, completed=done)
+        self._bars.update(self._tasks[name], completed=done)
+        if not err.is_terminal and (done >= total or self._clock() - self._last > self.EVERY):
+            self._last = self._clock()
+            err.print(f"{name}: {done}/{total} {self.unit}{self._pace(name)}")
+
+    def _pace(self, name: str) -> str:
+        task = next(task for task in self._bars.tasks if task.id == self._tasks[name])
+        if task.finished or not task.speed or task.time_remaining is None:
+            return ""
+        return f", {_rate(task)}, {_duration(task.time_remaining)} left"
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(_rate(task))
+
+
+def _rate(task: Task) -> str:
+    speed = task.finished_speed or task.speed
+    return f"{speed:,.0f}/s" if speed and speed >= 10 else f"{speed:,.1f}/s" if speed else ""
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -3,20 +3,22 @@
 import fcntl
 import hashlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from clef.errors import ClefError
+from clef.errors import ClefError, SetupError
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
     """A binary file that appears at `path` only once the block has ended well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Machines that share a folder have processes of one number.
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -56,25 +58,41 @@ def _digest(file: BinaryIO) -> str:  # Python 3.10
 
 
 @contextmanager
-def lock(path: Path, busy: Callable[[], ClefError] | None = None) -> Iterator[None]:
-    """Hold the lock file at `path`; wait for it, or raise `busy()` when another process has it."""
+def lock(
+    path: Path,
+    busy: Callable[[], ClefError] | None = None,
+    shared: bool = False,
+    waiting: Callable[[], None] | None = None,
+) -> Iterator[None]:
+    """Hold the lock file at `path`, alone or (`shared`) with others who share it.
+
+    When another process has it, raise `busy()`, or call `waiting()` and wait.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        if busy is None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        elif not _taken(file):
-            raise busy()
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with path.open("a+") as file:  # NFS wants a file that can be read for a shared lock, written for the other
+        if not _taken(file, kind):
+            if busy:
+                raise busy()
+            if waiting:
+                waiting()
+            fcntl.flock(file, kind)
         yield
 
 
-def _taken(file: IO[str]) -> bool:
+def _taken(file: IO[str], kind: int) -> bool:
     """Take the lock unless another process keeps it; one that only looks (`is_locked`) is gone in a moment."""
     for _ in range(10):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
             time.sleep(0.1)
+        except OSError as error:
+            raise SetupError(
+                f"{file.name}: can't be locked: {error.strerror}; the file system must know flock "
+                f"(Lustre: mount it with -o flock)"
+            ) from None
     return False
 
 

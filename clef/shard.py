@@ -6,16 +6,24 @@ from pathlib import Path
 
 from rich.table import Table
 
-from clef import cards
-from clef.cards import Card
+from clef import cards, datasets
+from clef.cards import Card, Release
 from clef.console import Steps, err, out
-from clef.data import stats
+from clef.data import parts, stats, writer
 from clef.data.check import command as check
+from clef.data.check.releases import Listed, recognise
 from clef.data.manifest import Manifest
 from clef.data.prepare import prepare
+from clef.data.reshard import reshard
 from clef.data.verify import verify
 from clef.errors import ConfigError, ShardError, argument_parser, run_command
 from clef.policies import described
+
+MEGABYTE = 1_000_000
+
+
+_INSTEAD = ("check", "verify", "part", "finish", "reshard", "stats")
+"""The options that do something else than making the set."""
 
 
 def main() -> int:
@@ -26,12 +34,19 @@ def main() -> int:
         return check.run(args, card, _policies(args.policy))
     target = Path(args.out) / card.folder
     if args.verify:
-        return _verify(target)
+        return _verify(target, args.workers)
     if args.stats is not None:
         return stats.write_page(args, card, target)
+    if args.reshard is not None:
+        return _reshard(card, target, args)
     source, cues = Path(args.source or card.source), Path(args.cues) if args.cues else None
-    with Steps("people") as progress:
-        manifest = prepare(card, source, target, args.workers, progress, cues)
+    if args.part:
+        return _part(card, source, target, args, cues)
+    if args.finish:
+        manifest = writer.finish_parts(card, source, target, cues)
+    else:
+        with Steps("people") as progress:
+            manifest = prepare(card, source, target, args.workers, progress, cues)
     _report(card, manifest, target)
     return 0
 
@@ -58,11 +73,22 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", default="shards", help="shards go to OUT/<dataset> (default: shards)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--verify", action="store_true", help="read every byte of existing shards against the manifest")
+    parser.add_argument("--part", metavar="I/N", help="make one of N shares of the shards (1/N to N/N), and no set yet")
+    parser.add_argument("--finish", action="store_true", help="make a set of the shards that all parts have made")
+    parser.add_argument(
+        "--reshard", type=int, metavar="SAMPLES", help="copy existing shards, to --to, with so many samples in each"
+    )
+    parser.add_argument("--to", help="with --reshard: the copy goes to TO/<dataset>")
     stats.add_options(parser)
     check.add_arguments(parser)
     args = parser.parse_args()
     if args.workers < 1:
         raise ConfigError(f"--workers {args.workers}: at least 1 is expected")
+    chosen = [f"--{name}" for name in _INSTEAD if getattr(args, name) not in (None, False)]
+    if len(chosen) > 1:
+        raise ConfigError(f"{' and '.join(chosen)}: one at a time")
+    if (args.reshard is None) != (args.to is None):
+        raise ConfigError("--reshard and --to go together: --reshard SAMPLES --to FOLDER")
     return args
 
 
@@ -73,8 +99,32 @@ def _policies(stated: list[str]) -> dict[str, str]:
     return {rule: word for rule, _, word in (text.partition("=") for text in stated)}
 
 
-def _verify(target: Path) -> int:
-    faults = verify(target)
+def _part(card: Card, source: Path, target: Path, args: argparse.Namespace, cues: Path | None) -> int:
+    part = parts.parse(args.part)
+    datasets.draw(card, source, args.workers)
+    with Steps("people") as progress:
+        jobs = writer.build_part(card, source, target, part, args.workers, progress, cues)
+    people = sum(job.size for job in jobs)
+    out.print(
+        f"{target}: part {part} is there: {len(jobs)} shards, {people:,} people. When all are, run it with --finish"
+    )
+    return 0
+
+
+def _reshard(card: Card, target: Path, args: argparse.Namespace) -> int:
+    copy = Path(args.to) / card.folder
+    with Steps("people") as progress:
+        manifest = reshard(target, args.reshard, copy, args.workers, progress)
+    shards = sum(len(split.shards) for split in manifest.splits.values())
+    out.print(f"{copy}: {shards} shards of up to {args.reshard:,} samples; their content is that of {target}")
+    return 0
+
+
+def _verify(target: Path, workers: int) -> int:
+    with Steps("MB") as progress:
+        faults = verify(
+            target, workers, lambda name, done, total: progress(name, -(-done // MEGABYTE), -(-total // MEGABYTE))
+        )
     if faults:
         plural = "s" if len(faults) > 1 else ""
         remedy = f"remove {target} and run this again without --verify"
@@ -110,11 +160,12 @@ def _report(card: Card, manifest: Manifest, target: Path) -> None:
         reasons = {f"left out: {reason}": count for reason, count in described(split.left_out).items()}
         for note, count in (reasons | described(split.notes)).items():
             out.print(f"  {name:<10} {count:>6,}  {note}")
-    for title, release in card.releases.items():
-        for names, expected in release.people.items():
-            found = sum(manifest.splits[name].listed for name in names.split("+"))
-            if found != expected:
-                err.print(f"[yellow]note:[/] {names}: {found:,} people listed, {title} has {expected:,}")
+    people = {title: Release(people=release.people) for title, release in card.releases.items()}
+    listed = {name: Listed(0, split.listed, {}, split.box_kind) for name, split in manifest.splits.items()}
+    if nearest := recognise(people, listed):
+        for off in nearest.differing:
+            said = f"{off.split}: {off.found:,} people listed, {nearest.name} has {off.expected:,}; --check says more"
+            err.print(f"[yellow]note:[/] {said}")
 
 
 if __name__ == "__main__":

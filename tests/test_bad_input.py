@@ -178,7 +178,8 @@ def test_damaged_shards(run: Run, damaged: Path, damage: Callable[[Path], None],
 
 
 def test_verify_names_the_damage(run: Run, damaged: Path) -> None:
-    assert run(*SHARD, "caer_s_demo", "--verify") == (0, "")
+    code, said = run(*SHARD, "caer_s_demo", "--verify")
+    assert (code, "test: 2/2 MB" in said, "error" in said) == (0, True, False)
     spoil_member(damaged / "caer_s_demo")
     code, said = run(*SHARD, "caer_s_demo", "--verify")
     assert "1 fault: train-000000.tar: not the bytes that were written" in said

@@ -133,6 +133,7 @@ def replace(root: Path, old: bytes, new: bytes) -> None:
         (lambda root: replace(root, b'"labels"', b'"labelz"'), "meta.json lacks labels; remove"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of what was meddled with
 def test_shards_that_were_meddled_with(run: Run, damaged: Path, damage: Callable[[Path], object], message: str) -> None:
     damage(damaged / "caer_s_demo")
     code, said = run(*TINY)
@@ -148,7 +149,7 @@ def test_shards_that_were_meddled_with(run: Run, damaged: Path, damage: Callable
         (lambda root: (root / "test.index.npy").unlink(), "1 fault: test.index.npy: missing"),
         (lambda root: (root / "more.tar").write_bytes(b""), "1 fault: more.tar: not in the manifest"),
         (lambda root: replace(root, b'"Happy"', b'"Hoppy"'), "1 fault: train-000000.tar: not the bytes that were"),
-        (lambda root: [tar.unlink() for tar in root.glob("*.tar")], "4 faults: train-000000.tar: missing val-0"),
+        (lambda root: [tar.unlink() for tar in root.glob("*.tar")], "4 faults: test-000000.tar: missing test_shift-0"),
     ],
 )
 def test_verify_finds(run: Run, damaged: Path, damage: Callable[[Path], object], message: str) -> None:
@@ -168,6 +169,10 @@ def test_records_that_were_meddled_with(run: Run, damaged: Path) -> None:
     refused(run(*TINY), 6, "result.json: not the result of a cell; train it anew with --restart")
 
 
+WHOLE = {"annotations_continuous": {"valence": 1, "arousal": 2, "dominance": 3}, "body_bbox": [1, 2, 3, 4]}
+"""What a person of train must have besides categories."""
+
+
 def only_train(**person: Any) -> dict[str, Any]:
     """An Annotations.mat of one image with one person."""
     return {"train": {"filename": "a.jpg", "folder": "mscoco/images", "person": person}, "val": 1, "test": 1}
@@ -176,7 +181,10 @@ def only_train(**person: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (only_train(annotations_categories={"categories": "Glee"}), "unknown category 'Glee'; known: Affection, Anger"),
+        (
+            only_train(**WHOLE | {"annotations_categories": {"categories": "Glee"}}),
+            "unknown category 'Glee'; known: Affection, Anger",
+        ),
         (only_train(body_bbox=[1, 2, 3, 4]), "person mscoco/images/a.jpg#0: not EMOTIC's fields"),
         ({"train": {"filename": "a.jpg", "folder": "x"}, "val": 1, "test": 1}, "x/a.jpg: no field `person`"),
         ({"train": 1, "val": 1, "test": 1}, "an image without `folder` or `filename`: 1"),

@@ -16,6 +16,7 @@ from clef.config import InputName, Strict
 from clef.errors import ShardError
 
 FORMAT = 3
+NAME = "manifest.json"
 KINDS = (
     "context.jpg",
     "scene.jpg",
@@ -66,6 +67,8 @@ class Split(Strict):
     """One split: its shards in order, and what became of the people that the source lists."""
 
     listed: int
+    positions: int
+    """How many of them have a place in the source's list: where shards are cut, and what keys count."""
     samples: int
     members: dict[str, int]
     """How many samples have a member of each kind."""
@@ -124,7 +127,7 @@ class Manifest(Strict):
 
 def path_of(root: Path) -> Path:
     """Where the manifest of the set in `root` lies."""
-    return root / "manifest.json"
+    return root / NAME
 
 
 def load(root: Path) -> Manifest:
@@ -135,7 +138,7 @@ def load(root: Path) -> Manifest:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ShardError(f"{path}: no shards here (the manifest is written last); {hint}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ShardError(f"{path}: damaged: {error}; remove {root} and {hint}") from None
     if not isinstance(content, dict):
         raise ShardError(f"{path}: damaged: not a manifest; remove {root} and {hint}")

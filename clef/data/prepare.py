@@ -6,6 +6,7 @@ from clef import datasets
 from clef.cards import Card
 from clef.data import writer
 from clef.data.manifest import Manifest
+from clef.data.pool import Progress
 
 
 def prepare(
@@ -13,7 +14,7 @@ def prepare(
     source: Path,
     out: Path,
     workers: int = 1,
-    progress: writer.Progress | None = None,
+    progress: Progress | None = None,
     cues: Path | None = None,
 ) -> Manifest:
     """The manifest of `out`, after building whatever was missing from `source`. Raises DataError, ShardError.

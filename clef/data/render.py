@@ -7,7 +7,9 @@ smaller, so that no pixel of the subject is mixed into the rest, and once more a
 import io
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,11 @@ from clef.cards import Card, Storage
 from clef.data import cue_members, frame
 from clef.data.boxes import PixelBox, outward, scaled
 from clef.data.decide import Flags, decide, pixels
+from clef.data.frame import Frame
 from clef.datasets import Person
+
+_FINER = 2
+"""A large JPEG is decoded to so many times the stored side at least: what is left to shrink is done well."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +50,21 @@ class _Boxes:
 
 def render(person: Person, card: Card, split: str) -> Sample:
     """The sample of one person. Raises Unusable when the policies leave the person out."""
-    flags = Flags(card.policies, person)
-    read = _read(person, card, flags)
-    image = read.image
-    decided = decide(person, image.size, flags)
+    storage, flags = card.storage, Flags(card.policies, person)
+    read = _read(person, storage, flags)
+    decided = decide(person, read.size, flags)
     notes = flags.met
-    face, landmarks = cue_members.face_and_landmarks(pixels(decided.face), person.cues, image.size, notes)
-    person_box = cue_members.person_box(person.cues.person, image.size, notes)
+    face, landmarks = cue_members.face_and_landmarks(pixels(decided.face), person.cues, read.size, notes)
+    person_box = cue_members.person_box(person.cues.person, read.size, notes)
     boxes = _Boxes(outward(decided.subject), face, person_box)
-    scene = _shrink(image, card.storage.frame)
-    stored = boxes.scaled(image.size, scene.size)
-    members = _images(image, scene, boxes, stored, card.storage)
+    scene, hidden = _scene(read, storage), read.mask(boxes.subject)
+    stored = replace(boxes, subject=hidden).scaled(read.size, scene.size)
+    images = {"context.jpg": _context(read, hidden, stored.subject, storage), "scene.jpg": scene}
+    images |= _crops(read, boxes, storage, flags)
+    members = {kind: _jpeg(image, storage) for kind, image in images.items()}
     if landmarks is not None:
         members["landmarks.npy"] = cue_members.npy(landmarks)
-    members |= cue_members.members(person.cues, decided.subject, image.size, card.storage, notes)
+    members |= cue_members.members(person.cues, decided.subject, read.size, storage, notes)
     facts: dict[str, Any] = {
         "id": person.id,
         "split": split,
@@ -67,7 +74,7 @@ def render(person: Person, card: Card, split: str) -> Sample:
         "box": stored.subject,
         "face_box": stored.face,
         "person_box": stored.person,
-        "source_size": image.size,
+        "source_size": read.size,
         "source_box": person.box,
         "image_sha256": read.digest,
         "flags": [*person.flags, *notes],
@@ -76,29 +83,29 @@ def render(person: Person, card: Card, split: str) -> Sample:
     return Sample(members, person.labels, tuple(notes))
 
 
-def _read(person: Person, card: Card, flags: Flags) -> frame.Frame:
-    try:
-        read = frame.read(person.image, card.storage.max_pixels)
-    except frame.BadImage as fault:
-        flags.refuse(str(fault))
+def _read(person: Person, storage: Storage, flags: Flags) -> Frame:
+    read = _usable(lambda: frame.read(person.image, storage.max_pixels, _FINER * storage.frame), flags)
     for rule in read.faults:
         flags.add(rule)
     return read
 
 
-def _images(
-    frame: Image.Image, scene: Image.Image, boxes: _Boxes, stored: _Boxes, storage: Storage
-) -> dict[str, bytes]:
-    """The JPEGs. `boxes` lie in the frame, `stored` in the scene, which is the frame made smaller."""
-    context = black(np.asarray(_shrink(_blacked(frame, boxes.subject), storage.frame)), stored.subject)
-    images = {
-        "context.jpg": Image.fromarray(context),
-        "scene.jpg": scene,
-        "body.jpg": _shrink(frame.crop(boxes.subject), storage.body),
-    }
-    if boxes.face:
-        images["face.jpg"] = _shrink(frame.crop(boxes.face), storage.face)
-    return {kind: _jpeg(image, storage) for kind, image in images.items()}
+def _usable(read: Callable[[], Frame], flags: Flags) -> Frame:
+    try:
+        return read()
+    except frame.BadImage as fault:
+        flags.refuse(str(fault))
+
+
+def _scene(read: Frame, storage: Storage) -> Image.Image:
+    return _shrink(read.image, storage.frame, (0, 0, *read.size), read.factor)
+
+
+def _context(read: Frame, hidden: PixelBox, stored: PixelBox, storage: Storage) -> Image.Image:
+    """The scene without its subject: `hidden` of the source and `stored` of the scene are black."""
+    with _blacked(read.image, read.box(hidden)):
+        context = np.asarray(_scene(read, storage))
+    return Image.fromarray(black(context, stored))
 
 
 def black(pixels: np.ndarray, box: PixelBox) -> np.ndarray:
@@ -108,18 +115,53 @@ def black(pixels: np.ndarray, box: PixelBox) -> np.ndarray:
     return result
 
 
-def _blacked(frame: Image.Image, box: PixelBox) -> Image.Image:
-    result = frame.copy()
-    result.paste((0, 0, 0), box)
-    return result
+@contextmanager
+def _blacked(image: Image.Image, box: PixelBox) -> Iterator[None]:
+    """The box is black within the block. The image itself, because a copy of a large one may not fit in memory."""
+    hidden = image.crop(box)
+    image.paste((0, 0, 0), box)
+    try:
+        yield
+    finally:
+        image.paste(hidden, box)
 
 
-def _shrink(image: Image.Image, short_side: int) -> Image.Image:
-    scale = short_side / min(image.size)
+def _crops(read: Frame, boxes: _Boxes, storage: Storage, flags: Flags) -> dict[str, Image.Image]:
+    """Body and face, from an image that was decoded finer than the frame where they need it."""
+    wanted = {"body.jpg": (boxes.subject, storage.body)}
+    if boxes.face:
+        wanted["face.jpg"] = (boxes.face, storage.face)
+    factors = {kind: frame.factor_for(min(_size(box)), short_side) for kind, (box, short_side) in wanted.items()}
+    finer = read
+    if (factor := min(factors.values())) < read.factor:
+        finer = _usable(lambda: frame.decoded(read.path, storage.max_pixels, min(read.size) // factor), flags)
+    sources = {kind: read if read.factor <= factors[kind] else finer for kind in wanted}
+    return {kind: _crop(sources[kind], box, short_side) for kind, (box, short_side) in wanted.items()}
+
+
+def _crop(read: Frame, box: PixelBox, short_side: int) -> Image.Image:
+    """A box of the source, made smaller."""
+    outer = read.box(box)
+    x, y = outer[0] * read.factor, outer[1] * read.factor
+    return _shrink(read.image.crop(outer), short_side, (box[0] - x, box[1] - y, box[2] - x, box[3] - y), read.factor)
+
+
+def _size(box: PixelBox) -> tuple[int, int]:
+    return box[2] - box[0], box[3] - box[1]
+
+
+def _shrink(image: Image.Image, short_side: int, box: PixelBox, factor: int) -> Image.Image:
+    """A box with `short_side` pixels on its short side, unless it has fewer.
+
+    It is in pixels of which `factor` x `factor` make one of the image, so it may end within one.
+    """
+    size = _size(box)
+    scale = short_side / min(size)
     if scale >= 1:
         return image
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    size = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    inner = tuple(value / factor for value in box)
+    return image.resize(size, Image.Resampling.LANCZOS, box=inner, reducing_gap=3.0)  # type: ignore[arg-type]
 
 
 def _jpeg(image: Image.Image, storage: Storage) -> bytes:

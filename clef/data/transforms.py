@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from clef import arrays
 from clef.config import BoxesConfig, DepthConfig, InputConfig, InputName, PointsConfig
 from clef.cues.boxes import extended_face
 from clef.cues.points import JOINTS, LANDMARKS, MIRRORED_JOINTS, MIRRORED_LANDMARKS
@@ -141,9 +142,8 @@ def boxes(data: bytes, config: BoxesConfig, draws: Draws | None, where: str) -> 
 
 def _array(data: bytes, where: str) -> np.ndarray:
     try:
-        values: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float32)
-        return values
-    except (ValueError, TypeError, EOFError, OSError, AttributeError) as error:  # AttributeError: an .npz
+        return arrays.load(io.BytesIO(data)).astype(np.float32)
+    except (ValueError, TypeError, OSError) as error:
         raise _damaged(where, f"not an array of numbers ({error})") from None
 
 

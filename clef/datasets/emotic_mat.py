@@ -58,8 +58,8 @@ class MatFile:
             people = _listed(image.person)
             if not people:
                 reading.notes["images that list nobody"] += 1
-            for person in people:
-                yield _record(person, name, split != "train", f"{self.path}: {split}")
+            for number, person in enumerate(people):
+                yield _record(person, name, number, split != "train", f"{self.path}: {split}")
 
     def _name(self, image: Any) -> str:
         try:
@@ -69,8 +69,9 @@ class MatFile:
         return image_path(_text(folder), _text(filename), f"{self.path}: an image")
 
 
-def _record(person: Any, image: str, held: bool, where: str) -> Record:
+def _record(person: Any, image: str, number: int, held: bool, where: str) -> Record:
     """A person of val or test (`held`) was judged by several annotators: what these say together counts."""
+    who = f"{where}: person {image}#{number}"
     try:
         names = person.combined_categories if held else _field(person.annotations_categories, "categories")
         said = person.combined_continuous if held else person.annotations_continuous
@@ -78,9 +79,9 @@ def _record(person: Any, image: str, held: bool, where: str) -> Record:
         v, a, d = (_number(_field(said, name)) for name in ("valence", "arousal", "dominance"))
         box = _listed(person.body_bbox)
     except (AttributeError, TypeError, ValueError) as error:
-        raise DataError(f"{where}: {image}: not EMOTIC's fields: {error}") from None
+        raise DataError(f"{who}: not EMOTIC's fields: {error}") from None
     judged = not held or bool(_listed(getattr(person, "annotations_categories", [])))
-    return Record(where, image, parse_box(box or [math.nan] * 4, f"{where}: {image}"), categories, (v, a, d), judged)
+    return Record(where, image, parse_box(box or [math.nan] * 4, who), categories, (v, a, d), judged)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clef import files, signals, weights
+from clef import arrays, files, signals, weights
 from clef.config import CellConfig, EncoderConfig, InputConfig, InputName
 from clef.data.cache import node_cache
 from clef.data.dataset import CellDataset
@@ -104,7 +104,10 @@ def features(
                 table = _compute(recipe, encoder, split, config, device)
                 with files.atomic(path) as file:
                     np.save(file, table)
-    table = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        table = arrays.load(path, mapped=True)
+    except ValueError as error:
+        raise SetupError(f"{path}: damaged ({error}); remove that file") from None
     if table.shape[0] != len(split):
         raise SetupError(f"{path}: {table.shape[0]} rows for {len(split)} samples: damaged; remove that file")
     return table

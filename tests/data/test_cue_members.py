@@ -193,8 +193,9 @@ def test_a_cue_changes_no_other_member(person: Person) -> None:
 
 
 def test_stock_webdataset_decodes_the_members(person: Person, tmp_path: Path) -> None:
-    job = writer.Job(card(), "train", 0, 0, (person,), tmp_path, "none")
-    writer.write_shard(job)
+    target = {"out": tmp_path, "split": "train", "number": 0, "fingerprint": "none", "parts": 1}
+    job = writer.Job(**target, card=card(), first=0, people=(person,))
+    writer.write_shard(job, lambda done: None)
     (sample,) = webdataset.WebDataset(str(job.path), shardshuffle=False).decode("rgb8")
     rendered = made(person)
     for kind in ("landmarks.npy", "pose.npy", "regions.npy", "agents.npy"):

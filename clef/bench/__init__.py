@@ -1,0 +1,1 @@
+"""Measurements of the toolkit on this machine: `python -m clef.bench`."""

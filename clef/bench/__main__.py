@@ -1,0 +1,36 @@
+"""`python -m clef.bench data`: how fast this machine does what the toolkit does, and what bounds it.
+
+docs/benchmarks.md says what is measured and how. Measure on a machine that does nothing else.
+"""
+
+import argparse
+
+from clef.bench import data, shard
+from clef.errors import EXIT_CODES, argument_parser, run_command
+
+COMMANDS = {"data": data, "shard": shard}
+"""Modules with `add_arguments(parser)` and `run(arguments)`. The first line of each is its help."""
+
+
+def main() -> int:
+    """The command."""
+    parser = argument_parser("python -m clef.bench", __doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        text = module.__doc__ or ""
+        command = commands.add_parser(
+            name,
+            help=text.splitlines()[0],
+            description=text,
+            epilog=EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    args = parser.parse_args()
+    code: int = args.run(args)
+    return code
+
+
+if __name__ == "__main__":
+    run_command(main)

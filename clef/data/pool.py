@@ -1,0 +1,152 @@
+"""Runs tasks in worker processes: progress finer than a task, an error ends all of them, none outlives its parent.
+
+The tasks' progress lies in memory that all share: each task has a place of its own, so nothing needs a lock, and it
+doesn't matter which worker is how far.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.sharedctypes import RawArray, RawValue
+from typing import Any, Protocol, TypeVar
+
+from clef.errors import SetupError
+
+Progress = Callable[[str, int, int], None]
+"""Called with a split, how much of it is done (people or bytes), and how much there is."""
+Tick = Callable[[int], None]
+"""Called by a task with how much of it is done."""
+EVERY = 0.2
+"""Seconds between two looks at the workers' progress."""
+
+
+class Task(Protocol):
+    """What `run` must know of a task: the split it counts for, and how much it is."""
+
+    @property
+    def split(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+T = TypeVar("T", bound=Task)
+R = TypeVar("R")
+
+
+def run(
+    work: Callable[[T, Tick], R],
+    tasks: Sequence[T],
+    workers: int,
+    progress: Progress | None = None,
+    before: Mapping[str, int] | None = None,
+) -> list[R]:
+    """The results of `work` on every task, in their order. `before` was done earlier, by split.
+
+    The first error of a task stops the others and is raised. SetupError when a worker is killed.
+    """
+    counts = _Counts(tasks, progress, before or {})
+    if workers > 1 and len(tasks) > 1:
+        return _in_processes(work, tasks, min(workers, len(tasks)), counts)
+    return [work(task, counts.tick(number)) for number, task in enumerate(tasks)]
+
+
+class _Counts:
+    """What is done of each split."""
+
+    def __init__(self, tasks: Sequence[Task], progress: Progress | None, before: Mapping[str, int]) -> None:
+        self._splits = [task.split for task in tasks]
+        self._each = [0] * len(tasks)
+        self._done, self._total = Counter(before), Counter(before)
+        for task in tasks:
+            self._total[task.split] += task.size
+        self._progress = progress
+        for split in self._total:
+            self._show(split)
+
+    def tick(self, number: int) -> Tick:
+        """What this task tells its progress."""
+        return lambda done: self.set(number, done)
+
+    def set(self, number: int, done: int) -> None:
+        """So much of this task is done."""
+        if more := done - self._each[number]:
+            self._each[number] = done
+            self._done[self._splits[number]] += more
+            self._show(self._splits[number])
+
+    def _show(self, split: str) -> None:
+        if self._progress:
+            self._progress(split, self._done[split], self._total[split])
+
+
+def _in_processes(work: Callable[[T, Tick], R], tasks: Sequence[T], workers: int, counts: _Counts) -> list[R]:
+    shared = _Shared(len(tasks))
+    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(shared,)) as pool:
+        try:
+            futures = [pool.submit(_call, work, number, task) for number, task in enumerate(tasks)]
+            _watch(futures, shared, counts)
+        except BrokenProcessPool:
+            raise SetupError(
+                "a worker process was killed: is there too little memory? Run the same command again with fewer "
+                "--workers; it goes on where it was"
+            ) from None
+        finally:
+            shared.stopped.value = True
+            pool.shutdown(cancel_futures=True)
+    return [future.result() for future in futures]
+
+
+def _watch(futures: Sequence[Future[R]], shared: "_Shared", counts: _Counts) -> None:
+    pending = set(futures)
+    while pending:
+        ended, pending = wait(pending, EVERY, FIRST_COMPLETED)
+        for number, done in enumerate(shared.done):
+            counts.set(number, done)
+        for future in ended:
+            future.result()
+
+
+class _Shared:
+    """What workers and parent share: how much of each task is done, and whether to stop."""
+
+    def __init__(self, tasks: int) -> None:
+        self.done = RawArray("q", tasks)
+        self.stopped: Any = RawValue("b", False)
+
+
+class _Stopped(Exception):
+    """Another task failed, or the command was interrupted: nobody wants this one's result."""
+
+
+_shared: _Shared
+"""In a worker."""
+
+
+def _begin(shared: _Shared) -> None:
+    global _shared
+    _shared = shared
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and stops us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed can't say so: its end of a pipe closes."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _call(work: Callable[[T, Tick], R], number: int, task: T) -> R:
+    def tick(done: int) -> None:
+        if _shared.stopped.value:
+            raise _Stopped
+        _shared.done[number] = done
+
+    return work(task, tick)

@@ -1,0 +1,61 @@
+"""Progress in plain lines: a few, with the rate of what is being done and the time that is left."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from clef import console
+from clef.console import Steps
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    text = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=text, width=140))
+    return text
+
+
+def test_what_was_done_before_does_not_count_for_the_rate(said: io.StringIO) -> None:
+    clock = Clock()
+    with Steps("people", clock) as show:
+        show("train", 9000, 10_000)  # resumed
+        for second in range(1, 21):
+            clock.now = second
+            show("train", 9000 + 20 * second, 10_000)
+    lines = said.getvalue().splitlines()
+    assert len(lines) == 3  # 20 seconds, a line every five
+    assert lines[-1] == "train: 9360/10000 people, 20/s, 32 s left"
+
+
+def test_the_last_line_comes_at_once_and_pauses_of_other_splits_do_not_count(said: io.StringIO) -> None:
+    clock = Clock()
+    with Steps("MB", clock) as show:
+        show("train", 0, 40)
+        show("val", 0, 400_000)
+        for second in range(1, 5):
+            clock.now = second
+            show("train", 10 * second, 40)
+        for second in range(100, 120):
+            clock.now = second
+            show("val", 50 * (second - 99), 400_000)
+    lines = said.getvalue().splitlines()
+    assert lines[0] == "train: 40/40 MB"
+    assert lines[-1].startswith("val: ")
+    assert lines[-1].endswith("MB, 50/s, 2 h 13 min left")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (99, "99 s"), (100, "2 min"), (5900, "98 min"), (7500, "2 h 05 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert console._duration(seconds) == text
