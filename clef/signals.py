@@ -50,7 +50,7 @@ def previous(number: signal.Signals) -> Any:
 def leave_if_asked() -> None:
     """Raise Preempted where there is nothing to save yet."""
     if asked():
-        raise Preempted(f"preempted by {', '.join(reasons())} before the first step; nothing is lost")
+        raise Preempted(f"preempted by {', '.join(reasons())} while features were computed; nothing is lost")
 
 
 @contextmanager

@@ -47,12 +47,16 @@ class FrozenFeatures:
 
     def attach(self, batch: dict[str, Any], split: SplitShards) -> dict[str, Any]:
         """The batch with its features, B,dim float32, if the cell uses them."""
-        if not self.used or self.branch is None:
+        if not self.used:
             return batch
-        if split.name not in self._tables:
-            self._tables[split.name] = self._table(split)
+        self.prepare(split)
         rows = self._tables[split.name][batch["index"].numpy()]
         return batch | {FEATURES: torch.from_numpy(rows)}
+
+    def prepare(self, split: SplitShards) -> None:
+        """Have the features of a split ready, which may take long: here, or in another process that has begun."""
+        if self.used and split.name not in self._tables:
+            self._tables[split.name] = self._table(split)
 
     def _table(self, split: SplitShards) -> np.ndarray:
         branch = self.config.method.branch

@@ -59,8 +59,11 @@ class Trainer:
         self.method, self.optimizer = self.updates.method, self.updates.optimizer
         self.frozen = FrozenFeatures(config, self.method, accelerator.device, self._say)
         self.cache = node_cache(config.runtime)
+        splits = [name for name in ("train", "val", *cards.load(config.dataset).test_splits) if name in manifest.splits]
         if self.cache:  # room for every split now, not at the first validation
-            self.cache.reserve(manifest, ("train", "val", *cards.load(config.dataset).test_splits), self.frozen.reads)
+            self.cache.reserve(manifest, splits, self.frozen.reads)
+        for name in splits:
+            self.frozen.prepare(SplitShards(shards, name, manifest))
         checkpoint.seed_all(config.seed * 10_007 + rank)  # other dropout on every rank
         self.window = Window(accelerator)
         self.progress, self.saved = Progress(), (0, 0)
@@ -85,16 +88,19 @@ class Trainer:
         if found:
             self.progress = checkpoint.load_checkpoint(found, self.state)
         self.saved = self._place()
-        if self.main:
-            records.cut_log(self.folder, self.progress.log_bytes)
-            checkpoint.restore_best(self.checkpoints, self.progress)
+        together(self.accelerator, lambda: self._forget_lost_steps() if self.main else None)
         return found is not None
 
+    def _forget_lost_steps(self) -> None:
+        records.cut_log(self.folder, self.progress.log_bytes)
+        checkpoint.restore_best(self.checkpoints, self.progress)
+
     def _newest(self) -> Path | None:
-        found, damaged = vault.newest_good(self.checkpoints, self._say)
-        if damaged and found is None:
+        found = vault.newest_good(self.checkpoints, self._say)
+        if found is None and (damaged := vault.put_aside(self.checkpoints)):
             raise CellError(
-                "no checkpoint is left to go on from: " + "; ".join(damaged) + "; train anew with --restart"
+                f"{self.checkpoints}: no checkpoint is left to go on from, just damaged ones ({', '.join(damaged)}); "
+                "train the cell anew with --restart, or remove its folder"
             )
         return found
 

@@ -99,19 +99,22 @@ def verify(path: Path) -> str | None:
     return None
 
 
-def newest_good(folder: Path, say: Callable[[str], None]) -> tuple[Path | None, list[str]]:
-    """The newest whole one that verifies, and the faults of those that don't, which are put aside."""
-    faults: list[str] = []
+def newest_good(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """The newest whole one that verifies. Those that don't are named with their fault and put aside."""
     for path in reversed(whole(folder)):
         fault = verify(path)
         if fault is None:
-            return path, faults
-        faults.append(f"{path}: {fault}")
+            return path
         aside = path.with_name(path.name.replace("step-", "damaged-", 1))
         shutil.rmtree(aside, ignore_errors=True)
         os.replace(path, aside)
         say(f"checkpoint {path.name} is damaged: {fault}; put aside as {aside.name}, trying the one before")
-    return None, faults
+    return None
+
+
+def put_aside(folder: Path) -> list[str]:
+    """The names of those that were found damaged."""
+    return sorted(path.name for path in folder.glob("damaged-*"))
 
 
 def size(folder: Path) -> int:

@@ -71,7 +71,7 @@ def test_the_flag_is_set_and_handlers_are_put_back() -> None:
         signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGTERM)
         assert signals.reasons() == ["SIGUSR1", "SIGTERM"]
-        with pytest.raises(Preempted, match="preempted by SIGUSR1, SIGTERM before the first step"):
+        with pytest.raises(Preempted, match="preempted by SIGUSR1, SIGTERM while features"):
             signals.leave_if_asked()
     assert [signal.getsignal(number) for number in signals.WATCHED] == before
     with signals.listening(60, lambda why: None):
