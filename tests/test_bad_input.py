@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -179,7 +180,7 @@ def test_damaged_shards(run: Run, damaged: Path, damage: Callable[[Path], None],
 
 def test_verify_names_the_damage(run: Run, damaged: Path) -> None:
     code, said = run(*SHARD, "caer_s_demo", "--verify")
-    assert (code, "test: 2/2 MB" in said, "error" in said) == (0, True, False)
+    assert (code, re.sub(r"\w+: (\d+)/\1 MB ?", "", said)) == (0, "")  # nothing but its progress
     spoil_member(damaged / "caer_s_demo")
     code, said = run(*SHARD, "caer_s_demo", "--verify")
     assert "1 fault: train-000000.tar: not the bytes that were written" in said
