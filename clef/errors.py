@@ -48,7 +48,14 @@ class CellError(ClefError):
     exit_code = 6
 
 
+class Preempted(ClefError):
+    """A run that was asked to stop has saved itself. No failure: the same command goes on with it."""
+
+    exit_code = 75  # sysexits' EX_TEMPFAIL: try again later
+
+
 INTERRUPTED = 130
+HUNG = 7
 _PATH_FAULTS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT
 }  # fmt: skip
@@ -61,6 +68,8 @@ EXIT_CODES = """exit codes:
   4  shards are missing, incomplete or damaged
   5  the machine lacks something: Slurm, weights, a GPU, ranks, a precision, a writable path
   6  a cell failed, or what it left on disk can't be used
+  7  no training step ended within runtime.watchdog seconds; the cell's folder holds the stacks of all threads
+  75  preempted: a run was asked to stop (SIGTERM, SIGUSR1, SIGUSR2, SIGINT), saved itself and can go on
 130  interrupted
 """
 
@@ -75,6 +84,9 @@ def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and exit: 0, the code it returns, or that of its error, without a traceback."""
     try:
         code = main() or 0
+    except Preempted as error:
+        print(error, file=sys.stderr)
+        code = error.exit_code
     except ClefError as error:
         _complain(str(error))
         code = error.exit_code

@@ -35,6 +35,15 @@ def write(path: Path, content: str | bytes) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def flush(folder: Path) -> None:
+    """Bring to disk which files a folder holds; their content is flushed by whoever writes them."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def sha256(path: Path) -> str:
     """The file's sha256, in hexadecimal."""
     with path.open("rb") as file:

@@ -42,13 +42,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_state(folder: Path, state: str, **facts: Any) -> None:
-    """Say where the cell is: running, done, failed or stopped, and why."""
+    """Say where the cell is: running, done, failed, stopped or preempted, and why."""
     facts |= {"pid": os.getpid(), "host": socket.gethostname(), "updated": round(time.time(), 3)}
     write_json(folder / STATE, {"state": state, **facts})
 
 
 def state_of(folder: Path, queued: bool = False) -> str:
-    """A cell's state: new, queued, running, stopped, failed, died or done.
+    """A cell's state: new, queued, running, stopped, preempted, failed, died or done.
 
     `queued`: its Slurm job waits or runs. Its lock is then left alone: a look at it could meet the job taking it.
     """
@@ -66,6 +66,23 @@ def append_log(folder: Path, record: dict[str, Any]) -> None:
     """One JSON line."""
     with (folder / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def log_size(folder: Path) -> int:
+    """Bytes of the log so far, which are on disk when this returns."""
+    path = folder / LOG
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
+
+
+def cut_log(folder: Path, size: int) -> None:
+    """Drop what the log says of steps that are about to be trained again."""
+    path = folder / LOG
+    if path.exists() and path.stat().st_size > size:
+        os.truncate(path, size)
 
 
 def environment() -> dict[str, Any]:

@@ -6,8 +6,10 @@ from typing import Any
 
 from clef.config import CellConfig
 
-SCHEMA = 3
-"""Raised whenever the meaning of a config changes. 2: switches of methods and inputs; cues in shards. 3: protocols."""
+SCHEMA = 4
+"""Raised whenever the meaning of a config changes. 2: switches of methods and inputs; cues in shards. 3: protocols.
+4: accumulation, batch statistics over ranks, TF32.
+"""
 
 NOT_IDENTITY = ("runtime", "resources", "label")
 """Parts of the config that can't change the result."""

@@ -84,7 +84,7 @@ def _folder(config: CellConfig, args: argparse.Namespace) -> Path:
 
 
 def _check_fresh(folder: Path, allowed: bool) -> None:
-    if not allowed and any((folder / "checkpoints").glob("step-*")):
+    if not allowed and any((folder / "checkpoints").glob("*-*")):
         raise CellError(
             f"{folder}: holds an unfinished run of this very cell; go on with --resume, or anew with --restart"
         )

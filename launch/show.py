@@ -17,7 +17,7 @@ from clef.console import err, out
 from launch.plan import Plan, PlannedCell
 from launch.submit import shapes
 
-STYLES = {"done": "green", "running": "cyan", "queued": "cyan", "failed": "red", "died": "red"}
+STYLES = {"done": "green", "running": "cyan", "queued": "cyan", "preempted": "yellow", "failed": "red", "died": "red"}
 
 
 def plan(made: Plan) -> None:

@@ -219,7 +219,7 @@ def _failure(job: submitit.Job[str], folder: Path) -> str | None:
     if (folder / records.RESULT).exists():
         return None
     state = records.read_json(folder / records.STATE)
-    if state.get("state") == "failed" and state.get("reason"):
+    if state.get("state") in ("failed", "preempted") and state.get("reason"):
         return str(state["reason"])
     said = [line.strip() for line in (job.stderr() or "").splitlines() if line.strip()]
     reason = "its process ended without a result" + (f"; the last it said: {said[-1]}" if said else "")

@@ -130,6 +130,7 @@ def tiny(shards: Path, tmp_path: Path) -> Callable[..., CellConfig]:
                 "features": str(tmp_path / "cache"),
                 "workers": 0,
                 "log_every": 4,
+                "keep_checkpoints": True,
             },
         }
         return cell.resolve(merge(base, TINY[backbone], TINY_METHOD[method], nest(settings)))

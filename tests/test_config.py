@@ -38,7 +38,10 @@ def test_vanilla_reads_no_context_and_caer_s_gets_cross_entropy() -> None:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("optimizer.lrr=1", r"optimizer\.lrr: unknown \(did you mean lr\?\); valid: clip_norm, lr, momentum"),
+        (
+            "optimizer.lrr=1",
+            r"optimizer\.lrr: unknown \(did you mean lr\?\); valid: accumulate, clip_norm, lr, momentum",
+        ),
         ("optimiser.lr=1", r"optimiser: unknown \(did you mean optimizer\?\); valid: backbone, batch_size"),
         (
             "method.context_branch.netwrk=2",
@@ -123,5 +126,12 @@ def test_errors_carry_their_exit_codes() -> None:
     from clef import errors
 
     codes = {kind.__name__: kind.exit_code for kind in ClefError.__subclasses__()}
-    assert codes == {"ConfigError": 2, "DataError": 3, "ShardError": 4, "SetupError": 5, "CellError": 6}
+    assert codes == {
+        "ConfigError": 2,
+        "DataError": 3,
+        "ShardError": 4,
+        "SetupError": 5,
+        "CellError": 6,
+        "Preempted": 75,
+    }
     assert all(f"\n  {code}  " in errors.EXIT_CODES for code in codes.values())

@@ -12,6 +12,7 @@ from clef.config.backbones import (
 from clef.config.base import Strict
 from clef.config.cell import (
     CellConfig,
+    FaultConfig,
     LossConfig,
     OptimizerConfig,
     ResourcesConfig,
@@ -63,6 +64,7 @@ __all__ = [
     "EmotNetConfig",
     "EmotiConConfig",
     "EncoderConfig",
+    "FaultConfig",
     "FrameName",
     "GnnCnnConfig",
     "InputConfig",

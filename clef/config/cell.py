@@ -9,7 +9,7 @@ line. What comes out is complete: it is written to the cell's `config.yaml`, and
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from clef.config.backbones import AnyBackboneConfig
 from clef.config.base import Strict
@@ -40,6 +40,8 @@ class OptimizerConfig(Strict):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Gradients are scaled down to this 2-norm."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Micro-batches that a rank's share of a global batch goes through in, for batches that memory does not hold."""
 
 
 class ScheduleConfig(Strict):
@@ -62,6 +64,29 @@ class ResourcesConfig(Strict):
     """CPUs for each task (a task per GPU, or one)."""
     memory_gb: Annotated[int, Field(ge=1)] = 32
     hours: Annotated[float, Field(gt=0)] = 24
+
+
+class FaultConfig(Strict):
+    """A fault that is meant: what a run does when it strikes is tested, and can be tried by anyone."""
+
+    kind: Literal["kill", "hang", "nan", "slow", "io_error", "disk_full"]
+    step: Annotated[int, Field(ge=1)]
+    """The step in which it strikes (from 1)."""
+    rank: Annotated[int, Field(ge=0)] = 0
+    where: Literal["step", "validation", "checkpoint"] = "step"
+    """At the start of the step; or in the first validation or checkpoint at or after it, half-way through."""
+    signal: Literal["KILL", "TERM", "USR1", "USR2", "INT"] = "KILL"
+    """kill: the signal that the process sends itself."""
+    seconds: Annotated[float, Field(ge=0)] = 1.0
+    """slow: how long."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "FaultConfig":
+        if self.kind == "nan" and self.where != "step":
+            raise ValueError("nan: a loss is spoilt in a step alone; leave out `where`")
+        if self.kind == "disk_full" and self.where != "checkpoint":
+            raise ValueError("disk_full: it is a checkpoint that fills the disk; say where: checkpoint")
+        return self
 
 
 class RuntimeConfig(Strict):
@@ -90,7 +115,19 @@ class RuntimeConfig(Strict):
     tensorboard: bool = False
     """Write the log for TensorBoard too, into the cell's folder."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 0
-    """Steps between two checkpoints, besides the one after every epoch."""
+    """Steps between two checkpoints, besides the one after every epoch; 0: no count of steps asks for one."""
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 15.0
+    """Minutes between two checkpoints, looked at when a log line is due; 0: the clock asks for none."""
+    keep_checkpoints: bool = False
+    """Of a cell that is done, keep the checkpoints too, not just the best weights."""
+    grace: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds from the signal that asks a run to stop until it is gone, saved or not."""
+    watchdog: Annotated[float, Field(ge=0)] = 1800.0
+    """Seconds without a step, a scored batch or a checkpoint after which a run counts as hung; 0: never."""
+    deterministic: bool = False
+    """Refuse kernels that may not give the same bits twice (torch.use_deterministic_algorithms); slower on GPUs."""
+    faults: tuple[FaultConfig, ...] = ()
+    """Faults to inject, for tests of what survives them."""
     stop_after: Annotated[int, Field(ge=0)] | None = None
     """Save and leave after this many steps in all, to go on with `--resume`."""
 
@@ -118,6 +155,10 @@ class CellConfig(Strict):
     """Which weights are tested: those of the best epoch on val, or the last."""
     seed: Annotated[int, Field(ge=0)] = 0
     mixed_precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    tf32: bool = False
+    """Let GPUs round the factors of float32 products to 10 bits, which is faster."""
+    sync_batch_norm: bool = False
+    """Batch statistics over all ranks (GPUs only), not for each rank."""
     resources: ResourcesConfig = ResourcesConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
@@ -126,6 +167,18 @@ class CellConfig(Strict):
     def _no_is_fp32(cls, value: Any) -> Any:
         # YAML reads a bare `no` (accelerate's word) as false.
         return "fp32" if value in (False, "no") else value
+
+    @model_validator(mode="after")
+    def _micro_batches_fit(self) -> "CellConfig":
+        parts = self.optimizer.accumulate
+        if self.batch_size % parts or self.batch_size < 2 * parts:
+            raise ValueError(f"optimizer.accumulate={parts} micro-batches of 2 or more must make up batch_size")
+        if parts > 1 and self.loss.categories == "weighted_l2" and self.loss.class_weights == "dynamic":
+            raise ValueError(
+                "optimizer.accumulate: loss.class_weights=dynamic counts the positives of a whole global batch, which "
+                "no micro-batch sees; say class_weights=static"
+            )
+        return self
 
     @property
     def shards(self) -> Path:

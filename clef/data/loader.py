@@ -4,7 +4,7 @@ Neither is passed to `accelerator.prepare`: the order is split by rank already, 
 and silently lose samples.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import length_hint
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from clef import signals
 from clef.config import AnyInput, DepthConfig, InputConfig, InputName
 from clef.data.block import Batch, Layout, Pool
 from clef.data.dataset import CellDataset
@@ -28,12 +29,15 @@ Items = Sequence[tuple[int, int]]
 
 
 class Batches:
-    """The batches of a loader, in the order in which they were asked for."""
+    """The batches of a loader, in the order in which they were asked for.
+
+    Its workers answer to no signal, and leave when the iterator is closed.
+    """
 
     def __init__(self, dataset: CellDataset, batches: Iterable[Items], workers: int) -> None:
         self.dataset, self.batches, self.workers = dataset, batches, workers
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch, None, None]:
         layout, batches = self.dataset.layout, iter(self.batches)
         if (first := next(batches, None)) is None:
             return
@@ -43,12 +47,14 @@ class Batches:
             batch_sampler=_Numbered(chain([first], batches), layout, pool),
             num_workers=self.workers,
             collate_fn=_as_it_is,
-            worker_init_fn=_single_thread if self.workers else None,
+            worker_init_fn=_begin if self.workers else None,
             prefetch_factor=PREFETCHED if self.workers else None,
             # An iterator draws a seed when it is made. From the global generator, it would move dropout after a resume.
             generator=torch.Generator(),
         )
-        for found in blocks:
+        with signals.held():
+            filled = iter(blocks)
+        for found in filled:
             if isinstance(found, ClefError):
                 raise found
             block, rows = found
@@ -105,7 +111,8 @@ def _as_it_is(block: Any) -> Any:
     return block
 
 
-def _single_thread(_worker: int) -> None:
+def _begin(_worker: int) -> None:
+    signals.ignore()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 

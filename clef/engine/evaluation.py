@@ -1,12 +1,13 @@
 """Scores every sample of a split exactly once, over all ranks, keyed by its place in the manifest."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from clef import signals
 from clef.config import CellConfig
 from clef.data.cache import node_cache
 from clef.data.dataset import CellDataset
@@ -15,6 +16,7 @@ from clef.data.order import EveryOnce
 from clef.data.shards import SplitShards
 from clef.engine.frozen import FrozenFeatures
 from clef.engine.metrics import check_coverage
+from clef.errors import Preempted
 from clef.methods import Method
 
 Arrays = dict[str, np.ndarray]
@@ -22,15 +24,30 @@ Arrays = dict[str, np.ndarray]
 
 
 def evaluate(
-    method: Method, config: CellConfig, split: SplitShards, accelerator: Accelerator, frozen: FrozenFeatures
+    method: Method,
+    config: CellConfig,
+    split: SplitShards,
+    accelerator: Accelerator,
+    frozen: FrozenFeatures,
+    scored: Callable[[], None] = lambda: None,
 ) -> Arrays:
     """Predictions for all of a split, on every rank, in the manifest's order. `method` is the bare module.
 
     The bare module is run, not its DDP wrapper: ranks may have different numbers of batches, and DDP's forward would
-    wait for the others. Raises CellError unless each sample came exactly once.
+    wait for the others. Raises CellError unless each sample came exactly once, and Preempted on all ranks when one was
+    asked to stop meanwhile. `scored` is called after each batch.
     """
     method.eval()
-    batches = gather_object(list(_batches(method, config, split, accelerator, frozen)))
+    mine: list[Arrays] = []
+    for batch in _batches(method, config, split, accelerator, frozen):
+        mine.append(batch)
+        scored()
+        if signals.asked():
+            break
+    ranks = gather_object([(mine, signals.asked())])
+    if any(asked for _, asked in ranks):
+        raise Preempted(f"preempted while {split.name} was scored; it will be scored anew")
+    batches = [batch for part, _ in ranks for batch in part]
     arrays = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
     check_coverage(arrays["index"], len(split))
     order = np.argsort(arrays["index"])

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clef import arrays, files, weights
+from clef import arrays, files, signals, weights
 from clef.config import CellConfig, EncoderConfig, InputConfig, InputName
 from clef.data.cache import node_cache
 from clef.data.dataset import CellDataset
@@ -122,6 +122,7 @@ def _compute(
     encoder = encoder.to(device).eval()
     rows: list[Tensor] = []
     for batch in loader(dataset, EveryOnce(len(split), BATCH, 0, 1), config.runtime.workers):
+        signals.leave_if_asked()
         with torch.autocast(device.type, enabled=False):  # cells of other precisions share the table
             rows.append(encoder(to_device(batch, plain, device)[recipe.name]).cpu())
     return torch.cat(rows).numpy()

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 
-from clef import cards, cell, files, records, weights
+from clef import cards, cell, files, records, signals, weights
 from clef.config import CellConfig
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
@@ -21,15 +22,20 @@ from clef.engine import checkpoint, precision, provenance
 from clef.engine.display import Display
 from clef.engine.evaluation import evaluate
 from clef.engine.metrics import summary
-from clef.engine.trainer import Trainer, synchronise_buffers
-from clef.errors import CellError, ClefError, ConfigError
+from clef.engine.ranks import synchronise_buffers
+from clef.engine.trainer import Trainer
+from clef.errors import CellError, ClefError, ConfigError, Preempted
 from clef.identity import check_shards
+
+Requeue = Callable[[], str]
+"""Called on the first rank once all have saved, before any of them leaves; says what became of it."""
 
 
 def start(config: CellConfig) -> Accelerator:
     """Bring the ranks up. Raises ConfigError or SetupError for a precision that can't be had."""
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
+    precision.fix_policy(config)
     on_cpu = config.runtime.device == "cpu" or not torch.cuda.is_available()
     chosen = precision.choose(config, on_cpu)
     accelerator = Accelerator(
@@ -42,56 +48,83 @@ def start(config: CellConfig) -> Accelerator:
     return accelerator
 
 
-def run_cell(folder: Path, resume: bool = True) -> dict[str, Any]:
+def run_cell(folder: Path, resume: bool = True, requeue: Requeue = lambda: "") -> dict[str, Any]:
     """Train and test the cell whose `config.yaml` lies in `folder`; the result is returned and written there.
 
-    A finished cell returns its result again. Whatever goes wrong is in the cell's state file as well.
+    A finished cell returns its result again. Whatever goes wrong is in the cell's state file as well. Raises Preempted
+    when the run was asked to stop and has saved itself.
     """
     if done := records.read_json(folder / records.RESULT):
         return done
-    if os.environ.get("RANK", "0") != "0":  # only the main rank holds the lock
-        return _recorded(folder, resume)
+    if not _is_first():  # only the first rank holds the lock
+        return _recorded(folder, resume, requeue)
     with files.lock(folder / records.LOCK, busy=lambda: CellError(f"{folder}: another process trains this cell")):
-        return _recorded(folder, resume)
+        return _recorded(folder, resume, requeue)
 
 
-def _recorded(folder: Path, resume: bool) -> dict[str, Any]:
-    """Run the cell; what goes wrong on any rank is in its state file, the first rank's word first."""
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _recorded(folder: Path, resume: bool, requeue: Requeue) -> dict[str, Any]:
+    """Run the cell; how it ends on any rank is in its state file, the first rank's word first."""
     began = time.time()
     try:
         config = cell.from_yaml(folder / records.CONFIG)
-        accelerator = start(config)
-        try:
-            return _run(config, folder, accelerator, resume)
-        finally:
-            accelerator.end_training()
-            AcceleratorState._reset_state()  # the next cell in this process may want another precision
+        with signals.listening(config.runtime.grace, lambda why: _record_end(folder, began, "preempted", why)):
+            accelerator = start(config)
+            try:
+                return _run(config, folder, accelerator, resume, requeue)
+            finally:
+                accelerator.end_training()
+                AcceleratorState._reset_state()  # the next cell in this process may want another precision
+    except Preempted as error:
+        _record_end(folder, began, "preempted", str(error))
+        raise
     except (Exception, KeyboardInterrupt) as error:
-        state = records.read_json(folder / records.STATE)
-        if state.get("state") != "failed" or state["updated"] < began:
-            records.write_state(
-                folder, "failed", reason=_reason(error), step=state.get("step"), steps=state.get("steps")
-            )
+        _record_end(folder, began, "failed", _reason(error))
         raise
 
 
-def _run(config: CellConfig, folder: Path, accelerator: Accelerator, resume: bool) -> dict[str, Any]:
+def _record_end(folder: Path, began: float, how: str, reason: str) -> None:
+    state = records.read_json(folder / records.STATE)
+    if state.get("state") not in ("failed", "preempted") or state["updated"] < began:
+        records.write_state(folder, how, reason=reason, step=state.get("step"), steps=state.get("steps"))
+
+
+def _run(config: CellConfig, folder: Path, accelerator: Accelerator, resume: bool, requeue: Requeue) -> dict[str, Any]:
     manifest = manifests.load(config.shards)
     check_shards(config, manifest)
     trainer = Trainer(config, folder, manifest, accelerator)
     recorded = provenance.session(folder, config, manifest, accelerator)
-    with Display(config.name, trainer.steps, config.epochs, accelerator.is_main_process) as display:
+    shown = Display(config.name, trainer.steps, config.epochs, accelerator.is_main_process)
+    with shown as display, trainer.watchdog:
         display.say(headline(recorded, config))
         if resume and trainer.resume():
             display.say(f"goes on after step {trainer.progress.step}/{trainer.steps}")
         recorded["from_step"] = trainer.progress.step
+        trainer.check_room()
         if accelerator.is_main_process:
             records.write_json(folder / records.ENVIRONMENT, recorded)
             records.write_state(folder, "running", step=trainer.progress.step, steps=trainer.steps)
         display.begin(trainer.progress.step)
-        if not trainer.run(display):
-            return _stopped(folder, trainer, accelerator)
-        return _test(config, folder, manifest, trainer, recorded, display)
+        try:
+            if not trainer.run(display):
+                return _stopped(folder, trainer, accelerator)
+            return _test(config, folder, manifest, trainer, recorded, display)
+        except Preempted as error:
+            _preempted(folder, trainer, str(error), requeue)
+            raise
+
+
+def _preempted(folder: Path, trainer: Trainer, why: str, requeue: Requeue) -> None:
+    """All ranks are here, and saved. None leaves before the first one has had the job queued again."""
+    if trainer.main:
+        place = {"step": trainer.progress.step, "steps": trainer.steps}
+        records.write_state(folder, "preempted", reason=why, **place)
+        if done := requeue():
+            records.write_state(folder, "preempted", reason=f"{why}; {done}", **place)
+    trainer.accelerator.wait_for_everyone()
 
 
 def _test(
@@ -99,7 +132,7 @@ def _test(
 ) -> dict[str, Any]:
     """Score the test splits with the best weights, and write the result."""
     accelerator = trainer.accelerator
-    best = folder / "checkpoints" / "best.safetensors"
+    best = folder / "checkpoints" / checkpoint.BEST
     checkpoint.load_weights(best, trainer.method)
     synchronise_buffers(trainer.method)
     card = cards.load(config.dataset, config.protocol)
@@ -121,7 +154,7 @@ def _test(
     }
     for name in card.test_splits:
         shards = SplitShards(config.shards, name, manifest)
-        arrays = evaluate(trainer.method, config, shards, accelerator, trainer.frozen)
+        arrays = evaluate(trainer.method, config, shards, accelerator, trainer.frozen, trainer.scored)
         result["splits"][name] = summary(arrays, manifest.classes)
         display.say(f"{name}: {card.metric} {result['splits'][name]['value']:.2f}")
         if accelerator.is_main_process:
@@ -131,6 +164,8 @@ def _test(
         result["run"] = provenance.run(recorded, trainer.steps * config.batch_size, folder, best)
         records.write_json(folder / records.RESULT, result)
         records.write_state(folder, "done", step=trainer.steps, steps=trainer.steps, metric=trainer.progress.best)
+        if not config.runtime.keep_checkpoints:
+            checkpoint.drop_checkpoints(trainer.checkpoints)
     accelerator.wait_for_everyone()
     return result
 

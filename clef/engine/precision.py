@@ -1,4 +1,7 @@
-"""Which precision a run really gets. fp16 on a CPU would silently be fp32; here it is refused."""
+"""Which precision a run really gets. fp16 on a CPU would silently be fp32; here it is refused.
+
+Float32 is float32: torch would let cuDNN's convolutions round to TF32 unasked, here only `tf32: true` does.
+"""
 
 import os
 from typing import Any
@@ -27,6 +30,15 @@ def choose(config: CellConfig, on_cpu: bool) -> Any:
     if wanted == "bf16" and not on_cpu and not torch.cuda.is_bf16_supported():
         raise SetupError("mixed_precision=bf16: this GPU has no bfloat16; fp16 or fp32 are possible")
     return _ACCELERATE[wanted]
+
+
+def fix_policy(config: CellConfig) -> None:
+    """Set what torch has for whole processes: TF32, and kernels that may differ from run to run."""
+    torch.backends.fp32_precision = "tf32" if config.tf32 else "ieee"  # type: ignore[attr-defined]
+    if config.runtime.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(config.runtime.deterministic)
+    torch.backends.cudnn.benchmark = False  # would choose kernels by the clock
 
 
 def resolved(accelerator: Accelerator) -> str:

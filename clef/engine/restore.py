@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from clef import cards, files, methods, records
 from clef.config import CellConfig
-from clef.engine import checkpoint
+from clef.engine import checkpoint, vault
 from clef.errors import CellError
 from clef.methods import Dictionary, Method
 
@@ -23,7 +23,7 @@ def weights_of(folder: Path, wanted: str | None = None) -> Path:
     """
     result = records.read_json(folder / records.RESULT)
     wanted = wanted or (BEST if result else LAST)
-    below, steps = folder / "checkpoints", checkpoint.checkpoints(folder / "checkpoints")
+    below, steps = folder / "checkpoints", vault.whole(folder / "checkpoints")
     best = below / "best.safetensors"
     places = {BEST: [best], LAST: steps[-1:]}.get(wanted, [Path(wanted), below / wanted])
     files_there = [place / "model.safetensors" if place.is_dir() else place for place in places]

@@ -1,13 +1,17 @@
 """What a submitted job runs. Importing this file imports no torch: the launcher pickles these functions."""
 
 import os
+import signal
+import sys
 from pathlib import Path
+from typing import Any
 
 import submitit
+from submitit.core.utils import UncompletedJobError
 from submitit.helpers import DelayedSubmission
 
-from clef import records
-from clef.errors import SetupError
+from clef import records, signals
+from clef.errors import Preempted, SetupError
 
 
 class TrainCell:
@@ -21,12 +25,47 @@ class TrainCell:
         except Exception as error:  # from here on, run_cell records what goes wrong
             records.write_state(Path(folder), "failed", reason=str(error))
             raise
-        run_cell(Path(folder))
+        requeue = Requeue()
+        try:
+            run_cell(Path(folder), requeue=requeue)
+        except Preempted as error:  # no failure, so there is no result to hand to submitit either
+            print(error, file=sys.stderr, flush=True)
+            sys.exit(requeue.exit_code)
         return folder
 
     def checkpoint(self, folder: str) -> DelayedSubmission:
         """What submitit requeues on preemption: the same cell, which goes on from its newest checkpoint."""
         return DelayedSubmission(self, folder)
+
+
+class Requeue:
+    """Has a preempted job queued again, by what submitit would have done at the signal, had we not waited and saved.
+
+    Only for submitit's own signal (USR2, which Slurm sends before it preempts or at the time limit). With SIGTERM the
+    job was cancelled, or the site requeues by itself.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code: Any = Preempted.exit_code
+
+    def __call__(self) -> str:
+        """What became of it."""
+        asks = signal.Signals[f"SIG{submitit.JobEnvironment.USR_SIG}"]
+        handler = signals.previous(asks)
+        if asks.name not in signals.reasons() or signal.SIGTERM.name in signals.reasons() or not callable(handler):
+            return ""
+        environment = submitit.JobEnvironment()
+        # What a killed requeue left would block every later one.
+        environment.paths.submitted_pickle.with_suffix(".pkl.save_tmp").unlink(missing_ok=True)
+        try:
+            handler(asks, None)  # counts time-outs, writes the submission anew, runs `scontrol requeue`, and exits
+        except SystemExit as left:
+            if environment.cluster == "local":  # its controller starts the tasks again when one leaves with this code
+                self.exit_code = left.code
+            return "requeued"
+        except UncompletedJobError as error:
+            return f"not requeued: {error}"
+        return ""
 
 
 def gather(plan: str, results: str) -> None:

@@ -4,33 +4,37 @@ Read `Trainer.run` first. Order, augmentation and learning rate are functions of
 checkpoint holds is small: weights, optimiser, random state, and the number of steps.
 """
 
-import math
 import time
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
-from torch import Tensor
 
-from clef import cards, console, methods, records
-from clef.config import CellConfig, OptimizerConfig
+from clef import cards, console, methods, records, signals
+from clef.config import CellConfig
 from clef.data.cache import node_cache
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.manifest import Manifest
 from clef.data.order import Order, RankBatches
 from clef.data.shards import SplitShards
-from clef.engine import checkpoint, confounders, parent, schedule
-from clef.engine.checkpoint import Progress
+from clef.engine import checkpoint, confounders, numbers, parent, schedule, vault
+from clef.engine.checkpoint import Progress, State
 from clef.engine.display import Display
 from clef.engine.evaluation import evaluate
+from clef.engine.faults import Faults
 from clef.engine.frozen import FrozenFeatures
 from clef.engine.log import Log
 from clef.engine.metrics import headline
-from clef.errors import CellError
-from clef.methods import Dictionary, Method, Prediction
+from clef.engine.ranks import synchronise_buffers, together
+from clef.engine.update import Updates
+from clef.engine.watchdog import Watchdog
+from clef.engine.window import Agreed, Window
+from clef.errors import CellError, Preempted
+from clef.methods import Dictionary
 from clef.models import WeightLoader
 
 
@@ -39,200 +43,224 @@ class Trainer:
 
     def __init__(self, config: CellConfig, folder: Path, manifest: Manifest, accelerator: Accelerator) -> None:
         self.config, self.folder, self.accelerator = config, folder, accelerator
-        shards = config.shards
+        self.main = accelerator.is_main_process
+        shards, rank = config.shards, accelerator.process_index
         self.train_split = SplitShards(shards, "train", manifest)
         self.val_split = SplitShards(shards, "val", manifest) if "val" in manifest.splits else None
         self.order = Order(len(self.train_split), config.batch_size, config.seed)
         self.steps = self.order.batches(config.epochs)
         torch.manual_seed(config.seed)  # the same initial weights on every rank
         counts = [manifest.splits["train"].classes[name] for name in manifest.classes]
-        self.method = methods.build(config, counts, len(self.train_split), self._dictionary)
-        parent.load_backbone(config, self.method)
-        if accelerator.device.type == "cuda":  # on a CPU, torch 2.14 corrupts its heap in small channels_last networks
-            self.method = self.method.to(memory_format=torch.channels_last)
+        method = methods.build(config, counts, len(self.train_split), self._dictionary)
+        parent.load_backbone(config, method)
+        self.faults = Faults(config.runtime.faults, rank)
+        self.updates = Updates(config, method, accelerator, self.faults)
+        self.method, self.optimizer = self.updates.method, self.updates.optimizer
         self.frozen = FrozenFeatures(config, self.method, accelerator.device, self._say)
         self.cache = node_cache(config.runtime)
         if self.cache:  # room for every split now, not at the first validation
             self.cache.reserve(manifest, ("train", "val", *cards.load(config.dataset).test_splits), self.frozen.reads)
-        self.optimizer = _optimizer(self.method, config.optimizer)
-        self.wrapped, self.prepared = accelerator.prepare(self.method, self.optimizer)
-        torch.manual_seed(config.seed * 10_007 + accelerator.process_index)  # other dropout on every rank
-        self.progress = Progress()
-        self.checkpoints = folder / "checkpoints"
+        checkpoint.seed_all(config.seed * 10_007 + rank)  # other dropout on every rank
+        self.window = Window(accelerator)
+        self.progress, self.saved = Progress(), (0, 0)
+        self.state = State(self.method, self.optimizer, self.window, accelerator)
+        self.checkpoints, self.saved_at = folder / "checkpoints", time.monotonic()
+        self.watchdog = Watchdog(config.runtime.watchdog, folder / f"hung-{rank}.txt", self._hung)
 
     def _say(self, text: str) -> None:
-        if self.accelerator.is_main_process:
+        if self.main:
             console.err.print(text, highlight=False)
+
+    def _hung(self, why: str) -> None:
+        records.write_state(self.folder, "failed", reason=why, step=self.progress.step, steps=self.steps)
 
     def _dictionary(self, load: WeightLoader) -> Dictionary:
         return confounders.dictionary(self.config, load, self.train_split, self.accelerator.device, self._say)
 
     def resume(self) -> bool:
-        """Go back to the newest checkpoint, if there is one."""
-        found = checkpoint.checkpoints(self.checkpoints)
+        """Go back to the newest good checkpoint, if there is one. CellError when there are only damaged ones."""
+        found = together(self.accelerator, lambda: self._newest() if self.main else None)[0]
         if found:
-            self.progress = checkpoint.load_checkpoint(found[-1], self.method, self.optimizer, self.accelerator)
-        return bool(found)
+            self.progress = checkpoint.load_checkpoint(found, self.state)
+        self.saved = self._place()
+        if self.main:
+            records.cut_log(self.folder, self.progress.log_bytes)
+            checkpoint.restore_best(self.checkpoints, self.progress)
+        return found is not None
+
+    def _newest(self) -> Path | None:
+        found, damaged = vault.newest_good(self.checkpoints, self._say)
+        if damaged and found is None:
+            raise CellError(
+                "no checkpoint is left to go on from: " + "; ".join(damaged) + "; train anew with --restart"
+            )
+        return found
+
+    def check_room(self) -> None:
+        """Refuse a disk that can't take the checkpoints. SetupError with the numbers, on every rank."""
+        needed = checkpoint.expected_size(self.method, self.config.optimizer)
+        needed -= vault.size(self.checkpoints)
+        together(self.accelerator, lambda: vault.check_room(self.checkpoints, needed) if self.main else None)
 
     def run(self, display: Display) -> bool:
-        """Train up to the last epoch, or to `runtime.stop_after`; says whether the training is complete."""
-        runtime = self.config.runtime
-        stop = min(self.steps, runtime.stop_after or self.steps)
-        self.log = Log(self.folder, runtime.tensorboard, self.progress.step)
-        window = _Window(self.accelerator)
-        for batch in window.timed(self._loader(stop)):
-            self.method.train()
-            prediction = self._step(batch)
-            window.add(prediction)
-            self.progress.step += 1
-            step = self.progress.step
-            if step % runtime.log_every == 0 or step == stop:
-                self._log(window, display)
-            epoch_ended = self._epochs(step) > self._epochs(step - 1)
-            if epoch_ended:
-                self._validate(display)
-            if epoch_ended or step == stop or (runtime.checkpoint_every and step % runtime.checkpoint_every == 0):
-                self._save()
-            window.resume()
-        self.log.close()
+        """Train up to the last epoch, or to `runtime.stop_after`; says whether the training is complete.
+
+        Raises Preempted, on all ranks and saved, when one was asked to stop; CellError at a number that isn't finite.
+        """
+        stop = min(self.steps, self.config.runtime.stop_after or self.steps)
+        with (
+            closing(Log(self.folder, self.config.runtime.tensorboard, self.progress.step)) as self.log,
+            closing(self._batches(stop)) as batches,
+        ):
+            self._pause(display, log=False, save=False)  # what was broken off is made up for
+            for batch in self.window.timed(batches):
+                names, losses = self._step(batch)
+                self.window.add(names, losses)
+                self.progress.step += 1
+                self.progress.samples += self.config.batch_size
+                self.watchdog.feed()
+                log, save = self._log_is_due(self.progress.step), self._save_is_due(stop)
+                if log or save or self._alone_and_wanted():
+                    self._pause(display, log, save)
         return self.progress.step >= self.steps
 
-    def _loader(self, stop: int) -> Any:
+    def _batches(self, stop: int) -> Generator[dict[str, Any], None, None]:
         dataset = CellDataset(self.train_split, self.frozen.reads, self.config.seed, augment=True, cache=self.cache)
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         batches = RankBatches(self.order, rank, ranks, self.progress.step, stop)
-        return loader(dataset, batches, self.config.runtime.workers)
+        return iter(loader(dataset, batches, self.config.runtime.workers))
 
-    def _step(self, batch: dict[str, Any]) -> Prediction:
-        """One update, at the rate that belongs to this step."""
-        optimizer = self.config.optimizer
-        epoch = self.progress.step * self.config.batch_size / len(self.train_split)
-        schedule.set_rate(
-            self.optimizer, optimizer.lr * schedule.factor(self.config.schedule, epoch, self.config.epochs)
-        )
-        batch = self.frozen.attach(batch, self.train_split)
-        prediction: Prediction = self.wrapped(to_device(batch, self.frozen.reads, self.accelerator.device))
-        self.accelerator.backward(_total(prediction.losses))
-        if optimizer.clip_norm:
-            self.accelerator.clip_grad_norm_(self.method.parameters(), optimizer.clip_norm)
-        self.prepared.step()
-        self.prepared.zero_grad()
-        return prediction
+    def _step(self, batch: dict[str, Any]) -> tuple[list[str], torch.Tensor]:
+        """One update, at the rate that belongs to this step; names and values of the loss terms."""
+        step = self.progress.step + 1
+        self.faults.strike("step", step)
+        batch = to_device(self.frozen.attach(batch, self.train_split), self.frozen.reads, self.accelerator.device)
+        return self.updates(batch, step, self._rate(step), measured=self._log_is_due(step))
 
-    def _epochs(self, step: int) -> int:
-        """Whole epochs consumed after `step` steps."""
-        return step * self.config.batch_size // len(self.train_split)
+    def _rate(self, step: int) -> float:
+        epoch = (step - 1) * self.config.batch_size / len(self.train_split)
+        return self.config.optimizer.lr * schedule.factor(self.config.schedule, epoch, self.config.epochs)
 
-    def _log(self, window: "_Window", display: Display) -> None:
-        step = self.progress.step
-        record = window.record(self.config.batch_size)
+    def _epochs(self) -> int:
+        """Whole epochs consumed."""
+        return self.progress.samples // len(self.train_split)
+
+    def _log_is_due(self, step: int) -> bool:
+        return step % self.config.runtime.log_every == 0 or step == self.steps
+
+    def _validation_is_due(self) -> bool:
+        return self._epochs() > (self.progress.history[-1]["epoch"] if self.progress.history else 0)
+
+    def _save_is_due(self, stop: int) -> bool:
+        step, every = self.progress.step, self.config.runtime.checkpoint_every
+        return self._validation_is_due() or step == stop or bool(every and step % every == 0)
+
+    def _alone_and_wanted(self) -> bool:
+        """Whether this one rank has to act at once. Several must find the same step: they wait for a log line."""
+        if self.accelerator.num_processes > 1:
+            return False
+        # Elsewhere than on a CPU, a look at the flag would wait for the device.
+        return signals.asked() or (self.accelerator.device.type == "cpu" and bool(self.updates.guard.found))
+
+    def _pause(self, display: Display, log: bool, save: bool) -> None:
+        """What all ranks do between two steps now and then: log line, validation, checkpoint, leaving."""
+        agreed = self._agree(log)
+        if log:
+            self._log(agreed, display)
+        stop = agreed.stop
+        if self._validation_is_due() and not stop:
+            stop = not self._validate(display)
+            save = True
+        if save or stop or agreed.save:
+            self._save()
+        if stop:
+            raise Preempted(self._goodbye())
+        self.method.train()
+        self.window.resume()
+
+    def _agree(self, log: bool) -> Agreed:
+        minutes = self.config.runtime.checkpoint_minutes
+        late = log and bool(minutes) and time.monotonic() > self.saved_at + 60 * minutes
+        guard = self.updates.guard
+        agreed = self.window.agree(guard.since, signals.asked(), late and self.main)
+        if agreed.spoilt:
+            self._complain(self.progress.step - agreed.spoilt + 1)
+        return agreed
+
+    def _complain(self, step: int) -> NoReturn:
+        """All ranks end with the same word on a bad step, whose batch the first one leaves in a file."""
+        losses = dict(zip(self.window.names, self.updates.guard.terms(self.accelerator), strict=True))
+        bad = numbers.BadStep(step, losses, self._rate(step))
+        place = self.config, self.folder, self.train_split, self.order
+        raise CellError(together(self.accelerator, lambda: numbers.report(bad, *place) if self.main else "")[0])
+
+    def _log(self, agreed: Agreed, display: Display) -> None:
+        step, norm = self.progress.step, self.updates.norm
         record = {
             "step": step,
-            "epoch": round(step * self.config.batch_size / len(self.train_split), 3),
-            **record,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "epoch": round(self.progress.samples / len(self.train_split), 3),
+            **self.window.record(agreed, self.config.batch_size),
+            "lr": self._rate(step),
+            "grad_norm": None if norm is None else float(norm),
         }
-        if not math.isfinite(record["loss"]):
-            raise CellError(f"non-finite loss at step {step}: {record['losses']} (learning rate {record['lr']:g})")
         display.step(record, self.progress.best)
-        if self.accelerator.is_main_process:
+        if self.main:
             self.log.append(record)
             place = {"step": step, "steps": self.steps, "epoch": record["epoch"], "epochs": self.config.epochs}
             speed = {"images_per_s": record["images_per_s"], "metric": self.progress.best}
             records.write_state(self.folder, "running", **place, **speed)
 
-    def _validate(self, display: Display) -> None:
-        """Score the validation split, if there is one, and keep the weights if they are the best so far."""
+    def _validate(self, display: Display) -> bool:
+        """Score the validation split, if there is one; False when that was broken off by a wish to stop."""
         synchronise_buffers(self.method)
-        value = self._score()
-        epoch = self._epochs(self.progress.step)
-        known = self.progress.best
+        try:
+            value = self._score()
+        except Preempted:
+            return False
+        epoch, step, known = self._epochs(), self.progress.step, self.progress.best
         best = self.config.selection == "last" or known is None or (value is not None and value > known)
         if best:
-            self.progress.best, self.progress.best_epoch = value, epoch
-        record = {"epoch": epoch, "step": self.progress.step, "val": value}
+            self.progress.best, self.progress.best_epoch, self.progress.best_step = value, epoch, step
+        record = {"epoch": epoch, "step": step, "val": value}
         self.progress.history.append(record)
         remark = "  best so far" if best and self.config.selection == "best" else ""
         display.say(f"epoch {epoch}/{self.config.epochs}" + (f"  val {value:.2f}{remark}" if value is not None else ""))
-        if self.accelerator.is_main_process:
+        if self.main:
             self.log.append(record)
-            if best:
-                checkpoint.save_weights(self.folder / "checkpoints" / "best.safetensors", self.method)
+        return True
 
     def _score(self) -> float | None:
         if self.val_split is None:  # some protocols have none
             return None
-        arrays = evaluate(self.method, self.config, self.val_split, self.accelerator, self.frozen)
+        arrays = evaluate(self.method, self.config, self.val_split, self.accelerator, self.frozen, self.scored)
         return headline(arrays["scores"], arrays["target"])
 
+    def scored(self) -> None:
+        """A batch of an evaluation is through."""
+        self.watchdog.feed()
+        self.faults.strike("validation", self.progress.step)
+
     def _save(self) -> None:
+        """Write a checkpoint, unless the newest one holds just this."""
+        if self.saved == self._place():
+            return
         synchronise_buffers(self.method)
-        checkpoint.save_checkpoint(self.checkpoints, self.method, self.optimizer, self.progress, self.accelerator)
+        self.progress.log_bytes = records.log_size(self.folder)
+        checkpoint.save_checkpoint(self.checkpoints, self.progress, self.state, self._half_way)
+        self.saved, self.saved_at = self._place(), time.monotonic()
+        self.watchdog.feed()
 
+    def _half_way(self) -> None:
+        self.faults.strike("checkpoint", self.progress.step)
 
-class _Window:
-    """The means since the last log line, kept on the device so that no step waits for them."""
+    def _place(self) -> tuple[int, int]:
+        return self.progress.step, len(self.progress.history)
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        self.accelerator = accelerator
-        self._reset()
-
-    def _reset(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.count, self.waited, self.busy = 0, 0.0, 0.0
-
-    def timed(self, batches: Any) -> Any:
-        """The batches, with the time spent waiting for each one counted."""
-        iterator = iter(batches)
-        while True:
-            began = time.monotonic()
-            batch = next(iterator, None)
-            self.began = time.monotonic()
-            self.waited += self.began - began
-            if batch is None:
-                return
-            yield batch
-
-    def add(self, prediction: Prediction) -> None:
-        """Count one step's losses."""
-        for name, value in prediction.losses.items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()
-        self.count += 1
-        self.busy += time.monotonic() - self.began
-
-    def resume(self) -> None:
-        """Validation and checkpoints are over; they are not part of the loop's speed."""
-        self.began = time.monotonic()
-
-    def record(self, batch_size: int) -> dict[str, Any]:
-        """Mean losses over steps and ranks, images/s over all ranks, the share of time spent waiting for data."""
-        names = sorted(self.sums)
-        means = self.accelerator.reduce(torch.stack([self.sums[name] for name in names]) / self.count, "mean").tolist()
-        seconds = self.busy + self.waited
-        record = {
-            "loss": sum(means),
-            "losses": dict(zip(names, means, strict=True)),
-            "images_per_s": round(batch_size * self.count / seconds, 1),
-            "data_wait": round(self.waited / seconds, 3),
-        }
-        self._reset()
-        return record
-
-
-def synchronise_buffers(method: Method) -> None:
-    """Give every rank rank 0's batch-norm statistics, as DDP does before the next step."""
-    if dist.is_initialized():
-        for buffer in method.buffers():
-            dist.broadcast(buffer, 0)
-
-
-def _optimizer(method: Method, config: OptimizerConfig) -> torch.optim.Optimizer:
-    groups = method.parameter_groups(config.weight_decay)
-    if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
-    kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-    return kind(groups, lr=config.lr)
-
-
-def _total(losses: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
+    def _goodbye(self) -> str:
+        step = self.progress.step
+        kept = (
+            f"saved after step {step}/{self.steps}; the same command with --resume goes on"
+            if step
+            else ("before the first step; nothing is lost")
+        )
+        return f"preempted by {', '.join(signals.reasons()) or 'another rank'}, {kept} ({self.folder})"

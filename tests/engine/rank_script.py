@@ -21,16 +21,19 @@ trainer = Trainer(config, out, manifest, accelerator)
 split = SplitShards(root, "test", manifest)
 arrays = evaluate(trainer.method, config, split, accelerator, trainer.frozen)
 
+# Batch statistics are those of a rank's share; without them (and dropout) ranks compute what one computes.
+trainer.method.train = lambda mode=True: type(trainer.method).train(trainer.method, False)
+
 seen: dict = {"batches": [], "rates": [], "losses": []}
 step = trainer._step
 
 
 def watched(batch):  # noqa: ANN201
-    prediction = step(batch)
+    names, losses = step(batch)
     seen["batches"].append([trainer.train_split.key(int(place)) for place in batch["index"]])
     seen["rates"].append(trainer.optimizer.param_groups[0]["lr"])
-    seen["losses"].append(sum(value.item() for value in prediction.losses.values()))
-    return prediction
+    seen["losses"].append(losses.sum().item())
+    return names, losses
 
 
 trainer._step = watched

@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from clef import cell
 from clef.config import CellConfig
 from clef.overrides import merge
+from tests.engine.equal import assert_equal
 
 Make = Callable[..., CellConfig]
+pytestmark = pytest.mark.xdist_group("ranks")  # runs are shared by the tests of this file
 SCRIPT = Path(__file__).parent / "rank_script.py"
 
 
@@ -43,7 +46,7 @@ def runs(request: pytest.FixtureRequest, shards: Path, tmp_path_factory: pytest.
         "dataset": "emotic_demo", "epochs": 2, "batch_size": 12, "schedule": {"name": "step", "every": 1},
         "runtime": {"shards": str(shards), "workers": 0, "log_every": 3},
     }  # fmt: skip
-    config = cell.resolve(merge(layer, TINY["emot_net"], TINY_METHOD["clef"]))
+    config = cell.resolve(merge(layer, TINY["emot_net"], TINY_METHOD["clef"], {"backbone": {"dropout": 0.0}}))
     result = {}
     for ranks in (1, 2):
         out = folder / str(ranks)
@@ -86,8 +89,10 @@ def test_the_learning_rate_does_not_depend_on_ranks(runs: dict[int, Any]) -> Non
 
 
 def test_two_ranks_learn_what_one_does(runs: dict[int, Any]) -> None:
-    # Batch statistics are per rank and dropout differs, so only the first loss can be near.
-    assert runs[2]["losses"][0] == pytest.approx(runs[1]["losses"][0], rel=0.2)
+    # With batch norm in evaluation mode and no dropout. A rank's loss is that of its half.
+    one, halves = runs[1]["ranks"][0]["losses"], [rank["losses"] for rank in runs[2]["ranks"]]
+    np.testing.assert_allclose(np.mean(halves, axis=0), one, rtol=1e-4)
+    assert one[-1] != pytest.approx(one[0], rel=0.01)
 
 
 def test_accelerate_launch_with_two_cpu_processes_runs_one_and_the_log_says_so(
@@ -106,7 +111,12 @@ def test_accelerate_launch_with_two_cpu_processes_runs_one_and_the_log_says_so(
 def test_two_ranks_broken_off_and_resumed_end_as_unbroken(shards: Path, tmp_path: Path) -> None:
     from tests.conftest import TINY, TINY_METHOD
 
-    layer = {"dataset": "caer_s_demo", "epochs": 1, "batch_size": 20, "runtime": {"shards": str(shards), "workers": 0}}
+    layer = {
+        "dataset": "caer_s_demo",
+        "epochs": 1,
+        "batch_size": 20,
+        "runtime": {"shards": str(shards), "workers": 0, "keep_checkpoints": True},
+    }
     config = tmp_path / "cell.yaml"
     config.write_text(yaml.safe_dump(merge(layer, TINY["emot_net"], TINY_METHOD["clef"])))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -118,6 +128,6 @@ def test_two_ranks_broken_off_and_resumed_end_as_unbroken(shards: Path, tmp_path
     assert "goes on after step 2/" in done.stderr
     whole, broken = (max((tmp_path / name).glob("single/*/checkpoints/step-*")) for name in ("whole", "broken"))
     assert whole.name == broken.name
-    for name in ("model.safetensors", "rng-0.pt", "rng-1.pt"):
-        one, two = ((folder / name).read_bytes() for folder in (whole, broken))
-        assert one == two, name
+    assert (whole / "model.safetensors").read_bytes() == (broken / "model.safetensors").read_bytes()
+    for name in ("optimizer.pt", "rank-0.pt", "rank-1.pt"):
+        assert_equal(*(torch.load(folder / name, weights_only=True) for folder in (whole, broken)))

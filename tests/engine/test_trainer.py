@@ -13,11 +13,12 @@ import torch
 from clef import records
 from clef.config import CellConfig
 from clef.data import manifest as manifests
-from clef.engine import checkpoint, precision
+from clef.engine import checkpoint, precision, vault
 from clef.engine.job import run_cell
 from clef.engine.metrics import headline
 from clef.errors import CellError, ConfigError, SetupError
 from clef.identity import write_config
+from tests.engine.equal import assert_equal
 
 Make = Callable[..., CellConfig]
 
@@ -28,28 +29,12 @@ def train(config: CellConfig, folder: Path, **runtime: Any) -> dict[str, Any]:
     return run_cell(folder)
 
 
-def state(folder: Path) -> tuple[dict[str, torch.Tensor], Any, torch.Tensor]:
-    """Weights, optimiser and random state of the newest checkpoint."""
-    newest = checkpoint.checkpoints(folder / "checkpoints")[-1]
+def state(folder: Path) -> tuple[dict[str, torch.Tensor], Any, Any]:
+    """Weights, optimiser, random states and open sums of the newest checkpoint."""
+    newest = vault.whole(folder / "checkpoints")[-1]
     weights = checkpoint.load_file(newest / "model.safetensors")
     optimizer = torch.load(newest / "optimizer.pt", weights_only=True)
-    return weights, optimizer, torch.load(newest / "rng-0.pt", weights_only=True)
-
-
-def assert_equal(one: Any, two: Any) -> None:
-    """Bit for bit, however deep."""
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, two)
-    elif isinstance(one, dict):
-        assert one.keys() == two.keys()
-        for key in one:
-            assert_equal(one[key], two[key])
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(two)
-        for a, b in zip(one, two, strict=True):
-            assert_equal(a, b)
-    else:
-        assert one == two
+    return weights, optimizer, torch.load(newest / "rank-0.pt", weights_only=True)
 
 
 @pytest.mark.parametrize(("workers", "backbone"), [(0, "emot_net"), (2, "caer_net")])
@@ -99,26 +84,11 @@ def test_a_finished_cell_is_not_trained_again(tiny: Make, tmp_path: Path) -> Non
 
 
 def test_a_loss_that_is_not_finite_ends_the_cell_with_its_reason(tiny: Make, tmp_path: Path) -> None:
-    with pytest.raises(CellError, match="non-finite loss at step 4"):
+    with pytest.raises(CellError, match="non-finite: the loss of step 2 is not finite"):
         train(tiny(**{"optimizer.lr": 1e30}), tmp_path)
     failed = records.read_json(tmp_path / "state.json")
     assert failed["state"] == "failed"
-    assert "non-finite loss" in failed["reason"]
-
-
-def test_a_damaged_checkpoint_names_itself(tiny: Make, tmp_path: Path) -> None:
-    train(tiny(), tmp_path, stop_after=3)
-    newest = checkpoint.checkpoints(tmp_path / "checkpoints")[-1]
-    (newest / "model.safetensors").write_bytes(b"short")
-    with pytest.raises(CellError, match=r"step-000000003.*not the weights"):
-        train(tiny(), tmp_path)
-
-
-def test_two_checkpoints_are_kept(tiny: Make, tmp_path: Path) -> None:
-    # Trap: keeping one and deleting it before its successor is whole leaves none when the disk is full.
-    train(tiny(epochs=2), tmp_path, checkpoint_every=2)
-    assert len(checkpoint.checkpoints(tmp_path / "checkpoints")) == 2
-    assert (tmp_path / "checkpoints" / "best.safetensors").exists()
+    assert failed["reason"].startswith("non-finite")
 
 
 def test_bf16_computes_in_bfloat16_and_says_so(tiny: Make, tmp_path: Path) -> None:

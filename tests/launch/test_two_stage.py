@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from clef import cell, methods, records
 from clef import grid as grids
@@ -101,14 +101,12 @@ def test_when_the_parent_fails_the_child_says_so(shards: Path, tmp_path: Path) -
 
 
 def test_weights_of_another_backbone_are_refused(tiny: Callable[..., CellConfig], tmp_path: Path) -> None:
-    from clef.engine import checkpoint
-
     folder = tmp_path / "vanilla-0123456789abcdef"
     other = methods.build(
         tiny(backbone="caer_net", method="vanilla"), [1] * 7, 7, lambda load: pytest.fail("a dictionary")
     )
     (folder / "checkpoints").mkdir(parents=True)
-    checkpoint.save_weights(folder / "checkpoints" / "best.safetensors", other)
+    save_file(other.state_dict(), folder / "checkpoints" / "best.safetensors")
     (folder / records.RESULT).write_text(json.dumps({"val": 1.0}))
     write_config(folder, tiny(backbone="caer_net", method="vanilla"))
     config = tiny(**{"method.start_from": str(folder)})

@@ -1,0 +1,137 @@
+"""Signals and those who must not mind them; the launchers between a user and the run. Real processes, real signals."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import submitit
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from clef import files, records, signals
+from clef.config import CellConfig
+from clef.data.loader import _begin
+from clef.engine import vault
+from clef.engine.task import TrainCell
+from clef.errors import Preempted
+from clef.identity import write_config
+from tests.engine.processes import Runs
+
+Make = Callable[..., CellConfig]
+
+
+def wait_for(what: str, holds: Callable[[], Any], seconds: float = 200) -> None:
+    """Look until it holds; an AssertionError when it never does."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"never: {what}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(params=["fork", "forkserver", "spawn"])
+def start_method(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How processes are started."""
+    usual = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(request.param, force=True)
+    yield request.param
+    multiprocessing.set_start_method(usual, force=True)
+
+
+def test_loader_workers_mind_no_signal(start_method: str) -> None:
+    # Trap: workers that were spawned or forkservered die on USR2, and the run with them.
+    batches = DataLoader(TensorDataset(torch.arange(64)), 4, num_workers=2, worker_init_fn=_begin)
+    seen: list[int] = []
+    with signals.held():
+        reader = iter(batches)
+    for [batch] in reader:
+        seen += batch.tolist()
+        children = multiprocessing.active_children()
+        assert len(children) == 2
+        for child in children:
+            for number in signals.WATCHED:
+                os.kill(child.pid, number)  # type: ignore[arg-type]
+        if len(seen) > 40:
+            break
+    assert seen == list(range(len(seen)))
+    del reader
+    wait_for("workers gone with their reader", lambda: not multiprocessing.active_children())
+
+
+def test_the_flag_is_set_and_handlers_are_put_back() -> None:
+    before = [signal.getsignal(number) for number in signals.WATCHED]
+    with signals.listening(60, lambda why: None):
+        assert not signals.asked()
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGTERM)
+        assert signals.reasons() == ["SIGUSR1", "SIGTERM"]
+        with pytest.raises(Preempted, match="preempted by SIGUSR1, SIGTERM before the first step"):
+            signals.leave_if_asked()
+    assert [signal.getsignal(number) for number in signals.WATCHED] == before
+    with signals.listening(60, lambda why: None):
+        assert not signals.asked()
+
+
+def test_a_second_signal_does_not_wait_for_the_save(shards: Path, tmp_path: Path) -> None:
+    runs = Runs(tmp_path, shards)
+    stuck = 'runtime.faults=[{"kind": "kill", "signal": "TERM", "step": 4}, {"kind": "hang", "step": 4}]'
+    [process] = runs.start("twice", stuck)
+    saved = "single/*/checkpoints/step-*/complete.json"
+    wait_for("a checkpoint", lambda: list((tmp_path / "twice").glob(saved)) or not process.is_alive())
+    while process.is_alive():  # within two seconds of the first they count as one: Slurm and launchers repeat them
+        os.kill(process.pid, signal.SIGTERM)  # type: ignore[arg-type]
+        process.join(0.5)
+    assert process.exitcode == Preempted.exit_code
+    assert runs.state("twice")["state"] == "preempted"
+    assert "a second signal" in runs.state("twice")["reason"]
+
+
+@pytest.mark.parametrize(("number", "reason"), [("USR2", signals.ORPHANED), ("TERM", "SIGTERM")])
+def test_workers_of_torchrun_save_when_it_is_stopped_or_dies(
+    shards: Path, tmp_path: Path, number: str, reason: str
+) -> None:
+    # Trap: USR2 kills the agent of torchrun and orphans its workers.
+    runs = Runs(tmp_path, shards, epochs=400)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*torchrun, "-m", "clef.train", "--config", str(runs.config), f"runtime.out={tmp_path / 'out'}"]
+    with (tmp_path / "said.txt").open("w") as said:
+        agent = subprocess.Popen(command, stdout=said, stderr=said, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    log = tmp_path / "out/single"
+    wait_for("a log line", lambda: list(log.glob("*/log.jsonl")) or agent.poll() is not None)
+    agent.send_signal(signal.Signals[f"SIG{number}"])
+    assert agent.wait(100) != 0
+    folder = runs.cell("out")
+    wait_for("the workers gone", lambda: not files.is_locked(folder / records.LOCK))
+    state = records.read_json(folder / records.STATE)
+    assert state["state"] == "preempted", (tmp_path / "said.txt").read_text()
+    assert reason in state["reason"]
+    newest = vault.whole(folder / "checkpoints")[-1]
+    assert vault.verify(newest) is None
+    assert int(newest.name.removeprefix("step-")) == state["step"] > 0
+
+
+@pytest.mark.parametrize("number", ["USR2", "TERM"])
+def test_submitit_requeues_at_its_own_signal_alone(tiny: Make, tmp_path: Path, number: str) -> None:
+    # Trap: submitit's handler leaves at once, and swallows SIGTERM.
+    fault = {"kind": "kill", "step": 5, "signal": number}
+    cell = tmp_path / "cell"
+    write_config(cell, tiny(**{"runtime.faults": [fault]}))
+    executor = submitit.LocalExecutor(folder=tmp_path / "jobs")
+    executor.update_parameters(timeout_min=60)
+    job = executor.submit(TrainCell(), str(cell))
+    wait_for("the job done", job.done)
+    said = job.stderr() or ""
+    assert f"preempted by SIG{number}, saved after step 5/" in said
+    if number == "USR2":
+        assert job.result() == str(cell)
+        assert "goes on after step 5/" in said
+        assert records.read_json(cell / records.STATE)["state"] == "done"
+    else:
+        assert records.read_json(cell / records.STATE)["state"] == "preempted"
+        assert "Requeued" not in (job.stdout() or "")
