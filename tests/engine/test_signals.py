@@ -110,7 +110,7 @@ def test_workers_of_torchrun_save_when_it_is_stopped_or_dies(
     wait_for("the workers gone", lambda: not files.is_locked(folder / records.LOCK))
     state = records.read_json(folder / records.STATE)
     assert state["state"] == "preempted", (tmp_path / "said.txt").read_text()
-    assert reason in state["reason"]
+    assert reason in state["reason"] or "another rank" in state["reason"]  # whichever noticed first
     newest = vault.whole(folder / "checkpoints")[-1]
     assert vault.verify(newest) is None
     assert int(newest.name.removeprefix("step-")) == state["step"] > 0
