@@ -88,7 +88,7 @@ def test_shard_compares_the_sharder_with_its_ceiling(tmp_path: Path) -> None:
     bench("shard", "--people", 8, "--image-size", "160x120", "--pairs", 1, "--json", "s.json", cwd=tmp_path)
     found = written(tmp_path / "s.json")
     assert list(found["passes"]) == [
-        "ceiling, 1 process", "sharder, 1 process", "ceiling, 2 processes", "sharder, 2 processes"
+        "ceiling (1)", "sharder (1)", "ceiling (2)", "sharder (2)"
     ]  # fmt: skip
     assert len(found["verdicts"]) == 3
     assert found["data"]["storage"]["frame"] == 256
