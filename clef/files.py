@@ -14,24 +14,28 @@ from clef.errors import ClefError, SetupError
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears at `path` only once the block has ended well."""
+def atomic(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+    """A binary file that appears at `path` only once the block has ended well.
+
+    `durable`: on disk by then. A record that is written anew every few seconds need not be.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Machines that share a folder have processes of one number.
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write(path: Path, content: str | bytes) -> None:
+def write(path: Path, content: str | bytes, durable: bool = True) -> None:
     """Write a whole small file atomically."""
-    with atomic(path) as file:
+    with atomic(path, durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 

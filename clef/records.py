@@ -27,9 +27,9 @@ _PACKAGES = (
 """What may have a part in a number, where it is installed."""
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, durable: bool = True) -> None:
     """Write JSON atomically."""
-    files.write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    files.write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n", durable)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_state(folder: Path, state: str, **facts: Any) -> None:
     """Say where the cell is: running, done, failed, stopped or preempted, and why."""
     facts |= {"pid": os.getpid(), "host": socket.gethostname(), "updated": round(time.time(), 3)}
-    write_json(folder / STATE, {"state": state, **facts})
+    write_json(folder / STATE, {"state": state, **facts}, durable=state != "running")
 
 
 def state_of(folder: Path, queued: bool = False) -> str:

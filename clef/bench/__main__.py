@@ -5,10 +5,10 @@ docs/benchmarks.md says what is measured and how. Measure on a machine that does
 
 import argparse
 
-from clef.bench import data, shard
+from clef.bench import data, shard, train
 from clef.errors import EXIT_CODES, argument_parser, run_command
 
-COMMANDS = {"data": data, "shard": shard}
+COMMANDS = {"data": data, "shard": shard, "train": train}
 """Modules with `add_arguments(parser)` and `run(arguments)`. The first line of each is its help."""
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from clef import files
 from clef.bench import machine
-from clef.bench.rounds import ratio, spread
+from clef.bench.rounds import Spread, ratio, spread
 from clef.bench.verdicts import CACHE, JPEG, Rates, Verdict
 from clef.console import out
 
@@ -87,6 +87,19 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> Table:
         target = "" if verdict.bar is None else f"{'>' if verdict.above else '≥'} {verdict.bar:g}"
         row = (verdict.what, _number(verdict.value.median), f"{low}–{high}", target, STYLES[verdict.met])
         table.add_row(*row)
+    return table
+
+
+def steps_table(loops: Mapping[str, Spread], overhead: Spread, bar: float) -> Table:
+    """A row a loop, in microseconds a step, and what ours takes longer within a round."""
+    table = Table(title="step loops, microseconds a step", title_justify="left")
+    for column in ("loop", "median", "min–max", "target", ""):
+        table.add_column(column, justify="left" if column == "loop" else "right")
+    for name, found in loops.items():
+        table.add_row(name, f"{found.median:,.0f}", f"{found.low:,.0f}–{found.high:,.0f}", "", "")
+    met = STYLES[overhead.median <= bar]
+    low, high = f"{overhead.low:,.0f}", f"{overhead.high:,.0f}"
+    table.add_row("ours − bare", f"{overhead.median:,.0f}", f"{low}–{high}", f"≤ {bar:,.0f}", met)
     return table
 
 

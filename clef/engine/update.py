@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from clef.config import CellConfig, OptimizerConfig
 from clef.engine import schedule
@@ -34,7 +34,7 @@ class Updates:
             self.method = self.method.to(memory_format=torch.channels_last)
         self.parameters = [parameter for parameter in self.method.parameters() if parameter.requires_grad]
         self.optimizer = fused_optimizer(self.method, config.optimizer)
-        self.wrapped, self.prepared = accelerator.prepare(self.method, self.optimizer)
+        self.wrapped = accelerator.prepare(self.method)
         self.guard = Guard(accelerator.device)
         if accelerator.scaler is None:  # fp16: the scaler sets the optimiser's flag itself
             self.guard.arm(self.optimizer)
@@ -46,17 +46,26 @@ class Updates:
         schedule.set_rate(self.optimizer, rate)
         names, losses = self._gradients(batch, step)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        if self.accelerator.scaler is None:
+        scaler = self.accelerator.scaler
+        if scaler is None:
             self.guard.watch(losses, gradients)
+        elif self.config.clip_norm or measured:
+            scaler.unscale_(self.optimizer)
         if self.config.clip_norm:
-            self.norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.clip_norm)
+            self.norm = clip_grad_norm_(self.parameters, self.config.clip_norm)
         elif measured:
-            if self.accelerator.scaler is not None:
-                self.accelerator.unscale_gradients(self.prepared)
             self.norm = get_total_norm(gradients)
-        self.prepared.step()
-        self.prepared.zero_grad()
+        self._step(scaler)
         return names, losses
+
+    def _step(self, scaler: Any) -> None:
+        # Not through accelerate's wrapper, which looks for a package on disk in every step.
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
+        self.optimizer.zero_grad()
 
     def _gradients(self, batch: Batch, step: int) -> tuple[list[str], Tensor]:
         """Accumulate the gradients of all micro-batches. Only the last backward pass exchanges them between ranks."""

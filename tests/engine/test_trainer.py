@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,13 @@ def test_a_cell_leaves_a_complete_record(tiny: Make, tmp_path: Path, dataset: st
         assert result["splits"][split]["value"] == headline(arrays["scores"], arrays["target"])
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     terms = {"factual", "counterfactual", "kl"} | ({"vad"} if dataset == "emotic_demo" else set())
-    assert all(set(line["losses"]) == terms for line in lines if "losses" in line)
+    steps = [line for line in lines if "losses" in line]
+    page = (Path(__file__).parents[2] / "docs/training.md").read_text()
+    stated = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`\w+`.*?) \|", page.partition("## Logs")[2], re.M)[:7]))
+    for line in steps:
+        assert set(line["losses"]) == terms
+        assert line["grad_norm"] > 0
+        assert set(line) == set(stated)
     assert [line["epoch"] for line in lines if "val" in line] == [1]
 
 

@@ -167,7 +167,10 @@ def test_a_cell_that_left_nothing_is_new(one_cell: list[CellConfig], tmp_path: P
     assert cell.folder.name.startswith("caer_s_demo-caer_net-vanilla-s0-")
 
 
-@pytest.mark.parametrize(("written", "state"), [("failed", "failed"), ("stopped", "stopped"), ("running", "died")])
+@pytest.mark.parametrize(
+    ("written", "state"),
+    [("failed", "failed"), ("stopped", "stopped"), ("preempted", "preempted"), ("running", "died")],
+)
 def test_a_cell_that_no_process_holds_is_to_do(one_cell: list[CellConfig], written: str, state: str) -> None:
     records.write_state(folder_of(one_cell), written, reason="x")
     cell = planned(one_cell)

@@ -1,5 +1,6 @@
 """Grids on a real Slurm: slurmctld and two slurmd's of this machine, started by slurm/dev-cluster."""
 
+import json
 import os
 import re
 import shutil
@@ -207,3 +208,30 @@ def test_a_cell_that_starts_from_another_waits_for_just_that_one(
     assert trained == {"vanilla-s0", "two_stage-s0"}
     table = (tmp_path / "results/pairs/tables.md").read_text()
     assert "two_stage-s1: not run: the cell that it starts from has failed" in table
+
+
+def test_a_preempted_cell_is_queued_again_and_ends_as_an_undisturbed_one(
+    cluster: dict[str, str], shards: Path, tmp_path: Path
+) -> None:
+    """Its task gets USR2 in the third step, as Slurm sends it before it preempts: it saves, and is queued again."""
+    grid = tiny_grid.write(
+        tmp_path / "preempted.yaml", datasets=["caer_s_demo"], backbones=["caer_net"], methods=["clef"]
+    )
+    fault = "runtime.faults=[{kind: kill, signal: USR2, step: 3}]"
+    settings = ("epochs=2", "runtime.threads=1")
+    done = tiny_grid.launch(grid, shards, tmp_path, *settings, fault, "--partition", "gpu", environment=cluster)
+    assert done.returncode == 0, done.stderr
+    [array], gather = submitted(done.stdout)
+    ends = wait_for_all(cluster, "clef-preempted")
+    assert set(ends.values()) == {"COMPLETED"}
+    known = jobs(cluster, "clef-preempted")
+    assert {job: facts["Restarts"] for job, facts in known.items()} == {array: "1", gather: "0"}
+
+    base = tmp_path / "undisturbed"
+    base.mkdir()
+    assert tiny_grid.launch(grid, shards, base, *settings, "--local", "1").returncode == 0
+    found = [next((folder / "runs/preempted").glob("*/checkpoints/best.safetensors")) for folder in (tmp_path, base)]
+    assert found[0].read_bytes() == found[1].read_bytes()
+    log = found[0].parents[1] / "log.jsonl"
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines() if "loss" in line]
+    assert steps == sorted(set(steps))
