@@ -14,7 +14,6 @@ from clef.bench import machine, options, processes, rounds, source
 from clef.cards import Card
 from clef.config import CellConfig
 from clef.console import Steps, out
-from clef.data.prepare import prepare
 from clef.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _drawn(args: argparse.Namespace, folder: Path) -> tuple[Card, str]:
     """A drawn set and its shards."""
+    from clef.data.prepare import prepare  # torch, by way of webdataset; --help need not wait for it
+
     with Steps("images") as progress:
         path = source.make(folder, args.people, args.image_size, 4 * args.workers, machine.cores(), progress)
     card = cards.load(str(path))

@@ -1,11 +1,13 @@
 """A process for each contender: none inherits another's libraries, threads or memory, and idle ones take no time."""
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from multiprocessing import get_context, get_start_method, set_start_method
+from multiprocessing import get_context, get_start_method, parent_process, set_start_method
 from typing import Any
 
 from clef.bench.rounds import Run
@@ -21,6 +23,14 @@ def _begin(method: str) -> None:
     """Start further processes as this platform does: one that was spawned would spawn its own, which takes seconds."""
     leave_interrupts()
     set_start_method(method, force=True)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A command that is killed can't end its contenders, and they would wait for it for ever."""
+    if parent := parent_process():
+        parent.join()
+    os._exit(1)
 
 
 @contextmanager

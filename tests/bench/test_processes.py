@@ -2,11 +2,17 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from clef.bench.processes import apart
 from clef.errors import SetupError
+
+ROOT = Path(__file__).parents[2]
 
 
 def pid() -> float:
@@ -23,6 +29,21 @@ def refuse() -> float:
 
 def vanish() -> float:
     os._exit(9)
+
+
+def test_contenders_end_with_a_command_that_is_killed() -> None:
+    text = (
+        "import time; from clef.bench.processes import apart; from tests.bench.test_processes import pid\n"
+        "with apart({'a': (pid,)}) as runs:\n    print(int(runs['a']()), flush=True)\n    time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, cwd=ROOT) as command:
+        assert command.stdout
+        contender = int(command.stdout.readline())
+        command.kill()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{contender}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{contender}").exists()
 
 
 def test_each_stays_in_a_process_of_its_own() -> None:
