@@ -36,8 +36,8 @@ TINY: dict[str, Any] = nest(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("--pairs", type=options.positive, default=21, help="rounds; medians are of so many (21)")
-    parser.add_argument("--steps", type=options.positive, default=200, help="steps of each loop in a round (200)")
+    parser.add_argument("--pairs", type=options.positive, default=101, help="rounds; medians are of so many (101)")
+    parser.add_argument("--steps", type=options.positive, default=40, help="steps of each loop in a round (40)")
     parser.add_argument("--json", type=Path, default=Path("results/bench/train.json"), metavar="PATH")
 
 

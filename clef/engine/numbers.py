@@ -35,8 +35,8 @@ class Guard:
         self.found: Flag = torch.zeros((), device=device)
         self.since = torch.zeros(1, device=device)
         """Steps since the first bad one, that one included."""
-        self.losses: Tensor | None = None
-        """The loss terms of the first bad step, once there is one."""
+        self.recent: list[Tensor] = []
+        """The loss terms of each step since `forget`."""
         self._one = torch.ones((), device=device)
 
     def arm(self, optimizer: Optimizer) -> None:
@@ -48,13 +48,16 @@ class Guard:
         """Look at a step's loss terms and gradients. One kernel reads them all; nothing is changed by its factor 1."""
         torch._amp_foreach_non_finite_check_and_unscale_([*gradients, losses], self.found, self._one)
         self.since += self.found
-        kept = losses if self.losses is None else self.losses
-        self.losses = torch.where(self.since <= 1, losses, kept)
+        self.recent.append(losses)
 
-    def terms(self, accelerator: Accelerator) -> list[float]:
-        """The loss terms of the first bad step, means over ranks. Called by all ranks."""
-        assert self.losses is not None
-        ranks: Tensor = accelerator.gather(self.losses) if accelerator.num_processes > 1 else self.losses
+    def forget(self) -> None:
+        """All was well so far."""
+        self.recent.clear()
+
+    def terms(self, accelerator: Accelerator, since: int) -> list[float]:
+        """The loss terms of the step that is `since` steps back (1: the last), means over ranks. All call it."""
+        losses = self.recent[-since]
+        ranks: Tensor = accelerator.gather(losses) if accelerator.num_processes > 1 else losses
         means: list[float] = ranks.view(accelerator.num_processes, -1).mean(0).tolist()
         return means
 

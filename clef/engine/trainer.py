@@ -43,7 +43,8 @@ class Trainer:
 
     def __init__(self, config: CellConfig, folder: Path, manifest: Manifest, accelerator: Accelerator) -> None:
         self.config, self.folder, self.accelerator = config, folder, accelerator
-        self.main = accelerator.is_main_process
+        self.main, self.alone = accelerator.is_main_process, accelerator.num_processes == 1
+        self.on_cpu = accelerator.device.type == "cpu"  # elsewhere, a look at a flag would wait for the device
         shards, rank = config.shards, accelerator.process_index
         self.train_split = SplitShards(shards, "train", manifest)
         self.val_split = SplitShards(shards, "val", manifest) if "val" in manifest.splits else None
@@ -65,6 +66,7 @@ class Trainer:
         self.progress, self.saved = Progress(), (0, 0)
         self.state = State(self.method, self.optimizer, self.window, accelerator)
         self.checkpoints, self.saved_at = folder / "checkpoints", time.monotonic()
+        self.told_at = 0.0
         self.watchdog = Watchdog(config.runtime.watchdog, folder / f"hung-{rank}.txt", self._hung)
 
     def _say(self, text: str) -> None:
@@ -112,6 +114,7 @@ class Trainer:
             closing(Log(self.folder, self.config.runtime.tensorboard, self.progress.step)) as self.log,
             closing(self._batches(stop)) as batches,
         ):
+            self.method.train()
             self._pause(display, log=False, save=False)  # what was broken off is made up for
             for batch in self.window.timed(batches):
                 names, losses = self._step(batch)
@@ -157,10 +160,7 @@ class Trainer:
 
     def _alone_and_wanted(self) -> bool:
         """Whether this one rank has to act at once. Several must find the same step: they wait for a log line."""
-        if self.accelerator.num_processes > 1:
-            return False
-        # Elsewhere than on a CPU, a look at the flag would wait for the device.
-        return signals.asked() or (self.accelerator.device.type == "cpu" and bool(self.updates.guard.found))
+        return self.alone and (signals.asked() or (self.on_cpu and bool(self.updates.guard.found)))
 
     def _pause(self, display: Display, log: bool, save: bool) -> None:
         """What all ranks do between two steps now and then: log line, validation, checkpoint, leaving."""
@@ -175,7 +175,6 @@ class Trainer:
             self._save()
         if stop:
             raise Preempted(self._goodbye())
-        self.method.train()
         self.window.resume()
 
     def _agree(self, log: bool) -> Agreed:
@@ -184,12 +183,14 @@ class Trainer:
         guard = self.updates.guard
         agreed = self.window.agree(guard.since, signals.asked(), late and self.main)
         if agreed.spoilt:
-            self._complain(self.progress.step - agreed.spoilt + 1)
+            self._complain(agreed.spoilt)
+        guard.forget()
         return agreed
 
-    def _complain(self, step: int) -> NoReturn:
-        """All ranks end with the same word on a bad step, whose batch the first one leaves in a file."""
-        losses = dict(zip(self.window.names, self.updates.guard.terms(self.accelerator), strict=True))
+    def _complain(self, since: int) -> NoReturn:
+        """All ranks end with the same word on the first bad step, whose batch the first one leaves in a file."""
+        step = self.progress.step - since + 1
+        losses = dict(zip(self.window.names, self.updates.guard.terms(self.accelerator, since), strict=True))
         bad = numbers.BadStep(step, losses, self._rate(step))
         place = self.config, self.folder, self.train_split, self.order
         raise CellError(together(self.accelerator, lambda: numbers.report(bad, *place) if self.main else "")[0])
@@ -206,9 +207,16 @@ class Trainer:
         display.step(record, self.progress.best)
         if self.main:
             self.log.append(record)
-            place = {"step": step, "steps": self.steps, "epoch": record["epoch"], "epochs": self.config.epochs}
-            speed = {"images_per_s": record["images_per_s"], "metric": self.progress.best}
-            records.write_state(self.folder, "running", **place, **speed)
+            self._tell(record)
+
+    def _tell(self, record: dict[str, Any]) -> None:
+        """Say in the state file how far the run is, for those who watch: once a second at most."""
+        if time.monotonic() < self.told_at + 1:
+            return
+        self.told_at = time.monotonic()
+        place = {"step": record["step"], "steps": self.steps, "epoch": record["epoch"], "epochs": self.config.epochs}
+        speed = {"images_per_s": record["images_per_s"], "metric": self.progress.best}
+        records.write_state(self.folder, "running", **place, **speed)
 
     def _validate(self, display: Display) -> bool:
         """Score the validation split, if there is one; False when that was broken off by a wish to stop."""
@@ -217,6 +225,7 @@ class Trainer:
             value = self._score()
         except Preempted:
             return False
+        self.method.train()
         epoch, step, known = self._epochs(), self.progress.step, self.progress.best
         best = self.config.selection == "last" or known is None or (value is not None and value > known)
         if best:

@@ -59,7 +59,7 @@ class Updates:
         return names, losses
 
     def _step(self, scaler: Any) -> None:
-        # Not through accelerate's wrapper, which looks for a package on disk in every step.
+        # Accelerate's wrapper would look for a package on disk in every step.
         if scaler is None:
             self.optimizer.step()
         else:
@@ -91,7 +91,8 @@ class Updates:
             # float32 and must be finite; from the first that isn't on, every gradient is made infinite, and skipped.
             self.guard.watch(losses.detach(), [])
             total = total / (1 - self.guard.found)
-        self.accelerator.backward(total)
+            total = self.accelerator.scaler.scale(total)
+        total.backward()  # accelerate's own would divide by 1 first
 
 
 def micro_batches(batch: Batch, parts: int) -> Iterator[tuple[Batch, bool]]:

@@ -72,5 +72,6 @@ def began_at(runs: Runs, out: str) -> int:
 
 
 def last_step(runs: Runs, out: str) -> int:
-    """How far the state file says that it came."""
-    return int(runs.state(out)["step"])
+    """How far it came, as far as its log or its state tell."""
+    lines = (runs.cell(out) / "log.jsonl").read_text().splitlines()
+    return max(int(runs.state(out)["step"]), *(json.loads(line)["step"] for line in lines[-1:]))
