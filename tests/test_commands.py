@@ -74,7 +74,7 @@ def test_a_config_file_that_is_none(run: Run, text: str, message: str) -> None:
     [
         ("method=clefx", "method 'clefx': unknown (did you mean clef?); valid: ccim, clef, context_only, vanilla"),
         ("backbone=no.module:Net", "backbone 'no.module:Net': No module named 'no'; is its folder on PYTHONPATH?"),
-        ("optimizer.lrr=1", "optimizer.lrr: unknown (did you mean lr?); valid: clip_norm, lr"),
+        ("optimizer.lrr=1", "optimizer.lrr: unknown (did you mean lr?); valid: accumulate, clip_norm, lr"),
         ("optimizer.name=sgdd", "optimizer.name: input should be 'sgd', 'adam' or 'adamw', not 'sgdd'"),
         ("optimizer=sgd", "optimizer: input should be a valid dictionary"),
         ("optimizer.lr=nan", "optimizer.lr: input should be a finite number, not nan"),
@@ -164,7 +164,7 @@ def test_records_that_were_meddled_with(run: Run, damaged: Path) -> None:
     (folder,) = Path("runs/single").iterdir()
     (checkpoint,) = folder.glob("checkpoints/step-*")
     (checkpoint / "progress.json").write_text("{")
-    refused(run(*TINY, "--resume"), 6, "remove that folder to go back to the one before")
+    refused(run(*TINY, "--resume"), 6, "progress.json was changed or cut short (its sha256 is another); train anew")
     (folder / "result.json").write_text('{"a": 1}')
     refused(run(*TINY), 6, "result.json: not the result of a cell; train it anew with --restart")
 
