@@ -7,6 +7,7 @@ import argparse
 import errno
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -80,8 +81,8 @@ def argument_parser(prog: str, description: str | None) -> argparse.ArgumentPars
     return argparse.ArgumentParser(prog=prog, description=description, epilog=EXIT_CODES, formatter_class=plain)
 
 
-def run_command(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and exit: 0, the code it returns, or that of its error, without a traceback."""
+def run_command(main: Callable[[], int | None], leave: Callable[[int], Any] = sys.exit) -> None:
+    """Run a command's `main` and `leave` with 0, the code it returns, or that of its error, without a traceback."""
     try:
         code = main() or 0
     except Preempted as error:
@@ -102,7 +103,7 @@ def run_command(main: Callable[[], int | None]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         _complain(f"{where}{error.strerror}; look at the path, its permissions and the room on its disk")
         code = SetupError.exit_code
-    sys.exit(code)
+    leave(code)
 
 
 def _complain(text: str) -> None:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
+from multiprocessing import connection, resource_tracker
 from types import FrameType
 from typing import Any
 
@@ -155,11 +155,22 @@ def held() -> Iterator[None]:
 
 
 def ignore() -> None:
-    """Called in a loader's worker: only the process that trains answers to signals; the worker leaves with it."""
+    """Called in a loader's worker: only the process that trains answers to signals; the worker leaves with it.
+
+    torch's workers look whether their parent has changed. A server that forks them (Python's way from 3.14 on) stays
+    their parent when the process that reads is killed, and would stay for them: both for ever.
+    """
     for number in WATCHED:
         signal.signal(number, signal.SIG_IGN)
     with suppress(ValueError):
         signal.set_wakeup_fd(-1)  # the trainer's, inherited by fork
+    if reader := multiprocessing.parent_process():
+        threading.Thread(target=_leave_after, args=(reader.sentinel,), name="reader", daemon=True).start()
+
+
+def _leave_after(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
 
 
 def _kill_children() -> None:

@@ -10,8 +10,9 @@ With no argument it trains the demo cell of configs/train.yaml. Name a cell with
 import argparse
 import os
 import shutil
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from clef import cards, cell, records, resources
 from clef.config import CellConfig
@@ -100,5 +101,18 @@ def _report(result: dict[str, Any], folder: Path) -> None:
     out.print(f"in {folder}")
 
 
+def _leave(code: int) -> NoReturn:
+    """End this process; one of several ranks at once.
+
+    Taking the interpreter down then aborted in a thread of torch's now and then, after all was done and written.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.closed:
+            stream.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, _leave)

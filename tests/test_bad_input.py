@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -179,7 +180,7 @@ def test_damaged_shards(run: Run, damaged: Path, damage: Callable[[Path], None],
 
 def test_verify_names_the_damage(run: Run, damaged: Path) -> None:
     code, said = run(*SHARD, "caer_s_demo", "--verify")
-    assert (code, "test: 2/2 MB" in said, "error" in said) == (0, True, False)
+    assert (code, re.sub(r"\w+: (\d+)/\1 MB ?", "", said)) == (0, "")  # nothing but its progress
     spoil_member(damaged / "caer_s_demo")
     code, said = run(*SHARD, "caer_s_demo", "--verify")
     assert "1 fault: train-000000.tar: not the bytes that were written" in said
@@ -225,11 +226,7 @@ def test_garbage_in_a_checkpoint_names_the_folder(run: Run, damaged: Path, tmp_p
     (path,) = tmp_path.glob("runs/single/*/checkpoints/step-*/optimizer.pt")
     path.write_bytes(b"garbage")
     code, said = run(*cell, "--resume")
-    assert (code, "step-000000001 is damaged: optimizer.pt was changed" in said, "Traceback" in said) == (
-        6,
-        True,
-        False,
-    )
+    assert (code, "optimizer.pt was changed or cut short" in said, "Traceback" in said) == (6, True, False)
 
 
 def test_a_card_of_ones_own_is_sharded_and_trained(run: Run, sources: Path, tmp_path: Path) -> None:

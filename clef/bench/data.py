@@ -14,7 +14,6 @@ from clef.bench import machine, options, processes, rounds, source
 from clef.cards import Card
 from clef.config import CellConfig
 from clef.console import Steps, out
-from clef.data.prepare import prepare
 from clef.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,18 +42,21 @@ def run(args: argparse.Namespace) -> int:
     """Measure, show and write."""
     if not args.dataset and (args.shards or args.source):
         raise ConfigError("--dataset: missing; --shards and --source go with it")
+    host = machine.facts()  # before anything loads the machine
     with options.folder(args.keep) as folder:
         card, dataset = (cards.load(args.dataset), args.dataset) if args.dataset else _drawn(args, folder)
         shards = args.shards or (Path("shards") if args.dataset else folder / "shards")
         config = cell.resolve({
             "dataset": dataset, "backbone": args.backbone, "method": args.method, "runtime": {"shards": str(shards)}
         })  # fmt: skip
-        _measure(args, card, config, args.source or Path(card.source))
+        _measure(args, card, config, args.source or Path(card.source), host)
     return 0
 
 
 def _drawn(args: argparse.Namespace, folder: Path) -> tuple[Card, str]:
     """A drawn set and its shards."""
+    from clef.data.prepare import prepare  # torch, by way of webdataset; --help need not wait for it
+
     with Steps("images") as progress:
         path = source.make(folder, args.people, args.image_size, 4 * args.workers, machine.cores(), progress)
     card = cards.load(str(path))
@@ -63,11 +65,11 @@ def _drawn(args: argparse.Namespace, folder: Path) -> tuple[Card, str]:
     return card, str(path)
 
 
-def _measure(args: argparse.Namespace, card: Card, config: CellConfig, origin: Path) -> None:
+def _measure(args: argparse.Namespace, card: Card, config: CellConfig, origin: Path, host: dict[str, Any]) -> None:
     from clef.bench import contenders, report, stages, verdicts  # torch
 
     setting = _setting(args, config)
-    facts = _facts(card, config, setting)
+    facts = {"command": "data", "machine": host, **_facts(card, config, setting)}
     report.show_facts(facts)
     one, every = stages.all_alone(setting)
     out.print(report.stages_table(one, every, setting.workers))
@@ -110,8 +112,6 @@ def _setting(args: argparse.Namespace, config: CellConfig) -> "Setting":
 def _facts(card: Card, config: CellConfig, setting: "Setting") -> dict[str, Any]:
     """What the rates rest on."""
     return {
-        "command": "data",
-        "machine": machine.facts(),
         "data": {
             "dataset": card.name,
             "title": card.title,

@@ -1,7 +1,8 @@
-"""What rates rest on: processor, cores, memory, versions, date."""
+"""What rates rest on: processor, cores, memory, load, versions, date."""
 
 import os
 import platform
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,17 +21,29 @@ PACKAGES = (
 )
 
 
+BUSY = 0.3
+"""The load for each core above which rates are not those of the machine."""
+
+
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
+def busy(host: Mapping[str, Any]) -> str | None:
+    """A warning, when the machine had more to do than these measurements."""
+    if host["load"] <= BUSY * host["cores"]:
+        return None
+    return f"this machine is busy (load {host['load']} on {host['cores']} cores): these are not its rates"
+
+
 def facts() -> dict[str, Any]:
-    """The machine, as text and numbers that JSON can hold."""
+    """The machine, as text and numbers that JSON can hold. `load`: processes that wanted a core in the last minute."""
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "cpu": _cpu(),
         "cores": cores(),
+        "load": round(os.getloadavg()[0], 1),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from clef import files
+from clef.bench import machine
 from clef.bench.rounds import Spread, ratio, spread
 from clef.bench.verdicts import CACHE, JPEG, Rates, Verdict
 from clef.console import out
@@ -21,7 +22,9 @@ def show_machine(host: Mapping[str, Any]) -> None:
     """Processor, cores and versions."""
     versions = ", ".join(f"{name} {number}" for name, number in host["versions"].items())
     text = f"{host['cpu']}, {host['cores']} cores, {host['memory_gb']} GB; Python {host['python']}, {versions}"
-    out.print(text, markup=False)
+    out.print(f"{host['date']}: {text}", markup=False)
+    if warning := machine.busy(host):
+        out.print(warning, style="yellow")
 
 
 def show_facts(facts: Mapping[str, Any]) -> None:

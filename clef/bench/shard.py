@@ -32,17 +32,17 @@ def run(args: argparse.Namespace) -> int:
     """Measure, show and write."""
     from clef.bench import report, verdicts
 
+    host = machine.facts()  # before anything loads the machine
     with options.folder(args.keep) as folder:
         with Steps("images") as progress:
             path = source.make(folder, args.people, args.image_size, 4 * args.processes, machine.cores(), progress)
         card = cards.load(str(path))
-        host = machine.facts()
         report.show_machine(host)
         out.print(f"{card.title}; page cache warm")
         with processes.apart(_calls(card, folder / "sharded", args.processes)) as apart, Steps("passes") as progress:
             rates = rounds.interleaved(apart, args.pairs, progress)
     found = verdicts.sharding(rates, args.processes)
-    out.print(report.rates_table("sharding", rates, {}))
+    out.print(report.rates_table("sharding (processes)", rates, {}))
     out.print(report.verdicts_table(found))
     facts = {"command": "shard", "machine": host, "data": _facts(card, args)}
     report.write(args.json, facts | report.as_json(rates, found))

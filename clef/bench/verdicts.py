@@ -51,12 +51,12 @@ def verdicts(rates: Rates) -> list[Verdict]:
 
 def sharder(processes: int) -> str:
     """The name of the sharder with so many processes."""
-    return f"sharder, {processes} process{'es' if processes > 1 else ''}"
+    return f"sharder ({processes})"
 
 
 def rendering(processes: int) -> str:
     """The name of its decoding, resizing and encoding alone."""
-    return f"ceiling, {processes} process{'es' if processes > 1 else ''}"
+    return f"ceiling ({processes})"
 
 
 def sharding(rates: Rates, several: int) -> list[Verdict]:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import torch
 from accelerate import Accelerator
 
-from clef import cards, console, methods, records, signals
+from clef import console, methods, records, signals
 from clef.config import CellConfig
 from clef.data.cache import node_cache
 from clef.data.dataset import CellDataset
@@ -59,10 +59,9 @@ class Trainer:
         self.method, self.optimizer = self.updates.method, self.updates.optimizer
         self.frozen = FrozenFeatures(config, self.method, accelerator.device, self._say)
         self.cache = node_cache(config.runtime)
-        splits = [name for name in ("train", "val", *cards.load(config.dataset).test_splits) if name in manifest.splits]
         if self.cache:  # room for every split now, not at the first validation
-            self.cache.reserve(manifest, splits, self.frozen.reads)
-        for name in splits:
+            self.cache.reserve(manifest, tuple(manifest.splits), self.frozen.reads)
+        for name in manifest.splits:
             self.frozen.prepare(SplitShards(shards, name, manifest))
         checkpoint.seed_all(config.seed * 10_007 + rank)  # other dropout on every rank
         self.window = Window(accelerator)

@@ -120,12 +120,12 @@ def official(data: CellData, card: Card, split: str, protocol: str) -> str:
     """Which protocol the published numbers are on, and whether `split` as read here is the official one."""
     ours = "as here" if data.protocol == protocol else f"not {data.protocol} as here"
     found = data.splits[split]
-    known = [(release.people or release.images).get(split) for release in card.releases.values()]
-    theirs = [count for count in known if count is not None]
-    if not theirs:
+    known = ((release.people or release.images).get(split) for release in card.releases.values())
+    theirs = next((count for count in known if count is not None), None)  # the card's first release is the official one
+    if theirs is None:
         same = f"how many people the official {split} lists isn't known"
-    elif found.listed not in theirs:
-        same = f"{split} is not the official one: {found.listed:,} people listed, {theirs[0]:,} there"
+    elif found.listed != theirs:
+        same = f"{split} is not the official one: {found.listed:,} people listed, {theirs:,} there"
     elif left := found.listed - found.samples:
         same = f"{split} lists the same {found.listed:,} people as the official one, of whom {left:,} are left out here"
     else:

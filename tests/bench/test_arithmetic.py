@@ -2,7 +2,7 @@
 
 import pytest
 
-from clef.bench import rounds, verdicts
+from clef.bench import machine, rounds, verdicts
 from clef.bench.rounds import Spread
 from clef.bench.verdicts import CACHE, CEILING, JPEG, LOOSE
 
@@ -50,10 +50,10 @@ def test_without_peers_only_ours_is_judged() -> None:
 
 def test_the_sharder_is_held_against_its_ceiling_and_itself() -> None:
     rates = {
-        "ceiling, 1 process": [10.0, 10.0],
-        "sharder, 1 process": [8.0, 9.0],
-        "ceiling, 2 processes": [20.0, 20.0],
-        "sharder, 2 processes": [16.0, 16.2],
+        "ceiling (1)": [10.0, 10.0],
+        "sharder (1)": [8.0, 9.0],
+        "ceiling (2)": [20.0, 20.0],
+        "sharder (2)": [16.0, 16.2],
     }
     found = verdicts.sharding(rates, 2)
     assert [verdict.value.median for verdict in found] == pytest.approx([0.85, 0.805, 1.9])
@@ -62,8 +62,8 @@ def test_the_sharder_is_held_against_its_ceiling_and_itself() -> None:
 
 
 def test_one_process_is_compared_with_its_ceiling_alone() -> None:
-    rates = {"ceiling, 1 process": [10.0], "sharder, 1 process": [9.0]}
-    assert [verdict.what for verdict in verdicts.sharding(rates, 1)] == ["sharder, 1 process / ceiling, 1 process"]
+    rates = {"ceiling (1)": [10.0], "sharder (1)": [9.0]}
+    assert [verdict.what for verdict in verdicts.sharding(rates, 1)] == ["sharder (1) / ceiling (1)"]
 
 
 def test_the_bottleneck_is_the_stage_that_takes_most_of_a_workers_time() -> None:
@@ -92,3 +92,9 @@ def test_contenders_take_turns_and_the_first_round_is_not_counted() -> None:
     assert turns == ["a", "b"] * 3
     assert rates == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
     assert shown == [(n, 6) for n in range(1, 7)]
+
+
+@pytest.mark.parametrize(("load", "said"), [(0.6, False), (0.7, True)])
+def test_a_busy_machine_is_said_to_be_busy(load: float, said: bool) -> None:
+    warning = machine.busy({"load": load, "cores": 2})
+    assert bool(warning) is said

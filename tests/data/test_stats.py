@@ -62,6 +62,7 @@ class Held:
 
 def split(samples: int, classes: dict[str, int]) -> Split:
     return Split(
+        positions=samples,
         listed=samples + 3, samples=samples, members=dict.fromkeys(KINDS, 0), content=dict.fromkeys(KINDS, ""),
         classes=classes, left_out={"image_missing": 2, "the gap": 1}, notes={}, unusable={}, box_kind="person",
         index="x", index_sha256="", shards=[],

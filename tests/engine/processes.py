@@ -119,6 +119,7 @@ def _train(arguments: list[str], environment: dict[str, str], said: str) -> None
     from clef import train
     from clef.errors import run_command
 
+    multiprocessing.set_start_method("fork", force=True)  # as in a process that a user starts, not as this one was
     handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(handle, stream)

@@ -64,6 +64,45 @@ def test_loader_workers_mind_no_signal(start_method: str) -> None:
     wait_for("workers gone with their reader", lambda: not multiprocessing.active_children())
 
 
+READS = """
+import multiprocessing, os, signal, sys
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from clef import signals
+from clef.data.loader import _begin
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    batches = DataLoader(TensorDataset(torch.arange(64)), 4, num_workers=2, worker_init_fn=_begin)
+    with signals.held():
+        reader = iter(batches)
+    next(reader)
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_loader_workers_leave_with_a_killed_reader(tmp_path: Path, method: str) -> None:
+    # Trap: workers of a fork server outlive the reader for ever, each waiting for the other to go.
+    script = tmp_path / "reads.py"
+    script.write_text(READS)
+    done = subprocess.run(
+        [sys.executable, script, method], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert done.returncode == -signal.SIGKILL
+    workers = [Path("/proc") / pid for pid in done.stdout.split()]
+    assert len(workers) == 2
+    wait_for("workers gone", lambda: not any(path.exists() and "zombie" not in state(path) for path in workers))
+
+
+def state(process: Path) -> str:
+    """What the system says of a process, as far as it still knows it."""
+    try:
+        return (process / "status").read_text()
+    except OSError:
+        return "zombie"
+
+
 def test_the_flag_is_set_and_handlers_are_put_back() -> None:
     before = [signal.getsignal(number) for number in signals.WATCHED]
     with signals.listening(60, lambda why: None):
@@ -110,7 +149,7 @@ def test_workers_of_torchrun_save_when_it_is_stopped_or_dies(
     wait_for("the workers gone", lambda: not files.is_locked(folder / records.LOCK))
     state = records.read_json(folder / records.STATE)
     assert state["state"] == "preempted", (tmp_path / "said.txt").read_text()
-    assert reason in state["reason"]
+    assert reason in state["reason"] or "another rank" in state["reason"]  # whichever noticed first
     newest = vault.whole(folder / "checkpoints")[-1]
     assert vault.verify(newest) is None
     assert int(newest.name.removeprefix("step-")) == state["step"] > 0

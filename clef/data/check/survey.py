@@ -17,6 +17,8 @@ Progress = Callable[[str, int, int], None]
 SIDE = 16
 BITS = SIDE * SIDE
 """Bits of the perceptual hash. Of 64, different views of one place often share all but four; not so of 256."""
+SEEN = 512
+"""Pixels on the short side that a look needs at least; far larger JPEGs are decoded smaller, to bound memory."""
 _CHUNK = 16
 """Images that a process takes at a time."""
 
@@ -54,10 +56,10 @@ def survey(
 def look_at(path: Path, max_pixels: int) -> Look:
     """A look at one image."""
     try:
-        read = frame.read(path, max_pixels)
+        read = frame.decoded(path, max_pixels, short_side=SEEN)
     except frame.BadImage as fault:
         return Look(refused=str(fault))
-    return Look(read.image.size, read.digest, perceptual_hash(read.image), read.faults)
+    return Look(read.size, read.digest, perceptual_hash(read.image), read.faults)
 
 
 def perceptual_hash(image: Image.Image) -> bytes | None:
