@@ -48,11 +48,12 @@ def test_loader_workers_mind_no_signal(start_method: str) -> None:
     # Trap: workers that were spawned or forkservered die on USR2, and the run with them.
     batches = DataLoader(TensorDataset(torch.arange(64)), 4, num_workers=2, worker_init_fn=_begin)
     seen: list[int] = []
+    others = set(multiprocessing.active_children())  # of earlier tests
     with signals.held():
         reader = iter(batches)
     for [batch] in reader:
         seen += batch.tolist()
-        children = multiprocessing.active_children()
+        children = set(multiprocessing.active_children()) - others
         assert len(children) == 2
         for child in children:
             for number in signals.WATCHED:
@@ -61,7 +62,7 @@ def test_loader_workers_mind_no_signal(start_method: str) -> None:
             break
     assert seen == list(range(len(seen)))
     del reader
-    wait_for("workers gone with their reader", lambda: not multiprocessing.active_children())
+    wait_for("workers gone with their reader", lambda: not children & set(multiprocessing.active_children()))
 
 
 READS = """
