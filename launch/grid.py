@@ -20,18 +20,19 @@ if __name__ == "__main__":  # a script of the checkout: its folder's parent hold
 
 from clef import grid as grids
 from clef.console import err, out
-from clef.errors import CellError, ClefError, ConfigError, SetupError, argument_parser, run_command
+from clef.errors import CellError, ClefError, SetupError, run_command
 from clef.overrides import merge, parse
 from clef.results.gather import gather_grid
 from clef.results.rows import plan_path, write_plan
+from launch import local, show, submit
 from launch import plan as plans
-from launch import show, submit
+from launch.options import arguments, sbatch_option
 from launch.plan import Plan, PlannedCell
 
 
 def main() -> int:
     """The command."""
-    args = _arguments()
+    args = arguments(__doc__)
     if args.gather:
         gather_grid(plan_path(Path(args.out), args.grid.stem), args.results)
         return 0
@@ -47,52 +48,6 @@ def main() -> int:
     if args.dry_run:
         return 0
     return _run(plan, args)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argument_parser("python launch/grid.py", __doc__)
-    default = Path(__file__).resolve().parent.parent / "configs/grids/paper.yaml"
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings for every cell, such as epochs=1")
-    parser.add_argument(
-        "--grid", type=Path, default=default, help="the grid's YAML file (default: configs/grids/paper.yaml)"
-    )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--partition", help="submit to this Slurm partition")
-    where.add_argument(
-        "--local",
-        nargs="?",
-        const=0,
-        type=_count,
-        metavar="N",
-        help="train here, N cells at a time (default: one a core, or a GPU)",
-    )
-    parser.add_argument(
-        "--sbatch",
-        action="append",
-        default=[],
-        metavar="key[=value]",
-        help="a further sbatch option, such as account=lab or exclusive (repeatable)",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and leave")
-    parser.add_argument("--gather", action="store_true", help="rebuild the tables from disk and leave")
-    parser.add_argument("--shards", default="shards", help="where the shards lie (default: shards)")
-    parser.add_argument("--out", default="runs", help="where cells are written (default: runs)")
-    parser.add_argument("--results", default="results", help="where tables are written (default: results)")
-    args = parser.parse_intermixed_args()
-    if not (args.dry_run or args.gather or args.partition or args.local is not None):
-        raise ConfigError("say where to train: --partition NAME (Slurm) or --local [N]; or look first: --dry-run")
-    if args.sbatch and not args.partition:
-        raise ConfigError("--sbatch: goes with --partition; without it nothing is submitted")
-    for text in args.sbatch:
-        _option(text)
-    return args
-
-
-def _count(text: str) -> int:
-    """N of --local, which takes the word behind it for N."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a number of cells is expected, not {text!r}; key=value goes before --local")
-    return int(text)
 
 
 def _check_slurm(args: argparse.Namespace) -> None:
@@ -137,7 +92,7 @@ def _run(plan: Plan, args: argparse.Namespace) -> int:
 
 
 def _submit(todo: list[PlannedCell], path: Path, args: argparse.Namespace) -> int:
-    sbatch = dict(_option(text) for text in args.sbatch)
+    sbatch = dict(sbatch_option(text) for text in args.sbatch)
     arrays, last = submit.to_slurm(todo, path, Path(args.results).resolve(), submit.Site(args.partition, sbatch))
     kind = "array" if len(arrays) == 1 else "arrays"
     out.print(f"submitted {len(todo)} cells as {len(arrays)} job {kind}: {', '.join(arrays)}", soft_wrap=True)
@@ -146,19 +101,10 @@ def _submit(todo: list[PlannedCell], path: Path, args: argparse.Namespace) -> in
     return 0
 
 
-def _option(text: str) -> tuple[str, str | bool]:
-    """An sbatch option, named as submitit names those it sets itself, so that the user's replaces its own."""
-    key, equals, value = str(text).partition("=")
-    key = key.lstrip("-").replace("-", "_")
-    if not key.isidentifier():
-        raise ConfigError(f"--sbatch {text!s}: key=value or key is expected, such as account=lab or exclusive")
-    return key, value if equals else True
-
-
 def _train_here(todo: list[PlannedCell], path: Path, args: argparse.Namespace) -> dict[Path, str]:
     at_once = args.local or show.machine_slots(todo)
     with show.Local(todo) as display:
-        return submit.to_local(todo, path.parent / "local", at_once, display.update)
+        return local.train(todo, path.parent / "local", at_once, display.update)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,10 @@
-"""Hands a plan's cells to submitit: as Slurm job arrays with a gather job behind, or as local processes."""
+"""Hands a plan's cells to submitit as Slurm job arrays with a gather job behind."""
 
 import json
 import math
-import os
 import shutil
 import subprocess
-import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +12,11 @@ import submitit
 from submitit.core.utils import FailedJobError
 
 from clef import records
-from clef.config import CellConfig, ResourcesConfig
+from clef.config import ResourcesConfig
 from clef.engine.task import TrainCell, gather
 from clef.errors import SetupError
-from clef.identity import write_config
 from launch.plan import PlannedCell
+from launch.prepare import folder_of, prepare
 
 SUBMISSIONS = "submissions.jsonl"
 GATHER = ResourcesConfig(gpus=0, cpus=1, memory_gb=4, hours=1)
@@ -78,7 +75,7 @@ def _waits(cell: PlannedCell, cells: list[PlannedCell], jobs: dict[str, str]) ->
 def _submit_array(folder: Path, site: Site, shape: ResourcesConfig, group: list[PlannedCell]) -> dict[str, str]:
     executor = _executor(folder, site, shape)
     with executor.batch():
-        jobs = [executor.submit(TrainCell(), _prepare(cell, shape.cpus)) for cell in group]
+        jobs = [executor.submit(TrainCell(), prepare(cell, shape.cpus)) for cell in group]
     return _record(folder, [(cell, job.job_id) for cell, job in zip(group, jobs, strict=True)])
 
 
@@ -88,7 +85,7 @@ def _submit_behind(folder: Path, site: Site, cell: PlannedCell, jobs: dict[str, 
     behind: dict[str, str | bool] = {"dependency": f"afterok:{jobs[cell.parent.name]}", "kill_on_invalid_dep": "yes"}
     shape = cell.config.resources
     executor = _executor(folder, Site(site.partition, site.sbatch | behind), shape)
-    job = executor.submit(TrainCell(), _prepare(cell, shape.cpus))
+    job = executor.submit(TrainCell(), prepare(cell, shape.cpus))
     return _record(folder, [(cell, job.job_id)])
 
 
@@ -120,116 +117,12 @@ def _executor(folder: Path, site: Site, shape: ResourcesConfig) -> submitit.Exec
     return executor
 
 
-def _prepare(cell: PlannedCell, threads: int) -> str:
-    """Make the cell's folder, with its config in it and no state of an earlier try.
-
-    All paths are absolute: the job may run elsewhere.
-    """
-    config = _with_absolute_paths(cell.config)
-    runtime = config.runtime.model_copy(update={"threads": config.runtime.threads or threads})
-    write_config(_folder(cell), config.model_copy(update={"runtime": runtime}))
-    (_folder(cell) / records.STATE).unlink(missing_ok=True)
-    return str(_folder(cell).resolve())
-
-
-def _with_absolute_paths(config: CellConfig) -> CellConfig:
-    """Every path in the config made absolute: places, weights named by their file, the cell to start from."""
-    content = config.model_dump(mode="json")
-    method, stated = content["method"], content["backbone"]["weights"]
-    runtime = content["runtime"]
-    found = [(runtime, key) for key in ("shards", "out", "weights", "features")]
-    found += [(runtime, "scratch")] if runtime["scratch"] and "$" not in runtime["scratch"] else []
-    found += [(method, "start_from")] if method.get("start_from") else []
-    encoders = [encoder for encoder in (method.get("context_branch"), method.get("dictionary")) if encoder]
-    named = [(stated, key) for key in stated] + [(encoder, "weights") for encoder in encoders]
-    found += [(place, key) for place, key in named if "/" in place[key]]
-    for place, key in found:
-        place[key] = _absolute(place[key])
-    return CellConfig.model_validate(content)
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().resolve())
-
-
 def _record(folder: Path, jobs: list[tuple[PlannedCell, str]]) -> dict[str, str]:
     """Write down which job trains which cell; the same by the cell's folder."""
     with (folder / SUBMISSIONS).open("a", encoding="utf-8") as file:
         for cell, job in jobs:
-            file.write(json.dumps({"cell": _folder(cell).name, "job": job}) + "\n")
-    return {_folder(cell).name: job for cell, job in jobs}
-
-
-def to_local(
-    cells: list[PlannedCell], logs: Path, at_once: int, show: Callable[[dict[Path, str]], None]
-) -> dict[Path, str]:
-    """Train the cells in processes of this machine, at most `at_once` at a time. Returns why cells failed.
-
-    A cell that fails doesn't stop the others. `show` is called twice a second with the state of every cell.
-    """
-    waiting = list(cells)
-    running: dict[submitit.Job[str], tuple[PlannedCell, int]] = {}
-    failed: dict[Path, str] = {}
-    states = {_folder(cell): "waiting" for cell in cells}
-    slots = set(range(at_once))
-    threads = max(1, (os.cpu_count() or 1) // at_once)
-    try:
-        while waiting or running:
-            while slots and (cell := _next(waiting, [cell for cell, _ in running.values()])):
-                waiting.remove(cell)
-                slot = slots.pop()
-                running[_start(cell, logs, slot, threads)] = (cell, slot)
-                states[_folder(cell)] = "running"
-            for job in [job for job in running if job.done()]:
-                cell, slot = running.pop(job)
-                slots.add(slot)
-                reason = _failure(job, _folder(cell))
-                states[_folder(cell)] = "failed" if reason else "done"
-                if reason:
-                    failed[_folder(cell)] = reason
-            show(states)
-            time.sleep(0.5)
-    finally:
-        for job in running:  # Ctrl-C: what was saved is gone on with next time
-            job.cancel()
-    return failed
-
-
-def _next(waiting: list[PlannedCell], running: list[PlannedCell]) -> PlannedCell | None:
-    """The first cell whose parent, if it has one, is neither waiting nor running."""
-    busy = {_folder(cell) for cell in waiting + running}
-    return next((cell for cell in waiting if cell.parent not in busy), None)
-
-
-def _start(cell: PlannedCell, logs: Path, slot: int, threads: int) -> submitit.Job[str]:
-    executor = submitit.LocalExecutor(folder=logs)
-    gpus = cell.config.resources.gpus
-    first = slot * gpus
-    executor.update_parameters(
-        timeout_min=math.ceil(cell.config.resources.hours * 60),
-        tasks_per_node=max(1, gpus),
-        gpus_per_node=gpus,
-        visible_gpus=tuple(range(first, first + gpus)),
-    )
-    return executor.submit(TrainCell(), _prepare(cell, threads))
-
-
-def _failure(job: submitit.Job[str], folder: Path) -> str | None:
-    """Why a finished job has no result: what the cell says itself, else what its process said last."""
-    if (folder / records.RESULT).exists():
-        return None
-    state = records.read_json(folder / records.STATE)
-    if state.get("state") in ("failed", "preempted") and state.get("reason"):
-        return str(state["reason"])
-    said = [line.strip() for line in (job.stderr() or "").splitlines() if line.strip()]
-    reason = "its process ended without a result" + (f"; the last it said: {said[-1]}" if said else "")
-    records.write_state(folder, "failed", reason=reason, step=state.get("step"), steps=state.get("steps"))
-    return reason
-
-
-def _folder(cell: PlannedCell) -> Path:
-    assert cell.folder is not None
-    return cell.folder
+            file.write(json.dumps({"cell": folder_of(cell).name, "job": job}) + "\n")
+    return {folder_of(cell).name: job for cell, job in jobs}
 
 
 def queued(folder: Path) -> dict[str, str]:

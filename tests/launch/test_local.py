@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clef import records
-from launch import submit
+from launch import local
 from tests.launch import tiny_grid
 
 FAILS = "emotic_demo-caer_net-vanilla-s0"
@@ -58,16 +58,16 @@ def job_that_said(text: str | None) -> Any:
 
 def test_a_process_that_was_killed_is_a_failure_with_its_last_words(tmp_path: Path) -> None:
     records.write_state(tmp_path, "running", step=3, steps=9)
-    reason = submit._failure(job_that_said("step 3/9\nfree(): invalid size\n\n"), tmp_path)
+    reason = local._failure(job_that_said("step 3/9\nfree(): invalid size\n\n"), tmp_path)
     assert reason == "its process ended without a result; the last it said: free(): invalid size"
     state = records.read_json(tmp_path / records.STATE)
     assert (state["state"], state["reason"], state["step"]) == ("failed", reason, 3)
 
 
 def test_a_process_that_said_nothing_is_a_failure_too(tmp_path: Path) -> None:
-    assert submit._failure(job_that_said(None), tmp_path) == "its process ended without a result"
+    assert local._failure(job_that_said(None), tmp_path) == "its process ended without a result"
 
 
 def test_a_cell_with_a_result_has_not_failed(tmp_path: Path) -> None:
     records.write_json(tmp_path / records.RESULT, {"val": 1.0})
-    assert submit._failure(job_that_said("a warning"), tmp_path) is None
+    assert local._failure(job_that_said("a warning"), tmp_path) is None

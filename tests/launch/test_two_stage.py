@@ -15,8 +15,8 @@ from clef.config import CellConfig
 from clef.engine import parent
 from clef.errors import CellError, ConfigError
 from clef.identity import identify, write_config
+from launch import local
 from launch import plan as plans
-from launch import submit
 from tests.launch import tiny_grid
 
 PRESETS = {"two_stage": {"method": "clef", "set": {"method.start_from": "@vanilla"}}}
@@ -119,6 +119,6 @@ def test_weights_of_another_backbone_are_refused(tiny: Callable[..., CellConfig]
 def test_children_never_run_beside_their_parent(shards: Path, tmp_path: Path) -> None:
     cells = planned(write(tmp_path / "c.yaml"), shards, tmp_path / "runs")
     child, first = cells[CHILD], cells[PARENT]
-    assert submit._next([child, first], []) is first
-    assert submit._next([child], [first]) is None
-    assert submit._next([child], []) is child
+    assert local._next([child, first], []) is first
+    assert local._next([child], [first]) is None
+    assert local._next([child], []) is child

@@ -1,0 +1,86 @@
+"""What was handed to Slurm for a grid: a file for each call of sbatch, written before it and completed after it.
+
+A launcher may die between the two. What it leaves is resolved by the job's name, which is the file's name (the tag).
+"""
+
+import getpass
+import os
+import secrets
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from clef import files, records
+from clef.errors import ClefError, SetupError
+
+FOLDER, LOCK = "submissions", "launcher.lock"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One call of sbatch: a job, or a job array whose task i trains `cells[i]`."""
+
+    tag: str
+    """The job's name: `clef-<grid>-` and eight random digits."""
+    kind: str
+    """`cells`, `shards` or `gather`."""
+    cells: list[str] = field(default_factory=list)
+    """Names of the cells' folders, in the order of the array's tasks."""
+    array: bool = False
+    job: str | None = None
+    """What sbatch answered; None until then."""
+    dropped: bool = False
+    """It was decided that sbatch never took it. Should its job turn up all the same, the job leaves at once."""
+    made: str = ""
+    by: str = ""
+
+    def jobs(self) -> dict[str, str]:
+        """The job (`12`) or array task (`12_3`) of each cell."""
+        assert self.job is not None
+        return {cell: f"{self.job}_{i}" if self.array else self.job for i, cell in enumerate(self.cells)}
+
+
+@contextmanager
+def held(grid: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Only one launcher at a time plans and submits in a grid's folder; `waiting` is called when one already does."""
+    with files.lock(grid / LOCK, waiting=waiting):
+        yield
+
+
+def begin(grid: Path, kind: str, cells: list[str], array: bool = False) -> Submission:
+    """Note what is about to be submitted, on disk when this returns."""
+    tag = f"clef-{grid.name}-{secrets.token_hex(4)}"
+    by = f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
+    made = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return _write(grid, Submission(tag, kind, cells, array, made=made, by=by))
+
+
+def complete(grid: Path, submission: Submission, job: str) -> Submission:
+    """Note what sbatch answered."""
+    return _write(grid, replace(submission, job=job))
+
+
+def drop(grid: Path, submission: Submission) -> Submission:
+    """Note that sbatch didn't take it."""
+    return _write(grid, replace(submission, dropped=True))
+
+
+def read(grid: Path) -> list[Submission]:
+    """All submissions of a grid, the oldest first; a file that is no record of one is an error."""
+    return sorted((_read(path) for path in (grid / FOLDER).glob("*.json")), key=lambda made: (made.made, made.tag))
+
+
+def _write(grid: Path, submission: Submission) -> Submission:
+    records.write_json(grid / FOLDER / f"{submission.tag}.json", asdict(submission))
+    return submission
+
+
+def _read(path: Path) -> Submission:
+    try:
+        return Submission(**records.read_json(path))
+    except TypeError:
+        error: ClefError = SetupError(f"{path}: no record of a submission; look at squeue, and mend or remove the file")
+        raise error from None
