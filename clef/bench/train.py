@@ -28,7 +28,7 @@ TINY: dict[str, Any] = nest(
         "method": {"name": "vanilla"},
         "inputs.face.size": [24, 24],
         "inputs.scene_without_face": {"size": [28, 36], "crop": [24, 24]},
-        "batch_size": 16,
+        "batch_size": 4,
         "epochs": 100_000,
     }
 )
@@ -36,7 +36,7 @@ TINY: dict[str, Any] = nest(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("--pairs", type=options.positive, default=101, help="rounds; medians are of so many (101)")
+    parser.add_argument("--pairs", type=options.positive, default=201, help="rounds; medians are of so many (201)")
     parser.add_argument("--steps", type=options.positive, default=40, help="steps of each loop in a round (40)")
     parser.add_argument("--json", type=Path, default=Path("results/bench/train.json"), metavar="PATH")
 

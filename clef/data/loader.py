@@ -6,6 +6,7 @@ and silently lose samples.
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from operator import length_hint
 from typing import Any
@@ -133,10 +134,15 @@ def to_device(batch: Batch, inputs: Mapping[InputName, AnyInput], device: torch.
         if isinstance(config, DepthConfig):
             images.div_(127.5).sub_(1)
         else:
-            mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (config.mean, config.std))
-            images.div_(255).sub_(mean).div_(std)
+            images.div_(255).sub_(_by_channel(config.mean, device)).div_(_by_channel(config.std, device))
         moved[name] = images.mul_(moved["valid"][name].view(-1, 1, 1, 1))
     return moved
+
+
+@cache
+def _by_channel(values: tuple[float, float, float], device: torch.device) -> Tensor:
+    """1,3,1,1 float32 on the device. Made once: a host's list made a tensor there would have each step wait for it."""
+    return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 def _moved(value: Any, device: torch.device) -> Any:

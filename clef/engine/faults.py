@@ -25,12 +25,12 @@ class Faults:
             self.left.remove(fault)
             _strike(fault)
 
-    def spoil(self, losses: Tensor, step: int) -> Tensor:
+    def spoil(self, losses: list[Tensor], step: int) -> list[Tensor]:
         """The loss terms, not numbers any more where that is due."""
         for fault in self._due("step", step):
             if fault.kind == "nan":
                 self.left.remove(fault)
-                return losses * float("nan")
+                return [loss * float("nan") for loss in losses]
         return losses
 
     def _due(self, where: str, step: int) -> list[FaultConfig]:

@@ -75,21 +75,20 @@ class Updates:
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                 prediction: Prediction = self.wrapped(part)
                 names = list(prediction.losses)
-                losses = torch.stack(list(prediction.losses.values()))
+                terms = self.faults.spoil(list(prediction.losses.values()), step)
                 if self.config.accumulate > 1:
-                    losses = losses / self.config.accumulate
-                losses = self.faults.spoil(losses, step)
-                self._backward(losses)
-            summed = losses.detach() if summed is None else summed + losses.detach()
+                    terms = [term / self.config.accumulate for term in terms]
+                losses = torch.stack([term.detach() for term in terms])
+                self._backward(sum(terms[1:], terms[0]), losses)
+            summed = losses if summed is None else summed + losses
         assert summed is not None
         return names, summed
 
-    def _backward(self, losses: Tensor) -> None:
-        total = losses.sum()
+    def _backward(self, total: Tensor, losses: Tensor) -> None:
         if self.accelerator.scaler is not None:
             # Gradients that overflow fp16 are the scaler's business: it skips the step and scales less. A loss is
             # float32 and must be finite; from the first that isn't on, every gradient is made infinite, and skipped.
-            self.guard.watch(losses.detach(), [])
+            self.guard.watch(losses, [])
             total = total / (1 - self.guard.found)
             total = self.accelerator.scaler.scale(total)
         total.backward()  # accelerate's own would divide by 1 first
