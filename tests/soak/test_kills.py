@@ -73,5 +73,6 @@ def began_at(runs: Runs, out: str) -> int:
 
 def last_step(runs: Runs, out: str) -> int:
     """How far it came, as far as its log or its state tell."""
-    lines = (runs.cell(out) / "log.jsonl").read_text().splitlines()
-    return max(int(runs.state(out)["step"]), *(json.loads(line)["step"] for line in lines[-1:]))
+    log = runs.cell(out) / "log.jsonl"  # not there before the first line
+    lines = log.read_text().splitlines()[-1:] if log.exists() else []
+    return max([int(runs.state(out)["step"]), *(json.loads(line)["step"] for line in lines)])
