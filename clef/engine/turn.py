@@ -21,7 +21,7 @@ def take(stack: ExitStack, folder: Path, patience: float) -> None:
     A job that was queued again may meet its own former self, alive on a node whose slurmd died. Raises Busy when the
     time is over, and Preempted when this process is asked to stop before.
     """
-    until, said = time.monotonic() + patience, False
+    until, told = time.monotonic() + patience, False
     while True:
         try:
             stack.enter_context(files.lock(folder / records.LOCK, busy=lambda: _busy(folder)))
@@ -29,9 +29,10 @@ def take(stack: ExitStack, folder: Path, patience: float) -> None:
         except Busy as error:
             if time.monotonic() >= until:
                 raise
-            if not said:
-                console.err.print(f"{error}; waiting for it to end, {patience / 60:g} minutes at most", markup=False)
-            said = True
+            if not told:
+                said = f"{error}; waiting for it to end, {patience / 60:g} minutes at most"
+                console.err.print(said, markup=False, soft_wrap=True)
+            told = True
         signals.leave_if_asked("while another process trained this cell")
         time.sleep(EVERY)
 

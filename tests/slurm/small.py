@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,13 +36,21 @@ class Slurm:
     def stop(self) -> None:
         subprocess.run([DEV_CLUSTER, "stop", self.folder], check=True, capture_output=True, env=dict(self.plain))
 
-    def run(self, *command: str | Path, **more: Any) -> str:
+    def run(self, *command: str) -> str:
         """A command's output, once it has ended well."""
-        done = subprocess.run(
-            [str(word) for word in command], capture_output=True, text=True, env=self.environment, **more
-        )
+        done = subprocess.run(command, capture_output=True, text=True, env=self.environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def sbatch(self, *words: str | Path) -> str:
+        """Submit from the checkout, with this Python first on the PATH; the job's id."""
+        path = f"{Path(sys.executable).parent}:{self.plain['PATH']}"
+        done = subprocess.run(
+            ["sbatch", "--parsable", *map(str, words)],
+            cwd=tiny_grid.ROOT, env=self.environment | {"PATH": path}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
     def jobs(self, name: str) -> dict[str, dict[str, str]]:
         """What Slurm knows of each job whose name begins so, ended ones too, by array task (`3_0`) or job (`4`)."""

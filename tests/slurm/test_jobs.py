@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,8 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from clef import attempts, records
+from clef import attempts, cell, records
+from clef.data import manifest as manifests
+from clef.engine.job import run_cell
+from clef.identity import write_config
+from clef.overrides import merge
+from tests.conftest import TINY, TINY_METHOD
 from tests.launch import tiny_grid
 from tests.slurm.small import Slurm
 
@@ -115,8 +122,8 @@ def test_a_cell_on_two_nodes_is_preempted_and_trains_the_batches_of_one_rank(
     """It yields to a job of a higher priority, and goes on behind it, on both nodes."""
     grid = tiny_grid.write(tmp_path / "two.yaml", **ONE)
     # The step in which it is preempted takes long enough for that job to be submitted.
-    slow = 'runtime.faults=[{"kind": "slow", "step": 5, "seconds": 8}]'
-    settings = ("epochs=2", "runtime.threads=1", "runtime.log_every=2", "runtime.keep_checkpoints=true")
+    slow = 'runtime.faults=[{"kind": "slow", "step": 5, "seconds": 6}]'
+    settings = ("epochs=2", "runtime.log_every=2")
     submit(slurm, grid, shards, "--partition", "preempt", "resources.nodes=2", *settings, slow)
     folder = folder_of(tmp_path, "two")
     slurm.wait(lambda: log(folder)[-1:] and log(folder)[-1]["step"] == 4, "step 4")
@@ -126,24 +133,25 @@ def test_a_cell_on_two_nodes_is_preempted_and_trains_the_batches_of_one_rank(
     assert sorted(job["Restarts"] for job in ends.values()) == ["0", "1"]  # the gather job's, and the cell's
     assert hows(folder) == ["preempted", "done"]
 
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    assert tiny_grid.launch(grid, shards, alone, *settings, "--local", "1").returncode == 0
-    found, expected = (records.read_json(where / records.RESULT) for where in (folder, folder_of(alone, "two")))
+    alone = tmp_path / "alone" / folder.name
+    config = cell.from_yaml(folder / records.CONFIG)
+    write_config(alone, config.model_copy(update={"runtime": config.runtime.model_copy(update={"faults": ()})}))
+    expected, found = run_cell(alone), records.read_json(folder / records.RESULT)
     assert (found["environment"]["ranks"], expected["environment"]["ranks"]) == (2, 1)
     assert [past["how"] for past in found["environment"]["earlier"]] == ["preempted"]
     assert found["signature"] == expected["signature"]
     assert found["run"]["samples_seen"] == expected["run"]["samples_seen"]
-    ours, theirs = ([line for line in log(where) if "loss" in line] for where in (folder, folder_of(alone, "two")))
+    ours, theirs = ([line for line in log(where) if "loss" in line] for where in (folder, alone))
     assert [(line["step"], line["epoch"]) for line in ours] == [(line["step"], line["epoch"]) for line in theirs]
     # Batch statistics are those of a rank's share.
     assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in theirs], rel=0.1)
 
 
 def test_scancel_is_final_and_so_is_the_last_attempt_allowed(slurm: Slurm, shards: Path, tmp_path: Path) -> None:
+    slow = [{"kind": "slow", "step": step, "seconds": 2} for step in range(2, 7)]
     grid = tiny_grid.write(
         tmp_path / "final.yaml",
-        {"where": {"seed": 0}, "set": {"runtime.faults": [{"kind": "slow", "step": 2, "seconds": 120}]}},
+        {"where": {"seed": 0}, "set": {"runtime.faults": slow}},
         {"where": {"seed": 1}, "set": {"runtime.faults": [{"kind": "kill", "signal": "USR2", "step": 3}]}},
         {"set": {"runtime.requeue": {"preempted": 0}, "runtime.log_every": 1}},
         **ONE, seeds=[0, 1],
@@ -176,7 +184,6 @@ def test_a_job_whose_node_is_lost_waits_for_its_former_self(slurm: Slurm, shards
         ends = slurm.ended("clef-lost")
     finally:
         slurm.start()
-        slurm.run("scontrol", "update", f"nodename={before.node}", "state=resume")
     assert {job["JobState"] for job in ends.values()} == {"COMPLETED"}, state(folder)
     assert hows(folder) == ["done", "done"]
     assert {attempt.node for attempt in attempts.read(folder)} == {"node1", "node2"}
@@ -185,3 +192,38 @@ def test_a_job_whose_node_is_lost_waits_for_its_former_self(slurm: Slurm, shards
     steps = [line["step"] for line in log(folder) if "loss" in line]
     assert steps == list(range(1, len(steps) + 1))
     assert records.read_json(folder / records.RESULT)["environment"]["earlier"] == []
+
+
+def test_plain_sbatch_trains_on_two_nodes_and_queues_itself_again(slurm: Slurm, shards: Path, tmp_path: Path) -> None:
+    places = {"shards": str(shards), "out": str(tmp_path / "runs"), "workers": 0, "log_every": 1}
+    settings = {"dataset": "caer_s_demo", "epochs": 1, "batch_size": 32, "runtime": places}
+    config = tmp_path / "cell.yaml"
+    config.write_text(yaml.safe_dump(merge(settings, TINY["caer_net"], TINY_METHOD["vanilla"])))
+    fault = 'runtime.faults=[{"kind": "kill", "signal": "USR2", "step": 3}]'
+    place = ["--cpus-per-task=1", "--mem=1G", "--time=60", f"--output={tmp_path}/said.txt"]
+    script = ["slurm/train.sbatch", "--config", config, fault]
+    slurm.sbatch("--nodes=2", "--job-name=plain", *place, *script)
+    [job] = slurm.ended("plain").values()
+    said = (tmp_path / "said.txt").read_text()
+    assert (job["JobState"], job["Restarts"], job["NumNodes"]) == ("COMPLETED", "1", "2"), said
+    assert said.count("2 ranks on cpu") == 2
+    assert "goes on after step 3/" in said
+    [result] = (tmp_path / "runs/single").glob("*/result.json")
+    assert records.read_json(result)["environment"]["ranks"] == 2
+
+
+def test_plain_sbatch_shards_in_parts(slurm: Slurm, shards: Path, sources: Path, tmp_path: Path) -> None:
+    (card := tmp_path / "small.yaml").write_text("{extends: caer_s_demo, name: small, generator: null}")
+    what = ["--dataset", card, "--source", sources / "caer_s_demo", "--out", tmp_path]
+    place = ["--cpus-per-task=1", "--mem-per-cpu=1G", f"--output={tmp_path}/said-%j.txt"]
+    parts = slurm.sbatch("--job-name=parts", "--array=1-2", *place, "slurm/shard.sbatch", "2", *what)
+    finish = shlex.join([sys.executable, "-m", "clef.shard", "--finish", *map(str, what)])
+    behind = [f"--dependency=afterok:{parts}", "--kill-on-invalid-dep=yes"]
+    slurm.sbatch("--job-name=parts", *behind, *place, f"--wrap={finish}")
+    ends = slurm.ended("parts")
+    said = "\n".join(path.read_text() for path in tmp_path.glob("said-*.txt"))
+    assert {job["JobState"] for job in ends.values()} == {"COMPLETED"}, said
+    made, expected = manifests.load(tmp_path / "small"), manifests.load(shards / "caer_s_demo")
+    assert {name: split.content for name, split in made.splits.items()} == {
+        name: split.content for name, split in expected.splits.items()
+    }
