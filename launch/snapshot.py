@@ -7,9 +7,9 @@ Its name is the hash of all of it, so one tree is copied once. `code.json` and `
 import hashlib
 import json
 import os
+import secrets
 import shlex
 import shutil
-import socket
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -92,7 +92,7 @@ def _diff(root: Path) -> bytes:
 
 def _write(final: Path, content: Content) -> None:
     """Write the folder under a temporary name, and have it on disk before it gets its own."""
-    temporary = final.with_name(f".{final.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
     try:
         for path, data in content.items():
             files.write(temporary / path, data)
