@@ -39,9 +39,9 @@ def why(job: Mapping[str, str], restart: int, warned: bool, now: datetime) -> st
         return "cancelled"
     if job.get("PreemptTime", "None") != "None":
         return "preempted"
-    if not warned:
-        return "signalled"
-    return "timeout" if _ends(job) - now < NEAR else "preempted"
+    if _ends(job) - now < NEAR:
+        return "timeout"
+    return "preempted" if warned else "signalled"
 
 
 def _ends(job: Mapping[str, str]) -> datetime:

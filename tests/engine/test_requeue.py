@@ -32,6 +32,7 @@ LATE, SOON = "2026-03-01T20:00:00", "2026-03-01T12:02:00"
         # Preemption where the site sends no signal of the user's: SIGTERM.
         ({"EndTime": SOON, "PreemptTime": "2026-03-01T11:59:59"}, False, "preempted"),
         ({"EndTime": SOON}, True, "timeout"),
+        ({"EndTime": SOON}, False, "timeout"),  # another rank was warned
         ({"EndTime": LATE}, True, "preempted"),
         ({"EndTime": "Unknown"}, True, "preempted"),
         ({"EndTime": LATE}, False, "signalled"),
