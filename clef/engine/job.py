@@ -117,11 +117,7 @@ def _run(config: CellConfig, folder: Path, accelerator: Accelerator, resume: boo
         return done
     manifest = manifests.load(config.shards)
     check_shards(config, manifest)
-    try:
-        trainer = Trainer(config, folder, manifest, accelerator)
-    except Preempted as error:
-        _preempted(accelerator, str(error), _place(folder), leave)
-        raise
+    trainer = _trainer(config, folder, manifest, accelerator, leave)
     recorded = provenance.session(folder, config, manifest, accelerator)
     shown = Display(config.name, trainer.steps, config.epochs, accelerator.is_main_process)
     with shown as display, trainer.watchdog:
@@ -142,6 +138,15 @@ def _run(config: CellConfig, folder: Path, accelerator: Accelerator, resume: boo
             place = {"step": trainer.progress.step, "steps": trainer.steps}
             _preempted(accelerator, str(error), place, leave)
             raise
+
+
+def _trainer(config: CellConfig, folder: Path, manifest: Manifest, accelerator: Accelerator, leave: Leave) -> Trainer:
+    """Made ready, which takes long where features of a frozen network are computed."""
+    try:
+        return Trainer(config, folder, manifest, accelerator)
+    except Preempted as error:
+        _preempted(accelerator, str(error), _place(folder), leave)
+        raise
 
 
 def _preempted(accelerator: Accelerator, why: str, place: dict[str, Any], leave: Leave) -> None:

@@ -14,9 +14,10 @@ import pytest
 
 from clef import attempts, files, records, signals
 from clef.config import RequeueConfig
-from clef.engine import slurm, turn
+from clef.engine import slurm, task, turn
 from clef.engine.requeue import Requeue
 from clef.errors import Preempted
+from launch import ledger
 
 NOW = datetime(2026, 3, 1, 12, 0)
 RUNNING = {"JobState": "RUNNING", "Reason": "None", "Restarts": "1", "PreemptTime": "None"}
@@ -124,6 +125,7 @@ def test_a_dropped_submission_leaves_at_once_without_a_trace(tmp_path: Path) -> 
     assert done.returncode == Preempted.exit_code
     assert "clef-grid-12345678: the launcher has given this submission up" in done.stderr
     assert list(cell.iterdir()) == []
+    assert task.SUBMISSIONS == ledger.FOLDER
 
 
 def test_a_job_whose_nodes_fail_again_and_again_is_not_started(tmp_path: Path, tiny: Any) -> None:
