@@ -20,13 +20,13 @@ from clef import files
 
 RESULT, STATE, LOG, CONFIG, LOCK = "result.json", "state.json", "log.jsonl", "config.yaml", "lock"
 ENVIRONMENT = "environment.json"
-CODE = "code.json"
-"""At the top of a snapshot of the code: what `code_version` said of the tree that was copied."""
 _PACKAGES = (
     "torch", "torchvision", "accelerate", "submitit", "webdataset", "numpy", "scipy", "scikit-learn", "pillow",
     "simplejpeg", "opencv-python-headless", "safetensors", "pydantic",
 )  # fmt: skip
 """What may have a part in a number, where it is installed."""
+CODE = "code.json"
+"""At the top of a snapshot of the code: what `code_version` said of the tree that was copied."""
 
 
 def write_json(path: Path, content: Any, durable: bool = True) -> None:
