@@ -39,5 +39,6 @@ def take(stack: ExitStack, folder: Path, patience: float) -> None:
 
 def _busy(folder: Path) -> Busy:
     state = records.read_json(folder / records.STATE)
-    who = f" ({state['pid']} on {state['host']})" if "pid" in state and "host" in state else ""
+    told = state.get("state") == "running"  # else these are the words of one that came before
+    who = f" ({state['pid']} on {state['host']})" if told else ""
     return Busy(f"{folder}: another process{who} trains this cell")
