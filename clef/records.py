@@ -25,6 +25,8 @@ _PACKAGES = (
     "simplejpeg", "opencv-python-headless", "safetensors", "pydantic",
 )  # fmt: skip
 """What may have a part in a number, where it is installed."""
+CODE = "code.json"
+"""At the top of a snapshot of the code: what `code_version` said of the tree that was copied."""
 
 
 def write_json(path: Path, content: Any, durable: bool = True) -> None:
@@ -115,24 +117,29 @@ def _cpu() -> str:
 
 @cache
 def code_version() -> dict[str, Any]:
-    """The commit that runs, whether the tree differs from it, and then the sha256 of `git diff HEAD`.
+    """The commit that runs, whether the tree differs from it, and then the sha256 of `git diff HEAD --binary`.
 
-    The package's version alone outside a checkout.
+    In a snapshot of the code, that of the tree that was copied. The package's version alone outside a checkout.
     """
-    here, version = Path(__file__).parent, importlib.metadata.version("clef-caer")
+    if recorded := read_json(Path(__file__).parents[1] / CODE):
+        return {key: recorded.get(key) for key in ("commit", "dirty", "diff", "version")}
+    facts: dict[str, Any] = {"version": importlib.metadata.version("clef-caer")}
+    here = Path(__file__).parent
     try:
-        _git(
-            here, "ls-files", "--error-unmatch", "__init__.py"
-        )  # installed into some other checkout's tree: no version
-        commit = _git(here, "rev-parse", "HEAD")
+        # Installed into some other checkout's tree, it has no commit.
+        _git(here, "ls-files", "--error-unmatch", "__init__.py")
+        commit = _git(here, "rev-parse", "HEAD").decode().strip()
         dirty = bool(_git(here, "status", "--porcelain", "--untracked-files=no"))
-        diff = _git(here, "diff", "HEAD", "--binary") if dirty else b""
+        diff = hashlib.sha256(code_diff()).hexdigest() if dirty else None
     except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None, "diff": None, "version": version}
-    digest = hashlib.sha256(diff).hexdigest() if dirty else None
-    return {"commit": commit.decode(), "dirty": dirty, "diff": digest, "version": version}
+        return {"commit": None, "dirty": None, "diff": None, **facts}
+    return {"commit": commit, "dirty": dirty, "diff": diff, **facts}
+
+
+def code_diff() -> bytes:
+    """What `git diff HEAD --binary` says of the tree that runs."""
+    return _git(Path(__file__).parent, "diff", "HEAD", "--binary")
 
 
 def _git(folder: Path, *arguments: str) -> bytes:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=20, check=True)
-    return done.stdout.strip()
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=20, check=True).stdout

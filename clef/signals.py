@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from types import FrameType
-from typing import Any
 
 from clef.errors import Preempted
 
@@ -29,7 +28,6 @@ LAUNCHERS = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION", "SUBMITIT_EXEC
 """Variables of launchers whose death must end their workers. A plain `nohup python` may outlive its shell."""
 
 _asked: dict[str, None] = {}  # in the order in which they came
-_previous: dict[signal.Signals, Any] = {}
 
 
 def asked() -> bool:
@@ -42,32 +40,34 @@ def reasons() -> list[str]:
     return list(_asked)
 
 
-def previous(number: signal.Signals) -> Any:
-    """The handler that `listening` has put aside."""
-    return _previous.get(number)
+def heed() -> None:
+    """Let signals set the flag from now on: a job's task calls it before it imports torch, which takes seconds."""
+    for number in WATCHED:
+        signal.signal(number, _set_flag)
 
 
-def leave_if_asked() -> None:
+def leave_if_asked(meanwhile: str = "while features were computed") -> None:
     """Raise Preempted where there is nothing to save yet."""
     if asked():
-        raise Preempted(f"preempted by {', '.join(reasons())} while features were computed; nothing is lost")
+        raise Preempted(f"preempted by {', '.join(reasons())} {meanwhile}; nothing is lost")
 
 
 @contextmanager
 def listening(grace: float, last_word: Callable[[str], None]) -> Iterator[None]:
     """Signals set the flag within this block. `last_word` is told why before an exit is forced.
 
+    What has come since `heed` counts.
+
     Outside the main thread Python can't handle signals: there this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _asked.clear()
     hears, says = socket.socketpair()
     hears.setblocking(False)
     says.setblocking(False)
     woken = signal.set_wakeup_fd(says.fileno(), warn_on_full_buffer=False)
-    _previous.update({number: signal.signal(number, _set_flag) for number in WATCHED})
+    before = {number: signal.signal(number, _set_flag) for number in WATCHED}
     blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)  # whoever started this process may have blocked them
     watch = _Watch(hears, grace, last_word)
     watch.start()
@@ -75,8 +75,8 @@ def listening(grace: float, last_word: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        for number in WATCHED:
-            signal.signal(number, _previous.pop(number))
+        for number, handler in before.items():
+            signal.signal(number, handler)
         signal.set_wakeup_fd(woken)
         _asked.clear()
         watch.end(says)
@@ -97,7 +97,7 @@ class _Watch(threading.Thread):
         super().__init__(name="signals", daemon=True)
         self.hears, self.grace, self.last_word = hears, grace, last_word
         self.launcher = os.getppid() if launched(os.environ) else None
-        self.first: float | None = None
+        self.first = time.monotonic() if _asked else None
 
     def run(self) -> None:
         """Until the block ends."""

@@ -10,6 +10,7 @@ import submitit
 
 from clef import records
 from clef.engine.task import TrainCell
+from launch import snapshot
 from launch.plan import PlannedCell
 from launch.prepare import folder_of, prepare
 
@@ -27,12 +28,13 @@ def train(
     states = {folder_of(cell): "waiting" for cell in cells}
     slots = set(range(at_once))
     threads = max(1, (os.cpu_count() or 1) // at_once)
+    python = snapshot.python(snapshot.take(logs.parent, [cell.config for cell in cells]))
     try:
         while waiting or running:
             while slots and (cell := _next(waiting, [cell for cell, _ in running.values()])):
                 waiting.remove(cell)
                 slot = slots.pop()
-                running[_start(cell, logs, slot, threads)] = (cell, slot)
+                running[_start(cell, logs, slot, threads, python)] = (cell, slot)
                 states[folder_of(cell)] = "running"
             for job in [job for job in running if job.done()]:
                 cell, slot = running.pop(job)
@@ -55,8 +57,8 @@ def _next(waiting: list[PlannedCell], running: list[PlannedCell]) -> PlannedCell
     return next((cell for cell in waiting if cell.parent not in busy), None)
 
 
-def _start(cell: PlannedCell, logs: Path, slot: int, threads: int) -> submitit.Job[str]:
-    executor = submitit.LocalExecutor(folder=logs)
+def _start(cell: PlannedCell, logs: Path, slot: int, threads: int, python: str) -> submitit.Job[str]:
+    executor = submitit.LocalExecutor(folder=logs, python=python)
     gpus = cell.config.resources.gpus
     first = slot * gpus
     executor.update_parameters(

@@ -39,6 +39,7 @@ def plan(made: Plan) -> None:
         todo, behind = len(waiting), sum(cell.parent in {other.folder for other in waiting} for cell in waiting)
         cpus = shape.cpus * max(1, shape.gpus)  # they are asked for by task
         asks = f"{shape.gpus} GPU, {cpus} CPU, {shape.memory_gb} GB, {shape.hours:g} h"
+        asks = f"{shape.nodes} nodes of {asks}" if shape.nodes > 1 else asks
         out.print(f"{letter}: {asks} a cell; {todo} to train{', as one job array' if todo else ''}{_behind(behind)}")
     if made.unregistered:
         out.print(f"not in this version yet, so left out: {', '.join(made.unregistered)}")

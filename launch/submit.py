@@ -5,7 +5,7 @@ import math
 import shutil
 import subprocess
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import submitit
@@ -15,6 +15,7 @@ from clef import records
 from clef.config import ResourcesConfig
 from clef.engine.task import TrainCell, gather
 from clef.errors import SetupError
+from launch import snapshot
 from launch.plan import PlannedCell
 from launch.prepare import folder_of, prepare
 
@@ -28,6 +29,8 @@ class Site:
 
     partition: str | None
     sbatch: dict[str, str | bool]
+    python: str | None = None
+    """What starts Python in the snapshot of the code."""
 
 
 def shapes(cells: list[PlannedCell]) -> dict[ResourcesConfig, list[PlannedCell]]:
@@ -45,6 +48,7 @@ def to_slurm(cells: list[PlannedCell], plan: Path, results: Path, site: Site) ->
     cell of the grid is queued any more, those of earlier submissions included.
     """
     folder = plan.parent
+    site = replace(site, python=snapshot.python(snapshot.take(folder, [cell.config for cell in cells])))
     jobs = queued(folder)
     earlier = {_array(job) for job in jobs.values()}
     arrays: list[str] = []
@@ -59,7 +63,7 @@ def to_slurm(cells: list[PlannedCell], plan: Path, results: Path, site: Site) ->
             arrays += made.values()
             jobs |= made
         behind: dict[str, str | bool] = {"dependency": ":".join(["afterany", *sorted(earlier), *arrays])}
-        executor = _executor(folder, Site(site.partition, site.sbatch | behind), GATHER)
+        executor = _executor(folder, replace(site, sbatch=site.sbatch | behind), GATHER)
         return arrays, executor.submit(gather, str(plan.resolve()), str(results)).job_id
     except FailedJobError as error:
         sent = f"; submitted before that: {', '.join(arrays)}" if arrays else ""
@@ -84,7 +88,7 @@ def _submit_behind(folder: Path, site: Site, cell: PlannedCell, jobs: dict[str, 
     assert cell.parent is not None
     behind: dict[str, str | bool] = {"dependency": f"afterok:{jobs[cell.parent.name]}", "kill_on_invalid_dep": "yes"}
     shape = cell.config.resources
-    executor = _executor(folder, Site(site.partition, site.sbatch | behind), shape)
+    executor = _executor(folder, replace(site, sbatch=site.sbatch | behind), shape)
     job = executor.submit(TrainCell(), prepare(cell, shape.cpus))
     return _record(folder, [(cell, job.job_id)])
 
@@ -96,7 +100,7 @@ def _array(job: str) -> str:
 
 def _executor(folder: Path, site: Site, shape: ResourcesConfig) -> submitit.Executor:
     try:
-        executor = submitit.AutoExecutor(folder=folder / "slurm" / "%j", cluster="slurm")
+        executor = submitit.AutoExecutor(folder=folder / "slurm" / "%j", cluster="slurm", slurm_python=site.python)
     except RuntimeError as error:
         raise SetupError(f"{error}; is sbatch on this machine's PATH?") from None
     executor.update_parameters(
@@ -105,10 +109,10 @@ def _executor(folder: Path, site: Site, shape: ResourcesConfig) -> submitit.Exec
         mem_gb=shape.memory_gb,
         cpus_per_task=shape.cpus,
         tasks_per_node=max(1, shape.gpus),
-        nodes=1,
+        nodes=shape.nodes,
         # srun no longer takes the CPUs from sbatch (from 22.05 on), and a rank that died must not be waited for.
         slurm_srun_args=[f"--cpus-per-task={shape.cpus}", "--kill-on-bad-exit=1"],
-        slurm_additional_parameters=site.sbatch,
+        slurm_additional_parameters={"requeue": True} | site.sbatch,
     )
     if shape.gpus:
         executor.update_parameters(gpus_per_node=shape.gpus, slurm_setup=[f"export CLEF_GPUS_PER_NODE={shape.gpus}"])

@@ -59,10 +59,13 @@ class ScheduleConfig(Strict):
 class ResourcesConfig(Strict):
     """What one cell asks of Slurm. Cells of the same shape go into one job array."""
 
+    nodes: Annotated[int, Field(ge=1)] = 1
     gpus: Annotated[int, Field(ge=0)] = 1
+    """GPUs on each node, and a task for each of them: a rank. 0: one task a node, on CPUs."""
     cpus: Annotated[int, Field(ge=1)] = 8
-    """CPUs for each task (a task per GPU, or one)."""
+    """CPUs for each task."""
     memory_gb: Annotated[int, Field(ge=1)] = 32
+    """Of each node."""
     hours: Annotated[float, Field(gt=0)] = 24
 
 
@@ -87,6 +90,16 @@ class FaultConfig(Strict):
         if self.kind == "disk_full" and self.where != "checkpoint":
             raise ValueError("disk_full: it is a checkpoint that fills the disk; say where: checkpoint")
         return self
+
+
+class RequeueConfig(Strict):
+    """How often a job may start again after each end that is not the cell's fault. Beyond that, the cell has failed."""
+
+    preempted: Annotated[int, Field(ge=0)] = 50
+    timeout: Annotated[int, Field(ge=0)] = 20
+    """At the time limit."""
+    lost: Annotated[int, Field(ge=0)] = 3
+    """Without a word: the node failed, or all its processes were killed."""
 
 
 class RuntimeConfig(Strict):
@@ -124,6 +137,11 @@ class RuntimeConfig(Strict):
     """Seconds from the signal that asks a run to stop until it is gone, saved or not."""
     watchdog: Annotated[float, Field(ge=0)] = 1800.0
     """Seconds without a step, a scored batch or a checkpoint after which a run counts as hung; 0: never."""
+    requeue: RequeueConfig = RequeueConfig()
+    lock_minutes: Annotated[float, Field(ge=0)] = 45.0
+    """How long a job waits while another process trains its cell, one that outlived its node's slurmd say. Ranks wait
+    an hour for each other.
+    """
     deterministic: bool = False
     """Refuse kernels that may not give the same bits twice (torch.use_deterministic_algorithms); slower on GPUs."""
     faults: tuple[FaultConfig, ...] = ()

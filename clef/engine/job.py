@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,19 @@ from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.data.order import check_batch_size
 from clef.data.shards import SplitShards
-from clef.engine import checkpoint, precision, provenance
+from clef.engine import checkpoint, precision, provenance, turn
 from clef.engine.display import Display
 from clef.engine.evaluation import evaluate
 from clef.engine.metrics import summary
-from clef.engine.ranks import synchronise_buffers
+from clef.engine.ranks import synchronise_buffers, together
 from clef.engine.trainer import Trainer
-from clef.errors import CellError, ClefError, ConfigError, Preempted
+from clef.errors import ClefError, ConfigError, Preempted
 from clef.identity import check_shards
 
-Requeue = Callable[[], str]
-"""Called on the first rank once all have saved, before any of them leaves; says what became of it."""
+Leave = Callable[[str, dict[str, Any]], None]
+"""Called on the first rank once all have saved, before any of them leaves: with why, and with `step` and `steps`.
+Writes the cell's state.
+"""
 
 
 def start(config: CellConfig) -> Accelerator:
@@ -48,33 +51,35 @@ def start(config: CellConfig) -> Accelerator:
     return accelerator
 
 
-def run_cell(folder: Path, resume: bool = True, requeue: Requeue = lambda: "") -> dict[str, Any]:
+def run_cell(folder: Path, resume: bool = True, leave: Leave | None = None, patience: float = 0.0) -> dict[str, Any]:
     """Train and test the cell whose `config.yaml` lies in `folder`; the result is returned and written there.
 
     A finished cell returns its result again. Whatever goes wrong is in the cell's state file as well. Raises Preempted
-    when the run was asked to stop and has saved itself.
+    when the run was asked to stop and has saved itself; CellError when another process trains the cell, and still does
+    so after `patience` seconds.
     """
     if done := records.read_json(folder / records.RESULT):
         return done
-    if not _is_first():  # only the first rank holds the lock
-        return _recorded(folder, resume, requeue)
-    with files.lock(folder / records.LOCK, busy=lambda: CellError(f"{folder}: another process trains this cell")):
-        return _recorded(folder, resume, requeue)
+    leave = leave or (lambda why, place: records.write_state(folder, "preempted", reason=why, **place))
+    with ExitStack() as stack:
+        if _is_first():  # it alone holds the lock
+            turn.take(stack, folder, patience)
+        return _recorded(folder, resume, leave)
 
 
 def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _recorded(folder: Path, resume: bool, requeue: Requeue) -> dict[str, Any]:
+def _recorded(folder: Path, resume: bool, leave: Leave) -> dict[str, Any]:
     """Run the cell; how it ends on any rank is in its state file, the first rank's word first."""
     began = time.time()
     try:
         config = cell.from_yaml(folder / records.CONFIG)
-        with signals.listening(config.runtime.grace, lambda why: _record_end(folder, began, "preempted", why)):
+        with signals.listening(config.runtime.grace, lambda why: _forced(folder, began, why, leave)):
             accelerator = start(config)
             try:
-                return _run(config, folder, accelerator, resume, requeue)
+                return _run(config, folder, accelerator, resume, leave)
             finally:
                 accelerator.end_training()
                 AcceleratorState._reset_state()  # the next cell in this process may want another precision
@@ -88,14 +93,31 @@ def _recorded(folder: Path, resume: bool, requeue: Requeue) -> dict[str, Any]:
 
 def _record_end(folder: Path, began: float, how: str, reason: str) -> None:
     state = records.read_json(folder / records.STATE)
-    if state.get("state") not in ("failed", "preempted") or state["updated"] < began:
-        records.write_state(folder, how, reason=reason, step=state.get("step"), steps=state.get("steps"))
+    if state.get("state") not in ("failed", "preempted", "cancelled") or state["updated"] < began:
+        records.write_state(folder, how, reason=reason, **_place(folder))
 
 
-def _run(config: CellConfig, folder: Path, accelerator: Accelerator, resume: bool, requeue: Requeue) -> dict[str, Any]:
+def _forced(folder: Path, began: float, why: str, leave: Leave) -> None:
+    """The last word of a run that could not save itself in time."""
+    if _is_first():
+        leave(why, _place(folder))
+    else:
+        _record_end(folder, began, "preempted", why)
+
+
+def _place(folder: Path) -> dict[str, Any]:
+    """How far the run is, by its state file."""
+    state = records.read_json(folder / records.STATE)
+    return {"step": state.get("step"), "steps": state.get("steps")}
+
+
+def _run(config: CellConfig, folder: Path, accelerator: Accelerator, resume: bool, leave: Leave) -> dict[str, Any]:
+    done = together(accelerator, lambda: records.read_json(folder / records.RESULT) if _is_first() else {})[0]
+    if done:  # by the process that was waited for
+        return done
     manifest = manifests.load(config.shards)
     check_shards(config, manifest)
-    trainer = Trainer(config, folder, manifest, accelerator)
+    trainer = _trainer(config, folder, manifest, accelerator, leave)
     recorded = provenance.session(folder, config, manifest, accelerator)
     shown = Display(config.name, trainer.steps, config.epochs, accelerator.is_main_process)
     with shown as display, trainer.watchdog:
@@ -113,18 +135,25 @@ def _run(config: CellConfig, folder: Path, accelerator: Accelerator, resume: boo
                 return _stopped(folder, trainer, accelerator)
             return _test(config, folder, manifest, trainer, recorded, display)
         except Preempted as error:
-            _preempted(folder, trainer, str(error), requeue)
+            place = {"step": trainer.progress.step, "steps": trainer.steps}
+            _preempted(accelerator, str(error), place, leave)
             raise
 
 
-def _preempted(folder: Path, trainer: Trainer, why: str, requeue: Requeue) -> None:
+def _trainer(config: CellConfig, folder: Path, manifest: Manifest, accelerator: Accelerator, leave: Leave) -> Trainer:
+    """Made ready, which takes long where features of a frozen network are computed."""
+    try:
+        return Trainer(config, folder, manifest, accelerator)
+    except Preempted as error:
+        _preempted(accelerator, str(error), _place(folder), leave)
+        raise
+
+
+def _preempted(accelerator: Accelerator, why: str, place: dict[str, Any], leave: Leave) -> None:
     """All ranks are here, and saved. None leaves before the first one has had the job queued again."""
-    if trainer.main:
-        place = {"step": trainer.progress.step, "steps": trainer.steps}
-        records.write_state(folder, "preempted", reason=why, **place)
-        if done := requeue():
-            records.write_state(folder, "preempted", reason=f"{why}; {done}", **place)
-    trainer.accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        leave(why, place)
+    accelerator.wait_for_everyone()
 
 
 def _test(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from clef import files, records, weights
+from clef import attempts, files, records, snapshot, weights
 from clef.config import CellConfig
 from clef.data.manifest import Manifest
 from clef.engine import precision
@@ -41,6 +41,7 @@ def facts(config: CellConfig, manifest: Manifest, accelerator: Accelerator) -> d
     on_gpu = accelerator.device.type == "cuda"
     return records.environment() | {
         "started": now(),
+        "snapshot": os.environ.get(snapshot.CODE),
         "command": shlex.join(sys.orig_argv),
         "slurm": _slurm(),
         "ranks": accelerator.num_processes,
@@ -115,7 +116,17 @@ def _earlier(folder: Path) -> list[dict[str, Any]]:
     if log.exists():
         seen = max(seen, _iso(datetime.fromtimestamp(log.stat().st_mtime, timezone.utc)))
     brief = {key: before.get(key) for key in _SESSION}
-    return [*before.get("earlier", []), brief | {"torch": before["packages"].get("torch"), "last_seen": seen}]
+    brief |= {"torch": before["packages"].get("torch"), "last_seen": seen, "how": _how(folder, before.get("slurm"))}
+    return [*before.get("earlier", []), brief]
+
+
+def _how(folder: Path, job: dict[str, str] | None) -> str | None:
+    """How the Slurm job's attempt ended in which an earlier process ran; None where it has not said."""
+    if not job:
+        return None
+    task = f"{job['array_job']}_{job['array_task']}" if "array_task" in job else job["job"]
+    ends = {(past.job, past.restart): past.how for past in attempts.read(folder)}
+    return ends.get((task, int(job.get("restarts", 0))))
 
 
 def _slurm() -> dict[str, str] | None:

@@ -1,17 +1,20 @@
 """What a submitted job runs. Importing this file imports no torch: the launcher pickles these functions."""
 
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import submitit
-from submitit.core.utils import UncompletedJobError
 from submitit.helpers import DelayedSubmission
 
-from clef import records, signals
-from clef.errors import Preempted, SetupError
+from clef import attempts, cell, records, signals, snapshot
+from clef.attempts import Attempt
+from clef.config import RuntimeConfig
+from clef.engine.requeue import Requeue
+from clef.errors import CellError, Preempted, SetupError
+
+SUBMISSIONS = "submissions"
+"""Below a grid's folder: what the launcher notes of each submission, by the name of its jobs."""
 
 
 class TrainCell:
@@ -19,60 +22,71 @@ class TrainCell:
 
     def __call__(self, folder: str) -> str:
         """Train it, and return where its result lies."""
+        place, environment = Path(folder), submitit.JobEnvironment()
+        _leave_if_dropped(place.parent)
+        signals.heed()  # in place of submitit, which would leave unsaved, and count
+        attempt = attempts.begin(place, environment.job_id) if environment.global_rank == 0 else None
+        how = "failed"
         try:
-            _join_ranks()
-            from clef.engine.job import run_cell
-        except Exception as error:  # from here on, run_cell records what goes wrong
-            records.write_state(Path(folder), "failed", reason=str(error))
-            raise
-        requeue = Requeue()
-        try:
-            run_cell(Path(folder), requeue=requeue)
+            runtime = _made_ready(place, attempt)
+            requeue = Requeue(place, attempt, runtime.requeue) if attempt else None
+            how = _train(place, runtime, requeue)
         except Preempted as error:  # no failure, so there is no result to hand to submitit either
             print(error, file=sys.stderr, flush=True)
-            sys.exit(requeue.exit_code)
+            how = ""  # said already
+            sys.exit(requeue.exit_code if requeue else error.exit_code)
+        finally:
+            if attempt and how:
+                attempts.end(place, attempt, how)
         return folder
 
     def checkpoint(self, folder: str) -> DelayedSubmission:
-        """What submitit requeues on preemption: the same cell, which goes on from its newest checkpoint."""
+        """What submitit queues again at a signal that comes in the moment before `heed`: the same cell."""
         return DelayedSubmission(self, folder)
-
-
-class Requeue:
-    """Has a preempted job queued again, by what submitit would have done at the signal, had we not waited and saved.
-
-    Only for submitit's own signal (USR2, which Slurm sends before it preempts or at the time limit). With SIGTERM the
-    job was cancelled, or the site requeues by itself.
-    """
-
-    def __init__(self) -> None:
-        self.exit_code: Any = Preempted.exit_code
-
-    def __call__(self) -> str:
-        """What became of it."""
-        asks = signal.Signals[f"SIG{submitit.JobEnvironment.USR_SIG}"]
-        handler = signals.previous(asks)
-        if asks.name not in signals.reasons() or signal.SIGTERM.name in signals.reasons() or not callable(handler):
-            return ""
-        environment = submitit.JobEnvironment()
-        # What a killed requeue left would block every later one.
-        environment.paths.submitted_pickle.with_suffix(".pkl.save_tmp").unlink(missing_ok=True)
-        try:
-            handler(asks, None)  # counts time-outs, writes the submission anew, runs `scontrol requeue`, and exits
-        except SystemExit as left:
-            if environment.cluster == "local":  # its controller starts the tasks again when one leaves with this code
-                self.exit_code = left.code
-            return "requeued"
-        except UncompletedJobError as error:
-            return f"not requeued: {error}"
-        return ""
 
 
 def gather(plan: str, results: str) -> None:
     """The job behind a grid: tables of what there is."""
+    _leave_if_dropped(Path(plan).parent)
+    snapshot.confirm()
     from clef.results.gather import gather_grid
 
     gather_grid(plan, results)
+
+
+def _leave_if_dropped(grid: Path) -> None:
+    """A launcher that came later took sbatch's silence for a refusal; others may have the cells by now."""
+    name = os.environ.get("SLURM_JOB_NAME")
+    if name and records.read_json(grid / SUBMISSIONS / f"{name}.json").get("dropped"):
+        print(f"{name}: the launcher has given this submission up; nothing is done here", file=sys.stderr, flush=True)
+        sys.exit(Preempted.exit_code)
+
+
+def _made_ready(folder: Path, attempt: Attempt | None) -> RuntimeConfig:
+    """All that comes before torch and the cell's lock. What goes wrong is in the cell's state file."""
+    try:
+        snapshot.confirm()
+        runtime = cell.from_yaml(folder / records.CONFIG).runtime
+        if attempt and (over := attempts.beyond(attempts.broken_off(folder, attempt), runtime.requeue)):
+            raise CellError(f"not started again: {over}")
+        _join_ranks()
+        import clef.engine.job  # noqa: F401 - what is missing is told here
+    except Exception as error:
+        records.write_state(folder, "failed", reason=str(error))
+        raise
+    return runtime
+
+
+def _train(folder: Path, runtime: RuntimeConfig, requeue: Requeue | None) -> str:
+    """Run the cell, and say how that ended. Raises Preempted once the job's return to the queue is settled."""
+    from clef.engine.job import run_cell
+
+    try:
+        return "done" if run_cell(folder, leave=requeue, patience=60 * runtime.lock_minutes) else "stopped"
+    except Preempted as error:
+        if requeue:  # told to leave while it waited for the lock: the state file is another process's
+            requeue(str(error), None)
+        raise
 
 
 def _join_ranks() -> None:

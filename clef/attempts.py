@@ -1,0 +1,91 @@
+"""The attempts of a cell's job: each time it starts, and how that ends. Imports no torch.
+
+A job that goes back to the queue keeps its id, so attempts are counted by job: a cell submitted anew counts anew.
+"""
+
+import json
+import os
+import socket
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from clef.config import RequeueConfig
+
+FILE = "attempts.jsonl"
+"""In the cell's folder: a line when an attempt begins, and one when it ends."""
+BEGAN = "began"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a job."""
+
+    job: str
+    """`12`, or `12_3` for an array task."""
+    restart: int
+    """How often the job was queued again before."""
+    node: str
+    began: str
+    how: str | None = None
+    """done, failed, cancelled, preempted, timeout or signalled. None: it has not said, for it runs or was lost."""
+    ended: str | None = None
+
+
+def begin(folder: Path, job: str) -> Attempt:
+    """Note that a job starts on a cell."""
+    known = sum(attempt.job == job for attempt in read(folder))  # where Slurm doesn't count
+    restart = int(os.environ.get("SLURM_RESTART_COUNT", 0 if "SLURM_JOB_ID" in os.environ else known))
+    node = os.environ.get("SLURMD_NODENAME", socket.gethostname())
+    attempt = Attempt(job, restart, node, _now())
+    _append(folder, {"job": job, "restart": restart, "how": BEGAN, "at": attempt.began, "node": node})
+    return attempt
+
+
+def end(folder: Path, attempt: Attempt, how: str) -> None:
+    """Note how it ended."""
+    _append(folder, {"job": attempt.job, "restart": attempt.restart, "how": how, "at": _now()})
+
+
+def read(folder: Path) -> list[Attempt]:
+    """All attempts, in the order in which they began. A line that a killed process cut short is left out."""
+    found: dict[tuple[str, int], Attempt] = {}
+    path = folder / FILE
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        try:
+            event = json.loads(line)
+            key = event["job"], event["restart"]
+            if event["how"] == BEGAN:
+                found[key] = Attempt(*key, event["node"], event["at"])
+            else:
+                found[key] = replace(found[key], how=event["how"], ended=event["at"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return list(found.values())
+
+
+def broken_off(folder: Path, now: Attempt) -> Counter[str]:
+    """How the earlier attempts of the same job ended: a count of each word, `lost` for those that have not said."""
+    return Counter(past.how or "lost" for past in read(folder) if past.job == now.job and past.restart < now.restart)
+
+
+def beyond(ends: Counter[str], allowed: RequeueConfig) -> str | None:
+    """What is over its limit, in words; None where the job may start again."""
+    for kind, most in allowed.model_dump().items():
+        if ends[kind] > most:
+            counts = ", ".join(f"{ends[name]} {name}" for name in RequeueConfig.model_fields)
+            return f"of its job's attempts ended so far: {counts}; runtime.requeue.{kind} allows {most}"
+    return None
+
+
+def _append(folder: Path, event: dict[str, Any]) -> None:
+    with (folder / FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(event) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

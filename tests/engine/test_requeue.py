@@ -1,0 +1,194 @@
+"""What becomes of a job that was told to leave. `scontrol` is a script here, and says what the real one was seen to."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clef import attempts, files, records, signals
+from clef.config import RequeueConfig
+from clef.engine import slurm, task, turn
+from clef.engine.requeue import Requeue
+from clef.errors import Preempted
+from launch import ledger
+
+NOW = datetime(2026, 3, 1, 12, 0)
+RUNNING = {"JobState": "RUNNING", "Reason": "None", "Restarts": "1", "PreemptTime": "None"}
+LATE, SOON = "2026-03-01T20:00:00", "2026-03-01T12:02:00"
+
+
+@pytest.mark.parametrize(
+    ("shown", "warned", "why"),
+    [
+        ({"EndTime": LATE, "PreemptTime": "2026-03-01T11:59:59"}, True, "preempted"),
+        # Slurm brings the end forward when it preempts: not a job that ran out of time.
+        ({"EndTime": SOON, "PreemptTime": "2026-03-01T11:59:59"}, True, "preempted"),
+        # Preemption where the site sends no signal of the user's: SIGTERM.
+        ({"EndTime": SOON, "PreemptTime": "2026-03-01T11:59:59"}, False, "preempted"),
+        ({"EndTime": SOON}, True, "timeout"),
+        ({"EndTime": SOON}, False, "timeout"),  # another rank was warned
+        ({"EndTime": LATE}, True, "preempted"),
+        ({"EndTime": "Unknown"}, True, "preempted"),
+        ({"EndTime": LATE}, False, "signalled"),
+        ({"JobState": "COMPLETING", "EndTime": SOON}, False, "cancelled"),
+        ({"JobState": "CANCELLED", "EndTime": SOON}, True, "cancelled"),
+        ({"JobState": "COMPLETING", "Restarts": "2", "EndTime": "Unknown"}, False, "requeued"),
+        ({"JobState": "PENDING", "Restarts": "2", "EndTime": LATE}, True, "requeued"),
+        ({"JobState": "COMPLETING", "Reason": "TimeLimit", "EndTime": SOON}, False, "timeout"),
+        ({"JobState": "TIMEOUT", "Reason": "TimeLimit", "EndTime": SOON}, True, "timeout"),
+    ],
+)
+def test_why_a_job_must_leave(shown: dict[str, str], warned: bool, why: str) -> None:
+    assert slurm.why(RUNNING | shown, 1, warned, NOW) == why
+
+
+def test_where_slurm_gives_no_answer_the_signal_says_it() -> None:
+    assert slurm.why({}, 0, True, NOW) == "preempted"
+    assert slurm.why({}, 0, False, NOW) == "signalled"
+
+
+@pytest.fixture
+def leaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Has a job of that restart leave at USR2, with an scontrol that shows this; what it was asked, and the state."""
+
+    def leave(shown: str, allowed: RequeueConfig, refuses: bool = False, again: int = 1) -> tuple[list[str], dict]:
+        (tools := tmp_path / "bin").mkdir()
+        asked = tmp_path / "asked"
+        refusal = "echo 'Requested operation is presently disabled' >&2; exit 1" if refuses else "true"
+        script = f'#!/bin/sh\necho "$@" >>{asked}\n[ "$1" = requeue ] && {{ {refusal}; exit; }}\necho "{shown}"\n'
+        (tools / "scontrol").write_text(script)
+        (tools / "scontrol").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+        monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+        monkeypatch.setenv("SLURM_JOB_ID", "8")
+        requeue = Requeue(tmp_path, attempts.begin(tmp_path, "7_3"), allowed)
+        with signals.listening(60, lambda why: None):
+            signal.raise_signal(signal.SIGUSR2)
+            for _ in range(again):
+                requeue("preempted by SIGUSR2", {"step": 3, "steps": 9})
+        return asked.read_text().splitlines(), records.read_json(tmp_path / records.STATE)
+
+    return leave
+
+
+SHOWS = "JobId=8 JobState=RUNNING Reason=None Restarts=0 PreemptTime=2026-03-01T11:59:59 EndTime=2026-03-01T12:00:20"
+
+
+def test_it_is_queued_again_once_and_its_attempt_is_counted(leaving: Any, tmp_path: Path) -> None:
+    asked, state = leaving(SHOWS, RequeueConfig(), again=2)
+    assert asked == ["show job --oneliner 7_3", "requeue 7_3"]
+    assert (state["state"], state["step"], state["steps"]) == ("preempted", 3, 9)
+    assert state["reason"] == "preempted by SIGUSR2; queued again (preempted)"
+    assert [attempt.how for attempt in attempts.read(tmp_path)] == ["preempted"]
+
+
+def test_beyond_the_limit_the_cell_has_failed_and_is_not_queued(leaving: Any) -> None:
+    asked, state = leaving(SHOWS, RequeueConfig(preempted=0))
+    assert asked == ["show job --oneliner 7_3"]
+    assert state["state"] == "failed"
+    assert "runtime.requeue.preempted allows 0" in state["reason"]
+
+
+def test_a_cancelled_job_is_not_queued(leaving: Any, tmp_path: Path) -> None:
+    asked, state = leaving(SHOWS.replace("RUNNING", "COMPLETING"), RequeueConfig())
+    assert asked == ["show job --oneliner 7_3"]
+    assert (state["state"], state["reason"]) == ("cancelled", "preempted by SIGUSR2; its job was cancelled")
+    assert [attempt.how for attempt in attempts.read(tmp_path)] == ["cancelled"]
+
+
+def test_what_slurm_refuses_is_in_the_reason(leaving: Any) -> None:
+    _, state = leaving(SHOWS, RequeueConfig(), refuses=True)
+    assert state["state"] == "preempted"
+    assert state["reason"].endswith("not queued again: Requested operation is presently disabled")
+
+
+def run_task(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A task as Slurm starts it, as far as it gets without torch."""
+    code = f"from clef.engine.task import TrainCell; TrainCell()({str(folder)!r})"
+    facts = {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "7", "SUBMITIT_FOLDER": str(folder)}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | facts | environment, capture_output=True, text=True
+    )
+
+
+def test_a_dropped_submission_leaves_at_once_without_a_trace(tmp_path: Path) -> None:
+    (cell := tmp_path / "cell").mkdir()
+    records.write_json(tmp_path / "submissions/clef-grid-12345678.json", {"dropped": True})
+    done = run_task(cell, SLURM_JOB_NAME="clef-grid-12345678")
+    assert done.returncode == Preempted.exit_code
+    assert "clef-grid-12345678: the launcher has given this submission up" in done.stderr
+    assert list(cell.iterdir()) == []
+    assert task.SUBMISSIONS == ledger.FOLDER
+
+
+def test_a_job_whose_nodes_fail_again_and_again_is_not_started(tmp_path: Path, tiny: Any) -> None:
+    from clef.identity import write_config
+
+    write_config(tmp_path, tiny(**{"runtime.requeue.lost": 2}))
+    for restart in range(3):
+        event = {"job": "7", "restart": restart, "how": attempts.BEGAN, "at": "x", "node": "n"}
+        with (tmp_path / attempts.FILE).open("a") as file:
+            file.write(json.dumps(event) + "\n")
+    done = run_task(tmp_path, SLURM_RESTART_COUNT="3")
+    assert done.returncode == 1
+    state = records.read_json(tmp_path / records.STATE)
+    assert (state["state"], state["reason"]) == (
+        "failed",
+        "not started again: of its job's attempts ended so far: 0 preempted, 0 timeout, 3 lost; runtime.requeue.lost "
+        "allows 2",
+    )
+    assert attempts.read(tmp_path)[-1].how == "failed"
+
+
+def test_signals_that_come_before_torch_count(tmp_path: Path) -> None:
+    before = {number: signal.getsignal(number) for number in signals.WATCHED}
+    try:
+        signals.heed()
+        signal.raise_signal(signal.SIGUSR2)
+        with signals.listening(60, lambda why: None):
+            assert signals.reasons() == ["SIGUSR2"]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from clef import files
+with files.lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_the_lock_is_waited_for_as_long_as_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(turn, "EVERY", 0.01)
+    lock = tmp_path / records.LOCK
+    other = subprocess.Popen([sys.executable, "-c", HOLDS, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout
+    assert other.stdin
+    assert other.stdout.readline() == b"held\n"
+    records.write_json(tmp_path / records.STATE, {"state": "running", "pid": 12, "host": "node1"})
+    with ExitStack() as stack, pytest.raises(turn.Busy, match=r"another process \(12 on node1\) trains this cell"):
+        turn.take(stack, tmp_path, patience=0)
+    with signals.listening(60, lambda why: None), ExitStack() as stack:
+        signal.raise_signal(signal.SIGUSR2)
+        with pytest.raises(Preempted, match="while another process trained this cell"):
+            turn.take(stack, tmp_path, patience=600)
+    assert records.read_json(tmp_path / records.STATE)["state"] == "running", "it is the other's to write"
+    # It ends while we wait between two looks.
+    monkeypatch.setattr(turn.time, "sleep", lambda seconds: other.communicate(b"\n") if seconds == turn.EVERY else None)
+    with ExitStack() as stack:
+        turn.take(stack, tmp_path, patience=600)
+        assert files.is_locked(lock)
+    assert capsys.readouterr().err.count("waiting for it to end, 10 minutes at most") == 2
