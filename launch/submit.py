@@ -88,22 +88,22 @@ class Slurm:
 
     def _array(self, array: Array) -> None:
         work: list[Work] = [(TrainCell(), (self._prepared(cell),)) for cell in array.cells]
-        self._note(array.cells, self._send("cells", array.shape, work, array.cells, at_once=array.at_once))
+        self._send("cells", array.shape, work, array.cells, at_once=array.at_once)
 
     def _behind(self, cell: PlannedCell) -> None:
         """One cell, once the one it starts from has ended well; Slurm drops it when that one fails."""
         assert cell.parent is not None
         work: Work = (TrainCell(), (self._prepared(cell),))
-        parent = self.jobs[cell.parent.name]
-        self._note([cell], self._send("cells", cell.config.resources, [work], [cell], after=[parent]))
+        self._send("cells", cell.config.resources, [work], [cell], after=[self.jobs[cell.parent.name]])
 
     def _prepared(self, cell: PlannedCell) -> str:
         return prepare(cell, cell.config.resources.cpus, self.site.profile.scratch)
 
-    def _note(self, cells: list[PlannedCell], submission: Submission) -> None:
-        self.jobs |= submission.jobs()
-        self.sent.arrays.append(str(submission.job))
-        self.sent.cells += len(cells)
+    def _note(self, submission: Submission) -> None:
+        if submission.kind == "cells":
+            self.jobs |= submission.jobs()
+            self.sent.arrays.append(str(submission.job))
+            self.sent.cells += len(submission.cells)
 
     def _send(
         self,
@@ -125,7 +125,9 @@ class Slurm:
         script = sbatch.write(executor, work, entry.array)
         with sbatch.undisturbed():
             ledger.begin(self.grid, entry)
-            return self._answer(entry, lambda: sbatch.send(script))
+            answered = self._answer(entry, lambda: sbatch.send(script))
+            self._note(answered)
+            return answered
 
     def _answer(self, entry: Submission, send: Callable[[], str]) -> Submission:
         """Note the job that sbatch gives. SetupError when there is none, or none that can be noted."""

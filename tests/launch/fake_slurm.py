@@ -30,7 +30,10 @@ echo $n
 SQUEUE = """
 state={state}
 [ -e $state/looks ] && . $state/looks
-cat $state/queue
+names=
+while [ $# -gt 0 ]; do [ "$1" = --name ] && names=$2; shift; done
+[ -n "$names" ] || exec cat $state/queue
+awk -F'|' -v names=",$names," 'index(names, "," $6 ",")' $state/queue
 """
 
 
