@@ -25,6 +25,8 @@ class Queued:
     """The job that makes a set of shards, by the set's folder."""
     launches: dict[str, str] = field(default_factory=dict)
     """The job behind it that runs the launcher again."""
+    tried: dict[str, Path] = field(default_factory=dict)
+    """The log of the last job that made none of a set's shards, by the set's folder."""
     gathered: frozenset[str] = frozenset()
     """The jobs that a gather job already waits for."""
 
@@ -48,8 +50,9 @@ def look(grid: Path) -> Queued:
     }  # fmt: skip
     others = [entry for entry in entries if entry.kind != "cells" and entry.job in active]
     made = {kind: {e.shards: e.job for e in others if e.kind == kind} for kind in ("shards", "launch")}
+    tried = {e.shards: _log(grid, e) for e in entries if e.kind == "shards" and e.job not in active}
     gathered = frozenset(job for entry in others if entry.kind == "gather" for job in entry.after)
-    return Queued(cells, made["shards"], made["launch"], gathered)  # type: ignore[arg-type]
+    return Queued(cells, made["shards"], made["launch"], tried, gathered)  # type: ignore[arg-type]
 
 
 def settle(grid: Path, left: list[Submission]) -> list[Submission]:
@@ -80,6 +83,10 @@ def leftover(grid: Path) -> list[Submission]:
 def _adopted(entry: Submission, by_name: dict[str, scheduler.Job]) -> Submission | None:
     job = next((_plain(job) for job, facts in by_name.items() if facts.name == entry.tag), None)
     return ledger.with_job(entry, job) if job else None
+
+
+def _log(grid: Path, entry: Submission) -> Path:
+    return ledger.folder(grid, entry) / f"{entry.job}_0_log.err"
 
 
 def _plain(job: str) -> str:

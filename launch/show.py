@@ -20,6 +20,7 @@ from launch.arrays import Batch, shapes
 from launch.plan import Plan, PlannedCell
 from launch.profiles import Site
 from launch.propose import Proposal
+from launch.sets import MissingSet
 
 STYLES = {"done": "green", "running": "cyan", "queued": "cyan", "preempted": "yellow", "failed": "red", "died": "red"}
 
@@ -76,19 +77,23 @@ def _to_train(batch: Batch, shape: ResourcesConfig) -> str:
 def _jobs(proposal: Proposal, site: Site) -> None:
     """The jobs beside the arrays: sets of shards to be made, and the tables."""
     for made in (*proposal.sets, *proposal.at_work):
-        key, count = str(made.folder), sum(cell.config.shards.resolve() == made.folder for cell in proposal.plan.cells)
-        job = proposal.queued.shards.get(key)
-        what = (
-            f"job {job} makes them"
-            if job
-            else f"a job makes them from {made.source} ({_asks(site.profile.sharding.shape)})"
-        )
-        launch = proposal.queued.launches.get(key) if job else None
-        by = f"job {launch}" if launch else "another"
-        out.print(f"{made.name}: no shards yet; {what}, and {by} behind it submits its {count} cells",
-                  markup=False, soft_wrap=True)  # fmt: skip
+        out.print(_sharding(made, proposal, site), markup=False, soft_wrap=True)
     if not proposal.empty:
         out.print("behind all cells: a gather job, which writes the tables however they end")
+
+
+def _sharding(made: MissingSet, proposal: Proposal, site: Site) -> str:
+    key, queued = str(made.folder), proposal.queued
+    count = sum(cell.config.shards.resolve() == made.folder for cell in proposal.plan.cells)
+    job = queued.shards.get(key)
+    by = f"job {queued.launches[key]}" if job and key in queued.launches else "another"
+    if job:
+        what = f"job {job} makes them"
+    else:
+        asks = _asks(site.profile.sharding.shape)
+        failed = f"; the last such job failed, see {queued.tried[key]}" if key in queued.tried else ""
+        what = f"a job makes them from {made.source} ({asks}{failed})"
+    return f"{made.name}: no shards yet; {what}, and {by} behind it submits its {count} cells"
 
 
 def _counted(cells: list[PlannedCell]) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -362,7 +363,9 @@ def test_shards_are_made_first_and_the_launcher_runs_again_behind_them(
     assert slurm.options(5)["dependency"] == "after:9,afterok:2"
 
     slurm.end(2, 5)  # sharding failed
+    capsys.readouterr()
     assert launch(*arguments, where=tmp_path / "some") == 0
+    assert re.search(r"the last such job failed, see runs/cut/slurm/clef-cut-\w+/2_0_log.err", capsys.readouterr().out)
     assert by_kind("cut")[-2:] == [("shards", "6", 0), ("launch", "7", 0)]
 
     (tmp_path / "some/caer_s_demo").symlink_to(shards / "caer_s_demo")  # they are there: cells as usual

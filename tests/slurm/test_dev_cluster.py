@@ -336,9 +336,11 @@ def test_missing_shards_are_made_by_a_job_and_the_cells_come_behind(
     cluster: dict[str, str], sources: Path, tmp_path: Path
 ) -> None:
     """One set can be made, the other's source is empty: it stops nothing."""
-    grid = tiny_grid.write(tmp_path / "cut.yaml", **ONE_CELL | {"datasets": ["caer_s_demo", "caer_s"]})
+    card = tmp_path / "mine.yaml"
+    card.write_text("{extends: caer_s_demo, name: mine, generator: null}")
+    grid = tiny_grid.write(tmp_path / "cut.yaml", **ONE_CELL | {"datasets": [str(card), "caer_s"]})
     (tmp_path / "empty").mkdir()
-    given = [f"--source=caer_s_demo={sources / 'caer_s_demo'}", f"--source=caer_s={tmp_path / 'empty'}"]
+    given = [f"--source=mine={sources / 'caer_s_demo'}", f"--source=caer_s={tmp_path / 'empty'}"]
     arguments = ("--profile", "dev-cluster", "--yes", *given)
     done = tiny_grid.launch(grid, tmp_path / "made", tmp_path, *arguments, environment=cluster)
     assert done.returncode == 0, done.stderr
@@ -349,13 +351,13 @@ def test_missing_shards_are_made_by_a_job_and_the_cells_come_behind(
         (entry.kind, Path(entry.shards or "").name, ends[entry.tag]) for entry in ledger.read(tmp_path / "runs/cut")
     ]
     assert made[:4] == [
-        ("shards", "caer_s_demo", "COMPLETED"), ("launch", "caer_s_demo", "COMPLETED"),
+        ("shards", "mine", "COMPLETED"), ("launch", "mine", "COMPLETED"),
         ("shards", "caer_s", "FAILED"), ("launch", "caer_s", "CANCELLED"),
     ]  # fmt: skip
     assert {kind: state for kind, _, state in made[4:] if kind in ("cells", "gather")} == {
         "cells": "COMPLETED", "gather": "COMPLETED",
     }  # fmt: skip
-    assert set(tiny_grid.results(tmp_path, "cut")) == {"caer_s_demo-caer_net-vanilla-s0"}
+    assert set(tiny_grid.results(tmp_path, "cut")) == {"mine-caer_net-vanilla-s0"}
     assert "no number from caer_s-caer_net-vanilla-s0" in (tmp_path / "results/cut/tables.md").read_text()
 
 
