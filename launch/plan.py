@@ -13,7 +13,7 @@ from clef.grid import FROM_GRID
 from clef.identity import check_shards, folder_of, identify
 from clef.results.rows import PlannedRun
 
-AFTER_SHARDS = "after shards"
+SHARDING = "sharding"
 """The state of a cell whose shards a job makes, or is about to make: it has no signature yet."""
 
 
@@ -38,7 +38,7 @@ class PlannedCell:
         """The entry of plan.json."""
         c = self.config
         folder = self.folder.name if self.folder else None
-        reason = "its shards were still to be made" if self.state == AFTER_SHARDS else None
+        reason = "its shards were still to be made" if self.state == SHARDING else None
         reason = str(self.error) if self.error else reason
         parent = self.parent.name if self.parent else None
         return PlannedRun(
@@ -82,7 +82,7 @@ def make(
     for config in sorted(made, key=lambda config: config.method.parent is not None):  # parents first
         root = config.shards
         if root in sharding:
-            cells[config.name] = PlannedCell(config, None, AFTER_SHARDS)
+            cells[config.name] = PlannedCell(config, None, SHARDING)
             continue
         if str(root) not in sets:
             sets[str(root)] = _manifest(root)

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from rich import box
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -30,9 +31,10 @@ def plan(made: Plan, proposal: Proposal | None = None, site: Site | None = None)
 
     With a proposal, also what Slurm would get.
     """
-    table = Table(title=f"grid {made.name}: {len(made.cells)} cells", title_justify="left")
+    table = Table(title=f"grid {made.name}: {len(made.cells)} cells", title_justify="left", box=box.SIMPLE_HEAD)
+    table.padding, table.pad_edge = (0, 1, 0, 0), False  # so that the usual names fit into 80 columns
     for column in ("dataset", "backbone", "method", "seeds", "epochs", "batch", "needs", "state"):
-        table.add_column(column, justify="right" if column in ("epochs", "batch") else "left")
+        table.add_column(column, justify="right" if column in ("epochs", "batch") else "left", overflow="fold")
     needs = {shape: chr(ord("A") + i) for i, shape in enumerate(shapes(made.cells))}
     for key, group in itertools.groupby(made.cells, key=_row):
         same = list(group)
@@ -43,13 +45,20 @@ def plan(made: Plan, proposal: Proposal | None = None, site: Site | None = None)
     out.print(f"in all: {_counted(made.cells)}")
     batch = proposal.batch if proposal else arrays.batch(made.todo)
     for shape, letter in needs.items():
-        out.print(f"{letter}: {_asks(shape)} a cell; {_to_train(batch, shape)}", soft_wrap=True)
+        _line(f"{letter}: {_asks(shape)} a cell; {_to_train(batch, shape)}")
     if proposal and site:
         _jobs(proposal, site)
     if made.unregistered:
         out.print(f"not in this version yet, so left out: {', '.join(made.unregistered)}")
     for reason in dict.fromkeys(str(cell.error) for cell in made.cells if cell.error):
-        out.print(f"[yellow]in the way:[/] {escape(reason)}", soft_wrap=True)
+        _line(f"[yellow]in the way:[/] {escape(reason)}", markup=True)
+    if proposal and any(cell.state == "no shards" for cell in made.cells):
+        _line("with --source DATASET=FOLDER, a job makes the shards that are missing and the cells come behind it")
+
+
+def _line(text: str, markup: bool = False) -> None:
+    """A line that is wrapped between words where a person looks, and whole in a file."""
+    out.print(text, markup=markup, soft_wrap=not out.is_terminal)
 
 
 def _asks(shape: ResourcesConfig) -> str:
@@ -77,9 +86,9 @@ def _to_train(batch: Batch, shape: ResourcesConfig) -> str:
 def _jobs(proposal: Proposal, site: Site) -> None:
     """The jobs beside the arrays: sets of shards to be made, and the tables."""
     for made in (*proposal.sets, *proposal.at_work):
-        out.print(_sharding(made, proposal, site), markup=False, soft_wrap=True)
-    if not proposal.empty:
-        out.print("behind all cells: a gather job, which writes the tables however they end")
+        _line(_sharding(made, proposal, site))
+    if proposal.batch.cells:
+        _line("behind all cells: a gather job, which writes the tables however they end")
 
 
 def _sharding(made: MissingSet, proposal: Proposal, site: Site) -> str:

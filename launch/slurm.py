@@ -13,7 +13,7 @@ from clef.results.gather import gather_grid
 from clef.results.rows import write_plan
 from launch import ledger, queued, show
 from launch.ledger import Submission
-from launch.plan import AFTER_SHARDS
+from launch.plan import SHARDING
 from launch.profiles import Site
 from launch.propose import Proposal
 from launch.submit import Sent, Slurm
@@ -61,16 +61,23 @@ def _still(found: Proposal, shown: Proposal) -> Proposal:
 
 def confirmed(proposal: Proposal) -> bool:
     """Ask. ConfigError where nobody can answer."""
-    cells, names = len(proposal.batch.cells), ", ".join(made.name for made in proposal.sets)
-    parts = [f"submit {cells} {'cell' if cells == 1 else 'cells'}"] if cells else []
-    parts += [f"submit the sharding of {names}, with its cells behind it"] if names else []
-    question = " and ".join(parts)
+    question = _question(proposal)
     if not sys.stdin.isatty():
-        raise ConfigError(f"nobody is there to ask whether to {question}; say --yes; nothing submitted")
+        raise ConfigError(f"nobody is there to answer: {question} Say --yes; nothing submitted")
     try:
-        return input(f"{question[0].upper()}{question[1:]}? [y/N] ").strip().lower() in ("y", "yes")
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
+
+
+def _question(proposal: Proposal) -> str:
+    cells, names = len(proposal.batch.cells), " and ".join(made.name for made in proposal.sets)
+    folders = {made.folder for made in proposal.sets}
+    behind = sum(cell.config.shards.resolve() in folders for cell in proposal.plan.cells)
+    submit = f"Submit {cells} {'cell' if cells == 1 else 'cells'}"
+    if not names:
+        return f"{submit}?"
+    return f"{submit}, and shard {names} for {behind} more?" if cells else f"Shard {names}, with {behind} cells behind?"
 
 
 def _submit(found: Proposal, slurm: Slurm, args: argparse.Namespace) -> None:
@@ -118,7 +125,7 @@ def _report(sent: Sent, found: Proposal) -> None:
 def _nothing(found: Proposal) -> None:
     counts = Counter(cell.state for cell in found.plan.cells)
     busy = counts["queued"] + counts["running"]
-    waiting = f", {counts[AFTER_SHARDS]} wait for their shards" if counts[AFTER_SHARDS] else ""
+    waiting = f", {counts[SHARDING]} wait for their shards" if counts[SHARDING] else ""
     out.print(f"nothing to train: {counts['done']} cells are done, {busy} are queued or running{waiting}")
 
 

@@ -166,11 +166,8 @@ def _executor(folder: Path, site: Site, shape: ResourcesConfig) -> submitit.Slur
         executor = submitit.SlurmExecutor(folder=folder)
     except RuntimeError as error:
         raise SetupError(f"{error}; is sbatch on this machine's PATH?") from None
-    setup = [*site.profile.setup, *([f"export CLEF_GPUS_PER_NODE={shape.gpus}"] if shape.gpus else [])]
     # srun no longer takes the CPUs from sbatch (from 22.05 on), and a rank that died must not be waited for.
     srun = [f"--cpus-per-task={shape.cpus}", "--kill-on-bad-exit=1"]
-    if shape.gpus and site.profile.gpus.ask == "gpus-per-task":
-        srun.append("--gpu-bind=none")  # a rank finds its GPU by its local rank: it must see all of the node's
     executor.update_parameters(
         time=math.ceil(shape.hours * 60),
         mem=f"{shape.memory_gb}GB",
@@ -178,6 +175,11 @@ def _executor(folder: Path, site: Site, shape: ResourcesConfig) -> submitit.Slur
         ntasks_per_node=max(1, shape.gpus),
         nodes=1,
         srun_args=srun,
-        setup=setup,
+        setup=[*site.profile.setup, *(_gpu_setup(shape.gpus) if shape.gpus else [])],
     )
     return executor
+
+
+def _gpu_setup(gpus: int) -> list[str]:
+    # Asked for by task, srun shows each rank one GPU alone; but a rank finds its own, by local rank, among all.
+    return ["unset SLURM_GPUS_PER_TASK SLURM_TRES_PER_TASK", f"export CLEF_GPUS_PER_NODE={gpus}"]

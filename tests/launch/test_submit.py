@@ -115,7 +115,7 @@ def test_without_a_terminal_somebody_must_have_said_yes(
     assert not Path("runs").exists()
     said = capsys.readouterr()
     assert "8 to train" in said.out
-    assert "nobody is there to ask whether to submit 8 cells; say --yes; nothing submitted" in said.err
+    assert "nobody is there to answer: Submit 8 cells? Say --yes; nothing submitted" in said.err
 
 
 @pytest.mark.parametrize(("answer", "code", "calls"), [("y", 0, 2), ("n", 130, 0), ("", 130, 0)])
@@ -154,6 +154,23 @@ def test_what_another_launcher_took_during_the_question_is_left_to_it(
     assert launch(grid, yes=False) == 0
     assert slurm.calls == 2
     assert "8 of the cells shown are no longer to be submitted" in capsys.readouterr().err
+
+
+def test_a_profile_reaches_the_job(tmp_path: Path, slurm: FakeSlurm, launch: Launch) -> None:
+    profile = tmp_path / "own.yaml"
+    profile.write_text("{setup: [module load cuda], scratch: $TMPDIR, gpus: {ask: gpus-per-task, type: a100}}")
+    grid = tiny_grid.write(
+        tmp_path / "site.yaml", {"where": {"method": "clef"}, "set": {"resources.gpus": 2, "runtime.scratch": "/own"}}
+    )
+    assert launch(grid, "--profile", str(profile)) == 0
+    assert [slurm.options(job).get("gpus-per-task") for job in (1, 2, 3)] == [None, "a100:1", None]
+    assert slurm.options(2)["ntasks-per-node"] == "2"
+    script = (slurm.state / "script.2").read_text()
+    order = ["module load cuda", "unset SLURM_GPUS_PER_TASK", "export CLEF_GPUS_PER_NODE=2", "\nln -s ", "\nsrun "]
+    assert [script.index(text) for text in order] == sorted(script.index(text) for text in order)
+    vanilla, clef = (next(iter(Path("runs/site").glob(f"*-{name}-*/config.yaml"))) for name in ("vanilla", "clef"))
+    assert "scratch: $TMPDIR" in vanilla.read_text()
+    assert "scratch: /own" in clef.read_text()
 
 
 # ---- what goes wrong ----
@@ -345,7 +362,7 @@ def test_shards_are_made_first_and_the_launcher_runs_again_behind_them(
     arguments = (grid, "--source", source, "--sbatch", "dependency=after:9")
     assert launch(*arguments, where=tmp_path / "some") == 0
     said = capsys.readouterr().out
-    assert "in all: 4 new, 4 after shards" in said
+    assert "in all: 4 new, 4 sharding" in said
     assert "caer_s_demo: no shards yet; a job makes them from" in said
     assert "job 2 makes the shards of caer_s_demo; job 3 behind it submits the cells" in said
     assert by_kind("cut") == [("cells", "1", 4), ("shards", "2", 0), ("launch", "3", 0), ("gather", "4", 0)]

@@ -344,7 +344,7 @@ def test_missing_shards_are_made_by_a_job_and_the_cells_come_behind(
     arguments = ("--profile", "dev-cluster", "--yes", *given)
     done = tiny_grid.launch(grid, tmp_path / "made", tmp_path, *arguments, environment=cluster)
     assert done.returncode == 0, done.stderr
-    assert "in all: 2 after shards" in done.stdout
+    assert "in all: 2 sharding" in done.stdout
     wait_for_all(cluster, "clef-cut")
     ends = {job["JobName"]: job["JobState"] for job in jobs(cluster, "clef-cut").values()}
     made = [
