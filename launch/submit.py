@@ -1,5 +1,6 @@
 """Hands cells to Slurm: arrays, cells behind the one they start from, shards to make first, a gather job."""
 
+import itertools
 import math
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from clef.console import Steps
 from clef.engine.task import TrainCell, gather
 from clef.errors import SetupError
 from launch import ledger, sbatch
-from launch.arrays import Array, Batch
+from launch.arrays import Batch
 from launch.ledger import Submission
 from launch.plan import PlannedCell
 from launch.prepare import folder_of, prepare
@@ -50,17 +51,21 @@ class Slurm:
 
     def cells(self, batch: Batch) -> None:
         """Submit the arrays, and then the cells behind others. SetupError when sbatch refuses one: the rest is left."""
+        count = itertools.count(1)
         with Steps("cells") as progress:
 
-            def tick() -> None:
-                progress("submitting", self.sent.cells, len(batch.cells))
+            def ready(cell: PlannedCell) -> Work:
+                work = TrainCell(), (prepare(cell, cell.config.resources.cpus, self.site.profile.scratch),)
+                progress("prepared", next(count), len(batch.cells))
+                return work
 
             for array in batch.arrays:
-                self._array(array)
-                tick()
-            for cell in batch.behind:
-                self._behind(cell)
-                tick()
+                work = [ready(cell) for cell in array.cells]
+                self._send("cells", array.shape, work, array.cells, at_once=array.at_once)
+            for cell in batch.behind:  # once the one it starts from has ended well; Slurm drops it when that one fails
+                assert cell.parent is not None
+                parent = self.jobs[cell.parent.name]
+                self._send("cells", cell.config.resources, [ready(cell)], [cell], after=[parent])
 
     def shards(self, made: MissingSet, again: list[str]) -> None:
         """Submit a job that makes a set, and one behind it that runs the launcher with the arguments `again`.
@@ -85,19 +90,6 @@ class Slurm:
         if set(arrays) - self.queued.gathered:
             work: Work = (gather, (str(plan.resolve()), str(results)))
             self.sent.gather = self._send("gather", SMALL, [work], after=arrays, ended="any").job
-
-    def _array(self, array: Array) -> None:
-        work: list[Work] = [(TrainCell(), (self._prepared(cell),)) for cell in array.cells]
-        self._send("cells", array.shape, work, array.cells, at_once=array.at_once)
-
-    def _behind(self, cell: PlannedCell) -> None:
-        """One cell, once the one it starts from has ended well; Slurm drops it when that one fails."""
-        assert cell.parent is not None
-        work: Work = (TrainCell(), (self._prepared(cell),))
-        self._send("cells", cell.config.resources, [work], [cell], after=[self.jobs[cell.parent.name]])
-
-    def _prepared(self, cell: PlannedCell) -> str:
-        return prepare(cell, cell.config.resources.cpus, self.site.profile.scratch)
 
     def _note(self, submission: Submission) -> None:
         if submission.kind == "cells":
