@@ -5,6 +5,7 @@ A launcher may die between the two. What it leaves is resolved by the job's name
 
 import getpass
 import os
+import re
 import secrets
 import socket
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from clef import files, records
 from clef.errors import ClefError, SetupError
@@ -26,10 +28,14 @@ class Submission:
     tag: str
     """The job's name: `clef-<grid>-` and eight random digits."""
     kind: str
-    """`cells`, `shards` or `gather`."""
+    """`cells`; `shards`: makes a set of shards; `launch`: runs the launcher again behind that; `gather`: the tables."""
     cells: list[str] = field(default_factory=list)
     """Names of the cells' folders, in the order of the array's tasks."""
     array: bool = False
+    after: list[str] = field(default_factory=list)
+    """The jobs (`12`, `12_3`) that it waits for."""
+    shards: str | None = None
+    """The folder of the set that a job of kind `shards` makes, and one of kind `launch` waits for."""
     job: str | None = None
     """What sbatch answered; None until then."""
     dropped: bool = False
@@ -43,6 +49,20 @@ class Submission:
         return {cell: f"{self.job}_{i}" if self.array else self.job for i, cell in enumerate(self.cells)}
 
 
+def new(grid: Path, kind: str, cells: list[str], **facts: Any) -> Submission:
+    """A submission with a name of its own, of which nothing is on disk yet."""
+    # squeue takes a comma for the end of a name.
+    tag = f"clef-{re.sub('[^A-Za-z0-9_.+-]', '_', grid.name)}-{secrets.token_hex(4)}"
+    by = f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
+    made = datetime.now(timezone.utc).isoformat(timespec="microseconds")
+    return Submission(tag, kind, cells, made=made, by=by, **facts)
+
+
+def folder(grid: Path, submission: Submission) -> Path:
+    """Where its script, what its tasks run and their logs lie: `<job>_<rank>_log.out` and `.err`."""
+    return grid / "slurm" / submission.tag
+
+
 @contextmanager
 def held(grid: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Only one launcher at a time plans and submits in a grid's folder; `waiting` is called when one already does."""
@@ -50,17 +70,19 @@ def held(grid: Path, waiting: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def begin(grid: Path, kind: str, cells: list[str], array: bool = False) -> Submission:
+def begin(grid: Path, submission: Submission) -> None:
     """Note what is about to be submitted, on disk when this returns."""
-    tag = f"clef-{grid.name}-{secrets.token_hex(4)}"
-    by = f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
-    made = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return _write(grid, Submission(tag, kind, cells, array, made=made, by=by))
+    _write(grid, submission)
+
+
+def with_job(submission: Submission, job: str) -> Submission:
+    """The submission as it is once sbatch has answered."""
+    return replace(submission, job=job)
 
 
 def complete(grid: Path, submission: Submission, job: str) -> Submission:
     """Note what sbatch answered."""
-    return _write(grid, replace(submission, job=job))
+    return _write(grid, with_job(submission, job))
 
 
 def drop(grid: Path, submission: Submission) -> Submission:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from clef.errors import ConfigError, argument_parser
+from launch.profiles import names, sbatch_option
 
 
 def arguments(description: str | None) -> argparse.Namespace:
@@ -20,9 +21,14 @@ def arguments(description: str | None) -> argparse.Namespace:
         "--local",
         nargs="?",
         const=0,
-        type=_count,
+        type=_local,
         metavar="N",
         help="train here, N cells at a time (default: one a core, or a GPU)",
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        help=f"what the site wants on every job: {', '.join(names())} (slurm/profiles), or a file of your own (.yaml)",
     )
     parser.add_argument(
         "--sbatch",
@@ -31,32 +37,48 @@ def arguments(description: str | None) -> argparse.Namespace:
         metavar="key[=value]",
         help="a further sbatch option, such as account=lab or exclusive (repeatable)",
     )
+    parser.add_argument(
+        "--max-parallel", type=_count, metavar="N", help="at most N of the cells submitted now run at the same time"
+    )
+    parser.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="DATASET=FOLDER",
+        help="where a dataset lies, so that missing shards are made first (repeatable)",
+    )
+    parser.add_argument("--yes", action="store_true", help="submit without asking")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and leave")
     parser.add_argument("--gather", action="store_true", help="rebuild the tables from disk and leave")
     parser.add_argument("--shards", default="shards", help="where the shards lie (default: shards)")
     parser.add_argument("--out", default="runs", help="where cells are written (default: runs)")
     parser.add_argument("--results", default="results", help="where tables are written (default: results)")
     args = parser.parse_intermixed_args()
-    if not (args.dry_run or args.gather or args.partition or args.local is not None):
-        raise ConfigError("say where to train: --partition NAME (Slurm) or --local [N]; or look first: --dry-run")
-    if args.sbatch and not args.partition:
-        raise ConfigError("--sbatch: goes with --partition; without it nothing is submitted")
+    to_slurm = args.partition or args.profile
+    if not (args.dry_run or args.gather or to_slurm or args.local is not None):
+        raise ConfigError(
+            "say where to train: --profile NAME or --partition NAME (Slurm) or --local [N]; or look first: --dry-run"
+        )
+    if args.profile and args.local is not None:
+        raise ConfigError("--profile, --local: one or the other; a profile is for Slurm")
+    for option, value in (("--sbatch", args.sbatch), ("--max-parallel", args.max_parallel)):
+        if value and not to_slurm:
+            raise ConfigError(f"{option}: goes with --partition or --profile; without them nothing is submitted")
     for text in args.sbatch:
         sbatch_option(text)
     return args
 
 
 def _count(text: str) -> int:
-    """N of --local, which takes the word behind it for N."""
+    """A number of cells."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a number of cells is expected, not {text!r}; key=value goes before --local")
+        raise argparse.ArgumentTypeError(f"a number of cells is expected, not {text!r}")
     return int(text)
 
 
-def sbatch_option(text: str) -> tuple[str, str | bool]:
-    """An sbatch option, named as submitit names those it sets itself, so that the user's replaces its own."""
-    key, equals, value = str(text).partition("=")
-    key = key.lstrip("-").replace("-", "_")
-    if not key.isidentifier():
-        raise ConfigError(f"--sbatch {text!s}: key=value or key is expected, such as account=lab or exclusive")
-    return key, value if equals else True
+def _local(text: str) -> int:
+    """N of --local, which takes the word behind it for N."""
+    try:
+        return _count(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}; key=value goes before --local") from None

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clef import cards, records
+from clef import records
 from clef.config import CellConfig
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
@@ -12,6 +12,9 @@ from clef.errors import ClefError, ConfigError, ShardError
 from clef.grid import FROM_GRID
 from clef.identity import check_shards, folder_of, identify
 from clef.results.rows import PlannedRun
+
+SHARDING = "sharding"
+"""The state of a cell whose shards a job makes, or is about to make: it has no signature yet."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class PlannedCell:
         """The entry of plan.json."""
         c = self.config
         folder = self.folder.name if self.folder else None
-        reason = str(self.error) if self.error else None
+        reason = "its shards were still to be made" if self.state == SHARDING else None
+        reason = str(self.error) if self.error else reason
         parent = self.parent.name if self.parent else None
         return PlannedRun(
             c.name, c.dataset, c.backbone.name, c.method_label, c.seed, folder, reason, parent, c.protocol
@@ -50,15 +54,36 @@ class Plan:
     cells: list[PlannedCell]
     unregistered: list[str]
 
+    @property
+    def blocked(self) -> list[PlannedCell]:
+        """The cells that can't be trained as things are."""
+        return [cell for cell in self.cells if cell.error]
 
-def make(name: str, made: list[CellConfig], unregistered: list[str], queued: Collection[str] = ()) -> Plan:
-    """Look at the disk: shards, weights, and what each cell has left so far. `queued` names the folders of the cells
-    whose Slurm job waits or runs.
+    @property
+    def todo(self) -> list[PlannedCell]:
+        """The cells that submitting the grid would train."""
+        return [cell for cell in self.cells if cell.todo]
+
+
+def make(
+    name: str,
+    made: list[CellConfig],
+    unregistered: list[str],
+    queued: Collection[str] = (),
+    sharding: Collection[Path] = (),
+) -> Plan:
+    """Look at the disk: shards, weights, and what each cell has left so far.
+
+    `queued` names the folders of the cells whose Slurm job waits or runs. `sharding`: the folders of shards that a job
+    makes.
     """
     sets: dict[str, Manifest | ShardError] = {}
     cells: dict[str, PlannedCell] = {}
     for config in sorted(made, key=lambda config: config.method.parent is not None):  # parents first
         root = config.shards
+        if root in sharding:
+            cells[config.name] = PlannedCell(config, None, SHARDING)
+            continue
         if str(root) not in sets:
             sets[str(root)] = _manifest(root)
         parent = _parent(config, cells) if _starts_in_grid(config) else None
@@ -80,16 +105,6 @@ def _parent(config: CellConfig, cells: Mapping[str, PlannedCell]) -> PlannedCell
             f"two another protocol?"
         )
     return cells[name]
-
-
-def datasets_to_make(made: list[CellConfig]) -> list[CellConfig]:
-    """A cell for each demo set (as a protocol has it) that the grid reads and whose shards are not there yet."""
-    wanted = {config.shards: config for config in made}
-    return [
-        config
-        for shards, config in wanted.items()
-        if cards.load(config.dataset).generator and not manifests.path_of(shards).exists()
-    ]
 
 
 def _manifest(root: Path) -> Manifest | ShardError:

@@ -14,13 +14,14 @@ def folder_of(cell: PlannedCell) -> Path:
     return cell.folder
 
 
-def prepare(cell: PlannedCell, threads: int) -> str:
+def prepare(cell: PlannedCell, threads: int, scratch: str = "") -> str:
     """Make the cell's folder, with its config in it and no state of an earlier try.
 
-    All paths are absolute: the job may run elsewhere.
+    All paths are absolute: the job may run elsewhere. `threads` and `scratch` are for cells that don't state their own.
     """
     config = _with_absolute_paths(cell.config)
-    runtime = config.runtime.model_copy(update={"threads": config.runtime.threads or threads})
+    stated = config.runtime
+    runtime = stated.model_copy(update={"threads": stated.threads or threads, "scratch": stated.scratch or scratch})
     write_config(folder_of(cell), config.model_copy(update={"runtime": runtime}))
     (folder_of(cell) / records.STATE).unlink(missing_ok=True)
     return str(folder_of(cell).resolve())

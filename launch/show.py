@@ -8,47 +8,107 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from rich import box
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
 from clef import records
+from clef.config import ResourcesConfig
 from clef.console import err, out
+from launch import arrays
+from launch.arrays import Batch, shapes
 from launch.plan import Plan, PlannedCell
-from launch.submit import shapes
+from launch.profiles import Site
+from launch.propose import Proposal
+from launch.sets import MissingSet
 
 STYLES = {"done": "green", "running": "cyan", "queued": "cyan", "preempted": "yellow", "failed": "red", "died": "red"}
 
 
-def plan(made: Plan) -> None:
-    """The cells by dataset, backbone and method, what they ask for, and what stands in the way."""
-    table = Table(title=f"grid {made.name}: {len(made.cells)} cells", title_justify="left")
+def plan(made: Plan, proposal: Proposal | None = None, site: Site | None = None) -> None:
+    """The cells by dataset, backbone and method, what they ask for, and what stands in the way.
+
+    With a proposal, also what Slurm would get.
+    """
+    table = Table(title=f"grid {made.name}: {len(made.cells)} cells", title_justify="left", box=box.SIMPLE_HEAD)
+    table.padding, table.pad_edge = (0, 1, 0, 0), False  # so that the usual names fit into 80 columns
     for column in ("dataset", "backbone", "method", "seeds", "epochs", "batch", "needs", "state"):
-        table.add_column(column, justify="right" if column in ("epochs", "batch") else "left")
+        table.add_column(column, justify="right" if column in ("epochs", "batch") else "left", overflow="fold")
     needs = {shape: chr(ord("A") + i) for i, shape in enumerate(shapes(made.cells))}
     for key, group in itertools.groupby(made.cells, key=_row):
         same = list(group)
         c = same[0].config
         seeds = " ".join(str(cell.config.seed) for cell in same)
-        states = Counter(cell.state for cell in same)
-        shown = ", ".join(f"{count} {_styled(state)}" for state, count in states.items())
-        table.add_row(*key, seeds, str(c.epochs), str(c.batch_size), needs[c.resources], shown)
+        table.add_row(*key, seeds, str(c.epochs), str(c.batch_size), needs[c.resources], _counted(same))
     out.print(table)
+    out.print(f"in all: {_counted(made.cells)}")
+    batch = proposal.batch if proposal else arrays.batch(made.todo)
     for shape, letter in needs.items():
-        waiting = [cell for cell in made.cells if cell.todo and cell.config.resources == shape]
-        todo, behind = len(waiting), sum(cell.parent in {other.folder for other in waiting} for cell in waiting)
-        cpus = shape.cpus * max(1, shape.gpus)  # they are asked for by task
-        asks = f"{shape.gpus} GPU, {cpus} CPU, {shape.memory_gb} GB, {shape.hours:g} h"
-        asks = f"{shape.nodes} nodes of {asks}" if shape.nodes > 1 else asks
-        out.print(f"{letter}: {asks} a cell; {todo} to train{', as one job array' if todo else ''}{_behind(behind)}")
+        _line(f"{letter}: {_asks(shape)} a cell; {_to_train(batch, shape)}")
+    if proposal and site:
+        _jobs(proposal, site)
     if made.unregistered:
         out.print(f"not in this version yet, so left out: {', '.join(made.unregistered)}")
     for reason in dict.fromkeys(str(cell.error) for cell in made.cells if cell.error):
-        out.print(f"[yellow]in the way:[/] {escape(reason)}", soft_wrap=True)
+        _line(f"[yellow]in the way:[/] {escape(reason)}", markup=True)
+    if proposal and any(cell.state == "no shards" for cell in made.cells):
+        _line("with --source DATASET=FOLDER, a job makes the shards that are missing and the cells come behind it")
 
 
-def _behind(count: int) -> str:
-    return f" but for {count}, each behind the cell that it starts from" if count else ""
+def _line(text: str, markup: bool = False) -> None:
+    """A line that is wrapped between words where a person looks, and whole in a file."""
+    out.print(text, markup=markup, soft_wrap=not out.is_terminal)
+
+
+def _asks(shape: ResourcesConfig) -> str:
+    cpus = shape.cpus * max(1, shape.gpus)  # they are asked for by task
+    asks = f"{shape.gpus} GPU, {cpus} CPU, {shape.memory_gb} GB, {shape.hours:g} h"
+    return f"{shape.nodes} nodes of {asks}" if shape.nodes > 1 else asks
+
+
+def _to_train(batch: Batch, shape: ResourcesConfig) -> str:
+    """How many cells of a shape there are to train, and as what Slurm would get them."""
+    parts = [array for array in batch.arrays if array.shape == shape]
+    behind = sum(cell.config.resources == shape for cell in batch.behind)
+    first = [len(array.cells) for array in parts]
+    if not first and not behind:
+        return "0 to train"
+    text = f"{sum(first) + behind} to train"
+    if len(first) == 1:
+        text += ", as one job array"
+    elif first:
+        text += f", as {len(first)} job arrays of up to {max(first)}"
+    if any(array.at_once for array in parts):
+        text += f", {' + '.join(str(array.at_once) for array in parts)} at a time"
+    return text + (f" but for {behind}, each behind the cell that it starts from" if behind else "")
+
+
+def _jobs(proposal: Proposal, site: Site) -> None:
+    """The jobs beside the arrays: sets of shards to be made, and the tables."""
+    for made in (*proposal.sets, *proposal.at_work):
+        _line(_sharding(made, proposal, site))
+    if proposal.batch.cells:
+        _line("behind all cells: a gather job, which writes the tables however they end")
+
+
+def _sharding(made: MissingSet, proposal: Proposal, site: Site) -> str:
+    key, queued = str(made.folder), proposal.queued
+    count = sum(cell.config.shards.resolve() == made.folder for cell in proposal.plan.cells)
+    job = queued.shards.get(key)
+    by = f"job {queued.launches[key]}" if job and key in queued.launches else "another"
+    if job:
+        what = f"job {job} makes them"
+    else:
+        asks = _asks(site.profile.sharding.shape)
+        failed = f"; the last such job failed, see {queued.tried[key]}" if key in queued.tried else ""
+        what = f"a job makes them from {made.source} ({asks}{failed})"
+    return f"{made.name}: no shards yet; {what}, and {by} behind it submits its {count} cells"
+
+
+def _counted(cells: list[PlannedCell]) -> str:
+    states = Counter(cell.state for cell in cells)
+    return ", ".join(f"{count} {_styled(state)}" for state, count in states.items())
 
 
 def _row(cell: PlannedCell) -> tuple[str, str, str]:

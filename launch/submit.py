@@ -1,151 +1,184 @@
-"""Hands a plan's cells to submitit as Slurm job arrays with a gather job behind."""
+"""Hands cells to Slurm: arrays, cells behind the one they start from, shards to make first, a gather job."""
 
-import json
+import itertools
 import math
-import shutil
-import subprocess
-from collections import defaultdict
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import submitit
-from submitit.core.utils import FailedJobError
+from submitit.core.utils import CommandFunction
 
-from clef import records
-from clef.config import ResourcesConfig
+from clef.config import CellConfig, ResourcesConfig
+from clef.console import Steps
 from clef.engine.task import TrainCell, gather
 from clef.errors import SetupError
-from launch import snapshot
+from launch import ledger, sbatch, snapshot
+from launch.arrays import Batch
+from launch.ledger import Submission
 from launch.plan import PlannedCell
 from launch.prepare import folder_of, prepare
+from launch.profiles import Site
+from launch.queued import Queued, settle
+from launch.sbatch import Work
+from launch.sets import MissingSet
 
-SUBMISSIONS = "submissions.jsonl"
-GATHER = ResourcesConfig(gpus=0, cpus=1, memory_gb=4, hours=1)
-
-
-@dataclass(frozen=True)
-class Site:
-    """What the site wants to hear on every job."""
-
-    partition: str | None
-    sbatch: dict[str, str | bool]
-    python: str | None = None
-    """What starts Python in the snapshot of the code."""
+SMALL = ResourcesConfig(gpus=0, cpus=1, memory_gb=4, hours=1)
+"""What the gather job asks for, and the job that runs the launcher again."""
 
 
-def shapes(cells: list[PlannedCell]) -> dict[ResourcesConfig, list[PlannedCell]]:
-    """The cells by resource shape, each of which becomes one job array."""
-    groups: dict[ResourcesConfig, list[PlannedCell]] = defaultdict(list)
-    for cell in cells:
-        groups[cell.config.resources].append(cell)
-    return dict(groups)
+@dataclass
+class Sent:
+    """What Slurm has taken so far."""
+
+    arrays: list[str] = field(default_factory=list)
+    """Jobs that train cells."""
+    cells: int = 0
+    sets: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By the set's name: the job that makes its shards, and the one behind it."""
+    gather: str | None = None
 
 
-def to_slurm(cells: list[PlannedCell], plan: Path, results: Path, site: Site) -> tuple[list[str], str]:
-    """Submit one array a resource shape, and the gather job. Returns the arrays' ids and the gather job's.
+class Slurm:
+    """Submits what belongs to one grid. Whoever uses it holds the grid's ledger."""
 
-    A cell that starts from another one is a job of its own that waits for just that one. The gather job runs when no
-    cell of the grid is queued any more, those of earlier submissions included.
-    """
-    folder = plan.parent
-    site = replace(site, python=snapshot.python(snapshot.take(folder, [cell.config for cell in cells])))
-    jobs = queued(folder)
-    earlier = {_array(job) for job in jobs.values()}
-    arrays: list[str] = []
-    waits = [cell for cell in cells if _waits(cell, cells, jobs)]
+    def __init__(self, grid: Path, site: Site, queued: Queued, configs: list[CellConfig]) -> None:
+        self.grid, self.site, self.queued, self.configs = grid, site, queued, configs
+        self.jobs = dict(queued.cells)
+        self.sent = Sent()
+
+    @cached_property
+    def code(self) -> Path:
+        """The snapshot that the jobs run from."""
+        return snapshot.take(self.grid, self.configs)
+
+    def cells(self, batch: Batch) -> None:
+        """Submit the arrays, and then the cells behind others. SetupError when sbatch refuses one: the rest is left."""
+        count = itertools.count(1)
+        with Steps("cells") as progress:
+
+            def ready(cell: PlannedCell) -> Work:
+                work = TrainCell(), (prepare(cell, cell.config.resources.cpus, self.site.profile.scratch),)
+                progress("prepared", next(count), len(batch.cells))
+                return work
+
+            for array in batch.arrays:
+                work = [ready(cell) for cell in array.cells]
+                self._send("cells", array.shape, work, array.cells, at_once=array.at_once)
+            for cell in batch.behind:  # once the one it starts from has ended well; Slurm drops it when that one fails
+                assert cell.parent is not None
+                parent = self.jobs[cell.parent.name]
+                self._send("cells", cell.config.resources, [ready(cell)], [cell], after=[parent])
+
+    def shards(self, made: MissingSet, again: list[str]) -> None:
+        """Submit a job that makes a set, and one behind it that runs the launcher with the arguments `again`.
+
+        The cells can't be submitted yet: which cells they are depends on the shards' content.
+        """
+        key = str(made.folder)
+        sharding, launch = self.queued.shards.get(key), self.queued.launches.get(key)
+        if not sharding:
+            shape = self.site.profile.sharding.shape
+            work: Work = (CommandFunction(made.command(shape.cpus), cwd=str(self.code)), ())
+            sharding = str(self._send("shards", shape, [work], shards=key).job)
+            launch = None  # one that is still there waits for another job
+        if not launch:
+            launcher = CommandFunction([sys.executable, str(self.code / "launch/grid.py"), *again], cwd=str(Path.cwd()))
+            launch = str(self._send("launch", SMALL, [(launcher, ())], after=[sharding], shards=key).job)
+        self.sent.sets[made.name] = (sharding, launch)
+
+    def tables(self, plan: Path, results: Path) -> None:
+        """Submit a gather job behind all cells of the grid that wait or run, unless they all have one."""
+        arrays = sorted({job.partition("_")[0] for job in self.jobs.values()}, key=int)
+        if set(arrays) - self.queued.gathered:
+            work: Work = (gather, (str(plan.resolve()), str(results)))
+            self.sent.gather = self._send("gather", SMALL, [work], after=arrays, ended="any").job
+
+    def _note(self, submission: Submission) -> None:
+        if submission.kind == "cells":
+            self.jobs |= submission.jobs()
+            self.sent.arrays.append(str(submission.job))
+            self.sent.cells += len(submission.cells)
+
+    def _send(
+        self,
+        kind: str,
+        shape: ResourcesConfig,
+        work: list[Work],
+        cells: list[PlannedCell] = [],  # noqa: B006  (read only)
+        after: list[str] = [],  # noqa: B006
+        shards: str | None = None,
+        at_once: int | None = None,
+        ended: str = "ok",
+    ) -> Submission:
+        """One call of sbatch, noted before and after. What it needs on disk is there before the first note."""
+        names = [folder_of(cell).name for cell in cells]
+        entry = ledger.new(self.grid, kind, names, array=len(work) > 1, after=after, shards=shards)
+        executor = _executor(ledger.folder(self.grid, entry), self.site, shape, snapshot.python(self.code))
+        executor.update_parameters(job_name=entry.tag, array_parallelism=at_once or len(work))
+        executor.parameters["additional_parameters"] = {"requeue": True} | _behind(
+            self.site.options(shape), after, ended
+        )
+        script = sbatch.write(executor, work, entry.array)
+        with sbatch.undisturbed():
+            ledger.begin(self.grid, entry)
+            answered = self._answer(entry, lambda: sbatch.send(script))
+            self._note(answered)
+            return answered
+
+    def _answer(self, entry: Submission, send: Callable[[], str]) -> Submission:
+        """Note the job that sbatch gives. SetupError when there is none, or none that can be noted."""
+        try:
+            job = send()
+        except SetupError as refusal:
+            # It may be a job all the same: a controller that is too slow for sbatch may have taken it.
+            try:
+                [settled] = settle(self.grid, [entry])
+            except SetupError:
+                again = "run this again: it finds out whether Slurm has the job"
+                raise SetupError(f"sbatch: {refusal}; {again}") from None
+            if settled.dropped:
+                raise SetupError(f"sbatch refused a job: {refusal}") from None
+            return settled
+        try:
+            return ledger.complete(self.grid, entry, job)
+        except OSError as error:
+            raise SetupError(
+                f"job {job} is submitted, but {self.grid / ledger.FOLDER} can't be written: {error.strerror}; mend "
+                f"that, and run this again: it finds the job by its name"
+            ) from None
+
+
+def _behind(options: dict[str, str | bool], after: list[str], ended: str) -> dict[str, str | bool]:
+    """The options with a dependency, besides what the user waits for."""
+    if not after:
+        return options
+    stated = [str(options["dependency"])] if "dependency" in options else []
+    options = options | {"dependency": ",".join([*stated, ":".join([f"after{ended}", *after])])}
+    return options | {"kill_on_invalid_dep": "yes"} if ended == "ok" else options
+
+
+def _executor(folder: Path, site: Site, shape: ResourcesConfig, python: str) -> submitit.SlurmExecutor:
     try:
-        for shape, group in shapes([cell for cell in cells if cell not in waits]).items():
-            made = _submit_array(folder, site, shape, group)
-            arrays.append(_array(next(iter(made.values()))))
-            jobs |= made
-        for cell in waits:
-            made = _submit_behind(folder, site, cell, jobs)
-            arrays += made.values()
-            jobs |= made
-        behind: dict[str, str | bool] = {"dependency": ":".join(["afterany", *sorted(earlier), *arrays])}
-        executor = _executor(folder, replace(site, sbatch=site.sbatch | behind), GATHER)
-        return arrays, executor.submit(gather, str(plan.resolve()), str(results)).job_id
-    except FailedJobError as error:
-        sent = f"; submitted before that: {', '.join(arrays)}" if arrays else ""
-        said = str(error).strip() or "it gave no reason"
-        raise SetupError(f"sbatch refused a job: {said.splitlines()[-1]}{sent}") from None
-
-
-def _waits(cell: PlannedCell, cells: list[PlannedCell], jobs: dict[str, str]) -> bool:
-    """Whether the cell that this one starts from is yet to be trained."""
-    return cell.parent is not None and (cell.parent.name in jobs or any(other.folder == cell.parent for other in cells))
-
-
-def _submit_array(folder: Path, site: Site, shape: ResourcesConfig, group: list[PlannedCell]) -> dict[str, str]:
-    executor = _executor(folder, site, shape)
-    with executor.batch():
-        jobs = [executor.submit(TrainCell(), prepare(cell, shape.cpus)) for cell in group]
-    return _record(folder, [(cell, job.job_id) for cell, job in zip(group, jobs, strict=True)])
-
-
-def _submit_behind(folder: Path, site: Site, cell: PlannedCell, jobs: dict[str, str]) -> dict[str, str]:
-    """One cell, once the one it starts from has ended well; Slurm drops it when that one fails."""
-    assert cell.parent is not None
-    behind: dict[str, str | bool] = {"dependency": f"afterok:{jobs[cell.parent.name]}", "kill_on_invalid_dep": "yes"}
-    shape = cell.config.resources
-    executor = _executor(folder, replace(site, sbatch=site.sbatch | behind), shape)
-    job = executor.submit(TrainCell(), prepare(cell, shape.cpus))
-    return _record(folder, [(cell, job.job_id)])
-
-
-def _array(job: str) -> str:
-    """The array that a job belongs to; a group of one cell is a plain job."""
-    return job.partition("_")[0]
-
-
-def _executor(folder: Path, site: Site, shape: ResourcesConfig) -> submitit.Executor:
-    try:
-        executor = submitit.AutoExecutor(folder=folder / "slurm" / "%j", cluster="slurm", slurm_python=site.python)
+        executor = submitit.SlurmExecutor(folder=folder, python=python)
     except RuntimeError as error:
         raise SetupError(f"{error}; is sbatch on this machine's PATH?") from None
+    # srun no longer takes the CPUs from sbatch (from 22.05 on), and a rank that died must not be waited for.
+    srun = [f"--cpus-per-task={shape.cpus}", "--kill-on-bad-exit=1"]
     executor.update_parameters(
-        name=f"clef-{folder.name}",
-        timeout_min=math.ceil(shape.hours * 60),
-        mem_gb=shape.memory_gb,
+        time=math.ceil(shape.hours * 60),
+        mem=f"{shape.memory_gb}GB",
         cpus_per_task=shape.cpus,
-        tasks_per_node=max(1, shape.gpus),
+        ntasks_per_node=max(1, shape.gpus),
         nodes=shape.nodes,
-        # srun no longer takes the CPUs from sbatch (from 22.05 on), and a rank that died must not be waited for.
-        slurm_srun_args=[f"--cpus-per-task={shape.cpus}", "--kill-on-bad-exit=1"],
-        slurm_additional_parameters={"requeue": True} | site.sbatch,
+        srun_args=srun,
+        setup=[*site.profile.setup, *(_gpu_setup(shape.gpus) if shape.gpus else [])],
     )
-    if shape.gpus:
-        executor.update_parameters(gpus_per_node=shape.gpus, slurm_setup=[f"export CLEF_GPUS_PER_NODE={shape.gpus}"])
-    if site.partition:
-        executor.update_parameters(slurm_partition=site.partition)
     return executor
 
 
-def _record(folder: Path, jobs: list[tuple[PlannedCell, str]]) -> dict[str, str]:
-    """Write down which job trains which cell; the same by the cell's folder."""
-    with (folder / SUBMISSIONS).open("a", encoding="utf-8") as file:
-        for cell, job in jobs:
-            file.write(json.dumps({"cell": folder_of(cell).name, "job": job}) + "\n")
-    return {folder_of(cell).name: job for cell, job in jobs}
-
-
-def queued(folder: Path) -> dict[str, str]:
-    """The unfinished cells of a grid whose Slurm job still waits or runs: the name of their folder, and the job."""
-    path = folder / SUBMISSIONS
-    if not (path.exists() and shutil.which("squeue")):
-        return {}
-    try:
-        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError:
-        raise SetupError(f"{path}: a line was cut short; look at squeue, and mend or remove the line") from None
-    entries = [entry for entry in entries if not (folder / entry["cell"] / records.RESULT).exists()]
-    if not entries:  # all done: tables can be had where Slurm is out of reach
-        return {}
-    command = ["squeue", "--noheader", "--array", "--format=%F_%K %A"]
-    try:
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    except subprocess.SubprocessError as error:
-        reason = str(getattr(error, "stderr", None) or error).strip()
-        raise SetupError(f"squeue: {reason}: can't tell which cells are queued; try again") from None
-    alive = set(listed.split())
-    return {entry["cell"]: entry["job"] for entry in entries if entry["job"] in alive}
+def _gpu_setup(gpus: int) -> list[str]:
+    # Asked for by task, srun shows each rank one GPU alone; but a rank finds its own, by local rank, among all.
+    return ["unset SLURM_GPUS_PER_TASK SLURM_TRES_PER_TASK", f"export CLEF_GPUS_PER_NODE={gpus}"]

@@ -27,7 +27,7 @@ from clef.data.shards import SplitShards
 from clef.engine.job import run_cell
 from clef.errors import SetupError
 from clef.identity import write_config
-from launch.submit import _with_absolute_paths
+from launch.prepare import _with_absolute_paths
 
 PLAIN: dict[Any, Any] = {"body": InputConfig(size=(20, 24))}
 INPUTS: dict[Any, Any] = {

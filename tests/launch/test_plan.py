@@ -16,8 +16,9 @@ from clef.config import CellConfig
 from clef.errors import ConfigError, SetupError, ShardError
 from clef.grid import Grid
 from clef.overrides import nest
+from launch import ledger, queued
 from launch import plan as plans
-from launch import submit
+from launch.queued import Queued
 from tests.launch import tiny_grid
 
 Point = tuple[str, str, str, int]
@@ -146,9 +147,9 @@ def one_cell(shards: Path, tmp_path: Path) -> list[CellConfig]:
     return configs(path, **{"runtime.shards": str(shards), "runtime.out": str(tmp_path / "runs")})
 
 
-def planned(made: list[CellConfig], queued: bool = False) -> plans.PlannedCell:
+def planned(made: list[CellConfig], live: bool = False) -> plans.PlannedCell:
     cell = plans.make("one", made, []).cells[0]
-    names = [cell.folder.name] if queued and cell.folder else []
+    names = [cell.folder.name] if live and cell.folder else []
     return plans.make("one", made, [], names).cells[0]
 
 
@@ -180,7 +181,7 @@ def test_a_cell_that_no_process_holds_is_to_do(one_cell: list[CellConfig], writt
 def test_a_cell_with_a_result_is_done(one_cell: list[CellConfig]) -> None:
     records.write_state(folder_of(one_cell), "failed", reason="an earlier try")
     records.write_json(folder_of(one_cell) / records.RESULT, {"val": 1.0})
-    cell = planned(one_cell, queued=True)
+    cell = planned(one_cell, live=True)
     assert (cell.state, cell.todo) == ("done", False)
 
 
@@ -198,7 +199,7 @@ def test_a_cell_whose_lock_is_held_is_running(one_cell: list[CellConfig], writte
 def test_a_cell_with_a_live_job_is_left_to_it(one_cell: list[CellConfig], written: str | None, state: str) -> None:
     if written:
         records.write_state(folder_of(one_cell), written)
-    cell = planned(one_cell, queued=True)
+    cell = planned(one_cell, live=True)
     assert (cell.state, cell.todo) == (state, False)
 
 
@@ -249,34 +250,55 @@ def fake_command(folder: Path, name: str, script: str) -> None:
 @pytest.fixture
 def submissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A grid's folder: cells a and b were tasks of array 12, c job 15, and d was sent twice. squeue is a script."""
-    jobs = [("a", "12_0"), ("b", "12_1"), ("c", "15"), ("d", "3_2"), ("d", "12_2")]
-    lines = [json.dumps({"cell": cell, "job": job}) for cell, job in jobs]
-    (tmp_path / submit.SUBMISSIONS).write_text("\n".join(lines) + "\n")
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    for job, cells in {"12": ["a", "b", "d"], "15": ["c"], "3": ["x", "d"]}.items():
+        entry = ledger.new(tmp_path, "cells", cells, array=len(cells) > 1)
+        ledger.complete(tmp_path, entry, job)
+    ledger.drop(tmp_path, ledger.new(tmp_path, "cells", ["a"]))
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/result.json").write_text("{}")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin")
     return tmp_path
 
 
+QUEUE = """
+12|0|COMPLETED|None|node1|clef-g-1
+12|1|RUNNING|None|node1|clef-g-1
+12|2|PENDING|Resources||clef-g-1
+15|N/A|PENDING|Resources||clef-g-2
+3|1|TIMEOUT|TimeLimit|node2|clef-g-3
+40|0|RUNNING|None|node2|other
+""".strip()
+
+
 def test_a_cell_is_queued_while_its_array_task_or_job_is_alive(submissions: Path) -> None:
-    fake_command(submissions / "bin", "squeue", "echo '12_1 17'; echo '12_2 12'; echo '15_N/A 15'; echo '40_0 41'")
-    assert submit.queued(submissions) == {"b": "12_1", "c": "15", "d": "12_2"}
+    fake_command(submissions / "bin", "squeue", f"cat <<END\n{QUEUE}\nEND")
+    assert queued.look(submissions).cells == {"b": "12_1", "c": "15", "d": "12_2"}
 
 
 def test_no_answer_from_squeue_is_an_error_and_not_an_empty_queue(submissions: Path) -> None:
     fake_command(submissions / "bin", "squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(SetupError, match=r"Unable to contact slurm controller.*try again"):
-        submit.queued(submissions)
+        queued.look(submissions)
 
 
 def test_squeue_is_not_asked_about_a_grid_that_is_done(submissions: Path) -> None:
     fake_command(submissions / "bin", "squeue", "exit 1")
+    ledger.complete(submissions, ledger.new(submissions, "gather", [], after=["12"]), "16")
     for cell in "abcd":
         (submissions / cell).mkdir()
         (submissions / cell / "result.json").write_text("{}")
-    assert submit.queued(submissions) == {}
+    assert queued.look(submissions) == Queued()
 
 
-def test_without_squeue_nothing_is_queued(submissions: Path) -> None:
-    assert submit.queued(submissions) == {}
+def test_without_squeue_nothing_is_queued(submissions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(submissions / "bin"))
+    assert queued.look(submissions) == Queued()
+
+
+def test_a_record_that_is_none_is_named(submissions: Path) -> None:
+    (submissions / "submissions/clef-g-0.json").write_text('{"tag": "x", "jobs": 3}')
+    with pytest.raises(SetupError, match=r"clef-g-0.json: no record of a submission; look at squeue"):
+        ledger.read(submissions)
 
 
 # ---- the command ----
@@ -290,7 +312,7 @@ def command(*arguments: str, base: Path, **environment: str) -> subprocess.Compl
 
 
 def test_the_launcher_imports_no_torch(tmp_path: Path) -> None:
-    code = "import launch.grid, launch.submit, clef.engine.task, sys; sys.exit('torch' in sys.modules)"
+    code = "import launch.grid, launch.slurm, clef.engine.task, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=tiny_grid.ROOT, timeout=60).returncode == 0
 
 

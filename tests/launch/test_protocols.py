@@ -11,6 +11,7 @@ from clef.data import manifest as manifests
 from clef.datasets.demo import caer_s_layout
 from clef.errors import ConfigError
 from launch import plan as plans
+from launch import sets
 from tests.launch import tiny_grid
 
 PAPER = {"where": {"backbone": "emot_net"}, "set": {"protocol": "paper", "selection": "last"}}
@@ -35,7 +36,7 @@ def test_an_override_sets_the_protocol_and_names_and_shards_tell_it(tmp_path: Pa
 def test_demo_shards_are_to_make_for_each_protocol(tmp_path: Path) -> None:
     path = tiny_grid.write(tmp_path / "g.yaml", PAPER, methods=["vanilla"])
     made = configs(path, {"runtime": {"shards": str(tmp_path)}})
-    wanted = {(config.dataset, config.protocol) for config in plans.datasets_to_make(made)}
+    wanted = {(each.card, each.protocol) for each in sets.missing(made, {}).values()}
     assert wanted == {(name, p) for name in ("emotic_demo", "caer_s_demo") for p in ("leak_free", "paper")}
 
 

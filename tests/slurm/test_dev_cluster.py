@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from launch import ledger
 from tests.launch import tiny_grid
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(900)]
@@ -42,12 +44,12 @@ def cluster() -> Iterator[dict[str, str]]:
 
 
 def jobs(cluster: Mapping[str, str], name: str) -> dict[str, dict[str, str]]:
-    """What Slurm knows of each job of this name, ended ones too, by job id."""
+    """What Slurm knows of each job whose name is this with a mark behind, ended ones too, by job id."""
     shown = subprocess.run(
         ["scontrol", "show", "job", "--oneliner"], capture_output=True, text=True, check=True, env=dict(cluster)
     )
     found = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in shown.stdout.splitlines()]
-    return {job["JobId"]: job for job in found if job.get("JobName") == name}
+    return {job["JobId"]: job for job in found if job.get("JobName", "").rpartition("-")[0] == name}
 
 
 def wait_for_all(cluster: Mapping[str, str], name: str, seconds: float = 400) -> dict[str, str]:
@@ -86,7 +88,7 @@ def test_a_grid_is_one_array_a_gather_job_and_nothing_twice(
     grid = tiny_grid.write(tmp_path / "whole.yaml")
     tables = tmp_path / "results/whole/tables.md"
 
-    first = tiny_grid.launch(grid, shards, tmp_path, "--partition", "gpu", environment=cluster)
+    first = tiny_grid.launch(grid, shards, tmp_path, "--partition", "gpu", "--yes", environment=cluster)
     assert first.returncode == 0, first.stderr
     assert "8 to train, as one job array" in first.stdout
     [array], gather = submitted(first.stdout)
@@ -97,7 +99,7 @@ def test_a_grid_is_one_array_a_gather_job_and_nothing_twice(
         ("1", "01:00:00", "gpu")
     }
 
-    again = tiny_grid.launch(grid, shards, tmp_path, "--partition", "gpu", environment=cluster)
+    again = tiny_grid.launch(grid, shards, tmp_path, "--partition", "gpu", "--yes", environment=cluster)
     assert again.returncode == 0, again.stderr
     assert "submitted" not in again.stdout
     done, busy = re.search(r"nothing to train: (\d) cells are done, (\d) are queued or running", again.stdout).groups()  # type: ignore[union-attr]
@@ -115,7 +117,7 @@ def test_a_grid_is_one_array_a_gather_job_and_nothing_twice(
     assert len(rows) == 8
     assert all(row[2] == "1" and 0 < float(row[3]) <= 100 and 0 < float(row[4]) <= 100 for row in rows)
 
-    last = tiny_grid.launch(grid, shards, tmp_path, "--partition", "gpu", environment=cluster)
+    last = tiny_grid.launch(grid, shards, tmp_path, "--partition", "gpu", "--yes", environment=cluster)
     assert last.returncode == 0, last.stderr
     assert "nothing to train: 8 cells are done, 0 are queued or running" in last.stdout
     assert "EMOTIC demo: mAP, percent" in last.stdout
@@ -139,7 +141,7 @@ def test_cells_that_fail_are_named_with_their_reason_and_stop_no_other(
     )
     (tmp_path / "shards").mkdir()
     tar = tiny_grid.cut_short(shards, tmp_path / "shards", "emotic_demo")
-    arguments = ("--partition", "gpu", "--sbatch", "comment=a-word")
+    arguments = ("--partition", "gpu", "--yes", "--sbatch", "comment=a-word")
 
     first = tiny_grid.launch(grid, tmp_path / "shards", tmp_path, *arguments, environment=cluster)
     assert first.returncode == 0, first.stderr
@@ -170,7 +172,7 @@ def test_cells_that_fail_are_named_with_their_reason_and_stop_no_other(
 
 def test_what_sbatch_refuses_is_said_without_a_traceback(cluster: dict[str, str], shards: Path, tmp_path: Path) -> None:
     grid = tiny_grid.write(tmp_path / "refused.yaml")
-    done = tiny_grid.launch(grid, shards, tmp_path, "--partition", "nosuch", environment=cluster)
+    done = tiny_grid.launch(grid, shards, tmp_path, "--partition", "nosuch", "--yes", environment=cluster)
     assert done.returncode == 5
     assert "Invalid partition name specified" in done.stderr
     assert "Traceback" not in done.stderr
@@ -192,7 +194,7 @@ def test_a_cell_that_starts_from_another_waits_for_just_that_one(
         methods=["two_stage", "vanilla"],
         seeds=[0, 1],
     )
-    done = tiny_grid.launch(grid, shards, tmp_path, "--partition", "gpu", environment=cluster)
+    done = tiny_grid.launch(grid, shards, tmp_path, "--partition", "gpu", "--yes", environment=cluster)
     assert done.returncode == 0, done.stderr
     [array, *children], gather = submitted(done.stdout)
     known = jobs(cluster, "clef-pairs")
@@ -219,7 +221,9 @@ def test_a_preempted_cell_is_queued_again_and_ends_as_an_undisturbed_one(
     )
     fault = "runtime.faults=[{kind: kill, signal: USR2, step: 3}]"
     settings = ("epochs=2", "runtime.threads=1")
-    done = tiny_grid.launch(grid, shards, tmp_path, *settings, fault, "--partition", "gpu", environment=cluster)
+    done = tiny_grid.launch(
+        grid, shards, tmp_path, *settings, fault, "--partition", "gpu", "--yes", environment=cluster
+    )
     assert done.returncode == 0, done.stderr
     [array], gather = submitted(done.stdout)
     ends = wait_for_all(cluster, "clef-preempted")
@@ -235,3 +239,130 @@ def test_a_preempted_cell_is_queued_again_and_ends_as_an_undisturbed_one(
     log = found[0].parents[1] / "log.jsonl"
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines() if "loss" in line]
     assert steps == sorted(set(steps))
+
+
+# ---- never twice, never lost ----
+
+ONE_CELL = {"datasets": ["caer_s_demo"], "backbones": ["caer_net"], "methods": ["vanilla"]}
+HELD = ("--partition", "gpu", "--yes", "--sbatch", "hold")
+"""Jobs that never start: what is looked at is the submission alone."""
+
+
+def wrapped(cluster: Mapping[str, str], folder: Path, script: str) -> dict[str, str]:
+    """The cluster's environment with another sbatch in front: a script, in which $real is the real one."""
+    folder.mkdir()
+    (folder / "sbatch").write_text(f"#!/bin/sh\nreal={shutil.which('sbatch')}\n{script}\n")
+    (folder / "sbatch").chmod(0o755)
+    return dict(cluster) | {"PATH": f"{folder}:{cluster['PATH']}"}
+
+
+def cancel_all(cluster: Mapping[str, str], name: str) -> None:
+    subprocess.run(["scancel", *jobs(cluster, name)], env=dict(cluster), check=True)
+    wait_for_all(cluster, name)
+
+
+def cell_jobs(tmp_path: Path, grid: str) -> list[tuple[str | None, list[str], bool]]:
+    """Job, cells and fate of each submission of cells."""
+    made = [entry for entry in ledger.read(tmp_path / "runs" / grid) if entry.kind == "cells"]
+    return [(entry.job, entry.cells, entry.dropped) for entry in made]
+
+
+def test_launchers_started_together_submit_each_cell_once(
+    cluster: dict[str, str], shards: Path, tmp_path: Path
+) -> None:
+    grid = tiny_grid.write(tmp_path / "crowd.yaml", {"where": {"method": "clef"}, "set": {"resources.memory_gb": 2}})
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda _: tiny_grid.launch(grid, shards, tmp_path, *HELD, environment=cluster), range(3)))
+    assert [each.returncode for each in done] == [0, 0, 0], [each.stderr for each in done]
+    assert sum("submitted 8 cells as 2 job arrays" in each.stdout for each in done) == 1
+    assert sum("nothing to train: 0 cells are done, 8 are queued" in each.stdout for each in done) == 2
+    listed = [cell for _, cells, _ in cell_jobs(tmp_path, "crowd") for cell in cells]
+    assert len(listed) == len(set(listed)) == 8
+    assert len({job.get("ArrayJobId", number) for number, job in jobs(cluster, "clef-crowd").items()}) == 3
+    cancel_all(cluster, "clef-crowd")
+
+
+def test_a_launcher_killed_right_behind_sbatch_leaves_a_job_that_trains_and_is_found_again(
+    cluster: dict[str, str], shards: Path, tmp_path: Path
+) -> None:
+    grid = tiny_grid.write(tmp_path / "widow.yaml", **ONE_CELL)
+    dying = wrapped(cluster, tmp_path / "bin", '$real "$@" > /dev/null; kill -9 $PPID')
+    arguments = ("--partition", "gpu", "--yes")
+    assert tiny_grid.launch(grid, shards, tmp_path, *arguments, environment=dying).returncode == -9
+    [(job, [cell], dropped)] = cell_jobs(tmp_path, "widow")
+    assert (job, dropped) == (None, False)
+    [number] = jobs(cluster, "clef-widow")
+
+    plan = tiny_grid.launch(grid, shards, tmp_path, "--dry-run", environment=cluster)
+    assert re.search("in all: 1 (queued|running|done)", plan.stdout), plan.stdout
+    again = tiny_grid.launch(grid, shards, tmp_path, *arguments, environment=cluster)
+    assert again.returncode == 0, again.stderr
+    assert "submitted" not in again.stdout
+    assert cell_jobs(tmp_path, "widow") == [(number, [cell], False)]
+    ends = wait_for_all(cluster, "clef-widow")
+    assert ends.pop(number) == "COMPLETED"
+    assert set(ends.values()) <= {"COMPLETED"}
+    assert set(tiny_grid.results(tmp_path, "widow")) == {"caer_s_demo-caer_net-vanilla-s0"}
+
+
+def test_a_launcher_killed_before_sbatch_got_through_loses_no_cell(
+    cluster: dict[str, str], shards: Path, tmp_path: Path
+) -> None:
+    """Its sbatch lives on, and gets through only after the next launcher has given it up."""
+    grid = tiny_grid.write(tmp_path / "orphan.yaml", **ONE_CELL)
+    go = tmp_path / "go"
+    script = f'kill -9 $PPID; until [ -e {go} ]; do sleep 0.1; done; $real "$@" > /dev/null; touch {go}.done'
+    dying = wrapped(cluster, tmp_path / "bin", script)
+    assert tiny_grid.launch(grid, shards, tmp_path, *HELD, environment=dying).returncode == -9
+    again = tiny_grid.launch(grid, shards, tmp_path, *HELD, environment=cluster)
+    assert again.returncode == 0, again.stderr
+    assert "they had not been submitted" in again.stderr
+    [(first, cells, dropped), (second, same, kept)] = cell_jobs(tmp_path, "orphan")
+    assert (first, dropped, kept) == (None, True, False)
+    assert cells == same
+    assert second in jobs(cluster, "clef-orphan")
+
+    go.touch()
+    wait_until(lambda: go.with_name("go.done").exists())
+    late = set(jobs(cluster, "clef-orphan")) - {second}
+    assert len(late) == 2, "the gather job, and the one that finds its record dropped"
+    last = tiny_grid.launch(grid, shards, tmp_path, *HELD, environment=cluster)
+    assert "nothing to train: 0 cells are done, 1 are queued" in last.stdout
+    assert len(cell_jobs(tmp_path, "orphan")) == 2
+    cancel_all(cluster, "clef-orphan")
+
+
+def test_missing_shards_are_made_by_a_job_and_the_cells_come_behind(
+    cluster: dict[str, str], sources: Path, tmp_path: Path
+) -> None:
+    """One set can be made, the other's source is empty: it stops nothing."""
+    card = tmp_path / "mine.yaml"
+    card.write_text("{extends: caer_s_demo, name: mine, generator: null}")
+    grid = tiny_grid.write(tmp_path / "cut.yaml", **ONE_CELL | {"datasets": [str(card), "caer_s"]})
+    (tmp_path / "empty").mkdir()
+    given = [f"--source=mine={sources / 'caer_s_demo'}", f"--source=caer_s={tmp_path / 'empty'}"]
+    arguments = ("--profile", "dev-cluster", "--yes", *given)
+    done = tiny_grid.launch(grid, tmp_path / "made", tmp_path, *arguments, environment=cluster)
+    assert done.returncode == 0, done.stderr
+    assert "in all: 2 sharding" in done.stdout
+    wait_for_all(cluster, "clef-cut")
+    ends = {job["JobName"]: job["JobState"] for job in jobs(cluster, "clef-cut").values()}
+    made = [
+        (entry.kind, Path(entry.shards or "").name, ends[entry.tag]) for entry in ledger.read(tmp_path / "runs/cut")
+    ]
+    assert made[:4] == [
+        ("shards", "mine", "COMPLETED"), ("launch", "mine", "COMPLETED"),
+        ("shards", "caer_s", "FAILED"), ("launch", "caer_s", "CANCELLED"),
+    ]  # fmt: skip
+    assert {kind: state for kind, _, state in made[4:] if kind in ("cells", "gather")} == {
+        "cells": "COMPLETED", "gather": "COMPLETED",
+    }  # fmt: skip
+    assert set(tiny_grid.results(tmp_path, "cut")) == {"mine-caer_net-vanilla-s0"}
+    assert "no number from caer_s-caer_net-vanilla-s0" in (tmp_path / "results/cut/tables.md").read_text()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not after {seconds} s"
+        time.sleep(0.1)

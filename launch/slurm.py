@@ -1,0 +1,137 @@
+"""The launcher where it submits: show what would be submitted, ask, and hand it over. Twice at once is safe."""
+
+import argparse
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from clef.console import err, out
+from clef.errors import ConfigError, SetupError
+from clef.results.gather import gather_grid
+from clef.results.rows import write_plan
+from launch import ledger, queued, show
+from launch.ledger import Submission
+from launch.plan import SHARDING
+from launch.profiles import Site
+from launch.propose import Proposal
+from launch.submit import Sent, Slurm
+
+
+def check() -> None:
+    """SetupError on a machine without Slurm."""
+    if not shutil.which("sbatch"):
+        raise SetupError("no Slurm on this machine (sbatch is not on the PATH); to train here instead, say --local")
+
+
+def run(look: Callable[[], Proposal], site: Site, args: argparse.Namespace) -> Proposal | None:
+    """Submit what `look` finds missing. Returns what was found; None when the user said no.
+
+    The question is asked before the ledger is held, so that nobody waits for an answer; what has changed meanwhile is
+    looked at once more, and nothing is submitted that wasn't shown.
+    """
+    grid = Path(args.out) / args.grid.stem
+    shown = None
+    if not args.yes:
+        shown = look()
+        show.plan(shown.plan, shown, site)
+        if not shown.empty and not confirmed(shown):
+            out.print("nothing submitted")
+            return None
+    with ledger.held(grid, lambda: err.print("another launcher is submitting this grid; waiting for it")):
+        if left := queued.leftover(grid):
+            _tell(queued.settle(grid, left))
+        found = look()
+        if shown is None:
+            show.plan(found.plan, found, site)
+        else:
+            found = _still(found, shown)
+        _submit(found, Slurm(grid, site, found.queued, [cell.config for cell in found.plan.cells]), args)
+    return found
+
+
+def _still(found: Proposal, shown: Proposal) -> Proposal:
+    """What is left of it when only what has been shown may be submitted."""
+    left = found.within(shown)
+    if gone := len(shown.batch.cells) - len(left.batch.cells):
+        err.print(f"{gone} of the cells shown are no longer to be submitted: another launcher was at work")
+    return left
+
+
+def confirmed(proposal: Proposal) -> bool:
+    """Ask. ConfigError where nobody can answer."""
+    question = _question(proposal)
+    if not sys.stdin.isatty():
+        raise ConfigError(f"nobody is there to answer: {question} Say --yes; nothing submitted")
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _question(proposal: Proposal) -> str:
+    cells, names = len(proposal.batch.cells), " and ".join(made.name for made in proposal.sets)
+    folders = {made.folder for made in proposal.sets}
+    behind = sum(cell.config.shards.resolve() in folders for cell in proposal.plan.cells)
+    submit = f"Submit {cells} {'cell' if cells == 1 else 'cells'}"
+    if not names:
+        return f"{submit}?"
+    return f"{submit}, and shard {names} for {behind} more?" if cells else f"Shard {names}, with {behind} cells behind?"
+
+
+def _submit(found: Proposal, slurm: Slurm, args: argparse.Namespace) -> None:
+    """Hand it over, and a gather job behind what Slurm has then. SetupError when sbatch refuses something."""
+    path = write_plan(Path(args.out), found.plan.name, [cell.as_run() for cell in found.plan.cells])
+    refusal = None
+    try:
+        slurm.cells(found.batch)
+        for made in found.sets:
+            slurm.shards(made, [*(text for text in sys.argv[1:] if text != "--yes"), "--yes"])
+    except SetupError as error:
+        refusal = error
+    except (KeyboardInterrupt, OSError):
+        _report(slurm.sent, found)
+        raise
+    try:
+        slurm.tables(path, Path(args.results).resolve())
+    except SetupError as error:
+        refusal = refusal or error
+    _report(slurm.sent, found)
+    if slurm.sent.gather:
+        where = Path(args.results) / found.plan.name
+        out.print(f"gather job {slurm.sent.gather} writes the tables to {where} when they have ended",
+                  markup=False, soft_wrap=True)  # fmt: skip
+    if refusal:
+        raise refusal
+    if found.empty:
+        _nothing(found)
+        gather_grid(path, args.results)
+
+
+def _report(sent: Sent, found: Proposal) -> None:
+    """What Slurm has taken, in so many words when it is not all."""
+    total = len(found.batch.cells)
+    if sent.arrays:
+        kind = "array" if len(sent.arrays) == 1 else "arrays"
+        count = f"{sent.cells}" if sent.cells == total else f"{sent.cells} of {total}"
+        out.print(f"submitted {count} cells as {len(sent.arrays)} job {kind}: {', '.join(sent.arrays)}", soft_wrap=True)
+    for name, (sharding, launch) in sent.sets.items():
+        out.print(
+            f"job {sharding} makes the shards of {name}; job {launch} behind it submits the cells", soft_wrap=True
+        )
+
+
+def _nothing(found: Proposal) -> None:
+    counts = Counter(cell.state for cell in found.plan.cells)
+    busy = counts["queued"] + counts["running"]
+    waiting = f", {counts[SHARDING]} wait for their shards" if counts[SHARDING] else ""
+    out.print(f"nothing to train: {counts['done']} cells are done, {busy} are queued or running{waiting}")
+
+
+def _tell(settled: list[Submission]) -> None:
+    """What became of what a launcher left that died."""
+    for entry in settled:
+        what = f"{len(entry.cells)} cells" if entry.kind == "cells" else f"a job of kind {entry.kind}"
+        fate = f"had become job {entry.job}" if entry.job else "had not been submitted"
+        err.print(f"a launcher died while it submitted {what} ({entry.by}): they {fate}", markup=False, soft_wrap=True)

@@ -1,0 +1,100 @@
+"""Site profiles: what reaches sbatch, and what is said of a wrong one."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clef.config import ResourcesConfig
+from clef.errors import ConfigError
+from launch import profiles
+from launch.profiles import Profile
+from tests.launch import tiny_grid
+
+TWO_GPUS = ResourcesConfig(gpus=2, cpus=4, memory_gb=8, hours=1)
+NO_GPU = ResourcesConfig(gpus=0, cpus=4, memory_gb=8, hours=1)
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [
+        ({}, {"gpus_per_node": "2"}),
+        ({"type": "a100"}, {"gpus_per_node": "a100:2"}),
+        ({"ask": "gres"}, {"gres": "gpu:2"}),
+        ({"ask": "gres", "type": "a100"}, {"gres": "gpu:a100:2"}),
+        ({"ask": "gpus-per-task"}, {"gpus_per_task": "1"}),
+        ({"ask": "gpus-per-task", "type": "a100"}, {"gpus_per_task": "a100:1"}),
+    ],
+)
+def test_how_gpus_are_asked_for(gpus: dict[str, str], expected: dict[str, str]) -> None:
+    site = profiles.Site(Profile.model_validate({"gpus": gpus}))
+    assert site.options(TWO_GPUS) == expected
+    assert site.options(NO_GPU) == {}
+
+
+def test_the_command_line_goes_before_the_profile(tmp_path: Path) -> None:
+    own = """
+    partition: long
+    account: lab
+    sbatch: {nice: 100, mail-type: FAIL, exclusive: true, requeue: false}
+    without_gpu: {partition: cpu}
+    gpus: {ask: gres}
+    """
+    path = write(tmp_path / "own.yaml", own)
+    plain = profiles.site(path, None, [])
+    sbatch = {"nice": "100", "mail_type": "FAIL", "exclusive": True}
+    assert plain.options(TWO_GPUS) == {"partition": "long", "account": "lab", "gres": "gpu:2"} | sbatch
+    assert plain.options(NO_GPU) == {"partition": "cpu"}, "in place of all the others"
+
+    over = profiles.site(path, "short", ["account=other", "nice=5", "gres=gpu:h100:2"])
+    expected = {"partition": "short", "account": "other", "nice": "5", "gres": "gpu:h100:2"}
+    assert over.options(TWO_GPUS) == sbatch | expected
+    assert over.options(NO_GPU)["partition"] == "short"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("partitoin: gpu", "partitoin: unknown (did you mean partition?); valid: account, constraint, gpus, partition"),
+        ("gpus: {form: gres}", "gpus.form: unknown"),
+        ("gpus: {ask: gress}", "gpus.ask: input should be 'gpus-per-node', 'gres' or 'gpus-per-task'"),
+        ("without_gpu: {sources: {}}", "without_gpu.sources: unknown"),
+        ("sbatch: {array: 0-3}", "sbatch: array: the launcher sets this itself"),
+        ("sharding: {cpus: 0}", "sharding.cpus: input should be greater than or equal to 1"),
+        ("- gpu", "a mapping (key: value) is expected"),
+    ],
+)
+def test_a_profile_that_is_wrong_is_told_where(tmp_path: Path, text: str, expected: str) -> None:
+    path = write(tmp_path / "own.yaml", text)
+    with pytest.raises(ConfigError, match=re.escape(expected)) as caught:
+        profiles.load(path)
+    assert path in str(caught.value)
+
+
+def test_a_profile_that_is_not_there_is_answered_with_those_that_are() -> None:
+    with pytest.raises(ConfigError, match=r"--profile generc: unknown .did you mean generic.*typed-gres; or the path"):
+        profiles.load("generc")
+    with pytest.raises(ConfigError, match=r"own.yaml: no such file"):
+        profiles.load("own.yaml")
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_the_profiles_that_ship_are_valid(name: str) -> None:
+    assert profiles.load(name).partition
+
+
+def test_the_generic_profile_says_every_key() -> None:
+    """With its commented lines taken in, it is valid and leaves no key out."""
+    text = (tiny_grid.ROOT / "slurm/profiles/generic.yaml").read_text()
+    whole = re.sub(r"^# (?=(account|qos|constraint|sbatch|without_gpu|setup|scratch|sources):)", "", text, flags=re.M)
+    whole = re.sub(r"^(  )# (?=type:)|^#(?=   )", r"\1", whole, flags=re.M)
+    content = yaml.safe_load(whole)
+    assert set(content) == set(Profile.model_fields)
+    assert set(content["gpus"]) == set(profiles.Gpus.model_fields)
+    assert Profile.model_validate(content).sources["emotic"] == "/data/emotic"

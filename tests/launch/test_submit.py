@@ -1,0 +1,417 @@
+"""What is handed to Slurm, once, whatever goes wrong. Slurm is scripts here; tests/slurm has the real one."""
+
+import errno
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clef import files
+from clef.errors import run_command
+from launch import grid as command
+from launch import ledger, sbatch
+from tests.launch import tiny_grid
+from tests.launch.fake_slurm import FakeSlurm
+
+Launch = Callable[..., int]
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    fake = FakeSlurm.make(tmp_path / "slurm")
+    monkeypatch.setenv("PATH", fake.path)
+    monkeypatch.chdir(tmp_path)
+    return fake
+
+
+@pytest.fixture
+def launch(slurm: FakeSlurm, shards: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
+    """The command in this process, submitting without a question. Returns its exit code."""
+
+    def run(grid: Path, *arguments: str, yes: bool = True, where: Path = shards) -> int:
+        sbatch.max_array_size.cache_clear()
+        places = ["--grid", str(grid), "--shards", str(where), "--partition", "gpu", *(["--yes"] if yes else [])]
+        monkeypatch.setattr(sys, "argv", ["grid.py", *arguments, *places])
+        codes: list[int] = []
+        run_command(command.main, codes.append)
+        return codes[0]
+
+    return run
+
+
+def entries(name: str) -> list[ledger.Submission]:
+    return ledger.read(Path("runs") / name)
+
+
+def by_kind(name: str) -> list[tuple[str, str | None, int]]:
+    """Kind, job and number of cells of every submission that counts."""
+    return [(entry.kind, entry.job, len(entry.cells)) for entry in entries(name) if not entry.dropped]
+
+
+TWO_SHAPES = {"where": {"method": "clef"}, "set": {"resources.memory_gb": 2}}
+
+
+def test_shapes_are_arrays_with_a_gather_job_behind(tmp_path: Path, slurm: FakeSlurm, launch: Launch) -> None:
+    grid = tiny_grid.write(tmp_path / "two.yaml", TWO_SHAPES)
+    assert launch(grid, "--sbatch", "account=lab", "--sbatch", "exclusive") == 0
+    assert by_kind("two") == [("cells", "1", 4), ("cells", "2", 4), ("gather", "3", 0)]
+    first, second, last = (slurm.options(job) for job in (1, 2, 3))
+    assert (first["array"], second["array"]) == ("0-3%4", "0-3%4")
+    assert (first["mem"], second["mem"]) == ("1GB", "2GB")
+    assert last["dependency"] == "afterany:1:2"
+    assert "array" not in last
+    assert all(options["account"] == "lab" and options["exclusive"] is None for options in (first, second, last))
+    names = [entry.tag for entry in entries("two")]
+    assert [options["job-name"] for options in (first, second, last)] == names
+    assert len(set(names)) == 3
+    cells = [cell for entry in entries("two") for cell in entry.cells]
+    assert len(set(cells)) == 8
+    assert launch(grid) == 0
+    assert slurm.calls == 3, "all is queued"
+
+
+def test_what_a_task_runs_is_there_before_sbatch_is_called(tmp_path: Path, slurm: FakeSlurm, launch: Launch) -> None:
+    grid = tiny_grid.write(tmp_path / "early.yaml")
+    (slurm.state / "before").write_text(f'ls "$(dirname "$2")" > {slurm.state}/seen.$(cat {slurm.state}/count)\n')
+    assert launch(grid) == 0
+    assert (slurm.state / "seen.0").read_text().split() == [*(f"{i}.pkl" for i in range(8)), "submission.sh"]
+    folder = ledger.folder(Path("runs/early"), entries("early")[0])
+    assert slurm.options(1)["output"] == str(folder.resolve() / "%A_%a_0_log.out"), "Slurm makes no folders"
+
+
+def test_arrays_end_where_the_site_says_and_share_the_throttle(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (slurm.state / "bin/scontrol").write_text("#!/bin/sh\necho 'MaxArraySize            = 3'\n")
+    grid = tiny_grid.write(tmp_path / "long.yaml")
+    assert launch(grid, "--max-parallel", "4") == 0
+    assert [slurm.options(job)["array"] for job in (1, 2, 3)] == ["0-1%1", "0-2%2", "0-2%1"]
+    assert "8 to train, as 3 job arrays of up to 3, 1 + 2 + 1 at a time" in capsys.readouterr().out
+    assert slurm.options(4)["dependency"] == "afterany:1:2:3"
+
+
+def test_a_surrounding_job_is_not_passed_on(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What salloc sets would be options of the new job: sbatch and srun read these variables."""
+    for name in ("SLURM_JOB_ID", "SLURM_MEM_PER_NODE", "SLURM_NTASKS", "SLURMD_NODENAME"):
+        monkeypatch.setenv(name, "7")
+    monkeypatch.setenv("SLURM_CONF", "/etc/other/slurm.conf")
+    monkeypatch.setenv("SBATCH_ACCOUNT", "lab")  # the user's own wish
+    assert launch(tiny_grid.write(tmp_path / "inside.yaml")) == 0
+    passed = {name for name in slurm.environment(1) if name.startswith(("SLURM", "SBATCH"))}
+    assert passed == {"SLURM_CONF", "SBATCH_ACCOUNT"}
+
+
+def test_without_a_terminal_somebody_must_have_said_yes(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch(tiny_grid.write(tmp_path / "ask.yaml"), yes=False) == 2
+    assert slurm.calls == 0
+    assert not Path("runs").exists()
+    said = capsys.readouterr()
+    assert "8 to train" in said.out
+    assert "nobody is there to answer: Submit 8 cells? Say --yes; nothing submitted" in said.err
+
+
+@pytest.mark.parametrize(("answer", "code", "calls"), [("y", 0, 2), ("n", 130, 0), ("", 130, 0)])
+def test_the_answer_counts(
+    tmp_path: Path,
+    slurm: FakeSlurm,
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    code: int,
+    calls: int,
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or answer)
+    monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": staticmethod(lambda: True)}))
+    assert launch(tiny_grid.write(tmp_path / "ask.yaml"), yes=False) == code
+    assert asked == ["Submit 8 cells? [y/N] "]
+    assert slurm.calls == calls
+
+
+def test_what_another_launcher_took_during_the_question_is_left_to_it(
+    tmp_path: Path,
+    slurm: FakeSlurm,
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    grid = tiny_grid.write(tmp_path / "ask.yaml")
+
+    def other(_: str) -> str:
+        assert launch(grid, yes=True) == 0
+        return "y"
+
+    monkeypatch.setattr("builtins.input", other)
+    monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": staticmethod(lambda: True)}))
+    assert launch(grid, yes=False) == 0
+    assert slurm.calls == 2
+    assert "8 of the cells shown are no longer to be submitted" in capsys.readouterr().err
+
+
+def test_a_profile_reaches_the_job(tmp_path: Path, slurm: FakeSlurm, launch: Launch) -> None:
+    profile = tmp_path / "own.yaml"
+    profile.write_text("{setup: [module load cuda], scratch: $TMPDIR, gpus: {ask: gpus-per-task, type: a100}}")
+    grid = tiny_grid.write(
+        tmp_path / "site.yaml", {"where": {"method": "clef"}, "set": {"resources.gpus": 2, "runtime.scratch": "/own"}}
+    )
+    assert launch(grid, "--profile", str(profile)) == 0
+    assert [slurm.options(job).get("gpus-per-task") for job in (1, 2, 3)] == [None, "a100:1", None]
+    assert slurm.options(2)["ntasks-per-node"] == "2"
+    script = (slurm.state / "script.2").read_text()
+    order = ["module load cuda", "unset SLURM_GPUS_PER_TASK", "export CLEF_GPUS_PER_NODE=2", "\nln -s ", "\nsrun "]
+    assert [script.index(text) for text in order] == sorted(script.index(text) for text in order)
+    vanilla, clef = (next(iter(Path("runs/site").glob(f"*-{name}-*/config.yaml"))) for name in ("vanilla", "clef"))
+    assert "scratch: $TMPDIR" in vanilla.read_text()
+    assert "scratch: /own" in clef.read_text()
+
+
+# ---- what goes wrong ----
+
+
+def test_when_the_second_array_is_refused_the_first_stays_and_the_rest_comes_later(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = tiny_grid.write(tmp_path / "half.yaml", TWO_SHAPES)
+    slurm.refuse(2)
+    assert launch(grid) == 5
+    said = capsys.readouterr()
+    reason = "sbatch refused a job: first reason; Batch job submission failed: second reason"
+    assert said.err.splitlines()[-1] == f"error: {reason}"
+    assert "Traceback" not in said.err
+    assert "submitted 4 of 8 cells as 1 job array: 1\n" in said.out
+    assert [(entry.kind, entry.job, entry.dropped) for entry in entries("half")] == [
+        ("cells", "1", False), ("cells", None, True), ("gather", "3", False)
+    ]  # fmt: skip
+    assert launch(grid) == 0
+    assert by_kind("half")[2:] == [("cells", "4", 4), ("gather", "5", 0)]
+    assert slurm.options(5)["dependency"] == "afterany:1:4"
+
+
+def test_a_refusal_that_was_none(tmp_path: Path, slurm: FakeSlurm, launch: Launch) -> None:
+    """A busy controller: sbatch says that it timed out, and the job is there."""
+    grid = tiny_grid.write(tmp_path / "busy.yaml")
+    busy = "[ $n = 1 ] && { echo 'sbatch: error: Socket timed out' >&2; exit 1; }\n"
+    (slurm.state / "after").write_text(busy)
+    assert launch(grid) == 0
+    assert by_kind("busy") == [("cells", "1", 8), ("gather", "2", 0)]
+
+
+def test_neither_sbatch_nor_squeue_answer(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = tiny_grid.write(tmp_path / "deaf.yaml")
+    (slurm.state / "after").write_text("touch $state/deaf; echo 'sbatch: error: Socket timed out' >&2; exit 1\n")
+    (slurm.state / "looks").write_text("[ -e $state/deaf ] && { echo 'Unable to contact' >&2; exit 1; }\n")
+    assert launch(grid) == 5
+    assert "sbatch: Socket timed out; run this again: it finds out" in capsys.readouterr().err
+    assert next((entry.job, entry.dropped) for entry in entries("deaf")) == (None, False)
+    for name in ("after", "looks"):
+        (slurm.state / name).unlink()
+    assert launch(grid) == 0
+    assert [kind for kind in by_kind("deaf") if kind[0] == "cells"] == [("cells", "1", 8)], "found by its name"
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_disk_that_is_full_at_either_note(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], failing: int,
+) -> None:  # fmt: skip
+    """Before sbatch nothing is submitted; after it the job is found again by its name."""
+    grid = tiny_grid.write(tmp_path / "full.yaml")
+    notes = 0
+
+    def full(path: Path, content: Any, durable: bool = True) -> None:
+        nonlocal notes
+        notes += path.parent.name == ledger.FOLDER
+        if notes >= failing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, content, durable)
+
+    write = files.write
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write", full)
+        assert launch(grid) == 5
+    said = capsys.readouterr().err
+    assert "No space left on device" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert slurm.calls == failing - 1
+    assert launch(grid) == 0
+    assert [len(entry.cells) for entry in entries("full") if entry.kind == "cells"] == [8]
+    assert slurm.calls == 2, "one array, one gather job"
+
+
+def test_ctrl_c_while_sbatch_runs_waits_for_its_answer(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = tiny_grid.write(tmp_path / "stop.yaml", TWO_SHAPES)
+    (slurm.state / "before").write_text("[ -e $state/env.1 ] || kill -INT $PPID\n")
+    assert launch(grid) == 130
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1] == "interrupted"
+    assert "submitted 4 of 8 cells as 1 job array: 1" in said.out
+    assert by_kind("stop") == [("cells", "1", 4)]
+    assert launch(grid) == 0
+    assert by_kind("stop")[1:] == [("cells", "2", 4), ("gather", "3", 0)]
+
+
+def test_a_folder_that_can_not_be_written(tmp_path: Path, launch: Launch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert launch(tiny_grid.write(tmp_path / "g.yaml"), "--out", "file") == 5
+    assert "file/g: Not a directory" in capsys.readouterr().err
+
+
+# ---- launchers that died ----
+
+
+def left(cells: list[str]) -> ledger.Submission:
+    """What a launcher leaves that dies around sbatch."""
+    entry = ledger.new(Path("runs/dead"), "cells", cells, array=len(cells) > 1)
+    ledger.begin(Path("runs/dead"), entry)
+    return entry
+
+
+@pytest.fixture
+def planned(tmp_path: Path, launch: Launch, slurm: FakeSlurm) -> tuple[Path, list[str]]:
+    """A grid of eight cells, and the names of their folders, none of them submitted."""
+    grid = tiny_grid.write(tmp_path / "dead.yaml")
+    slurm.refuse(1)
+    assert launch(grid) == 5
+    [entry] = entries("dead")
+    (Path("runs/dead/submissions") / f"{entry.tag}.json").unlink()
+    return grid, entry.cells
+
+
+def test_a_job_of_a_dead_launcher_is_adopted(
+    planned: tuple[Path, list[str]], slurm: FakeSlurm, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid, cells = planned
+    entry = left(cells[:3])
+    (slurm.state / "queue").write_text("".join(f"77|{i}|RUNNING|None|node1|{entry.tag}\n" for i in range(3)))
+    assert launch(grid) == 0
+    assert by_kind("dead") == [("cells", "77", 3), ("cells", "2", 5), ("gather", "3", 0)]
+    assert slurm.options(3)["dependency"] == "afterany:2:77"
+    assert f"a launcher died while it submitted 3 cells ({entry.by}): they had become job 77" in capsys.readouterr().err
+
+
+def test_the_plan_alone_knows_them_too_and_writes_nothing(
+    planned: tuple[Path, list[str]], slurm: FakeSlurm, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid, cells = planned
+    entry = left(cells[:1])
+    (slurm.state / "queue").write_text(f"77|N/A|PENDING|Resources||{entry.tag}\n")
+    assert launch(grid, "--dry-run") == 0
+    assert "in all: 1 queued, 7 new" in capsys.readouterr().out
+    assert entries("dead") == [entry]
+
+
+def test_what_never_became_a_job_is_dropped_and_submitted_anew(
+    planned: tuple[Path, list[str]], slurm: FakeSlurm, launch: Launch
+) -> None:
+    grid, cells = planned
+    entry = left(cells[:3])
+    assert launch(grid) == 0
+    assert by_kind("dead") == [("cells", "2", 8), ("gather", "3", 0)]
+    assert [made.dropped for made in entries("dead") if made.tag == entry.tag] == [True]
+
+
+def test_a_job_that_turns_up_between_the_two_looks_is_cancelled_once_the_drop_is_on_disk(
+    planned: tuple[Path, list[str]], slurm: FakeSlurm, launch: Launch
+) -> None:
+    """squeue first knows nothing of it, then that it runs; scancel notes what the ledger says at that time."""
+    grid, cells = planned
+    entry = left(cells[:1])
+    record = Path("runs/dead/submissions").resolve() / f"{entry.tag}.json"
+    late = f"echo '77|N/A|RUNNING|None|node1|{entry.tag}' > $state/queue"
+    (slurm.state / "looks").write_text(f"[ -e $state/once ] && [ ! -e $state/gone ] && {late}; touch $state/once\n")
+    scancel = f"cp {record} {slurm.state}/at_cancel; echo $@ > {slurm.state}/gone; : > {slurm.state}/queue"
+    (slurm.state / "bin/scancel").write_text(f"#!/bin/sh\n{scancel}\n")
+    assert launch(grid) == 0
+    assert (slurm.state / "gone").read_text().split() == ["77"]
+    assert '"dropped": true' in (slurm.state / "at_cancel").read_text()
+    assert by_kind("dead") == [("cells", "2", 8), ("gather", "3", 0)]
+
+
+def test_a_gather_job_that_is_missing_is_made_good(tmp_path: Path, slurm: FakeSlurm, launch: Launch) -> None:
+    grid = tiny_grid.write(tmp_path / "late.yaml")
+    slurm.refuse(2)
+    assert launch(grid) == 5
+    assert by_kind("late") == [("cells", "1", 8)]
+    assert launch(grid) == 0
+    assert by_kind("late")[1:] == [("gather", "3", 0)]
+    assert launch(grid) == 0
+    assert slurm.calls == 3
+
+
+# ---- shards that are missing ----
+
+
+def test_shards_are_made_first_and_the_launcher_runs_again_behind_them(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, shards: Path, sources: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some/emotic_demo").symlink_to(shards / "emotic_demo")
+    grid, source = tiny_grid.write(tmp_path / "cut.yaml"), f"caer_s_demo={sources / 'caer_s_demo'}"
+    arguments = (grid, "--source", source, "--sbatch", "dependency=after:9")
+    assert launch(*arguments, where=tmp_path / "some") == 0
+    said = capsys.readouterr().out
+    assert "in all: 4 new, 4 sharding" in said
+    assert "caer_s_demo: no shards yet; a job makes them from" in said
+    assert "job 2 makes the shards of caer_s_demo; job 3 behind it submits the cells" in said
+    assert by_kind("cut") == [("cells", "1", 4), ("shards", "2", 0), ("launch", "3", 0), ("gather", "4", 0)]
+    assert slurm.options(2)["cpus-per-task"] == "8"
+    assert slurm.options(3)["dependency"] == "after:9,afterok:2"
+    assert slurm.options(3)["kill-on-invalid-dep"] == "yes"
+
+    assert launch(*arguments, where=tmp_path / "some") == 0
+    assert "caer_s_demo: no shards yet; job 2 makes them, and job 3 behind it submits its 4" in capsys.readouterr().out
+    assert slurm.calls == 4
+
+    slurm.end(3)  # the launcher behind was lost: the shards are still being made
+    assert launch(*arguments, where=tmp_path / "some") == 0
+    assert slurm.calls == 5
+    assert slurm.options(5)["dependency"] == "after:9,afterok:2"
+
+    slurm.end(2, 5)  # sharding failed
+    capsys.readouterr()
+    assert launch(*arguments, where=tmp_path / "some") == 0
+    assert re.search(r"the last such job failed, see runs/cut/slurm/clef-cut-\w+/2_0_log.err", capsys.readouterr().out)
+    assert by_kind("cut")[-2:] == [("shards", "6", 0), ("launch", "7", 0)]
+
+    (tmp_path / "some/caer_s_demo").symlink_to(shards / "caer_s_demo")  # they are there: cells as usual
+    assert launch(*arguments, where=tmp_path / "some") == 0
+    assert by_kind("cut")[-2:] == [("cells", "8", 4), ("gather", "9", 0)]
+
+
+def test_a_set_that_nobody_can_make_stops_no_other(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, shards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some/emotic_demo").symlink_to(shards / "emotic_demo")
+    grid = tiny_grid.write(tmp_path / "gap.yaml", datasets=["emotic_demo", "caer_s"], exclude=[{"method": "clef"}])
+    assert launch(grid, where=tmp_path / "some") == 4
+    said = capsys.readouterr()
+    assert by_kind("gap") == [("cells", "1", 2), ("gather", "2", 0)]
+    assert "2 cells can't be trained:" in said.err
+    assert "python -m clef.shard --dataset caer_s " in said.err
+
+
+def test_a_source_must_be_there(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = tiny_grid.write(tmp_path / "g.yaml")
+    for text, expected in {
+        "caer_s_demo=nowhere": "the source of caer_s_demo: nowhere: no such folder",
+        "caer_s=.": "caer_s: unknown (did you mean caer_s_demo?); valid: caer_s_demo, emotic_demo",
+        "caer_s_demo": "DATASET=FOLDER is expected",
+    }.items():
+        assert launch(grid, "--source", text) == 2
+        assert expected in capsys.readouterr().err
+    assert slurm.calls == 0
