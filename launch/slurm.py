@@ -21,8 +21,11 @@ from launch.submit import Sent, Slurm
 
 def check() -> None:
     """SetupError on a machine without Slurm."""
-    if not shutil.which("sbatch"):
-        raise SetupError("no Slurm on this machine (sbatch is not on the PATH); to train here instead, say --local")
+    for name in ("sbatch", "squeue"):
+        if not shutil.which(name):
+            raise SetupError(
+                f"no Slurm on this machine ({name} is not on the PATH); to train here instead, say --local"
+            )
 
 
 def run(look: Callable[[], Proposal], site: Site, args: argparse.Namespace) -> Proposal | None:

@@ -408,7 +408,7 @@ def test_a_source_must_be_there(
 ) -> None:
     grid = tiny_grid.write(tmp_path / "g.yaml")
     for text, expected in {
-        "caer_s_demo=nowhere": "the source of caer_s_demo: nowhere: no such folder",
+        "caer_s_demo=nowhere": "--source caer_s_demo=nowhere: no such folder",
         "caer_s=.": "caer_s: unknown (did you mean caer_s_demo?); valid: caer_s_demo, emotic_demo",
         "caer_s_demo": "DATASET=FOLDER is expected",
     }.items():
