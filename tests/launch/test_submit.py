@@ -186,7 +186,7 @@ def test_when_the_second_array_is_refused_the_first_stays_and_the_rest_comes_lat
     reason = "sbatch refused a job: first reason; Batch job submission failed: second reason"
     assert said.err.splitlines()[-1] == f"error: {reason}"
     assert "Traceback" not in said.err
-    assert "submitted 4 of 8 cells as 1 job array: 1\n" in said.out
+    assert "submitted 4 of 8 cells as 1 job array: 1; run it again for the rest\n" in said.out
     assert [(entry.kind, entry.job, entry.dropped) for entry in entries("half")] == [
         ("cells", "1", False), ("cells", None, True), ("gather", "3", False)
     ]  # fmt: skip
@@ -298,7 +298,9 @@ def test_a_job_of_a_dead_launcher_is_adopted(
     assert launch(grid) == 0
     assert by_kind("dead") == [("cells", "77", 3), ("cells", "2", 5), ("gather", "3", 0)]
     assert slurm.options(3)["dependency"] == "afterany:2:77"
-    assert f"a launcher died while it submitted 3 cells ({entry.by}): they had become job 77" in capsys.readouterr().err
+    assert (
+        f"a launcher died while it submitted 3 cells ({entry.by}): Slurm has that as job 77" in capsys.readouterr().err
+    )
 
 
 def test_the_plan_alone_knows_them_too_and_writes_nothing(
