@@ -50,7 +50,11 @@ def run(look: Callable[[], Proposal], site: Site, args: argparse.Namespace) -> P
             show.plan(found.plan, found, site)
         else:
             found = _still(found, shown)
-        _submit(found, Slurm(grid, site, found.queued), args)
+        try:
+            _submit(found, Slurm(grid, site, found.queued), args)
+        except OSError as error:
+            error.filename = error.filename or str(grid)  # a full disk doesn't say which it is
+            raise
     return found
 
 
