@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -67,6 +68,10 @@ def folder(grid: Path, submission: Submission) -> Path:
 def held(grid: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Only one launcher at a time plans and submits in a grid's folder; `waiting` is called when one already does."""
     with files.lock(grid / LOCK, waiting=waiting):
+        (grid / FOLDER).mkdir(exist_ok=True)
+        # NFS may show a folder as it was half a minute ago. Changing it makes the client compare, and look anew.
+        with tempfile.NamedTemporaryFile(dir=grid / FOLDER, prefix=".look-"):
+            pass
         yield
 
 
@@ -97,6 +102,7 @@ def read(grid: Path) -> list[Submission]:
 
 def _write(grid: Path, submission: Submission) -> Submission:
     records.write_json(grid / FOLDER / f"{submission.tag}.json", asdict(submission))
+    files.flush(grid / FOLDER)
     return submission
 
 

@@ -145,19 +145,17 @@ def site(profile: str | None, partition: str | None, options: list[str]) -> Site
 def sources(profile: Profile, stated: list[str], datasets: Mapping[str, str]) -> dict[str, Path]:
     """Where the datasets of a grid lie: what `--source DATASET=PATH` says, else the profile, else the dataset's card.
 
-    `datasets`: the folder that each one's card names. What the first two name must be there.
+    `datasets`: the folder that each one's card names. What the first one names must be there; of the others, what is.
     """
-    found = {name: Path(folder) for name, folder in datasets.items() if Path(folder).exists()}
-    asked = {name: path for name, path in profile.sources.items() if name in datasets}
+    known = [(name, folder) for where in (datasets, profile.sources) for name, folder in where.items()]
+    paths = {name: path for name, folder in known if name in datasets and (path := Path(folder).expanduser()).is_dir()}
     for text in stated:
-        name, equals, path = text.partition("=")
-        if not (equals and path):
+        name, equals, folder = text.partition("=")
+        if not (equals and folder):
             raise ConfigError(f"--source {text}: DATASET=FOLDER is expected")
         if name not in datasets:
             raise ConfigError(unknown(f"--source {text}: {name}", name, datasets))
-        asked[name] = path
-    for name, path in asked.items():
-        found[name] = Path(path).expanduser()
-        if not found[name].is_dir():
-            raise ConfigError(f"the source of {name}: {path}: no such folder")
-    return found
+        paths[name] = Path(folder).expanduser()
+        if not paths[name].is_dir():
+            raise ConfigError(f"--source {text}: no such folder")
+    return paths

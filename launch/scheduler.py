@@ -1,5 +1,6 @@
 """What Slurm knows of jobs: one query however many there are."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Collection
@@ -51,13 +52,18 @@ def available() -> bool:
 def _listed(which: list[str]) -> dict[str, Job]:
     command = ["squeue", "--noheader", "--array", "--states=all", f"--format={FORMAT}", *which]
     try:
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=_plain()).stdout
     except (OSError, subprocess.SubprocessError) as error:
         reason = str(getattr(error, "stderr", None) or error).strip()
         if "Invalid job id" in reason:  # asked for one alone, and the controller has forgotten it
             return {}
         raise SetupError(f"squeue: {reason}: can't tell which cells are queued; try again") from None
     return dict(_job(line) for line in listed.splitlines())
+
+
+def _plain() -> dict[str, str]:
+    """The environment without the user's filters (SQUEUE_PARTITION, ...): a job that isn't shown counts as gone."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
 
 
 def _job(line: str) -> tuple[str, Job]:

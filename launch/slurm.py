@@ -21,8 +21,11 @@ from launch.submit import Sent, Slurm
 
 def check() -> None:
     """SetupError on a machine without Slurm."""
-    if not shutil.which("sbatch"):
-        raise SetupError("no Slurm on this machine (sbatch is not on the PATH); to train here instead, say --local")
+    for name in ("sbatch", "squeue"):
+        if not shutil.which(name):
+            raise SetupError(
+                f"no Slurm on this machine ({name} is not on the PATH); to train here instead, say --local"
+            )
 
 
 def run(look: Callable[[], Proposal], site: Site, args: argparse.Namespace) -> Proposal | None:
@@ -47,7 +50,11 @@ def run(look: Callable[[], Proposal], site: Site, args: argparse.Namespace) -> P
             show.plan(found.plan, found, site)
         else:
             found = _still(found, shown)
-        _submit(found, Slurm(grid, site, found.queued, [cell.config for cell in found.plan.cells]), args)
+        try:
+            _submit(found, Slurm(grid, site, found.queued, [cell.config for cell in found.plan.cells]), args)
+        except OSError as error:
+            error.filename = error.filename or str(grid)  # a full disk doesn't say which it is
+            raise
     return found
 
 
@@ -114,8 +121,9 @@ def _report(sent: Sent, found: Proposal) -> None:
     total = len(found.batch.cells)
     if sent.arrays:
         kind = "array" if len(sent.arrays) == 1 else "arrays"
-        count = f"{sent.cells}" if sent.cells == total else f"{sent.cells} of {total}"
-        out.print(f"submitted {count} cells as {len(sent.arrays)} job {kind}: {', '.join(sent.arrays)}", soft_wrap=True)
+        count, rest = (f"{sent.cells} of {total}", "; run it again for the rest") if sent.cells < total else (total, "")
+        jobs = ", ".join(sent.arrays)
+        out.print(f"submitted {count} cells as {len(sent.arrays)} job {kind}: {jobs}{rest}", soft_wrap=True)
     for name, (sharding, launch) in sent.sets.items():
         out.print(
             f"job {sharding} makes the shards of {name}; job {launch} behind it submits the cells", soft_wrap=True
@@ -133,5 +141,5 @@ def _tell(settled: list[Submission]) -> None:
     """What became of what a launcher left that died."""
     for entry in settled:
         what = f"{len(entry.cells)} cells" if entry.kind == "cells" else f"a job of kind {entry.kind}"
-        fate = f"had become job {entry.job}" if entry.job else "had not been submitted"
-        err.print(f"a launcher died while it submitted {what} ({entry.by}): they {fate}", markup=False, soft_wrap=True)
+        fate = f"Slurm has that as job {entry.job}" if entry.job else "Slurm never got that"
+        err.print(f"a launcher died while it submitted {what} ({entry.by}): {fate}", markup=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 import itertools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -107,15 +107,15 @@ class Slurm:
         kind: str,
         shape: ResourcesConfig,
         work: list[Work],
-        cells: list[PlannedCell] = [],  # noqa: B006  (read only)
-        after: list[str] = [],  # noqa: B006
+        cells: Sequence[PlannedCell] = (),
+        after: Sequence[str] = (),
         shards: str | None = None,
         at_once: int | None = None,
         ended: str = "ok",
     ) -> Submission:
         """One call of sbatch, noted before and after. What it needs on disk is there before the first note."""
         names = [folder_of(cell).name for cell in cells]
-        entry = ledger.new(self.grid, kind, names, array=len(work) > 1, after=after, shards=shards)
+        entry = ledger.new(self.grid, kind, names, array=len(work) > 1, after=list(after), shards=shards)
         executor = _executor(ledger.folder(self.grid, entry), self.site, shape, snapshot.python(self.code))
         executor.update_parameters(job_name=entry.tag, array_parallelism=at_once or len(work))
         executor.parameters["additional_parameters"] = {"requeue": True} | _behind(
@@ -151,7 +151,7 @@ class Slurm:
             ) from None
 
 
-def _behind(options: dict[str, str | bool], after: list[str], ended: str) -> dict[str, str | bool]:
+def _behind(options: dict[str, str | bool], after: Sequence[str], ended: str) -> dict[str, str | bool]:
     """The options with a dependency, besides what the user waits for."""
     if not after:
         return options

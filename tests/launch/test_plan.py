@@ -275,6 +275,12 @@ def test_a_cell_is_queued_while_its_array_task_or_job_is_alive(submissions: Path
     assert queued.look(submissions).cells == {"b": "12_1", "c": "15", "d": "12_2"}
 
 
+def test_the_users_filters_for_squeue_hide_no_job(submissions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_command(submissions / "bin", "squeue", f'[ -n "$SQUEUE_PARTITION" ] || cat <<END\n{QUEUE}\nEND')
+    monkeypatch.setenv("SQUEUE_PARTITION", "debug")
+    assert set(queued.look(submissions).cells) == {"b", "c", "d"}
+
+
 def test_no_answer_from_squeue_is_an_error_and_not_an_empty_queue(submissions: Path) -> None:
     fake_command(submissions / "bin", "squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(SetupError, match=r"Unable to contact slurm controller.*try again"):

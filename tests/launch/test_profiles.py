@@ -84,6 +84,15 @@ def test_a_profile_that_is_not_there_is_answered_with_those_that_are() -> None:
         profiles.load("own.yaml")
 
 
+def test_where_datasets_lie(tmp_path: Path) -> None:
+    for name in ("card", "site", "said"):
+        (tmp_path / name).mkdir()
+    datasets = {name: str(tmp_path / "card") for name in ("a", "b", "c")} | {"d": str(tmp_path / "gone")}
+    own = {"b": str(tmp_path / "site"), "c": str(tmp_path / "site"), "d": str(tmp_path / "gone"), "other": "x"}
+    found = profiles.sources(Profile(sources=own), [f"c={tmp_path / 'said'}"], datasets)
+    assert {name: path.name for name, path in found.items()} == {"a": "card", "b": "site", "c": "said"}
+
+
 @pytest.mark.parametrize("name", profiles.names())
 def test_the_profiles_that_ship_are_valid(name: str) -> None:
     assert profiles.load(name).partition
