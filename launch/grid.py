@@ -4,6 +4,8 @@
   python launch/grid.py --local --grid configs/grids/demo.yaml  the demo, on this machine
   python launch/grid.py --dry-run                               the plan, as a table
   python launch/grid.py --gather                                the tables, from what is on disk
+  python launch/grid.py --status                                where its cells are (--watch: live)
+  python launch/grid.py --logs emotic-clef --follow             what a cell and its job say
 
 Run it again at any time: it does only what is missing.
 """
@@ -20,11 +22,11 @@ if __name__ == "__main__":  # a script of the checkout: its folder's parent hold
 
 from clef import grid as grids
 from clef.console import err, out
-from clef.errors import CellError, ClefError, SetupError, run_command
+from clef.errors import ClefError, SetupError, run_command
 from clef.overrides import merge, parse
 from clef.results.gather import gather_grid
 from clef.results.rows import plan_path, write_plan
-from launch import local, show, submit
+from launch import actions, claims, here, show, submit
 from launch import plan as plans
 from launch.options import arguments, sbatch_option
 from launch.plan import Plan, PlannedCell
@@ -33,6 +35,8 @@ from launch.plan import Plan, PlannedCell
 def main() -> int:
     """The command."""
     args = arguments(__doc__)
+    if (code := actions.look_at(args)) is not None:
+        return code
     if args.gather:
         gather_grid(plan_path(Path(args.out), args.grid.stem), args.results)
         return 0
@@ -42,12 +46,20 @@ def main() -> int:
     if not args.dry_run:
         _check_slurm(args)
         _make_demo_shards(configs)
-    queued = submit.queued(Path(args.out) / args.grid.stem)
-    plan = plans.make(args.grid.stem, configs, unregistered, queued)
+    grid_folder = Path(args.out) / args.grid.stem
+
+    def look() -> Plan:
+        actions.note_cancelled(grid_folder)
+        queued = {*submit.queued(grid_folder), *claims.busy(grid_folder)}
+        return plans.make(args.grid.stem, configs, unregistered, queued, args.retry_failed)
+
+    if args.debug:
+        return here.debug(look(), args)
+    if args.local is not None and not args.dry_run:
+        return here.run(look, args)
+    plan = look()
     show.plan(plan)
-    if args.dry_run:
-        return 0
-    return _run(plan, args)
+    return 0 if args.dry_run else _run(plan, args)
 
 
 def _check_slurm(args: argparse.Namespace) -> None:
@@ -71,23 +83,12 @@ def _make_demo_shards(configs: list[Any]) -> None:
 
 def _run(plan: Plan, args: argparse.Namespace) -> int:
     path = write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells])
-    blocked = [cell for cell in plan.cells if cell.error]
+    here.check(plan)
     todo = [cell for cell in plan.cells if cell.todo]
-    if blocked:
-        reasons = dict.fromkeys(str(cell.error) for cell in blocked)
-        count = "1 cell" if len(blocked) == 1 else f"{len(blocked)} cells"
-        raise type(blocked[0].error)("\n".join([f"{count} can't be trained:", *reasons]))  # type: ignore[misc]
-    if args.partition and todo:
+    if todo:
         return _submit(todo, path, args)
-    if not todo:
-        busy = sum(cell.state in ("queued", "running") for cell in plan.cells)
-        out.print(f"nothing to train: {len(plan.cells) - busy} cells are done, {busy} are queued or running")
-    failed = _train_here(todo, path, args) if todo else {}
+    here.nothing(plan)
     gather_grid(path, args.results)
-    if failed:
-        raise CellError(
-            f"{len(failed)} of {len(plan.cells)} cells failed; the tables say why. Run it again to retry them"
-        )
     return 0
 
 
@@ -99,12 +100,6 @@ def _submit(todo: list[PlannedCell], path: Path, args: argparse.Namespace) -> in
     where = Path(args.results) / path.parent.name
     out.print(f"gather job {last} writes the tables to {where} when they have ended", markup=False, soft_wrap=True)
     return 0
-
-
-def _train_here(todo: list[PlannedCell], path: Path, args: argparse.Namespace) -> dict[Path, str]:
-    at_once = args.local or show.machine_slots(todo)
-    with show.Local(todo) as display:
-        return local.train(todo, path.parent / "local", at_once, display.update)
 
 
 if __name__ == "__main__":

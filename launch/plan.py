@@ -13,6 +13,11 @@ from clef.grid import FROM_GRID
 from clef.identity import check_shards, folder_of, identify
 from clef.results.rows import PlannedRun
 
+AGAIN = ("new", "stopped", "preempted", "died")
+"""States of cells that planning the grid again takes up by itself."""
+ON_REQUEST = ("failed", "cancelled")
+"""Those that are final until someone asks for them (`--retry-failed`)."""
+
 
 @dataclass(frozen=True)
 class PlannedCell:
@@ -25,11 +30,21 @@ class PlannedCell:
     """Why it can't be trained as things are."""
     parent: Path | None = None
     """The folder of the cell of this grid that must be trained before."""
+    retry: bool = False
+    """Whether a cell that failed or was cancelled is tried again."""
+    held: bool = False
+    """Whether the cell that it starts from will not be trained."""
 
     @property
     def todo(self) -> bool:
         """Whether submitting the grid would train it."""
-        return self.folder is not None and self.state not in ("done", "running", "queued")
+        wanted = AGAIN + ON_REQUEST if self.retry else AGAIN
+        return self.folder is not None and self.state in wanted and not self.held
+
+    @property
+    def left(self) -> bool:
+        """Whether it is left as it is, because it failed or was cancelled, or its parent was."""
+        return self.held or (self.state in ON_REQUEST and not self.retry)
 
     def as_run(self) -> PlannedRun:
         """The entry of plan.json."""
@@ -51,9 +66,17 @@ class Plan:
     unregistered: list[str]
 
 
-def make(name: str, made: list[CellConfig], unregistered: list[str], queued: Collection[str] = ()) -> Plan:
-    """Look at the disk: shards, weights, and what each cell has left so far. `queued` names the folders of the cells
-    whose Slurm job waits or runs.
+def make(
+    name: str,
+    made: list[CellConfig],
+    unregistered: list[str],
+    queued: Collection[str] = (),
+    retry: bool = False,
+) -> Plan:
+    """Look at the disk: shards, weights, and what each cell has left so far.
+
+    `queued` names the folders of the cells whose job waits or runs. With `retry`, cells that failed or were cancelled
+    are to do again.
     """
     sets: dict[str, Manifest | ShardError] = {}
     cells: dict[str, PlannedCell] = {}
@@ -62,7 +85,7 @@ def make(name: str, made: list[CellConfig], unregistered: list[str], queued: Col
         if str(root) not in sets:
             sets[str(root)] = _manifest(root)
         parent = _parent(config, cells) if _starts_in_grid(config) else None
-        cells[config.name] = _planned(name, config, sets[str(root)], queued, parent)
+        cells[config.name] = _planned(name, config, sets[str(root)], queued, retry, parent)
     return Plan(name, [cells[config.name] for config in made], unregistered)
 
 
@@ -104,6 +127,7 @@ def _planned(
     config: CellConfig,
     manifest: Manifest | ShardError,
     queued: Collection[str],
+    retry: bool,
     parent: PlannedCell | None = None,
 ) -> PlannedCell:
     if parent:
@@ -119,4 +143,5 @@ def _planned(
     except ClefError as error:
         return PlannedCell(config, None, "no cue" if isinstance(error, ShardError) else "no weights", error)
     state = records.state_of(folder, folder.name in queued)
-    return PlannedCell(config, folder, state, parent=parent.folder if parent else None)
+    held = parent is not None and state != "done" and parent.left
+    return PlannedCell(config, folder, state, parent=parent.folder if parent else None, retry=retry, held=held)

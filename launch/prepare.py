@@ -22,7 +22,8 @@ def prepare(cell: PlannedCell, threads: int) -> str:
     config = _with_absolute_paths(cell.config)
     runtime = config.runtime.model_copy(update={"threads": config.runtime.threads or threads})
     write_config(folder_of(cell), config.model_copy(update={"runtime": runtime}))
-    (folder_of(cell) / records.STATE).unlink(missing_ok=True)
+    for name in (records.STATE, records.CANCELLED):
+        (folder_of(cell) / name).unlink(missing_ok=True)
     return str(folder_of(cell).resolve())
 
 

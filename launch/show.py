@@ -17,7 +17,15 @@ from clef.console import err, out
 from launch.plan import Plan, PlannedCell
 from launch.submit import shapes
 
-STYLES = {"done": "green", "running": "cyan", "queued": "cyan", "preempted": "yellow", "failed": "red", "died": "red"}
+STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "queued": "cyan",
+    "preempted": "yellow",
+    "failed": "red",
+    "died": "red",
+    "cancelled": "magenta",
+}
 
 
 def plan(made: Plan) -> None:
@@ -40,6 +48,8 @@ def plan(made: Plan) -> None:
         cpus = shape.cpus * max(1, shape.gpus)  # they are asked for by task
         asks = f"{shape.gpus} GPU, {cpus} CPU, {shape.memory_gb} GB, {shape.hours:g} h"
         out.print(f"{letter}: {asks} a cell; {todo} to train{', as one job array' if todo else ''}{_behind(behind)}")
+    if left := sum(cell.left for cell in made.cells):
+        out.print(f"failed, cancelled or behind such a cell: {left}, left as they are; --retry-failed tries them again")
     if made.unregistered:
         out.print(f"not in this version yet, so left out: {', '.join(made.unregistered)}")
     for reason in dict.fromkeys(str(cell.error) for cell in made.cells if cell.error):

@@ -168,13 +168,24 @@ def test_a_cell_that_left_nothing_is_new(one_cell: list[CellConfig], tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("written", "state"),
-    [("failed", "failed"), ("stopped", "stopped"), ("preempted", "preempted"), ("running", "died")],
+    ("written", "state"), [("stopped", "stopped"), ("preempted", "preempted"), ("running", "died")]
 )
 def test_a_cell_that_no_process_holds_is_to_do(one_cell: list[CellConfig], written: str, state: str) -> None:
     records.write_state(folder_of(one_cell), written, reason="x")
     cell = planned(one_cell)
-    assert (cell.state, cell.todo) == (state, True)
+    assert (cell.state, cell.todo, cell.left) == (state, True, False)
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_what_failed_or_was_cancelled_is_to_do_only_when_asked_for(one_cell: list[CellConfig], state: str) -> None:
+    folder = folder_of(one_cell)
+    records.write_state(folder, "failed" if state == "failed" else "preempted", reason="x")
+    if state == "cancelled":
+        records.write_json(folder / records.CANCELLED, {"by": "me"})
+    cell = planned(one_cell)
+    assert (cell.state, cell.todo, cell.left) == (state, False, True)
+    again = plans.make("one", one_cell, [], retry=True).cells[0]
+    assert (again.state, again.todo, again.left) == (state, True, False)
 
 
 def test_a_cell_with_a_result_is_done(one_cell: list[CellConfig]) -> None:
@@ -191,7 +202,7 @@ def test_a_cell_whose_lock_is_held_is_running(one_cell: list[CellConfig], writte
     with files.lock(folder / records.LOCK):
         cell = planned(one_cell)
         assert (cell.state, cell.todo) == ("running", False)
-    assert planned(one_cell).todo
+    assert planned(one_cell).todo == (written == "running")
 
 
 @pytest.mark.parametrize(("written", "state"), [(None, "queued"), ("failed", "queued"), ("running", "running")])
