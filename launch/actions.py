@@ -107,5 +107,5 @@ def note_cancelled(grid: Path) -> None:
     told = known.look(grid, set(jobs.values()), every=0.0).jobs if jobs else {}
     for cell, number in jobs.items():
         job, note = told.get(number), grid / cell / records.CANCELLED
-        if job and cell not in busy and not note.exists() and state_of(grid / cell, job) == "cancelled":
+        if job and cell not in busy and not note.exists() and state_of(grid / cell, number, job) == "cancelled":
             records.write_json(note, {"by": f"scancel, job {number}", "at": None})

@@ -41,7 +41,7 @@ def claimed(grid: Path, cells: list[str]) -> Iterator[Callable[[str], None]]:
     Hold the grid's lock from the look at its state until this has begun, or two launchers claim the same cells.
     """
     host, number = socket.gethostname(), os.getpid()
-    made = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    made = datetime.now(timezone.utc).isoformat(timespec="microseconds")
     path = grid / FOLDER / f"{host}-{number}.json"
     left = dict.fromkeys(cells)
 

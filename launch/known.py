@@ -20,6 +20,12 @@ EVERY = 10.0
 """Seconds between two questions to Slurm."""
 FORGOTTEN = "FORGOTTEN"
 """Our word for how a job ended that neither squeue nor sacct knows any more."""
+VANISHED = "VANISHED"
+"""The same for an array task while Slurm still knows others of its array. One that is cancelled before it begins
+leaves no trace, in accounting neither."""
+
+
+NOTHING = Job("", "", "", "")
 
 
 @dataclass(frozen=True)
@@ -80,12 +86,11 @@ def _ask(before: Known, wanted: Collection[str], now: float) -> Known:
     lost = [key for key in wanted if key not in jobs]
     if lost:
         told = scheduler.accounted({key.partition("_")[0] for key in lost}) or {}
-        jobs |= {key: told.get(key) or _forgotten(before.jobs.get(key)) for key in lost}
+        arrays = {key.partition("_")[0] for key in listed}
+        for key in lost:
+            word = VANISHED if key.partition("_")[0] in arrays else FORGOTTEN
+            jobs[key] = told.get(key) or replace(before.jobs.get(key, NOTHING), state=word, reason="")
     return Known(jobs, now, now)
-
-
-def _forgotten(job: Job | None) -> Job:
-    return replace(job, state=FORGOTTEN, reason="") if job else Job(FORGOTTEN, "", "", "")
 
 
 def _read(grid: Path) -> Known:

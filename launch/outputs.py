@@ -16,7 +16,7 @@ def outputs(grid: Path, folder: str, job: str | None) -> list[Path]:
     if local and job is None:
         newest = local[-1].name.partition("_")[0]  # the number of the process that looks after its ranks
         return sorted(path for path in local if path.name.partition("_")[0] == newest)
-    return sorted((grid / "slurm" / job).glob("*_log.*")) if job else []
+    return sorted((grid / "slurm").glob(f"*/{job}_*_log.*")) if job else []
 
 
 def last_lines(path: Path, count: int) -> list[str]:

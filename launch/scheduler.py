@@ -13,6 +13,8 @@ ACTIVE = (
     "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "STOPPED", "PREEMPTED",
 )  # fmt: skip
 """States of jobs that run, or may run again by themselves."""
+DROPPED = "DependencyNeverSatisfied"
+"""Why Slurm cancels a job by itself: what it waited for has failed."""
 ON_NODES = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED")
 FORMAT = "%F|%K|%T|%r|%N|%M|%j"
 ACCOUNTED = "JobID,State,NodeList,ElapsedRaw,JobName"
@@ -41,6 +43,11 @@ class Job:
     def running(self) -> bool:
         """Whether it is on its nodes."""
         return self.state in ON_NODES
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether someone cancelled it."""
+        return self.state == "CANCELLED" and self.reason != DROPPED
 
     @property
     def ending(self) -> str:
@@ -136,7 +143,8 @@ def _accounted(line: str) -> Iterator[tuple[str, Job]]:
     """The job of a line; the tasks of an array that never began come in one (`12_[0,4-6%2]`)."""
     ids, state, node, elapsed, name = line.split("|", 4)
     word, _, by = state.partition(" by ")
-    job = Job(word, f"by {_user(by)}" if by else "", "" if node == "None assigned" else node, name, int(elapsed or 0))
+    reason = f"by {_user(by)}" if by else DROPPED if word == "CANCELLED" else ""
+    job = Job(word, reason, "" if node == "None assigned" else node, name, int(elapsed or 0))
     array, bracket, tasks = ids.partition("_[")
     if not bracket:
         yield ids, job

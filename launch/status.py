@@ -10,7 +10,7 @@ from typing import Any
 from clef import records
 from clef.results.rows import PlannedRun, read_plan
 from launch import claims, known, ledger
-from launch.known import FORGOTTEN, Known
+from launch.known import FORGOTTEN, VANISHED, Known
 from launch.options import STUCK
 from launch.outputs import last_line, outputs
 from launch.scheduler import Job
@@ -109,13 +109,13 @@ def _cell(
     if run.folder not in open_:
         return CellStatus(run.name, run.folder, "done")
     task, job = tasks.get(run.folder), jobs.get(run.folder)
-    state = state_of(grid / run.folder, job, run.folder in busy)
+    state = state_of(grid / run.folder, task, job, run.folder in busy)
     if state == "new" and task and job is None:  # Slurm hasn't been asked about it yet, or can't be
         state = "queued"
     return CellStatus(run.name, run.folder, state, task)
 
 
-def state_of(folder: Path, job: Job | None, busy: bool = False) -> str:
+def state_of(folder: Path, number: str | None, job: Job | None, busy: bool = False) -> str:
     """A cell's state, by what its folder says and what became of its newest job. `busy`: a local launcher has it."""
     if busy:  # what a waiting cell wrote in an earlier try doesn't count
         state = records.state_of(folder)
@@ -130,11 +130,16 @@ def state_of(folder: Path, job: Job | None, busy: bool = False) -> str:
     state = records.state_of(folder)
     if state in ("done", "running", "failed", "cancelled"):
         return state
-    if job.state == "CANCELLED" and job.reason != "DependencyNeverSatisfied":
-        return "cancelled"  # what it wrote while it left is no wish to be run again
-    if job.state == "CANCELLED":  # Slurm dropped it, since the job that it waited for had failed
-        return state
-    return "died" if state == "new" and job.state != FORGOTTEN else state
+    if job.cancelled:  # what a cell writes while it is cancelled is no wish to be run again
+        return "cancelled"
+    return state if state != "new" else _without_a_word(folder, number, job)
+
+
+def _without_a_word(folder: Path, number: str | None, job: Job) -> str:
+    """The state of a cell whose job is gone and that has said nothing."""
+    if job.state in (FORGOTTEN, VANISHED) and not outputs(folder.parent, folder.name, number):  # it never began
+        return "cancelled" if job.state == VANISHED else "new"
+    return "new" if job.state == "CANCELLED" else "died"
 
 
 def detailed(overview: Overview, cells: Iterable[CellStatus], stuck: float = STUCK) -> list[CellStatus]:
