@@ -18,6 +18,8 @@ from launch.scheduler import Job
 FILE, LOCK = "scheduler.json", "scheduler.lock"
 EVERY = 10.0
 """Seconds between two questions to Slurm."""
+PATIENCE = 15.0
+"""Seconds that an answer may take. Where none came, the next question waits for three times as long."""
 FORGOTTEN = "FORGOTTEN"
 """Our word for how a job ended that neither squeue nor sacct knows any more."""
 VANISHED = "VANISHED"
@@ -69,7 +71,7 @@ class _Busy(ClefError):
 
 def _fresh(known: Known, wanted: Collection[str], now: float, every: float) -> bool:
     """Whether there is no need to ask: it was done just now, or all jobs have ended."""
-    if 0 <= now - known.tried < every:
+    if 0 <= now - known.tried < (3 * PATIENCE if known.problem and every else every):
         return True
     return all(key in known.jobs and not known.jobs[key].active for key in wanted)
 
@@ -78,10 +80,10 @@ def _ask(before: Known, wanted: Collection[str], now: float) -> Known:
     if not scheduler.available():
         return replace(before, tried=now, problem="squeue is not on this machine's PATH")
     try:
-        listed = scheduler.jobs({key.partition("_")[0] for key in wanted})
+        listed = scheduler.jobs({key.partition("_")[0] for key in wanted}, PATIENCE)
     except SetupError as error:
-        return replace(before, tried=now, problem=str(error))
-    ended = {key: job for key, job in before.jobs.items() if not job.active}
+        return replace(before, tried=time.time(), problem=str(error))
+    ended = {key: job for key, job in before.jobs.items() if not job.active and job.state not in (FORGOTTEN, VANISHED)}
     jobs = ended | listed
     lost = [key for key in wanted if key not in jobs]
     if lost:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+LINES = 20
+"""Lines at the end in which an error is looked for: srun says more after it."""
 TAIL = 64 * 1024
 """Bytes at the end of a file that are looked at."""
 
@@ -32,6 +34,9 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 
 def last_line(paths: Iterable[Path]) -> str | None:
-    """The last line of stderr that says something, of the first rank that said anything."""
-    found = [lines[0].strip() for path in paths if path.suffix == ".err" and (lines := last_lines(path, 1))]
-    return found[0] if found else None
+    """The last error in stderr, else its last line, of the first rank that said anything."""
+    for path in paths:
+        lines = last_lines(path, LINES) if path.suffix == ".err" else []
+        if lines:
+            return next((line for line in reversed(lines) if "error" in line.lower()), lines[-1]).strip()
+    return None

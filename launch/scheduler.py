@@ -55,14 +55,16 @@ class Job:
         return f"{self.state} ({self.reason})" if self.reason not in ("", "None") else self.state
 
 
-def jobs(ids: Collection[str]) -> dict[str, Job]:
+def jobs(ids: Collection[str], seconds: float = 60) -> dict[str, Job]:
     """The jobs and arrays with these ids (`12`, without a task), by job (`12`) or array task (`12_3`).
 
-    A job that the controller has forgotten is left out. SetupError when Slurm doesn't answer.
+    `seconds`: how long to wait for the answer. A job that the controller has forgotten is left out. SetupError when Slurm doesn't answer.
     """
     if not ids:
         return {}
-    found = _listed(["--jobs", ",".join(sorted(ids))] if len(ids) <= MOST else [])  # more of them: everyone's jobs
+    found = _listed(
+        ["--jobs", ",".join(sorted(ids))] if len(ids) <= MOST else [], seconds
+    )  # more of them: everyone's jobs
     return {key: job for key, job in found.items() if key.partition("_")[0] in ids}
 
 
@@ -100,10 +102,10 @@ def cancel(jobs: Collection[str]) -> None:
             raise SetupError(f"scancel: {_reason(error)}; nothing is noted as cancelled") from None
 
 
-def _listed(which: list[str]) -> dict[str, Job]:
+def _listed(which: list[str], seconds: float = 60) -> dict[str, Job]:
     command = ["squeue", "--noheader", "--array", "--states=all", f"--format={FORMAT}", *which]
     try:
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         reason = _reason(error)
         if "Invalid job id" in reason:  # asked for one alone, and the controller has forgotten it
@@ -119,6 +121,8 @@ def _batches(ids: Collection[str]) -> Iterator[list[str]]:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no answer in {error.timeout:g} s"
     return str(getattr(error, "stderr", None) or error).strip()
 
 

@@ -184,7 +184,7 @@ def _error(overview: Overview, cell: CellStatus, state: Mapping[str, object], jo
         return None
     if cell.state == "cancelled" and (by := records.read_json(overview.path / str(cell.folder) / records.CANCELLED)):
         return f"by {by.get('by')}"
-    reason = state.get("reason") if cell.state in ("failed", "preempted", "died") else None
+    reason = state.get("reason") if cell.state in ("failed", "preempted", "died", "cancelled") else None
     if reason:
         return str(reason)
     words = [] if job is None or job.active else [job.ending]

@@ -61,7 +61,7 @@ def summary(picture: Picture) -> Text:
 
 def _table(cells: Sequence[CellStatus], wide: bool) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    columns = [column for column in COLUMNS if wide or column.narrow]
+    columns = [column for column in COLUMNS if (wide or column.narrow) and any(column.text(cell) for cell in cells)]
     for column in columns:
         table.add_column(column.title, justify=column.justify, overflow="fold", no_wrap=column.title != "cell")
     for cell in cells:
