@@ -58,7 +58,8 @@ class Job:
 def jobs(ids: Collection[str], seconds: float = 60) -> dict[str, Job]:
     """The jobs and arrays with these ids (`12`, without a task), by job (`12`) or array task (`12_3`).
 
-    `seconds`: how long to wait for the answer. A job that the controller has forgotten is left out. SetupError when Slurm doesn't answer.
+    `seconds`: how long to wait for the answer. A job that the controller has forgotten is left out. SetupError when
+    Slurm doesn't answer.
     """
     if not ids:
         return {}

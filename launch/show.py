@@ -122,7 +122,7 @@ class Local:
 
 def _progress(folder: Path) -> str:
     state = records.read_json(folder / records.STATE)
-    if state.get("state") == "failed":
+    if state.get("state") in ("failed", "died"):
         return str(state.get("reason", ""))
     if state.get("state") != "running" or "epoch" not in state:
         return ""
