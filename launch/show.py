@@ -37,14 +37,15 @@ def plan(made: Plan) -> None:
     for key, group in itertools.groupby(made.cells, key=_row):
         same = list(group)
         c = same[0].config
-        seeds = " ".join(str(cell.config.seed) for cell in same)
+        seeds = _spans([cell.config.seed for cell in same])
         states = Counter(cell.state for cell in same)
         shown = ", ".join(f"{count} {_styled(state)}" for state, count in states.items())
         table.add_row(*key, seeds, str(c.epochs), str(c.batch_size), needs[c.resources], shown)
     out.print(table)
     for shape, letter in needs.items():
         waiting = [cell for cell in made.cells if cell.todo and cell.config.resources == shape]
-        todo, behind = len(waiting), sum(cell.parent in {other.folder for other in waiting} for cell in waiting)
+        folders = {cell.folder for cell in waiting}
+        todo, behind = len(waiting), sum(cell.parent in folders for cell in waiting)
         cpus = shape.cpus * max(1, shape.gpus)  # they are asked for by task
         asks = f"{shape.gpus} GPU, {cpus} CPU, {shape.memory_gb} GB, {shape.hours:g} h"
         out.print(f"{letter}: {asks} a cell; {todo} to train{', as one job array' if todo else ''}{_behind(behind)}")
@@ -54,6 +55,13 @@ def plan(made: Plan) -> None:
         out.print(f"not in this version yet, so left out: {', '.join(made.unregistered)}")
     for reason in dict.fromkeys(str(cell.error) for cell in made.cells if cell.error):
         out.print(f"[yellow]in the way:[/] {escape(reason)}", soft_wrap=True)
+
+
+def _spans(numbers: list[int]) -> str:
+    """`0 1 2 7`; runs of four and more as `0-9 12`."""
+    runs = [list(run) for _, run in itertools.groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])]
+    spans = [[number for _, number in run] for run in runs]
+    return " ".join(f"{s[0]}-{s[-1]}" if len(s) > 3 else " ".join(map(str, s)) for s in spans)
 
 
 def _behind(count: int) -> str:

@@ -11,11 +11,13 @@ from rich.live import Live
 from rich.text import Text
 
 from clef.console import duration, out
-from launch.status import OF_INTEREST, STATES, CellStatus, detailed, look
+from launch.status import OF_INTEREST, CellStatus, detailed, look
 from launch.status_table import Picture, render, summary
 
 FEW = 30
 """Cells that are all listed, whatever their state."""
+MOST = 200
+"""Cells that are listed of a grid's, unless all are asked for."""
 EVERY = 2.0
 """Seconds between two looks at the disk."""
 LINES_EVERY = 60.0
@@ -37,11 +39,11 @@ def take(plan: Path, view: View) -> Picture:
     overview = look(plan)
     if view.pattern:
         overview = replace(overview, cells=[c for c in overview.cells if fnmatchcase(c.name, view.pattern)])
-    listed = overview.cells
-    if len(listed) > FEW and not view.everything:
-        chosen = [cell for cell in listed if cell.state in OF_INTEREST]
-        listed = sorted(chosen, key=lambda cell: STATES.index(cell.state))
-    return Picture(overview, detailed(overview, listed, view.stuck), view.stuck, len(overview.cells) - len(listed))
+    few = view.everything or len(overview.cells) <= FEW
+    listed = detailed(overview, [c for c in overview.cells if few or c.state in OF_INTEREST], view.stuck)
+    if not few:  # the most urgent first
+        listed = sorted(listed, key=lambda cell: (not cell.stuck, OF_INTEREST.index(cell.state)))[:MOST]
+    return Picture(overview, listed, view.stuck, len(overview.cells) - len(listed))
 
 
 def once(plan: Path, view: View) -> int:
