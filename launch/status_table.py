@@ -14,7 +14,7 @@ from launch.status import CellStatus, Overview
 
 WIDE = 120
 """Columns from which on a table has all there is to say."""
-LONGEST = 500
+LONGEST = 240
 """Characters of a reason that are shown; all of it is in the cell's state.json."""
 
 
@@ -31,13 +31,15 @@ class Picture:
 
 
 def render(picture: Picture, width: int, reasons: int | None = None) -> RenderableType:
-    """All of it, for so many columns; `reasons`: of those why cells don't run, how many are shown."""
+    """All of it, for so many columns; `reasons`: of those why cells don't run, how many are shown, a line each."""
     parts: list[RenderableType] = [summary(picture)]
     if picture.cells:
         parts.append(_table(picture.cells, width >= WIDE))
     if picture.unlisted:
         parts.append(Text(f"and {picture.unlisted} cells that are not listed; --all lists them", style="dim"))
-    parts += _reasons(picture.cells)[:reasons]
+    for reason in _reasons(picture.cells)[:reasons]:
+        reason.no_wrap, reason.overflow = reasons is not None, "ellipsis" if reasons is not None else "fold"
+        parts.append(reason)
     return Group(*parts)
 
 
@@ -126,6 +128,7 @@ def _reasons(cells: Sequence[CellStatus]) -> list[Text]:
 
 def _reason(state: str, reason: str, names: list[str]) -> Text:
     who = names[0] if len(names) == 1 else f"{len(names)} cells ({names[0]}, ...)"
-    text = Text(f"{who}: ")
-    text.append(f"{state}: ", style=STYLES.get(state, ""))
+    text = Text(f"- {who}: ")
+    if not reason.startswith(state):
+        text.append(f"{state}: ", style=STYLES.get(state, ""))
     return text.append(reason if len(reason) <= LONGEST else f"{reason[:LONGEST]} ...")

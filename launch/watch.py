@@ -90,8 +90,8 @@ def _live(plan: Path, view: View) -> None:
 
 
 def _fitting(picture: Picture, height: int) -> Picture:
-    """As many of its cells as a terminal has room for, beside the counts and three reasons of up to two lines."""
-    shown = picture.cells[: max(1, height - 11)]
+    """As many of its cells as a terminal has room for, beside the counts and three reasons."""
+    shown = picture.cells[: max(1, height - 8)]
     return replace(picture, cells=shown, unlisted=picture.unlisted + len(picture.cells) - len(shown))
 
 

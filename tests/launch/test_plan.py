@@ -17,7 +17,7 @@ from clef.errors import ConfigError, SetupError, ShardError
 from clef.grid import Grid
 from clef.overrides import nest
 from launch import plan as plans
-from launch import submit
+from launch import show, submit
 from tests.launch import tiny_grid
 
 Point = tuple[str, str, str, int]
@@ -248,6 +248,27 @@ def test_plan_names_folders_beside_it_so_that_it_can_be_moved(one_cell: list[Cel
     assert planned(one_cell).as_run().folder == folder.name
 
 
+def test_seeds_in_a_row_are_shown_as_a_span() -> None:
+    assert show._spans([0, 1, 2]) == "0 1 2"
+    assert show._spans([*range(334), 400, 401, 7]) == "0-333 400 401 7"
+
+
+def test_cells_that_differ_in_their_seed_alone_share_the_rest_and_still_obey_its_overrides() -> None:
+    overrides = [{"where": {"seed": 2}, "set": {"epochs": 9}}, {"set": {"batch_size": 16}}]
+    made, _ = grids.configs(grid(seeds=[0, 1, 2], overrides=overrides), "grid", {})
+    assert {(c.seed, c.epochs, c.batch_size) for c in made} == {
+        (0, made[0].epochs, 16),
+        (1, made[0].epochs, 16),
+        (2, 9, 16),
+    }
+    for config in made:
+        axes = {"datasets": [config.dataset], "backbones": [config.backbone.name], "methods": [config.method.name]}
+        fitting = overrides if config.seed == 2 else overrides[1:]  # an override of no cell is refused
+        alone, _ = grids.configs(grid(seeds=[config.seed], overrides=fitting, **axes), "grid", {})
+        assert alone == [config]
+    assert "seeds.1: " in refusal(lambda: grid(seeds=[0, -1]))
+
+
 # ---- which cells Slurm still holds ----
 
 
@@ -338,6 +359,8 @@ def test_without_slurm_the_way_out_is_named(tmp_path: Path) -> None:
         (["--local", "0"], "a number of cells is expected, not '0'"),
         (["--dry-run", "epohcs=1"], "epohcs: unknown (did you mean epochs?)"),
         (["--dry-run", "seed=3"], "seed is an axis of the grid"),
+        (["--dry-run", "--all"], "--all: goes with --status or --watch"),
+        (["--status", "--follow"], "--follow: goes with --logs"),
         (["--dry-run", "--grid", "nowhere.yaml"], "nowhere.yaml: no such file"),
     ],
 )
