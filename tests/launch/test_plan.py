@@ -256,11 +256,7 @@ def test_seeds_in_a_row_are_shown_as_a_span() -> None:
 def test_cells_that_differ_in_their_seed_alone_share_the_rest_and_still_obey_its_overrides() -> None:
     overrides = [{"where": {"seed": 2}, "set": {"epochs": 9}}, {"set": {"batch_size": 16}}]
     made, _ = grids.configs(grid(seeds=[0, 1, 2], overrides=overrides), "grid", {})
-    assert {(c.seed, c.epochs, c.batch_size) for c in made} == {
-        (0, made[0].epochs, 16),
-        (1, made[0].epochs, 16),
-        (2, 9, 16),
-    }
+    assert all(c.batch_size == 16 and (c.epochs == 9) == (c.seed == 2) for c in made)
     for config in made:
         axes = {"datasets": [config.dataset], "backbones": [config.backbone.name], "methods": [config.method.name]}
         fitting = overrides if config.seed == 2 else overrides[1:]  # an override of no cell is refused
