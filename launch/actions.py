@@ -13,8 +13,8 @@ from clef import records
 from clef.console import err, out
 from clef.errors import ConfigError, SetupError
 from clef.results.rows import plan_path
-from launch import known, ledger, logs, scheduler, watch
-from launch.status import CellStatus, Overview, busy_and_jobs, look, state_of
+from launch import ledger, logs, scheduler, watch
+from launch.status import CellStatus, Overview, look
 
 ALIVE = ("queued", "starting", "running")
 
@@ -94,18 +94,3 @@ def _cancel(grid: Path, cells: list[CellStatus]) -> None:
         for note in notes:
             note.unlink(missing_ok=True)
         raise
-
-
-def note_cancelled(grid: Path) -> None:
-    """Note in the cells' folders which were cancelled by other means, such as scancel: what planning goes by.
-
-    Asks Slurm now, if anything was ever submitted. A job that Slurm dropped because it waited for one that failed was
-    not cancelled by anyone.
-    """
-    busy, jobs = busy_and_jobs(grid)
-    jobs = {cell: job for cell, job in jobs.items() if not (grid / cell / records.RESULT).exists()}
-    told = known.look(grid, set(jobs.values()), every=0.0).jobs if jobs else {}
-    for cell, number in jobs.items():
-        job, note = told.get(number), grid / cell / records.CANCELLED
-        if job and cell not in busy and not note.exists() and state_of(grid / cell, number, job) == "cancelled":
-            records.write_json(note, {"by": f"scancel, job {number}", "at": None})

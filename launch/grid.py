@@ -26,7 +26,7 @@ from clef.errors import ClefError, SetupError, run_command
 from clef.overrides import merge, parse
 from clef.results.gather import gather_grid
 from clef.results.rows import plan_path, write_plan
-from launch import actions, claims, here, show, submit
+from launch import actions, cancelled, claims, here, show, submit
 from launch import plan as plans
 from launch.options import arguments, sbatch_option
 from launch.plan import Plan, PlannedCell
@@ -49,7 +49,7 @@ def main() -> int:
     grid_folder = Path(args.out) / args.grid.stem
 
     def look() -> Plan:
-        actions.note_cancelled(grid_folder)
+        cancelled.note(grid_folder)
         queued = {*submit.queued(grid_folder), *claims.busy(grid_folder)}
         return plans.make(args.grid.stem, configs, unregistered, queued, args.retry_failed)
 

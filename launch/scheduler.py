@@ -1,5 +1,6 @@
 """What Slurm knows of jobs: one query however many there are, with and without accounting."""
 
+import os
 import pwd
 import re
 import shutil
@@ -18,6 +19,8 @@ DROPPED = "DependencyNeverSatisfied"
 ON_NODES = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED")
 FORMAT = "%F|%K|%T|%r|%N|%M|%j"
 ACCOUNTED = "JobID,State,NodeList,ElapsedRaw,JobName"
+FILTERS = ("SQUEUE_", "SACCT_", "SCANCEL_")
+"""What names of variables begin with that change what these commands show or do."""
 MOST = 5_000
 """Ids that a command takes at once: Linux has a limit of 128 KiB for one argument."""
 
@@ -81,8 +84,9 @@ def accounted(ids: Collection[str]) -> dict[str, Job] | None:
     for some in _batches(ids):
         try:
             listed = subprocess.run(
-                [*command, f"--jobs={','.join(some)}"], capture_output=True, text=True, timeout=60, check=True
-            ).stdout
+                [*command, f"--jobs={','.join(some)}"],
+                capture_output=True, text=True, timeout=60, check=True, env=_plain(),
+            ).stdout  # fmt: skip
         except (OSError, subprocess.SubprocessError):
             return None
         found |= dict(pair for line in listed.splitlines() for pair in _accounted(line))
@@ -98,7 +102,8 @@ def cancel(jobs: Collection[str]) -> None:
     """Cancel these jobs and array tasks; ended ones don't matter. SetupError with scancel's own word."""
     for some in _batches(jobs):
         try:
-            subprocess.run(["scancel", "--quiet", *some], capture_output=True, text=True, timeout=300, check=True)
+            command = ["scancel", "--quiet", *some]
+            subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=_plain())
         except (OSError, subprocess.SubprocessError) as error:
             raise SetupError(f"scancel: {_reason(error)}; nothing is noted as cancelled") from None
 
@@ -106,13 +111,20 @@ def cancel(jobs: Collection[str]) -> None:
 def _listed(which: list[str], seconds: float = 60) -> dict[str, Job]:
     command = ["squeue", "--noheader", "--array", "--states=all", f"--format={FORMAT}", *which]
     try:
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True).stdout
+        listed = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds, check=True, env=_plain()
+        ).stdout
     except (OSError, subprocess.SubprocessError) as error:
         reason = _reason(error)
         if "Invalid job id" in reason:  # asked for one alone, and the controller has forgotten it
             return {}
         raise SetupError(f"squeue: {reason}: can't tell which cells are queued; try again") from None
     return dict(_job(line) for line in listed.splitlines())
+
+
+def _plain() -> dict[str, str]:
+    """The environment without the user's filters (SQUEUE_PARTITION, ...): a job that isn't shown counts as gone."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(FILTERS)}
 
 
 def _batches(ids: Collection[str]) -> Iterator[list[str]]:

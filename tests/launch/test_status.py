@@ -12,7 +12,7 @@ import pytest
 from clef import files, records
 from clef.errors import CellError, SetupError
 from clef.results.rows import PlannedRun, write_plan
-from launch import actions, claims, known, scheduler, status
+from launch import actions, cancelled, claims, known, scheduler, status
 from launch.ledger import FOLDER, Submission
 from launch.scheduler import Job
 
@@ -197,7 +197,7 @@ def test_a_task_that_vanished_before_it_began_was_cancelled_and_one_that_began_h
     (grid / "slurm/tag").mkdir(parents=True)
     (grid / "slurm/tag/1_6_0_log.out").write_text("")
     assert states(grid) == {"a": "cancelled", "b": "died"}
-    actions.note_cancelled(grid)
+    cancelled.note(grid)
     assert [(grid / cell / records.CANCELLED).exists() for cell in "ab"] == [True, False]
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from clef import records
 from clef.results.rows import PlannedRun, write_plan
-from launch import actions
+from launch import cancelled
 from launch.ledger import FOLDER, Submission
 from tests.launch import tiny_grid
 
@@ -167,7 +167,7 @@ def test_every_end_is_told_by_its_name(cluster: bool, grid: Path, tmp_path: Path
         assert again["wordless"]["error"] == "FAILED; no such module"
         assert again["cancelled"]["error"].startswith("CANCELLED (by ")
 
-    actions.note_cancelled(grid)
+    cancelled.note(grid)
     noted = {path.parent.name.partition("-")[0] for path in grid.glob("*/cancelled.json")}
     assert noted == {"cancelled", "left"}
     subprocess.run(["scancel", array], check=True)
@@ -181,6 +181,6 @@ def test_a_task_that_is_cancelled_before_it_begins_is_cancelled_though_slurm_for
     until(lambda: squeue(f"{array}_0") == "RUNNING")
     until(lambda: squeue(f"{array}_8") in ("", "CANCELLED"))
     assert status(grid)["left"]["state"] == "cancelled"
-    actions.note_cancelled(grid)
+    cancelled.note(grid)
     assert (grid / "left-0123456789abcdef" / records.CANCELLED).exists()
     subprocess.run(["scancel", array], check=True)
