@@ -1,6 +1,7 @@
 """The card of a dataset: what `shards/<name>.yaml` states of its classes, layout, splits and storage."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -115,13 +116,26 @@ def load(name: str, protocol: str = LEAK_FREE, policies: Mapping[str, str] | Non
 
     `policies` go on top of what the card and the protocol state.
     """
+    if policies:
+        return _load(name, protocol, policies)
+    own = Path(name)
+    return _kept(name, protocol, own.stat().st_mtime_ns if name.endswith(".yaml") and own.exists() else 0)
+
+
+@cache
+def _kept(name: str, protocol: str, changed: int) -> Card:
+    """Every cell of a grid asks for its card. One of your own may change meanwhile, and is then read anew."""
+    return _load(name, protocol, {})
+
+
+def _load(name: str, protocol: str, policies: Mapping[str, str]) -> Card:
     path, content = _content(name)
     card = validate(Card, content, str(path))
     if card.name != path.stem:  # shards and cells are found by it
         raise ConfigError(f"{path}: name: {path.stem} is expected, as the file is called, not {card.name!r}")
     if protocol not in (LEAK_FREE, *card.protocols):
         raise ConfigError(unknown(f"{path}: protocol {protocol!r}", protocol, [LEAK_FREE, *card.protocols]))
-    return _under(card, protocol, policies or {}, str(path))
+    return _under(card, protocol, policies, str(path))
 
 
 def _under(card: Card, name: str, policies: Mapping[str, str], where: str) -> Card:

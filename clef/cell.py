@@ -1,6 +1,7 @@
 """From a few words (dataset, backbone, method, overrides) to the complete config of a cell. Imports no torch."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,14 @@ def _name(layer: Mapping[str, Any], key: str, where: str) -> str:
 _EXAMPLES = {"dataset": "emotic_demo", "backbone": "emot_net", "method": "clef"}
 
 
-def _shipped(kind: str, name: str) -> dict[str, Any]:
+@cache
+def _shipped(kind: str, name: str) -> Mapping[str, Any]:
     if ":" in name:  # out of tree: its own config is all there is
         return {}
     if name not in registered(kind):
         raise ConfigError(unknown(f"{kind[:-1]} {name!r}", name, registered(kind)))
     content = resources.read_yaml(resources.resource(f"configs/{kind}/{name}.yaml"))
-    content.pop("about", None)  # for readers, and for docs/backbones.md
-    return content
+    return {key: value for key, value in content.items() if key != "about"}  # for readers, and docs/backbones.md
 
 
 def _reading(config: CellConfig, layer: Mapping[str, Any], where: str) -> CellConfig:

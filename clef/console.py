@@ -69,7 +69,7 @@ class Steps:
         task = next(task for task in self._bars.tasks if task.id == self._tasks[name])
         if task.finished or not task.speed or task.time_remaining is None:
             return ""
-        return f", {_rate(task)}, {_duration(task.time_remaining)} left"
+        return f", {_rate(task)}, {duration(task.time_remaining)} left"
 
 
 class _Rate(ProgressColumn):
@@ -82,7 +82,8 @@ def _rate(task: Task) -> str:
     return f"{speed:,.0f}/s" if speed and speed >= 10 else f"{speed:,.1f}/s" if speed else ""
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a reader wants."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -19,6 +19,10 @@ FROM_GRID = "@"
 """Before the name of a method of the same grid, in `method.start_from`."""
 
 
+Resolved = dict[Any, tuple[dict[str, Any], CellConfig]]
+"""The settings and the config of a cell, by all that cells have in common which differ in their seed alone."""
+
+
 class Exclusion(Strict):
     """Cells that match on every axis given. `method` names a preset, or the method behind presets."""
 
@@ -61,7 +65,7 @@ class Grid(Strict):
     methods: list[str] = Field(min_length=1)
     """Methods, and the names of presets."""
     presets: dict[str, Preset] = {}
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     exclude: list[Exclusion] = []
     overrides: list[Override] = []
 
@@ -85,12 +89,13 @@ def configs(grid: Grid, where: str, extra: Mapping[str, Any]) -> tuple[list[Cell
     present = [name for name in grid.backbones if name not in absent]
     _check_points(grid, where)
     _check_presets(grid, where)
-    made = []
+    made: list[CellConfig] = []
+    resolved: Resolved = {}
     for values in itertools.product(grid.datasets, present, grid.methods, grid.seeds):
         point = dict(zip(AXES, values, strict=True))
         preset = grid.preset(str(point["method"]))
         if not any(exclusion.matches(point, preset.method) for exclusion in grid.exclude):
-            made.append(_cell(grid, point, preset, where, extra))
+            made.append(_cell(grid, point, preset, where, extra, resolved))
     if len({config.name for config in made}) < len(made):
         raise ConfigError(f"{where}: some axis lists a value twice")
     if not made:
@@ -99,15 +104,29 @@ def configs(grid: Grid, where: str, extra: Mapping[str, Any]) -> tuple[list[Cell
     return made, absent
 
 
-def _cell(grid: Grid, point: dict[str, Any], preset: Preset, where: str, extra: Mapping[str, Any]) -> CellConfig:
-    layers = [nest(override.set) for override in grid.overrides if override.where.matches(point, preset.method)]
-    settings = merge(*layers, nest(preset.set), extra)
+def _cell(
+    grid: Grid,
+    point: dict[str, Any],
+    preset: Preset,
+    where: str,
+    extra: Mapping[str, Any],
+    resolved: Resolved,
+) -> CellConfig:
+    """The cell at a point. What is in `resolved` is not resolved again, which takes its time."""
+    applied = tuple(i for i, override in enumerate(grid.overrides) if override.where.matches(point, preset.method))
+    same = (point["dataset"], point["backbone"], point["method"], applied)
+    if same not in resolved:
+        settings = merge(*(nest(grid.overrides[i].set) for i in applied), nest(preset.set), extra)
+        axes = {**point, "backbone": {"name": point["backbone"]}, "method": {"name": preset.method}}
+        label = {"label": point["method"]} if point["method"] in grid.presets else {}
+        _check_axes(settings, {**point, "method": preset.method}, where)
+        made = _longer(cell.resolve(merge(settings, axes, label), where), preset.epochs_times)
+        resolved[same] = settings, made
+    settings, first = resolved[same]
     _check_axes(settings, {**point, "method": preset.method}, where)
-    axes = {**point, "backbone": {"name": point["backbone"]}, "method": {"name": preset.method}}
-    label = {"label": point["method"]} if point["method"] in grid.presets else {}
-    made = cell.resolve(merge(settings, axes, label), where)
+    made = first.model_copy(update={"seed": point["seed"]})
     _check_start(grid, made, point, where)
-    return _longer(made, preset.epochs_times)
+    return made
 
 
 def _longer(config: CellConfig, times: int) -> CellConfig:

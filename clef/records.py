@@ -20,6 +20,8 @@ from clef import files
 
 RESULT, STATE, LOG, CONFIG, LOCK = "result.json", "state.json", "log.jsonl", "config.yaml", "lock"
 ENVIRONMENT = "environment.json"
+CANCELLED = "cancelled.json"
+"""Who cancelled the cell. A file of its own, since the job that is cancelled still writes its state while it leaves."""
 _PACKAGES = (
     "torch", "torchvision", "accelerate", "submitit", "webdataset", "numpy", "scipy", "scikit-learn", "pillow",
     "simplejpeg", "opencv-python-headless", "safetensors", "pydantic",
@@ -50,7 +52,7 @@ def write_state(folder: Path, state: str, **facts: Any) -> None:
 
 
 def state_of(folder: Path, queued: bool = False) -> str:
-    """A cell's state: new, queued, running, stopped, preempted, failed, died or done.
+    """A cell's state: new, queued, running, stopped, preempted, failed, died, cancelled or done.
 
     `queued`: its Slurm job waits or runs. Its lock is then left alone: a look at it could meet the job taking it.
     """
@@ -61,6 +63,8 @@ def state_of(folder: Path, queued: bool = False) -> str:
         return "running" if state == "running" else "queued"
     if files.is_locked(folder / LOCK):
         return "running"
+    if (folder / CANCELLED).exists():
+        return "cancelled"
     return "died" if state == "running" else state  # nobody holds its lock: it was killed
 
 

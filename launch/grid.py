@@ -5,6 +5,8 @@
   python launch/grid.py --local --grid configs/grids/demo.yaml  the demo, on this machine
   python launch/grid.py --dry-run --partition gpu               the plan, as a table
   python launch/grid.py --gather                                the tables, from what is on disk
+  python launch/grid.py --status                                where its cells are (--watch: live)
+  python launch/grid.py --logs emotic-clef --follow             what a cell and its job say
 
 Run it again at any time: it does only what is missing.
 """
@@ -17,21 +19,22 @@ if __name__ == "__main__":  # a script of the checkout: its folder's parent hold
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from clef import grid as grids
-from clef.console import out
-from clef.errors import INTERRUPTED, CellError, run_command
+from clef.errors import INTERRUPTED, run_command
 from clef.overrides import merge, parse
 from clef.results.gather import gather_grid
-from clef.results.rows import plan_path, write_plan
-from launch import local, profiles, queued, sbatch, sets, show, slurm
+from clef.results.rows import plan_path
+from launch import actions, cancelled, claims, here, profiles, queued, sbatch, sets, show, slurm
 from launch import plan as plans
 from launch.options import arguments
-from launch.plan import Plan, PlannedCell
+from launch.plan import Plan
 from launch.propose import Configs, proposer
 
 
 def main() -> int:
     """The command."""
     args = arguments(__doc__)
+    if (code := actions.look_at(args)) is not None:
+        return code
     if args.gather:
         gather_grid(plan_path(Path(args.out), args.grid.stem), args.results)
         return 0
@@ -45,7 +48,9 @@ def _to_slurm(configs: Configs, args: argparse.Namespace) -> int:
     site = profiles.site(args.profile, args.partition, args.sbatch)
     sources = profiles.sources(site.profile, args.source, sets.cards_of(configs[0]))
     grid = Path(args.out) / args.grid.stem
-    look = proposer(args.grid.stem, grid, configs, sources, (sbatch.max_array_size(), args.max_parallel))
+    look = proposer(
+        args.grid.stem, grid, configs, sources, (sbatch.max_array_size(), args.max_parallel), args.retry_failed
+    )
     if args.dry_run:
         found = look()
         show.plan(found.plan, found, site)
@@ -54,7 +59,7 @@ def _to_slurm(configs: Configs, args: argparse.Namespace) -> int:
     done = slurm.run(look, site, args)
     if done is None:
         return INTERRUPTED
-    _complain(done.plan)
+    done.plan.check()
     return 0
 
 
@@ -63,39 +68,17 @@ def _here(configs: Configs, args: argparse.Namespace) -> int:
     if not args.dry_run:
         for made in sets.missing(configs[0], sources).values():
             sets.make_here(made)
-    plan = plans.make(args.grid.stem, *configs, queued.look(Path(args.out) / args.grid.stem).cells)
-    show.plan(plan)
+    grid = Path(args.out) / args.grid.stem
+
+    def look() -> Plan:
+        cancelled.note(grid)
+        busy = {*queued.look(grid).cells, *claims.busy(grid)}
+        return plans.make(grid.name, *configs, busy, retry=args.retry_failed)
+
     if args.dry_run:
+        show.plan(look())
         return 0
-    path = write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells])
-    if plan.blocked and not plan.todo:
-        _complain(plan)
-    if not plan.todo:
-        busy = sum(cell.state in ("queued", "running") for cell in plan.cells)
-        out.print(f"nothing to train: {len(plan.cells) - busy} cells are done, {busy} are queued or running")
-    failed = _train_here(plan.todo, path, args) if plan.todo else {}
-    gather_grid(path, args.results)
-    if failed:
-        raise CellError(
-            f"{len(failed)} of {len(plan.cells)} cells failed; the tables say why. Run it again to retry them"
-        )
-    _complain(plan)
-    return 0
-
-
-def _complain(plan: Plan) -> None:
-    """Raise what stands in the way of cells, of the first one's class: the others have been dealt with by now."""
-    if not plan.blocked:
-        return
-    reasons = dict.fromkeys(str(cell.error) for cell in plan.blocked)
-    count = "1 cell" if len(plan.blocked) == 1 else f"{len(plan.blocked)} cells"
-    raise type(plan.blocked[0].error)("\n".join([f"{count} can't be trained:", *reasons]))  # type: ignore[misc]
-
-
-def _train_here(todo: list[PlannedCell], path: Path, args: argparse.Namespace) -> dict[Path, str]:
-    at_once = args.local or show.machine_slots(todo)
-    with show.Local(todo) as display:
-        return local.train(todo, path.parent / "local", at_once, display.update)
+    return here.debug(look(), args) if args.debug else here.run(look, args)
 
 
 if __name__ == "__main__":

@@ -2,53 +2,97 @@
 
 import math
 import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import submitit
 
-from clef import records
+from clef import records, signals
+from clef.console import err
 from clef.engine.task import TrainCell
 from launch import snapshot
 from launch.plan import PlannedCell
 from launch.prepare import folder_of, prepare
 
+SECONDS = 120
+"""How long cells that were asked to stop may take: to import torch, to save, and their own runtime.grace."""
+LOGS = "local"
+"""What their processes say: `local/<cell>/<process>_<rank>_log.out` and `.err`."""
+
+
+@dataclass
+class _Running:
+    """A cell in training: its job, and which of the machine's places (and so GPUs) it has."""
+
+    cell: PlannedCell
+    job: submitit.Job[str]
+    slot: int
+    asked: set[int]
+    """The processes that have been asked to stop."""
+
 
 def train(
-    cells: list[PlannedCell], logs: Path, at_once: int, show: Callable[[dict[Path, str]], None]
+    cells: list[PlannedCell],
+    grid: Path,
+    at_once: int,
+    show: Callable[[dict[Path, str]], None],
+    ended: Callable[[str], None] = lambda cell: None,
 ) -> dict[Path, str]:
-    """Train the cells in processes of this machine, at most `at_once` at a time. Returns why cells failed.
+    """Train the cells in processes of this machine, at most `at_once` at a time. Returns how each ended.
 
-    A cell that fails doesn't stop the others. `show` is called twice a second with the state of every cell.
+    A cell that fails doesn't stop the others; one that starts from it is not begun. `show` is called twice a second
+    with the state of every cell, `ended` with the name of each folder once that is settled. Ctrl-C stops the cells,
+    which save themselves, before it goes on its way.
     """
-    waiting = list(cells)
-    running: dict[submitit.Job[str], tuple[PlannedCell, int]] = {}
-    failed: dict[Path, str] = {}
+    waiting, running = list(cells), list[_Running]()
     states = {folder_of(cell): "waiting" for cell in cells}
-    slots = set(range(at_once))
-    threads = max(1, (os.cpu_count() or 1) // at_once)
-    python = snapshot.python(snapshot.take(logs.parent, [cell.config for cell in cells]))
+    slots, threads = set(range(at_once)), max(1, (os.cpu_count() or 1) // at_once)
+    python = snapshot.python(snapshot.take(grid, [cell.config for cell in cells]))
+
+    def settle(cell: PlannedCell, state: str) -> None:
+        states[folder_of(cell)] = state
+        ended(folder_of(cell).name)
+
     try:
         while waiting or running:
-            while slots and (cell := _next(waiting, [cell for cell, _ in running.values()])):
+            busy = waiting + [each.cell for each in running]
+            for lost in [cell for cell in waiting if given_up(cell, busy)]:
+                waiting.remove(lost)
+                settle(lost, records.state_of(folder_of(lost)))
+            while slots and (cell := _next(waiting, [each.cell for each in running])):
                 waiting.remove(cell)
                 slot = slots.pop()
-                running[_start(cell, logs, slot, threads, python)] = (cell, slot)
+                running.append(_Running(cell, _start(cell, grid / LOGS, slot, threads, python), slot, set()))
                 states[folder_of(cell)] = "running"
-            for job in [job for job in running if job.done()]:
-                cell, slot = running.pop(job)
-                slots.add(slot)
-                reason = _failure(job, folder_of(cell))
-                states[folder_of(cell)] = "failed" if reason else "done"
-                if reason:
-                    failed[folder_of(cell)] = reason
+            for each in [each for each in running if each.job.done()]:
+                running.remove(each)
+                slots.add(each.slot)
+                settle(each.cell, end(each.job, folder_of(each.cell)))
+            _stop([each for each in running if _cancelled(each.cell)])
             show(states)
             time.sleep(0.5)
-    finally:
-        for job in running:  # Ctrl-C: what was saved is gone on with next time
-            job.cancel()
-    return failed
+    except KeyboardInterrupt:
+        with _killed_at_last(running):
+            _stop_all(running)
+        raise
+    return states
+
+
+def given_up(cell: PlannedCell, busy: list[PlannedCell]) -> bool:
+    """Whether a waiting cell will not be trained: it was cancelled, or the cell that it starts from came to nothing."""
+    parent = cell.parent
+    if parent is None or parent in {folder_of(other) for other in busy}:
+        return _cancelled(cell)
+    return _cancelled(cell) or not (parent / records.RESULT).exists()
+
+
+def _cancelled(cell: PlannedCell) -> bool:
+    return (folder_of(cell) / records.CANCELLED).exists()
 
 
 def _next(waiting: list[PlannedCell], running: list[PlannedCell]) -> PlannedCell | None:
@@ -58,7 +102,7 @@ def _next(waiting: list[PlannedCell], running: list[PlannedCell]) -> PlannedCell
 
 
 def _start(cell: PlannedCell, logs: Path, slot: int, threads: int, python: str) -> submitit.Job[str]:
-    executor = submitit.LocalExecutor(folder=logs, python=python)
+    executor = submitit.LocalExecutor(folder=logs / folder_of(cell).name, python=python)
     gpus = cell.config.resources.gpus
     first = slot * gpus
     executor.update_parameters(
@@ -67,17 +111,88 @@ def _start(cell: PlannedCell, logs: Path, slot: int, threads: int, python: str) 
         gpus_per_node=gpus,
         visible_gpus=tuple(range(first, first + gpus)),
     )
-    return executor.submit(TrainCell(), prepare(cell, threads))
+    folder = prepare(cell, threads)
+    with _born_deaf():
+        return executor.submit(TrainCell(), folder)
 
 
-def _failure(job: submitit.Job[str], folder: Path) -> str | None:
-    """Why a finished job has no result: what the cell says itself, else what its process said last."""
-    if (folder / records.RESULT).exists():
-        return None
-    state = records.read_json(folder / records.STATE)
-    if state.get("state") in ("failed", "preempted") and state.get("reason"):
-        return str(state["reason"])
+@contextmanager
+def _born_deaf() -> Iterator[None]:
+    """Processes that start here hear no signal until they listen for it, and then hear those that came before.
+
+    Ctrl-C in a terminal goes to all processes: submitit's own would die of it with a traceback, and take the cells
+    along before they have saved themselves.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.WATCHED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end(job: submitit.Job[str], folder: Path) -> str:
+    """The state in which a cell ended. One whose process was killed has no words of its own: its last ones are kept."""
+    state = records.state_of(folder)
+    if state not in ("died", "new"):
+        return state
+    told = records.read_json(folder / records.STATE)
     said = [line.strip() for line in (job.stderr() or "").splitlines() if line.strip()]
     reason = "its process ended without a result" + (f"; the last it said: {said[-1]}" if said else "")
-    records.write_state(folder, "failed", reason=reason, step=state.get("step"), steps=state.get("steps"))
-    return reason
+    records.write_state(folder, "died", reason=reason, step=told.get("step"), steps=told.get("steps"))
+    return "died"
+
+
+def _stop(running: list[_Running]) -> None:
+    """Ask the processes of these cells to save themselves and leave; each is asked once, or it would not save."""
+    for each in running:
+        for task in _tasks(each.job):
+            if task.pid not in each.asked:
+                each.asked.add(task.pid)
+                with suppress(psutil.NoSuchProcess):
+                    task.send_signal(signal.SIGTERM)
+
+
+def _stop_all(running: list[_Running]) -> None:
+    if running:
+        count = "1 cell" if len(running) == 1 else f"{len(running)} cells"
+        err.print(f"stopping {count}, which save themselves first; Ctrl-C again kills them")
+    finish = time.monotonic() + SECONDS + max((each.cell.config.runtime.grace for each in running), default=0)
+    while time.monotonic() < finish and (left := [each for each in running if not each.job.done()]):
+        _stop(left)  # one that only starts has its tasks later
+        time.sleep(0.2)
+
+
+@contextmanager
+def _killed_at_last(running: list[_Running]) -> Iterator[None]:
+    """However the block ends, nothing of these cells runs any more."""
+    try:
+        yield
+    finally:
+        for each in running:
+            tasks = _tasks(each.job)
+            for process in [*_controller(each.job), *tasks]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+
+def _controller(job: submitit.Job[str]) -> list[psutil.Process]:
+    """submitit's process, which looks after those of the ranks, while there is one."""
+    if job.done():
+        return []
+    try:
+        return [psutil.Process(int(job.job_id))]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _tasks(job: submitit.Job[str]) -> list[psutil.Process]:
+    """The processes of the ranks."""
+    try:
+        return [child for controller in _controller(job) for child in controller.children()]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def counted(states: Mapping[Path, str], *which: str) -> int:
+    """How many cells ended in one of these states."""
+    return sum(state in which for state in states.values())

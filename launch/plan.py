@@ -15,6 +15,10 @@ from clef.results.rows import PlannedRun
 
 SHARDING = "sharding"
 """The state of a cell whose shards a job makes, or is about to make: it has no signature yet."""
+AGAIN = ("new", "stopped", "preempted", "died")
+"""States of cells that planning the grid again takes up by itself."""
+ON_REQUEST = ("failed", "cancelled")
+"""Those that are final until someone asks for them (`--retry-failed`)."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,21 @@ class PlannedCell:
     """Why it can't be trained as things are."""
     parent: Path | None = None
     """The folder of the cell of this grid that must be trained before."""
+    retry: bool = False
+    """Whether a cell that failed or was cancelled is tried again."""
+    held: bool = False
+    """Whether the cell that it starts from will not be trained."""
 
     @property
     def todo(self) -> bool:
         """Whether submitting the grid would train it."""
-        return self.folder is not None and self.state not in ("done", "running", "queued")
+        wanted = AGAIN + ON_REQUEST if self.retry else AGAIN
+        return self.folder is not None and self.state in wanted and not self.held
+
+    @property
+    def left(self) -> bool:
+        """Whether it is left as it is, because it failed or was cancelled, or its parent was."""
+        return self.held or (self.state in ON_REQUEST and not self.retry)
 
     def as_run(self) -> PlannedRun:
         """The entry of plan.json."""
@@ -64,6 +78,14 @@ class Plan:
         """The cells that submitting the grid would train."""
         return [cell for cell in self.cells if cell.todo]
 
+    def check(self) -> None:
+        """Raise what stands in the way of cells, of the class of the first one's error; nothing where nothing does."""
+        if not self.blocked:
+            return
+        reasons = dict.fromkeys(str(cell.error) for cell in self.blocked)
+        count = "1 cell" if len(self.blocked) == 1 else f"{len(self.blocked)} cells"
+        raise type(self.blocked[0].error)("\n".join([f"{count} can't be trained:", *reasons]))  # type: ignore[misc]
+
 
 def make(
     name: str,
@@ -71,11 +93,12 @@ def make(
     unregistered: list[str],
     queued: Collection[str] = (),
     sharding: Collection[Path] = (),
+    retry: bool = False,
 ) -> Plan:
     """Look at the disk: shards, weights, and what each cell has left so far.
 
-    `queued` names the folders of the cells whose Slurm job waits or runs. `sharding`: the folders of shards that a job
-    makes.
+    `queued` names the folders of the cells whose job waits or runs. `sharding`: the folders of shards that a job
+    makes. With `retry`, cells that failed or were cancelled are to do again.
     """
     sets: dict[str, Manifest | ShardError] = {}
     cells: dict[str, PlannedCell] = {}
@@ -87,7 +110,7 @@ def make(
         if str(root) not in sets:
             sets[str(root)] = _manifest(root)
         parent = _parent(config, cells) if _starts_in_grid(config) else None
-        cells[config.name] = _planned(name, config, sets[str(root)], queued, parent)
+        cells[config.name] = _planned(name, config, sets[str(root)], queued, retry, parent)
     return Plan(name, [cells[config.name] for config in made], unregistered)
 
 
@@ -119,6 +142,7 @@ def _planned(
     config: CellConfig,
     manifest: Manifest | ShardError,
     queued: Collection[str],
+    retry: bool,
     parent: PlannedCell | None = None,
 ) -> PlannedCell:
     if parent:
@@ -134,4 +158,5 @@ def _planned(
     except ClefError as error:
         return PlannedCell(config, None, "no cue" if isinstance(error, ShardError) else "no weights", error)
     state = records.state_of(folder, folder.name in queued)
-    return PlannedCell(config, folder, state, parent=parent.folder if parent else None)
+    held = parent is not None and state != "done" and parent.left
+    return PlannedCell(config, folder, state, parent=parent.folder if parent else None, retry=retry, held=held)

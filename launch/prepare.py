@@ -23,7 +23,8 @@ def prepare(cell: PlannedCell, threads: int, scratch: str = "") -> str:
     stated = config.runtime
     runtime = stated.model_copy(update={"threads": stated.threads or threads, "scratch": stated.scratch or scratch})
     write_config(folder_of(cell), config.model_copy(update={"runtime": runtime}))
-    (folder_of(cell) / records.STATE).unlink(missing_ok=True)
+    for name in (records.STATE, records.CANCELLED):
+        (folder_of(cell) / name).unlink(missing_ok=True)
     return str(folder_of(cell).resolve())
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clef.config import CellConfig
-from launch import arrays, plan, queued, sets
+from launch import arrays, cancelled, claims, plan, queued, sets
 from launch.arrays import Batch
 from launch.plan import Plan
 from launch.queued import Queued
@@ -43,17 +43,24 @@ Configs = tuple[list[CellConfig], list[str]]
 
 
 def proposer(
-    name: str, grid: Path, configs: Configs, sources: dict[str, Path], throttle: tuple[int | None, int | None]
+    name: str,
+    grid: Path,
+    configs: Configs,
+    sources: dict[str, Path],
+    throttle: tuple[int | None, int | None],
+    retry: bool = False,
 ) -> Callable[[], Proposal]:
     """Makes a function that looks at the disk and at Slurm anew with each call.
 
-    `throttle`: how long an array may be, and how many cells may run at the same time.
+    `throttle`: how long an array may be, and how many cells may run at the same time. With `retry`, cells that failed
+    or were cancelled are to do again.
     """
 
     def look() -> Proposal:
+        cancelled.note(grid)
         jobs = queued.look(grid)  # before the disk: a job that ends in between has left its result, or its shards
         missing = sets.missing(configs[0], sources)
-        made = plan.make(name, *configs, jobs.cells, missing)
+        made = plan.make(name, *configs, {*jobs.cells, *claims.busy(grid)}, missing, retry)
         at_work = [each for each in missing.values() if _at_work(each, jobs)]
         todo = [each for each in missing.values() if each not in at_work]
         return Proposal(made, jobs, arrays.batch(made.todo, jobs.cells, *throttle), todo, at_work)

@@ -23,7 +23,15 @@ from launch.profiles import Site
 from launch.propose import Proposal
 from launch.sets import MissingSet
 
-STYLES = {"done": "green", "running": "cyan", "queued": "cyan", "preempted": "yellow", "failed": "red", "died": "red"}
+STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "queued": "cyan",
+    "preempted": "yellow",
+    "failed": "red",
+    "died": "red",
+    "cancelled": "magenta",
+}
 
 
 def plan(made: Plan, proposal: Proposal | None = None, site: Site | None = None) -> None:
@@ -39,7 +47,7 @@ def plan(made: Plan, proposal: Proposal | None = None, site: Site | None = None)
     for key, group in itertools.groupby(made.cells, key=_row):
         same = list(group)
         c = same[0].config
-        seeds = " ".join(str(cell.config.seed) for cell in same)
+        seeds = _spans([cell.config.seed for cell in same])
         table.add_row(*key, seeds, str(c.epochs), str(c.batch_size), needs[c.resources], _counted(same))
     out.print(table)
     out.print(f"in all: {_counted(made.cells)}")
@@ -48,6 +56,8 @@ def plan(made: Plan, proposal: Proposal | None = None, site: Site | None = None)
         _line(f"{letter}: {_asks(shape)} a cell; {_to_train(batch, shape)}")
     if proposal and site:
         _jobs(proposal, site)
+    if left := sum(cell.left for cell in made.cells):
+        _line(f"failed, cancelled or behind such a cell: {left}, left as they are; --retry-failed tries them again")
     if made.unregistered:
         out.print(f"not in this version yet, so left out: {', '.join(made.unregistered)}")
     for reason in dict.fromkeys(str(cell.error) for cell in made.cells if cell.error):
@@ -109,6 +119,13 @@ def _sharding(made: MissingSet, proposal: Proposal, site: Site) -> str:
 def _counted(cells: list[PlannedCell]) -> str:
     states = Counter(cell.state for cell in cells)
     return ", ".join(f"{count} {_styled(state)}" for state, count in states.items())
+
+
+def _spans(numbers: list[int]) -> str:
+    """`0 1 2 7`; runs of four and more as `0-9 12`."""
+    runs = [list(run) for _, run in itertools.groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])]
+    spans = [[number for _, number in run] for run in runs]
+    return " ".join(f"{s[0]}-{s[-1]}" if len(s) > 3 else " ".join(map(str, s)) for s in spans)
 
 
 def _row(cell: PlannedCell) -> tuple[str, str, str]:
@@ -173,7 +190,7 @@ class Local:
 
 def _progress(folder: Path) -> str:
     state = records.read_json(folder / records.STATE)
-    if state.get("state") == "failed":
+    if state.get("state") in ("failed", "died"):
         return str(state.get("reason", ""))
     if state.get("state") != "running" or "epoch" not in state:
         return ""

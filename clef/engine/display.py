@@ -36,16 +36,19 @@ class Display:
         if self.shown:
             err.print(f"{self.name}: {text}", markup=False)
 
+    def left(self, step: int) -> float:
+        """Seconds from this step to the last one, at the pace so far, validations and checkpoints counted in."""
+        return (time.monotonic() - self._began) / (step - self.start) * (self.steps - step)
+
     def step(self, record: dict[str, Any], metric: float | None) -> None:
         """A log record of the step loop."""
         if not self.shown:
             return
         step = record["step"]
-        left = (time.monotonic() - self._began) / (step - self.start) * (self.steps - step)
         line = (
             f"epoch {record['epoch']:.1f}/{self.epochs}  step {step}/{self.steps}  loss {record['loss']:.3f}  "
             f"{'' if metric is None else f'val {metric:.1f}  '}{record['images_per_s']:.0f} images/s  "
-            f"{_clock(left)} left"
+            f"{_clock(self.left(step))} left"
         )
         if self._live:
             self._live.update(Text(f"{self.name}: {line}"))

@@ -212,15 +212,15 @@ class Trainer:
         display.step(record, self.progress.best)
         if self.main:
             self.log.append(record)
-            self._tell(record)
+            self._tell(record, display.left(step))
 
-    def _tell(self, record: dict[str, Any]) -> None:
+    def _tell(self, record: dict[str, Any], left: float) -> None:
         """Say in the state file how far the run is, for those who watch: once a second at most."""
         if time.monotonic() < self.told_at + 1:
             return
         self.told_at = time.monotonic()
         place = {"step": record["step"], "steps": self.steps, "epoch": record["epoch"], "epochs": self.config.epochs}
-        speed = {"images_per_s": record["images_per_s"], "metric": self.progress.best}
+        speed = {"images_per_s": record["images_per_s"], "metric": self.progress.best, "left_s": round(left, 1)}
         records.write_state(self.folder, "running", **place, **speed)
 
     def _validate(self, display: Display) -> bool:

@@ -84,16 +84,21 @@ def write_plan(out: Path, grid: str, runs: list[PlannedRun]) -> Path:
     return path
 
 
-def gather(path: Path) -> Gathered:
-    """Every number that the cells of a plan have produced so far. CellError when there is no plan."""
+def read_plan(path: Path) -> tuple[str, list[PlannedRun]]:
+    """The grid's name and its cells. CellError when there is no plan."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        grid, runs = content["grid"], [PlannedRun(**cell) for cell in content["cells"]]
+        return content["grid"], [PlannedRun(**cell) for cell in content["cells"]]
     except FileNotFoundError:
         raise CellError(f"{path}: no plan here; run the grid first (launch/grid.py --grid ...)") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         why = f"{type(error).__name__}: {error}"
         raise CellError(f"{path}: not a plan ({why}); remove it and run the grid again") from None
+
+
+def gather(path: Path) -> Gathered:
+    """Every number that the cells of a plan have produced so far. CellError when there is no plan."""
+    grid, runs = read_plan(path)
     rows: list[Row] = []
     missing: dict[str, str] = {}
     data: dict[str, CellData] = {}
@@ -147,8 +152,8 @@ def _reason(run: PlannedRun, grid: Path) -> str:
     folder = grid / run.folder
     state, kind = read_json(folder / STATE), state_of(folder)
     if kind == "new":
-        failed = run.parent and state_of(grid / run.parent) in ("failed", "died")
+        failed = run.parent and state_of(grid / run.parent) in ("failed", "died", "cancelled")
         return "not run: the cell that it starts from has failed" if failed else "not run yet"
-    reason = state.get("reason") if kind == "failed" else None
+    reason = state.get("reason") if kind in ("failed", "died") else None
     place = f" at step {state['step']}/{state['steps']}" if state.get("step") else ""
     return f"{kind}{place}" + (f": {reason}" if reason else "")

@@ -20,9 +20,9 @@ if grep -qx $n $state/refused; then
   exit 1
 fi
 if [ -n "$last" ]; then
-  for i in $(seq 0 $last); do echo "$n|$i|PENDING|Resources||$name" >> $state/queue; done
+  for i in $(seq 0 $last); do echo "$n|$i|PENDING|Resources||0:00|$name" >> $state/queue; done
 else
-  echo "$n|N/A|PENDING|Resources||$name" >> $state/queue
+  echo "$n|N/A|PENDING|Resources||0:00|$name" >> $state/queue
 fi
 [ -e $state/after ] && . $state/after
 echo $n
@@ -33,7 +33,7 @@ state={state}
 names=
 while [ $# -gt 0 ]; do [ "$1" = --name ] && names=$2; shift; done
 [ -n "$names" ] || exec cat $state/queue
-awk -F'|' -v names=",$names," 'index(names, "," $6 ",")' $state/queue
+awk -F'|' -v names=",$names," 'index(names, "," $7 ",")' $state/queue
 """
 
 

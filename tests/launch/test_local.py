@@ -37,7 +37,13 @@ def test_a_failed_cell_stops_no_other_and_only_it_is_run_again(shards: Path, tmp
     assert why in tables.read_text()
 
     shutil.copyfile(shards / "emotic_demo" / tar.name, tar)
-    second = tiny_grid.launch(grid, tmp_path / "shards", tmp_path, "--local", "2")
+    plain = tiny_grid.launch(grid, tmp_path / "shards", tmp_path, "--local", "2")
+    assert plain.returncode == 0, plain.stderr
+    assert "failed, cancelled or behind such a cell: 1, left as they are; --retry-failed" in plain.stdout
+    assert "nothing to train: 2 cells are done" in plain.stdout
+    assert why in tables.read_text()
+
+    second = tiny_grid.launch(grid, tmp_path / "shards", tmp_path, "--local", "2", "--retry-failed")
     assert second.returncode == 0, second.stderr
     assert "[1/1]" in second.stderr
     assert "no number" not in tables.read_text()
@@ -56,18 +62,21 @@ def job_that_said(text: str | None) -> Any:
     return SimpleNamespace(stderr=lambda: text)
 
 
-def test_a_process_that_was_killed_is_a_failure_with_its_last_words(tmp_path: Path) -> None:
+def test_a_process_that_was_killed_is_said_to_have_died_with_its_last_words(tmp_path: Path) -> None:
     records.write_state(tmp_path, "running", step=3, steps=9)
-    reason = local._failure(job_that_said("step 3/9\nfree(): invalid size\n\n"), tmp_path)
-    assert reason == "its process ended without a result; the last it said: free(): invalid size"
+    assert local.end(job_that_said("step 3/9\nfree(): invalid size\n\n"), tmp_path) == "died"
     state = records.read_json(tmp_path / records.STATE)
-    assert (state["state"], state["reason"], state["step"]) == ("failed", reason, 3)
+    reason = "its process ended without a result; the last it said: free(): invalid size"
+    assert (state["state"], state["reason"], state["step"]) == ("died", reason, 3)
 
 
-def test_a_process_that_said_nothing_is_a_failure_too(tmp_path: Path) -> None:
-    assert local._failure(job_that_said(None), tmp_path) == "its process ended without a result"
+def test_a_process_that_said_nothing_has_died_too(tmp_path: Path) -> None:
+    assert local.end(job_that_said(None), tmp_path) == "died"
+    assert records.read_json(tmp_path / records.STATE)["reason"] == "its process ended without a result"
 
 
-def test_a_cell_with_a_result_has_not_failed(tmp_path: Path) -> None:
+def test_how_a_cell_ended_is_its_own_word(tmp_path: Path) -> None:
+    records.write_state(tmp_path, "preempted", reason="SIGTERM")
+    assert local.end(job_that_said("a warning"), tmp_path) == "preempted"
     records.write_json(tmp_path / records.RESULT, {"val": 1.0})
-    assert local._failure(job_that_said("a warning"), tmp_path) is None
+    assert local.end(job_that_said("a warning"), tmp_path) == "done"

@@ -16,7 +16,7 @@ from clef.config import CellConfig
 from clef.errors import ConfigError, SetupError, ShardError
 from clef.grid import Grid
 from clef.overrides import nest
-from launch import ledger, queued
+from launch import ledger, queued, show
 from launch import plan as plans
 from launch.queued import Queued
 from tests.launch import tiny_grid
@@ -169,13 +169,24 @@ def test_a_cell_that_left_nothing_is_new(one_cell: list[CellConfig], tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("written", "state"),
-    [("failed", "failed"), ("stopped", "stopped"), ("preempted", "preempted"), ("running", "died")],
+    ("written", "state"), [("stopped", "stopped"), ("preempted", "preempted"), ("running", "died")]
 )
 def test_a_cell_that_no_process_holds_is_to_do(one_cell: list[CellConfig], written: str, state: str) -> None:
     records.write_state(folder_of(one_cell), written, reason="x")
     cell = planned(one_cell)
-    assert (cell.state, cell.todo) == (state, True)
+    assert (cell.state, cell.todo, cell.left) == (state, True, False)
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_what_failed_or_was_cancelled_is_to_do_only_when_asked_for(one_cell: list[CellConfig], state: str) -> None:
+    folder = folder_of(one_cell)
+    records.write_state(folder, "failed" if state == "failed" else "preempted", reason="x")
+    if state == "cancelled":
+        records.write_json(folder / records.CANCELLED, {"by": "me"})
+    cell = planned(one_cell)
+    assert (cell.state, cell.todo, cell.left) == (state, False, True)
+    again = plans.make("one", one_cell, [], retry=True).cells[0]
+    assert (again.state, again.todo, again.left) == (state, True, False)
 
 
 def test_a_cell_with_a_result_is_done(one_cell: list[CellConfig]) -> None:
@@ -192,7 +203,7 @@ def test_a_cell_whose_lock_is_held_is_running(one_cell: list[CellConfig], writte
     with files.lock(folder / records.LOCK):
         cell = planned(one_cell)
         assert (cell.state, cell.todo) == ("running", False)
-    assert planned(one_cell).todo
+    assert planned(one_cell).todo == (written == "running")
 
 
 @pytest.mark.parametrize(("written", "state"), [(None, "queued"), ("failed", "queued"), ("running", "running")])
@@ -238,6 +249,24 @@ def test_plan_names_folders_beside_it_so_that_it_can_be_moved(one_cell: list[Cel
     assert planned(one_cell).as_run().folder == folder.name
 
 
+def test_seeds_in_a_row_are_shown_as_a_span() -> None:
+    assert show._spans([0, 1, 2]) == "0 1 2"
+    assert show._spans([*range(334), 400, 401, 7]) == "0-333 400 401 7"
+
+
+def test_cells_that_differ_in_their_seed_alone_share_the_rest_and_still_obey_its_overrides() -> None:
+    overrides = [{"where": {"seed": 2}, "set": {"epochs": 9}}, {"set": {"batch_size": 16}}]
+    made, _ = grids.configs(grid(seeds=[0, 1, 2], overrides=overrides), "grid", {})
+    assert all(c.batch_size == 16 and (c.epochs == 9) == (c.seed == 2) for c in made)
+    for config in made:
+        axes = {"datasets": [config.dataset], "backbones": [config.backbone.name], "methods": [config.method.name]}
+        fitting = overrides if config.seed == 2 else overrides[1:]  # an override of no cell is refused
+        alone, _ = grids.configs(grid(seeds=[config.seed], overrides=fitting, **axes), "grid", {})
+        assert alone == [config]
+    with pytest.raises(ValueError, match=r"seeds\.1"):
+        grid(seeds=[0, -1])
+
+
 # ---- which cells Slurm still holds ----
 
 
@@ -261,12 +290,12 @@ def submissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 QUEUE = """
-12|0|COMPLETED|None|node1|clef-g-1
-12|1|RUNNING|None|node1|clef-g-1
-12|2|PENDING|Resources||clef-g-1
-15|N/A|PENDING|Resources||clef-g-2
-3|1|TIMEOUT|TimeLimit|node2|clef-g-3
-40|0|RUNNING|None|node2|other
+12|0|COMPLETED|None|node1|0:10|clef-g-1
+12|1|RUNNING|None|node1|0:10|clef-g-1
+12|2|PENDING|Resources||0:10|clef-g-1
+15|N/A|PENDING|Resources||0:10|clef-g-2
+3|1|TIMEOUT|TimeLimit|node2|0:10|clef-g-3
+40|0|RUNNING|None|node2|0:10|other
 """.strip()
 
 
@@ -355,6 +384,8 @@ def test_without_slurm_the_way_out_is_named(tmp_path: Path) -> None:
         (["--local", "0"], "a number of cells is expected, not '0'"),
         (["--dry-run", "epohcs=1"], "epohcs: unknown (did you mean epochs?)"),
         (["--dry-run", "seed=3"], "seed is an axis of the grid"),
+        (["--dry-run", "--all"], "--all: goes with --status or --watch"),
+        (["--status", "--follow"], "--follow: goes with --logs"),
         (["--dry-run", "--grid", "nowhere.yaml"], "nowhere.yaml: no such file"),
     ],
 )

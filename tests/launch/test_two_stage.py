@@ -96,8 +96,11 @@ def test_when_the_parent_fails_the_child_says_so(shards: Path, tmp_path: Path) -
     assert done.returncode == CellError.exit_code
     table = (tmp_path / "results/ill/tables.md").read_text()
     assert f"no number from {PARENT}: failed" in table
-    assert f"no number from {CHILD}: failed: " in table
-    assert "the cell to start from is not trained to the end" in table
+    assert f"no number from {CHILD}: not run: the cell that it starts from has failed" in table
+    cells = planned(grid, shards, tmp_path / "runs")
+    assert [(cells[name].state, cells[name].todo) for name in (PARENT, CHILD)] == [("failed", False), ("new", False)]
+    records.write_state(cells[PARENT].folder, "died")  # type: ignore[arg-type]
+    assert all(cell.todo for cell in planned(grid, shards, tmp_path / "runs").values())
 
 
 def test_weights_of_another_backbone_are_refused(tiny: Callable[..., CellConfig], tmp_path: Path) -> None:

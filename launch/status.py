@@ -1,0 +1,194 @@
+"""Where the cells of a grid are: from their folders, from what was submitted, and from what Slurm said of it."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from clef import attempts, records
+from clef.results.rows import PlannedRun, read_plan
+from launch import claims, known, ledger
+from launch.known import FORGOTTEN, VANISHED, Known
+from launch.options import STUCK
+from launch.outputs import last_line, outputs
+from launch.scheduler import Job
+
+STATES = (
+    "done", "running", "starting", "queued", "new", "stopped", "preempted", "died", "failed", "cancelled", "blocked",
+)  # fmt: skip
+"""`starting`: its job runs, and it has not said a word. `blocked`: it can't be trained as things are."""
+OF_INTEREST = ("running", "starting", "died", "failed")
+"""States of cells that are listed where there are too many to list all."""
+
+
+@dataclass(frozen=True)
+class CellStatus:
+    """One cell. What isn't known is None."""
+
+    name: str
+    folder: str | None
+    state: str
+    job: str | None = None
+    """Its newest job or array task on Slurm."""
+    attempt: int | None = None
+    """How many jobs, and returns to the queue, have begun to train it."""
+    node: str | None = None
+    epoch: float | None = None
+    epochs: int | None = None
+    step: int | None = None
+    steps: int | None = None
+    metric: float | None = None
+    """The best on val so far."""
+    images_per_s: float | None = None
+    left_s: float | None = None
+    quiet_s: float | None = None
+    """Seconds since its last word: a log line, or a change of its state."""
+    stuck: bool = False
+    error: str | None = None
+    """Why it doesn't run: the cell's own word, else Slurm's, with the last line that its job said."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A grid at a moment."""
+
+    grid: str
+    path: Path
+    cells: list[CellStatus]
+    """Without details: name, folder, state and job alone."""
+    known: Known
+    jobs: Mapping[str, Job]
+    """The newest job of each cell that was submitted and isn't done, by folder."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Cells by state, the states that there are."""
+        found = Counter(cell.state for cell in self.cells)
+        return {state: found[state] for state in STATES if found[state]}
+
+
+def look(plan: Path) -> Overview:
+    """The cells of the grid whose plan.json this is, by state. Asks Slurm at most once, and only if it was submitted.
+
+    CellError when there is no plan.
+    """
+    grid = plan.parent
+    name, runs = read_plan(plan)
+    busy, newest = busy_and_jobs(grid)
+    open_ = {run.folder for run in runs if run.folder and not (grid / run.folder / records.RESULT).exists()}
+    tasks = {folder: task for folder, task in newest.items() if folder in open_}
+    told = known.look(grid, set(tasks.values())) if tasks else Known()
+    jobs = {folder: told.jobs[task] for folder, task in tasks.items() if task in told.jobs}
+    cells = [_cell(grid, run, open_, busy, tasks, jobs) for run in runs]
+    return Overview(name, grid, cells, told, jobs)
+
+
+def busy_and_jobs(grid: Path) -> tuple[set[str], dict[str, str]]:
+    """The cells that local launchers have, and the newest job of each other cell that was ever submitted."""
+    tasks: dict[str, str] = {}
+    made: dict[str, str] = {}
+    for submission in ledger.read(grid):
+        if submission.kind == "cells" and submission.job and not submission.dropped:
+            tasks |= submission.jobs()
+            made |= dict.fromkeys(submission.cells, submission.made)
+    busy = set()
+    for claim in claims.read(grid):
+        busy.update(claim.busy)
+        for cell in claim.cells:
+            if made.get(cell, "") < claim.made:  # what its job of before came to has no meaning any more
+                tasks.pop(cell, None)
+    return busy, tasks
+
+
+def _cell(
+    grid: Path, run: PlannedRun, open_: set[str], busy: set[str], tasks: Mapping[str, str], jobs: Mapping[str, Job]
+) -> CellStatus:
+    if run.folder is None:
+        return CellStatus(run.name, None, "blocked", error=run.reason)
+    if run.folder not in open_:
+        return CellStatus(run.name, run.folder, "done")
+    task, job = tasks.get(run.folder), jobs.get(run.folder)
+    state = state_of(grid / run.folder, task, job, run.folder in busy)
+    if state == "new" and task and job is None:  # Slurm hasn't been asked about it yet, or can't be
+        state = "queued"
+    return CellStatus(run.name, run.folder, state, task)
+
+
+def state_of(folder: Path, number: str | None, job: Job | None, busy: bool = False) -> str:
+    """A cell's state, by what its folder says and what became of its newest job. `busy`: a local launcher has it."""
+    if busy:  # what a waiting cell wrote in an earlier try doesn't count
+        state = records.state_of(folder)
+        return state if state in ("done", "running") else "queued"
+    if job is None:
+        return records.state_of(folder)
+    if job.active:
+        state = records.state_of(folder, queued=True)
+        if state == "done" or not job.running:
+            return "done" if state == "done" else "queued"
+        return "running" if state == "running" else "starting"
+    state = records.state_of(folder)
+    if state in ("done", "running", "failed", "cancelled"):
+        return state
+    if job.cancelled:  # what a cell writes while it is cancelled is no wish to be run again
+        return "cancelled"
+    return state if state != "new" else _without_a_word(folder, number, job)
+
+
+def _without_a_word(folder: Path, number: str | None, job: Job) -> str:
+    """The state of a cell whose job is gone and that has said nothing."""
+    if job.state in (FORGOTTEN, VANISHED) and not outputs(folder.parent, folder.name, number):  # it never began
+        return "cancelled" if job.state == VANISHED else "new"
+    return "new" if job.state == "CANCELLED" else "died"
+
+
+def detailed(overview: Overview, cells: Iterable[CellStatus], stuck: float = STUCK) -> list[CellStatus]:
+    """These cells with all that their folders say. `stuck`: minutes without a word."""
+    now = time.time()
+    return [_detailed(overview, cell, stuck, now) for cell in cells]
+
+
+def _detailed(overview: Overview, cell: CellStatus, stuck: float, now: float) -> CellStatus:
+    if cell.folder is None or cell.state == "new":
+        return cell
+    folder, job = overview.path / cell.folder, overview.jobs.get(cell.folder)
+    state = records.read_json(folder / records.STATE)
+    facts: dict[str, Any] = {
+        key: state.get(key) for key in ("epoch", "epochs", "step", "steps", "metric", "images_per_s")
+    }
+    cell = replace(
+        cell, attempt=len(attempts.read(folder)) or None, node=(job.node if job else None) or state.get("host"), **facts
+    )
+    if cell.state not in ("running", "starting"):
+        return replace(cell, images_per_s=None, error=_error(overview, cell, state, job))
+    quiet = _quiet(folder, job, now, overview.known.answered)
+    left = state.get("left_s")
+    return replace(
+        cell,
+        quiet_s=quiet,
+        stuck=quiet is not None and quiet > 60 * stuck,
+        left_s=None if left is None else max(0.0, left - (now - state["updated"])),
+    )
+
+
+def _quiet(folder: Path, job: Job | None, now: float, answered: float) -> float | None:
+    """Seconds since the cell's last word, or since its job began, if that was later."""
+    ages = [now - path.stat().st_mtime for name in (records.LOG, records.STATE) if (path := folder / name).exists()]
+    if job and job.running:
+        ages.append(job.seconds + now - answered)
+    return max(0.0, min(ages)) if ages else None
+
+
+def _error(overview: Overview, cell: CellStatus, state: Mapping[str, object], job: Job | None) -> str | None:
+    if cell.state in ("done", "queued", "stopped"):
+        return None
+    if cell.state == "cancelled" and (by := records.read_json(overview.path / str(cell.folder) / records.CANCELLED)):
+        return f"by {by.get('by')}"
+    reason = state.get("reason") if cell.state in ("failed", "preempted", "died", "cancelled") else None
+    if reason:
+        return str(reason)
+    words = [] if job is None or job.active else [job.ending]
+    if cell.state == "died" and (said := last_line(outputs(overview.path, str(cell.folder), cell.job))):
+        words.append(said)
+    return "; ".join(words) or None

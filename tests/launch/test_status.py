@@ -1,0 +1,291 @@
+"""Where cells are, from folders and from what squeue and sacct were seen to print (recorded on Slurm 22.05)."""
+
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clef import files, records
+from clef.errors import CellError, SetupError
+from clef.results.rows import PlannedRun, write_plan
+from launch import actions, cancelled, claims, known, scheduler, status
+from launch.ledger import FOLDER, Submission
+from launch.scheduler import Job
+
+# An array of which 0 ended, 1 failed, 2 was killed, 3, 6 and 7 were cancelled while they ran, 4 runs; a job behind 1.
+SQUEUE = """1|7|CANCELLED|None|node1|0:03|clef-x-00000001
+1|3|CANCELLED|None|node1|0:04|clef-x-00000001
+2|N/A|CANCELLED|DependencyNeverSatisfied||0:00|clef-x-00000002
+3|N/A|CANCELLED|JobHeldUser||0:00|clef-x-00000003
+1|0|COMPLETED|None|node1|0:00|clef-x-00000001
+1|1|FAILED|NonZeroExitCode|node1|0:00|clef-x-00000001
+1|2|FAILED|NonZeroExitCode|node1|0:00|clef-x-00000001
+1|4|RUNNING|None|node2|1-01:01:12|clef-x-00000001
+13|5|PENDING|JobArrayTaskLimit||0:00|clef-y
+12|N/A|TIMEOUT|TimeLimit|node1|1:01|clef-t
+14|N/A|NODE_FAIL|NodeDown|node2|0:02|clef-n
+"""
+SACCT = """2|CANCELLED|None assigned|0|clef-x-00000002
+3|CANCELLED by 0|None assigned|0|clef-x-00000003
+1_1|FAILED|node1|0|clef-x-00000001
+12|TIMEOUT|node1|61|clef-t
+13_0|CANCELLED by 0|node1|6|clef-y
+13_[1,5-6,8-9%1]|CANCELLED by 0|None assigned|0|clef-y
+"""
+
+
+class Slurm:
+    """Commands that print what a real Slurm printed, and count how often they are called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.calls = folder, folder / "calls"
+        self.says("squeue", SQUEUE)
+        self.says("sacct", "Slurm accounting storage is disabled", code=1)
+        self.says("scancel", "")
+
+    def says(self, command: str, text: str, code: int = 0) -> None:
+        """From now on."""
+        (self.folder / f"{command}.txt").write_text(text)
+        stream = 1 if code == 0 else 2
+        lines = ["#!/bin/sh", f'echo "{command} $*" >>{self.calls}', f"/bin/cat {self.folder}/{command}.txt >&{stream}"]
+        (self.folder / command).write_text("\n".join([*lines, f"exit {code}", ""]))
+        (self.folder / command).chmod(0o755)
+
+    def called(self, command: str) -> list[str]:
+        """The arguments of each call so far."""
+        lines = self.calls.read_text().splitlines() if self.calls.exists() else []
+        return [line.partition(" ")[2] for line in lines if line.startswith(f"{command} ")]
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return Slurm(folder)
+
+
+def submitted(grid: Path, job: str, *cells: str, array: bool = True, made: str = "2026-01-01", **facts: Any) -> None:
+    entry = Submission(tag=f"t{job}", kind="cells", cells=list(cells), array=array, job=job, made=made, **facts)
+    records.write_json(grid / FOLDER / f"{entry.tag}.json", asdict(entry))
+
+
+def planned(tmp_path: Path, *cells: str) -> Path:
+    """A grid whose cells' folders are called like the cells."""
+    write_plan(tmp_path / "runs", "g", [PlannedRun(cell, "d", "b", "m", 0, cell) for cell in cells])
+    for cell in cells:
+        (tmp_path / "runs/g" / cell).mkdir()
+    return tmp_path / "runs/g"
+
+
+def states(grid: Path) -> dict[str, str]:
+    return {cell.name: cell.state for cell in status.look(grid / "plan.json").cells}
+
+
+def details(grid: Path, name: str, stuck: float = 15.0) -> status.CellStatus:
+    overview = status.look(grid / "plan.json")
+    return status.detailed(overview, [cell for cell in overview.cells if cell.name == name], stuck)[0]
+
+
+# ---- what Slurm prints ----
+
+
+def test_squeue_is_read_by_job_and_by_array_task(slurm: Slurm) -> None:
+    found = scheduler.jobs({"1", "2", "12", "14"})
+    assert slurm.called("squeue") == ["--noheader --array --states=all --format=%F|%K|%T|%r|%N|%M|%j --jobs 1,12,14,2"]
+    assert set(found) == {"1_0", "1_1", "1_2", "1_3", "1_4", "1_7", "2", "12", "14"}
+    assert found["1_4"] == Job("RUNNING", "None", "node2", "clef-x-00000001", 25 * 3600 + 72)
+    assert found["1_4"].running
+    assert [found[key].ending for key in ("12", "14", "1_1")] == [
+        "TIMEOUT (TimeLimit)", "NODE_FAIL (NodeDown)", "FAILED (NonZeroExitCode)"
+    ]  # fmt: skip
+    assert [found[key].cancelled for key in ("1_3", "2", "12")] == [True, False, False]
+
+
+def test_sacct_is_read_with_who_cancelled_and_with_tasks_that_never_began(slurm: Slurm) -> None:
+    slurm.says("sacct", SACCT)
+    found = scheduler.accounted({"1", "2", "3", "12", "13"})
+    assert found is not None
+    assert [key for key in found if key.startswith("13")] == ["13_0", "13_1", "13_5", "13_6", "13_8", "13_9"]
+    assert found["13_6"].ending == found["3"].ending == "CANCELLED (by root)"
+    assert [found[key].cancelled for key in ("13_9", "3", "2")] == [True, True, False], "2 was dropped by Slurm itself"
+    assert found["12"] == Job("TIMEOUT", "", "node1", "clef-t", 61)
+
+
+def test_no_accounting_is_not_an_empty_one(slurm: Slurm) -> None:
+    assert scheduler.accounted({"1"}) is None
+
+
+# ---- from jobs and folders to states ----
+
+
+def test_every_state_there_is(slurm: Slurm, tmp_path: Path) -> None:
+    cells = ("done", "failed", "killed", "gone", "running", "starting", "waits", "timeout", "lost", "dropped", "new")
+    grid = planned(tmp_path, *cells)
+    submitted(grid, "1", "done", "failed", "killed", "gone", "running")
+    submitted(grid, "13", *["x"] * 5, "waits")
+    for job, cell in (("12", "timeout"), ("14", "lost"), ("2", "dropped")):
+        submitted(grid, job, cell, array=False)
+    slurm.says("squeue", SQUEUE + "21|N/A|RUNNING|None|node1|0:05|clef\n")
+    submitted(grid, "21", "starting", array=False)
+    records.write_json(grid / "done" / records.RESULT, {"val": 1})
+    records.write_state(grid / "failed", "failed", reason="non-finite loss")
+    for cell in ("killed", "gone", "running", "timeout"):
+        records.write_state(grid / cell, "running", step=1, steps=2)
+    assert states(grid) == {
+        "done": "done", "failed": "failed", "killed": "died", "gone": "cancelled", "running": "running",
+        "starting": "starting", "waits": "queued", "timeout": "died", "lost": "died", "dropped": "new", "new": "new",
+    }  # fmt: skip
+    errors = {cell: details(grid, cell).error for cell in ("failed", "killed", "gone", "timeout", "lost", "running")}
+    assert errors == {
+        "failed": "non-finite loss", "killed": "FAILED (NonZeroExitCode)", "gone": "CANCELLED",
+        "timeout": "TIMEOUT (TimeLimit)", "lost": "NODE_FAIL (NodeDown)", "running": None,
+    }  # fmt: skip
+    assert details(grid, "running").node == "node2"
+    assert len(slurm.called("squeue")) == 1, "one question, however many look"
+
+
+def test_the_last_error_of_a_job_without_a_word_is_found(slurm: Slurm, tmp_path: Path) -> None:
+    grid = planned(tmp_path, "c")
+    submitted(grid, "12", "c", array=False)
+    (grid / "slurm/tag").mkdir(parents=True)
+    said = "loading\nsrun: error: node1: task 0: Out Of Memory\nsrun: Force Terminated StepId=5.0\n"
+    (grid / "slurm/tag/12_0_log.err").write_text(said)
+    assert details(grid, "c").error == "TIMEOUT (TimeLimit); srun: error: node1: task 0: Out Of Memory"
+
+
+def test_the_newest_job_of_a_cell_counts(slurm: Slurm, tmp_path: Path) -> None:
+    grid = planned(tmp_path, "c")
+    submitted(grid, "3", "c", array=False, made="2026-01-01")
+    assert states(grid) == {"c": "cancelled"}
+    submitted(grid, "12", "c", array=False, made="2026-01-02")
+    submitted(grid, "14", "c", array=False, made="2026-01-03", dropped=True)
+    assert states(grid) == {"c": "queued"}, "Slurm has not been asked about it yet"
+    (grid / known.FILE).unlink()
+    assert states(grid) == {"c": "died"}
+
+
+def test_what_ended_is_remembered_when_slurm_has_forgotten(
+    slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known, "EVERY", 0.0)
+    grid = planned(tmp_path, "runs", "cut", "unseen")
+    submitted(grid, "1", *["x"] * 3, "cut", "runs")
+    submitted(grid, "3", "unseen", array=False)
+    slurm.says("squeue", "\n".join(line for line in SQUEUE.splitlines() if line.startswith("1|")) + "\n")
+    assert states(grid) == {"runs": "starting", "cut": "cancelled", "unseen": "new"}
+    slurm.says("squeue", "")
+    slurm.says("sacct", SACCT)
+    found = known.look(grid, {"1_3", "1_4", "3"}, every=0.0)
+    assert {key: job.state for key, job in found.jobs.items() if key in ("1_3", "1_4", "3")} == {
+        "1_3": "CANCELLED", "1_4": known.FORGOTTEN, "3": "CANCELLED"
+    }  # fmt: skip
+    assert [arguments.rpartition("--jobs=")[2] for arguments in slurm.called("sacct")] == ["3", "1,3"], (
+        "of what squeue has forgotten"
+    )
+
+
+def test_a_task_that_vanished_before_it_began_was_cancelled_and_one_that_began_has_died(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    grid = planned(tmp_path, "a", "b")
+    submitted(grid, "1", *["x"] * 5, "a", "b")  # 1_5 and 1_6: nobody knows them, but their array is known
+    (grid / "slurm/tag").mkdir(parents=True)
+    (grid / "slurm/tag/1_6_0_log.out").write_text("")
+    assert states(grid) == {"a": "cancelled", "b": "died"}
+    cancelled.note(grid)
+    assert [(grid / cell / records.CANCELLED).exists() for cell in "ab"] == [True, False]
+
+
+def test_a_slurm_that_does_not_answer_is_said_and_not_asked_again_at_once(slurm: Slurm, tmp_path: Path) -> None:
+    grid = planned(tmp_path, "running", "silent")
+    submitted(grid, "1", *["x"] * 4, "running")
+    submitted(grid, "30", "silent", array=False)
+    assert states(grid)["running"] == "starting"
+    old = json.loads((grid / known.FILE).read_text())
+    (grid / known.FILE).write_text(json.dumps(old | {"tried": old["tried"] - 20}))
+    slurm.says("squeue", "Unable to contact slurm controller", code=1)
+    for _ in range(3):
+        overview = status.look(grid / "plan.json")
+        assert "Unable to contact" in str(overview.known.problem)
+        assert overview.known.answered == old["answered"]
+        assert [cell.state for cell in overview.cells] == ["starting", "new"]
+    assert len(slurm.called("squeue")) == 2
+
+
+def test_a_grid_that_was_never_submitted_needs_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    grid = planned(tmp_path, "a")
+    assert states(grid) == {"a": "new"}
+    assert status.look(grid / "plan.json").known.problem is None
+    with pytest.raises(CellError, match="no plan here"):
+        status.look(tmp_path / "other/plan.json")
+
+
+def test_a_running_cell_without_a_word_is_stuck(slurm: Slurm, tmp_path: Path) -> None:
+    grid = planned(tmp_path, "c")
+    submitted(grid, "1", *["x"] * 4, "c")  # has run for a day
+    records.write_state(grid / "c", "running", step=10, steps=40, left_s=90.0)
+    (grid / "c" / records.LOG).write_text("{}\n")
+    assert not details(grid, "c").stuck
+    assert 80 < (details(grid, "c").left_s or 0) <= 90
+    ago = time.time() - 20 * 60
+    for name in (records.STATE, records.LOG):
+        os.utime(grid / "c" / name, (ago, ago))
+    cell = details(grid, "c")
+    assert cell.stuck
+    assert cell.quiet_s == pytest.approx(1200, abs=30)
+    assert not details(grid, "c", stuck=30.0).stuck
+    text = SQUEUE.replace("1-01:01:12", "2:00")
+    slurm.says("squeue", text)
+    (grid / known.FILE).unlink()
+    assert not details(grid, "c").stuck, "it was queued again, and its job has just begun"
+
+
+# ---- local launchers, and cancelling ----
+
+
+def test_the_cells_of_a_launcher_that_lives_are_queued_and_of_one_that_died_not(tmp_path: Path) -> None:
+    grid = planned(tmp_path, "a", "b", "c")
+    records.write_state(grid / "b", "running")
+    with claims.claimed(grid, ["a", "b"]) as ended, files.lock(grid / "b" / records.LOCK):
+        assert states(grid) == {"a": "queued", "b": "running", "c": "new"}
+        assert claims.busy(grid) == {"a", "b"}
+        ended("a")
+        assert states(grid) == {"a": "new", "b": "running", "c": "new"}
+    assert states(grid) == {"a": "new", "b": "died", "c": "new"}
+    assert claims.busy(grid) == set()
+
+
+def test_an_older_job_says_nothing_of_a_cell_that_was_trained_here_since(slurm: Slurm, tmp_path: Path) -> None:
+    grid = planned(tmp_path, "c")
+    submitted(grid, "3", "c", array=False)
+    with claims.claimed(grid, ["c"]):
+        pass
+    records.write_state(grid / "c", "preempted", reason="SIGINT")
+    assert states(grid) == {"c": "preempted"}
+
+
+def test_cancel_asks_scancel_for_just_the_cells_that_are_alive(slurm: Slurm, tmp_path: Path, capsys: Any) -> None:
+    grid = planned(tmp_path, "a-done", "a-failed", "a-x", "a-y", "a-runs", "b")
+    submitted(grid, "1", *(f"a-{name}" for name in ("done", "failed", "x", "y", "runs")))
+    submitted(grid, "13", *["x"] * 5, "b")
+    records.write_json(grid / "a-done" / records.RESULT, {})
+    assert actions.cancel(grid / "plan.json", "a-*", sure=True) == 0
+    assert slurm.called("scancel") == ["--quiet 1_4"]
+    assert [path.parent.name for path in grid.glob("*/cancelled.json")] == ["a-runs"]
+    assert records.state_of(grid / "a-runs") == "cancelled"
+    assert "cancelled: 1 cell; --retry-failed" in capsys.readouterr().out
+
+
+def test_nothing_is_noted_when_scancel_fails(slurm: Slurm, tmp_path: Path) -> None:
+    grid = planned(tmp_path, "c")
+    submitted(grid, "1", *["x"] * 4, "c")
+    slurm.says("scancel", "scancel: error: Kill job error on job id 1: Access/permission denied", code=1)
+    with pytest.raises(SetupError, match=r"scancel: .*permission denied; nothing is noted"):
+        actions.cancel(grid / "plan.json", "*", sure=True)
+    assert not (grid / "c" / records.CANCELLED).exists()
