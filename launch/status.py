@@ -125,8 +125,10 @@ def state_of(folder: Path, number: str | None, job: Job | None, busy: bool = Fal
         return records.state_of(folder)
     if job.active:
         state = records.state_of(folder, queued=True)
-        if state == "done" or not job.running:
-            return "done" if state == "done" else "queued"
+        if state == "done":
+            return state
+        if not job.running:  # nor will it, when it was cancelled since Slurm was asked
+            return "cancelled" if (folder / records.CANCELLED).exists() else "queued"
         return "running" if state == "running" else "starting"
     state = records.state_of(folder)
     if state in ("done", "running", "failed", "cancelled"):

@@ -280,6 +280,8 @@ def test_cancel_asks_scancel_for_just_the_cells_that_are_alive(slurm: Slurm, tmp
     assert [path.parent.name for path in grid.glob("*/cancelled.json")] == ["a-runs"]
     assert records.state_of(grid / "a-runs") == "cancelled"
     assert "cancelled: 1 cell; --retry-failed" in capsys.readouterr().out
+    assert actions.cancel(grid / "plan.json", "b", sure=True) == 0
+    assert states(grid)["b"] == "cancelled", "though Slurm's last answer was that it waits"
 
 
 def test_nothing_is_noted_when_scancel_fails(slurm: Slurm, tmp_path: Path) -> None:

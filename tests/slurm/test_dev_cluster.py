@@ -167,7 +167,10 @@ def test_cells_that_fail_are_named_with_their_reason_and_stop_no_other(
     plan = tiny_grid.launch(grid, tmp_path / "shards", tmp_path, "--dry-run", environment=cluster)
     assert re.search(r"emotic_demo .* 1 failed ", plan.stdout)
     assert re.search(r"caer_s_demo .* 1 done, 1 failed ", plan.stdout)
-    assert "1 to train, as one job array" in plan.stdout
+    assert plan.stdout.count("; 0 to train") == 2
+    assert "failed, cancelled or behind such a cell: 2, left as they are; --retry-failed" in plan.stdout
+    plan = tiny_grid.launch(grid, tmp_path / "shards", tmp_path, "--dry-run", "--retry-failed", environment=cluster)
+    assert plan.stdout.count("1 to train, as one job array") == 2
 
 
 def test_what_sbatch_refuses_is_said_without_a_traceback(cluster: dict[str, str], shards: Path, tmp_path: Path) -> None:
