@@ -294,7 +294,7 @@ def test_a_job_of_a_dead_launcher_is_adopted(
 ) -> None:
     grid, cells = planned
     entry = left(cells[:3])
-    (slurm.state / "queue").write_text("".join(f"77|{i}|RUNNING|None|node1|{entry.tag}\n" for i in range(3)))
+    (slurm.state / "queue").write_text("".join(f"77|{i}|RUNNING|None|node1|0:10|{entry.tag}\n" for i in range(3)))
     assert launch(grid) == 0
     assert by_kind("dead") == [("cells", "77", 3), ("cells", "2", 5), ("gather", "3", 0)]
     assert slurm.options(3)["dependency"] == "afterany:2:77"
@@ -308,7 +308,7 @@ def test_the_plan_alone_knows_them_too_and_writes_nothing(
 ) -> None:
     grid, cells = planned
     entry = left(cells[:1])
-    (slurm.state / "queue").write_text(f"77|N/A|PENDING|Resources||{entry.tag}\n")
+    (slurm.state / "queue").write_text(f"77|N/A|PENDING|Resources||0:00|{entry.tag}\n")
     assert launch(grid, "--dry-run") == 0
     assert "in all: 1 queued, 7 new" in capsys.readouterr().out
     assert entries("dead") == [entry]
@@ -331,7 +331,7 @@ def test_a_job_that_turns_up_between_the_two_looks_is_cancelled_once_the_drop_is
     grid, cells = planned
     entry = left(cells[:1])
     record = Path("runs/dead/submissions").resolve() / f"{entry.tag}.json"
-    late = f"echo '77|N/A|RUNNING|None|node1|{entry.tag}' > $state/queue"
+    late = f"echo '77|N/A|RUNNING|None|node1|0:10|{entry.tag}' > $state/queue"
     (slurm.state / "looks").write_text(f"[ -e $state/once ] && [ ! -e $state/gone ] && {late}; touch $state/once\n")
     scancel = f"cp {record} {slurm.state}/at_cancel; echo $@ > {slurm.state}/gone; : > {slurm.state}/queue"
     (slurm.state / "bin/scancel").write_text(f"#!/bin/sh\n{scancel}\n")
