@@ -2,7 +2,7 @@
 
 from clef.cards import Card
 from clef.results import data
-from clef.results.rows import Gathered, Row
+from clef.results.rows import Gathered, Row, headlines
 
 UNTRAINED = "°"
 """Behind a method's name: something in it started at random although pre-trained weights could have been named."""
@@ -27,7 +27,7 @@ def below(part: Gathered, card: Card, splits: list[str], published: str | None) 
 
 
 def _chance(rows: list[Row], split: str) -> str:
-    return " or ".join(sorted({f"{row.chance:.2f}" for row in rows if row.split == split}))
+    return " or ".join(sorted({f"{row.chance:.2f}" for row in headlines(rows) if row.split == split}))
 
 
 def _untrained(rows: list[Row]) -> list[str]:

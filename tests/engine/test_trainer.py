@@ -69,7 +69,8 @@ def test_a_cell_leaves_a_complete_record(tiny: Make, tmp_path: Path, dataset: st
     for split in ("test", "test_shift"):
         arrays = np.load(tmp_path / f"predictions-{split}.npz", allow_pickle=False)
         assert np.array_equal(arrays["index"], np.arange(manifest.splits[split].samples))
-        assert set(arrays.files) == {"index", "target", "scores", "Y_c", "Y_e", "Y_e*"}
+        vad = {"vad", "vad_target"} if dataset == "emotic_demo" else set()
+        assert set(arrays.files) == {"index", "target", "scores", "group", "Y_c", "Y_e", "Y_e*"} | vad
         assert result["splits"][split]["value"] == headline(arrays["scores"], arrays["target"])
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     terms = {"factual", "counterfactual", "kl"} | ({"vad"} if dataset == "emotic_demo" else set())

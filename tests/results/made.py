@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from clef import cards
-from clef.results.rows import PlannedRun, gather, write_plan
-from clef.results.tables import Table, tables
+from clef.results.collect import gather
+from clef.results.formats import Table
+from clef.results.rows import PlannedRun, write_plan
+from clef.results.tables import tables
 
 
 def split_data(samples: int = 100, left_out: dict | None = None, notes: dict | None = None) -> dict[str, Any]:
@@ -44,6 +46,7 @@ class Grid:
         folder = self.out / "g" / name
         folder.mkdir(parents=True)
         if content:
+            content = content | ({"metric": cards.load(dataset).metric} if "metric" in content else {})
             (folder / "result.json").write_text(json.dumps(content))
         if state:
             (folder / "state.json").write_text(json.dumps({"state": "failed", "reason": state, "step": 3, "steps": 9}))
