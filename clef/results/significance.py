@@ -15,6 +15,8 @@ def sign_flip(differences: Sequence[float]) -> float:
 
     If neither method were better, each seed's difference could as well have had the other sign.
     """
+    if len(differences) == 1:  # the other sign is as far from 0
+        return 1.0
     import numpy as np
     from scipy.stats import permutation_test  # slow to import
 

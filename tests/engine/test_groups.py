@@ -34,7 +34,8 @@ def test_frames_are_in_blocks_of_the_sources_list_within_a_class(shards: Path, m
     blocks = defaultdict(list)
     for fact, group in zip(facts(split), groups(split).tolist(), strict=True):
         blocks[group].append((fact["labels"][0], int(Path(fact["id"]).stem)))
-    first = {label: min(n for name, n in sum(blocks.values(), []) if name == label) for label in card.classes}
+    listed = [frame for members in blocks.values() for frame in members]
+    first = {label: min(n for name, n in listed if name == label) for label in card.classes}
     for members in blocks.values():
         assert len({(label, (number - first[label]) // 4) for label, number in members}) == 1
     assert len(blocks) == 3 * 7
