@@ -2,8 +2,10 @@
 
 import csv
 import io
+import re
 from dataclasses import dataclass, field
 
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 DASH = "–"
@@ -21,6 +23,8 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''",
     "–": "--", "−": "$-$", "±": r"$\pm$", "°": r"$^\circ$", "×": r"$\times$", "’": "'",
 }  # fmt: skip
+
+_MINUS = re.compile(r"-(?=\d)")
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def to_latex(made: list[Table]) -> str:
 
 def _latex_table(table: Table) -> str:
     """A float, made narrower where it is wider than the text; notes below it."""
-    rows = [" & ".join(map(_latex, row)) + r" \\" for row in table.rows]
+    rows = [" & ".join(_latex(_MINUS.sub("−", text)) for text in row) + r" \\" for row in table.rows]
     notes = [rf"  \item {_latex(note)}" for note in table.notes]
     lines = [
         r"\begin{table}[htbp]",
@@ -89,7 +93,7 @@ def _latex_table(table: Table) -> str:
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{''.join('r' if numeric else 'l' for numeric in table.numeric)}}}",
         r"\toprule",
-        " & ".join(map(_latex, table.columns)) + r" \\",
+        " & ".join(map(_latex_head, table.columns)) + r" \\",
         r"\midrule",
         *rows,
         r"\bottomrule",
@@ -100,16 +104,42 @@ def _latex_table(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _latex_head(text: str) -> str:
+    """A head on two lines where it has two parts: digits would be tiny below long ones."""
+    first, comma, rest = text.partition(", ")
+    if not comma:
+        first, plus, rest = text.partition(" + ")
+        rest = f"+ {rest}" if plus else ""
+    return rf"\shortstack[r]{{{_latex(first)}\\{_latex(rest)}}}" if rest else _latex(text)
+
+
 def _latex(text: str) -> str:
     """Text as LaTeX sets it; what is beyond Latin letters and has no name above becomes a question mark."""
     return "".join(_LATEX.get(letter, letter if ord(letter) < 0x180 else "?") for letter in " ".join(text.split()))
 
 
-def to_rich(table: Table) -> RichTable:
-    """A table for the terminal."""
+def to_rich(table: Table, width: int) -> list[RichTable]:
+    """A table for a terminal of so many columns: in pieces, the words repeated, where it is wider. No number is cut."""
+    words = [i for i, numeric in enumerate(table.numeric) if not numeric]
+    needed = [
+        max(len(text) for text in (*column.split(), *(row[i] for row in table.rows)))
+        for i, column in enumerate(table.columns)
+    ]
+    pieces, room = [list(words)], width - 1
+    for i in (i for i, numeric in enumerate(table.numeric) if numeric):
+        if len(pieces[-1]) > len(words) and sum(needed[j] + 3 for j in (*pieces[-1], i)) > room:
+            pieces.append(list(words))
+        pieces[-1].append(i)
+    return [_rich_piece(table, sorted(piece), needed, width) for piece in pieces]
+
+
+def _rich_piece(table: Table, piece: list[int], needed: list[int], width: int) -> RichTable:
+    """Some columns of a table; their heads take several lines where that saves room, cells never do."""
     made = RichTable(title=table.title, title_justify="left", title_style="bold")
-    for column, numeric in zip(table.columns, table.numeric, strict=True):
-        made.add_column(column, justify="right" if numeric else "left", no_wrap=not numeric)
+    tight = sum(max(needed[i], len(table.columns[i])) + 3 for i in piece) + 1 > width
+    for i in piece:
+        justify = "right" if table.numeric[i] else "left"
+        made.add_column(table.columns[i], justify=justify, width=needed[i] if tight else None)  # type: ignore[arg-type]
     for row in table.rows:
-        made.add_row(*row)
+        made.add_row(*(escape(row[i]) for i in piece))
     return made

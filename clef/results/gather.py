@@ -46,7 +46,8 @@ def write_tables(folder: Path, gathered: Gathered) -> list[Table]:
 def show(made: list[Table]) -> None:
     """Print the tables with their notes."""
     for table in made:
-        console.out.print(formats.to_rich(table))
+        for piece in formats.to_rich(table, console.out.width):
+            console.out.print(piece)
         notes = Grid.grid(padding=(0, 1))
         for note in table.notes:  # a long one goes on below its own beginning
             notes.add_row(" -", escape(note))

@@ -74,7 +74,8 @@ def from_csv(text: str) -> list[Table]:
 def from_latex(text: str) -> list[Table]:
     made = []
     for part in text.split(r"\begin{table}")[1:]:
-        plain = part.replace(r"\_", "_").replace(r"\%", "%").replace("--", "–")
+        plain = part.replace(r"\_", "_").replace(r"\%", "%").replace("--", "–").replace("$-$", "-")
+        plain = re.sub(r"\\shortstack\[r\]{(.*?)\\\\(.*?)}", lambda two: _one_line(*two.groups()), plain)
         head, body = re.search(r"\\toprule\n(.*)\\midrule\n(.*)\\bottomrule", plain, re.DOTALL).groups()  # type: ignore[union-attr]
         rows = [line.removesuffix(r" \\").split(" & ") for line in (head + body).strip().splitlines()]
         title = re.search(r"\\caption{(.*)}", plain).group(1)  # type: ignore[union-attr]
@@ -82,26 +83,38 @@ def from_latex(text: str) -> list[Table]:
     return made
 
 
-def from_rich(made: list[Table]) -> list[Table]:
+def _one_line(first: str, rest: str) -> str:
+    return f"{first} {rest}" if rest.startswith("+") else f"{first}, {rest}"
+
+
+def from_rich(made: list[Table], width: int) -> list[Table]:
+    """What a terminal of so many columns shows; the pieces of a table one below the other."""
     found = []
     for table in made:
-        console = Console(width=400, file=io.StringIO(), no_color=True)
-        console.print(formats.to_rich(table))
-        title, *lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-        rows = [[one.strip() for one in line[1:-1].split("│" if "│" in line else "┃")] for line in lines
-                if line[0] in "│┃"]  # fmt: skip
-        found.append(Table(title.strip(), rows[0], rows[1:]))
+        columns, rows = [table.columns[0]], [[row[0]] for row in table.rows]
+        for piece in formats.to_rich(table, width):
+            console = Console(width=width, file=io.StringIO(), no_color=True)
+            console.print(piece)
+            lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+            assert max(map(len, lines)) <= width
+            heads = [line[1:-1].split("┃") for line in lines if line[0] == "┃"]
+            columns += [" ".join(" ".join(parts).split()) for parts in zip(*heads, strict=True)][1:]
+            body = [[one.strip() for one in line[1:-1].split("│")] for line in lines if line[0] == "│"]
+            assert [row[0] for row in body] == [row[0] for row in table.rows]
+            rows = [row + more[1:] for row, more in zip(rows, body, strict=True)]
+        found.append(Table(" ".join(table.title.split()), columns, rows))
     return found
 
 
-@pytest.mark.parametrize("form", ["markdown", "csv", "latex", "terminal"])
+@pytest.mark.parametrize("form", ["markdown", "csv", "latex", "terminal", "narrow terminal"])
 def test_the_published_tables_come_out_digit_by_digit(form: str) -> None:
     made = paper()
     back = {
         "markdown": lambda: from_markdown(formats.to_markdown(made, "published")),
         "csv": lambda: from_csv(formats.to_csv(made)),
         "latex": lambda: from_latex(formats.to_latex(made)),
-        "terminal": lambda: from_rich(made),
+        "terminal": lambda: from_rich(made, 200),
+        "narrow terminal": lambda: from_rich(made, 80),
     }[form]()
     assert [table.title for table in back] == [table.title for table in made]
     for dataset, name in (("emotic", "EMOTIC"), ("caer_s", "CAER-S")):
