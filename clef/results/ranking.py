@@ -6,8 +6,6 @@ the ranking in all of them. A class without a positive has no average precision:
 
 import numpy as np
 
-from clef.engine.metrics import average_precision
-
 CONVENTIONS = ("", " VOC", " VOC 11-point")
 """Behind `AP` or `mAP`: scikit-learn's, which is the headline; the area below VOC's envelope; VOC's 11 points."""
 
@@ -15,8 +13,11 @@ CONVENTIONS = ("", " VOC", " VOC 11-point")
 def average_precisions(scores: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
     """AP of each class, K, by convention. Both inputs are N,K."""
     curves = [curve(scores[:, k], target[:, k] > 0) for k in range(target.shape[1])]
-    voc, eleven = (np.array([100 * one(*curve) for curve in curves]) for one in (voc_area, voc_eleven_points))
-    return dict(zip(CONVENTIONS, (average_precision(scores, target), voc, eleven), strict=True))
+    ways = (area, voc_area, voc_eleven_points)
+    return {
+        convention: np.array([100 * way(*one) if one[0][-1] else np.nan for one in curves])
+        for convention, way in zip(CONVENTIONS, ways, strict=True)
+    }
 
 
 def curve(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -26,10 +27,13 @@ def curve(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.cumsum(positive[order])[ends], ends + 1
 
 
+def area(hits: np.ndarray, seen: np.ndarray) -> float:
+    """The precision at each step, weighed by the recall that it adds: scikit-learn's, which the cell recorded."""
+    return float((np.diff(hits, prepend=0) * (hits / seen)).sum() / hits[-1])
+
+
 def voc_area(hits: np.ndarray, seen: np.ndarray) -> float:
     """The area below the envelope: at each recall, the best precision there or at a higher one (VOC 2010 on)."""
-    if not hits[-1]:
-        return float("nan")
     return float((np.diff(hits, prepend=0) * _envelope(hits, seen)).sum() / hits[-1])
 
 
@@ -38,8 +42,6 @@ def voc_eleven_points(hits: np.ndarray, seen: np.ndarray) -> float:
 
     Recalls are compared as whole numbers: 3 of 10 positives do reach a recall of 0.3, which floats deny.
     """
-    if not hits[-1]:
-        return float("nan")
     first = np.searchsorted(10 * hits, np.arange(11) * hits[-1])
     return float(_envelope(hits, seen)[first].mean())
 
