@@ -14,21 +14,25 @@ from clef.results.rows import Gathered
 from clef.results.tables import all_tables, compared_tables, parts_of, tables
 
 
-def gather_grid(plan: str | Path, results: str | Path) -> Gathered:
-    """Read the cells that `plan` (a plan.json) lists, write their long form and tables below `results`, print the main
-    tables.
-    """
+def gather_grid(plan: str | Path, results: str | Path, show_all: bool = False) -> Gathered:
+    """Read the cells that `plan` (a plan.json) lists, write their long form and tables below `results`, and print."""
     with console.Steps("cells") as progress:
         gathered = gather(Path(plan), progress)
     folder = Path(results) / gathered.grid
     store.write(folder, gathered)
-    write_tables(folder, gathered)
-    compared = comparisons(gathered)
-    show(tables(gathered))
-    for part, _, name in parts_of(gathered):
-        show(compared_tables(part, compared, name))
-    console.out.print(f"written to {folder}: {', '.join(WRITTEN)}", highlight=False, soft_wrap=True)
+    publish(folder, gathered, show_all)
     return gathered
+
+
+def publish(folder: Path, gathered: Gathered, show_all: bool = False) -> None:
+    """Write the tables into `folder`, and print the main ones and the comparisons, or all."""
+    compared = comparisons(gathered)
+    made = write_tables(folder, gathered)
+    main = tables(gathered)
+    for part, _, name in parts_of(gathered):
+        main += compared_tables(part, compared, name)
+    show(made if show_all else main)
+    console.out.print(f"written to {folder}: {', '.join(WRITTEN)}", highlight=False, soft_wrap=True)
 
 
 WRITTEN = ("tables.md", "tables.csv", "tables.tex", store.ROWS, store.INTERVALS, store.CELLS)
