@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from clef import cards
 from clef.results import significance
 from clef.results.formats import DASH, Table
-from clef.results.intervals import BASE, Interval
+from clef.results.intervals import BASE, OVER
 from clef.results.numbers import Numbers, spread
 from clef.results.published import title
+from clef.results.resampling import LEVEL
 from clef.results.rows import Gathered
+
+HEADS = tuple(f"{LEVEL} % over {over}" for over in OVER)
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,11 @@ def table(part: Gathered, compared: list[Comparison], name: str) -> Table:
     dataset, protocol = part.runs[0].dataset, part.runs[0].protocol
     metric = cards.load(dataset, protocol).metric
     own = [one for one in compared if (one.dataset, one.protocol) == (dataset, protocol)]
-    columns = ["backbone", "method", "split", "seeds", "difference", "95 % over images", "95 % over seeds"]
+    columns = ["backbone", "method", "split", "seeds", "difference", *HEADS]
     rows = [
         [
             title(one.backbone), one.method, one.split, str(len(one.differences)), spread(one.differences, "+"),
-            *(_range(part.intervals, one, over) for over in ("images", "seeds")),
+            *(within(part, (one.backbone, one.method, BASE, one.split), over, "+") for over in OVER),
             *_tested(one, len(compared)),
         ]
         for one in own
@@ -80,11 +83,11 @@ def _tested(one: Comparison, count: int) -> list[str]:
     return [f"{one.p:.3g}", f"{one.corrected:.3g}", verdict]
 
 
-def _range(intervals: list[Interval], one: Comparison, over: str) -> str:
-    wanted = (one.backbone, one.method, BASE, one.split, over)
-    for interval in intervals:
-        if (interval.backbone, interval.method, interval.base, interval.split, interval.over) == wanted:
-            return f"{interval.low:+.2f} to {interval.high:+.2f}"
+def within(part: Gathered, wanted: tuple[str, str, str, str], over: str, sign: str = "") -> str:
+    """The interval of a backbone's method, less a base's ("": its own number), on a split."""
+    for one in part.intervals:
+        if (one.backbone, one.method, one.base, one.split, one.over) == (*wanted, over):
+            return f"{one.low:{sign}.2f} to {one.high:{sign}.2f}"
     return DASH
 
 
@@ -97,13 +100,16 @@ def _notes(part: Gathered, own: list[Comparison], count: int) -> list[str]:
         f"with so many comparisons, {fewest} seeds is the least at which any can reach {significance.LEVEL}"
         + (f"; with the {seeds} here p is {significance.lowest(seeds):.3g} at least" if 0 < seeds < fewest else ""),
     ]
-    drawn = sorted({i.groups for i in part.intervals if i.base and i.groups})
-    if drawn:
-        notes.append(
-            f"over images: {part.intervals[0].resamples:,} resamples of {' or '.join(f'{n:,}' for n in drawn)} groups "
-            "(people of one image, or neighbouring frames, are drawn together), the trained networks as they are; "
-            "over seeds: the images as they are"
-        )
-    else:
-        notes.append("no intervals over images: predictions are missing, or of a version that didn't group them")
-    return notes
+    return [*notes, over_images(part)]
+
+
+def over_images(part: Gathered) -> str:
+    """What the intervals over images rest on."""
+    drawn = dict.fromkeys((i.split, i.groups) for i in part.intervals if i.groups)
+    if not drawn:
+        return "no intervals over images: predictions are missing, or of a version that didn't group them"
+    counts = ", ".join(f"{split} {groups:,}" for split, groups in drawn)
+    return (
+        f"over images: {part.intervals[0].resamples:,} resamples of groups (people of one image, or neighbouring "
+        f"frames, are drawn together: {counts}), the trained networks as they are; over seeds: the images as they are"
+    )

@@ -13,6 +13,8 @@ from clef.results.predictions import Arrays
 
 BASE = "vanilla"
 """The method that all others are compared with: that of the same dataset, protocol, backbone and seed."""
+OVER = ("images", "seeds")
+"""What is resampled for an interval; the other is as it is."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Interval:
     base: str
     split: str
     over: str
-    """images, or seeds: what was resampled. The other is as it is."""
+    """One of `OVER`."""
     seeds: int
     groups: int | None
     """How many groups of samples were drawn from; the split's images, or blocks of them."""

@@ -1,7 +1,9 @@
 """Further measures of each method side by side: conventions of AP, F1, calibration, errors of VAD. Imports no torch."""
 
 from clef.cards import Card
+from clef.results.comparisons import HEADS, over_images, within
 from clef.results.formats import Table
+from clef.results.intervals import OVER
 from clef.results.numbers import Numbers, spread
 from clef.results.published import title
 from clef.results.ranking import CONVENTIONS
@@ -21,13 +23,14 @@ def measures(part: Gathered, card: Card, name: str) -> Table:
     rows = []
     for backbone, method in dict.fromkeys((run.backbone, run.method) for run in part.runs):
         for split in card.test_splits:
-            values = [numbers.by_seed(backbone, method, split, metric).values() for metric in ranked]
+            first, *values = [numbers.by_seed(backbone, method, split, metric).values() for metric in ranked]
+            ranges = [within(part, (backbone, method, "", split), over) for over in OVER]
             errors = (numbers.by_seed(backbone, method, split, "ECE", one).values() for one in _STATED)
             values.append(next((found for found in errors if found), {}.values()))
             values += [numbers.by_seed(backbone, method, split, "VAD error", "vad").values()] if vad else []
-            rows.append([title(backbone), method, split, *map(spread, values)])
-    columns = ["backbone", "method", "split", *ranked, "ECE", *(["VAD error"] if vad else [])]
-    return Table(f"{name}: further measures, percent", columns, rows, _notes(several, vad))
+            rows.append([title(backbone), method, split, spread(first), *ranges, *map(spread, values)])
+    columns = ["backbone", "method", "split", ranked[0], *HEADS, *ranked[1:], "ECE", *(["VAD error"] if vad else [])]
+    return Table(f"{name}: further measures, percent", columns, rows, [over_images(part), *_notes(several, vad)])
 
 
 def _notes(several: bool, vad: bool) -> list[str]:

@@ -38,9 +38,10 @@ def all_tables(gathered: Gathered) -> list[Table]:
 
 
 def compared_tables(part: Gathered, compared: list[Comparison], name: str) -> list[Table]:
-    """The comparisons with vanilla of one dataset and protocol, where the grid plans any."""
-    made = comparisons.table(part, compared, name)
-    return [made] if made.rows else []
+    """The comparisons with vanilla of one dataset and protocol, once there is a number in any."""
+    wanted = (part.runs[0].dataset, part.runs[0].protocol)
+    known = any(one.differences for one in compared if (one.dataset, one.protocol) == wanted)
+    return [comparisons.table(part, compared, name)] if known else []
 
 
 def parts_of(gathered: Gathered) -> list[tuple[Gathered, Card, str]]:

@@ -175,7 +175,10 @@ def test_comparisons_count_what_is_planned_and_say_how_many_seeds_it_takes(gathe
     assert [row[8:] for row in table.rows] == [["1", "too few seeds: 8 needed"]] * 2
     assert "over the 4 comparisons that the grid plans" in table.notes[0]
     assert "8 seeds is the least at which any can reach 0.05; with the 3 here p is 0.25 at least" in table.notes[1]
-    assert "1,000 resamples of 20 groups" in table.notes[2]
+    assert (
+        "1,000 resamples of groups (people of one image, or neighbouring frames, are drawn together: test 20, "
+        in table.notes[2]
+    )
     assert "significan" not in "".join(table.notes) + str(table.rows)
 
 
