@@ -9,6 +9,8 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 DASH = "–"
+UNTRAINED = "°"
+"""Behind a method or its number: something started at random although pre-trained weights could have been named."""
 _TEXT = ("backbone", "method", "split", "system", "class", "setting", "verdict")
 """Columns of words; all others hold numbers."""
 _LATEX_HEAD = r"""\documentclass[a4paper]{article}

@@ -5,7 +5,7 @@ Without a grid they hold the published numbers alone. Imports no torch.
 
 from collections.abc import Callable
 
-from clef.results.formats import DASH, Table, percent, signed
+from clef.results.formats import DASH, UNTRAINED, Table, percent, signed
 from clef.results.numbers import Numbers, minus
 from clef.results.published import number, published, reproduced, title
 
@@ -59,9 +59,12 @@ def systems(dataset: str, ours: Numbers | None = None, sets: str = "") -> Table:
             theirs = number(dataset, backbone, method)
             here = ours.mean(backbone, method, "test", metric) if ours else None
             if theirs is not None or here is not None:
-                row = (theirs, reproduced(dataset, backbone, method), here)
-                rows.append([title(backbone) + suffix, *map(percent, row), signed(minus(here, theirs))])
-    notes = ["published by the paper of CLEF, + CCIM by that of CCIM; gap: here less published"]
+                row = [
+                    *map(percent, (theirs, reproduced(dataset, backbone, method))),
+                    _shown(ours, backbone, method, here),
+                ]
+                rows.append([title(backbone) + suffix, *row, signed(minus(here, theirs))])
+    notes = ["published by the paper of CLEF, + CCIM by that of CCIM; gap: here less published", *_marks(rows)]
     return Table(f"{sets or TITLE[dataset]}: {metric} beside published systems, percent", columns, rows, notes)
 
 
@@ -75,9 +78,9 @@ def ablations(dataset: str, ours: Numbers | None = None, sets: str = "") -> Tabl
         for backbone in backbones:
             theirs: float = known[dataset][backbone]
             here = ours.mean(backbone, method, "test", metric) if ours else None
-            row += [percent(theirs), percent(here), signed(minus(here, theirs))]
+            row += [percent(theirs), _shown(ours, backbone, method, here), signed(minus(here, theirs))]
         rows.append(row)
-    return Table(f"{sets or TITLE[dataset]}: ablations of CLEF, {metric}, percent", columns, rows)
+    return Table(f"{sets or TITLE[dataset]}: ablations of CLEF, {metric}, percent", columns, rows, _marks(rows))
 
 
 def ccim_against_clef(dataset: str, ours: Numbers | None = None, sets: str = "") -> Table:
@@ -87,18 +90,24 @@ def ccim_against_clef(dataset: str, ours: Numbers | None = None, sets: str = "")
     columns = ["backbone"] + [f"{what}, {where}" for where in ("published", "here") for what in heads]
     rows = []
     for backbone in published()["backbones"]:
-        row = [title(backbone)]
-        for here in (False, True):
-            values = [
-                (ours.mean(backbone, method, "test", metric) if ours else None)
-                if here
-                else number(dataset, backbone, method)
-                for method in _METHODS
-            ]
-            row += [*map(percent, values), signed(minus(values[2], values[1]))]
-        rows.append(row)
-    notes = ["published: vanilla and CLEF by the paper of CLEF, CCIM by its own, which trains anew"]
+        theirs = [number(dataset, backbone, method) for method in _METHODS]
+        here = [ours.mean(backbone, method, "test", metric) if ours else None for method in _METHODS]
+        shown = [_shown(ours, backbone, method, value) for method, value in zip(_METHODS, here, strict=True)]
+        row = [*map(percent, theirs), signed(minus(theirs[2], theirs[1])), *shown, signed(minus(here[2], here[1]))]
+        rows.append([title(backbone), *row])
+    notes = ["published: vanilla and CLEF by the paper of CLEF, CCIM by its own, which trains anew", *_marks(rows)]
     return Table(f"{sets or TITLE[dataset]}: CCIM against CLEF, {metric}, percent", columns, rows, notes)
+
+
+def _shown(ours: Numbers | None, backbone: str, method: str, value: float | None) -> str:
+    """A number of this grid, marked where something started at random."""
+    untrained = ours is not None and (backbone, method) in ours.untrained
+    return percent(value) + (UNTRAINED if untrained and value is not None else "")
+
+
+def _marks(rows: list[list[str]]) -> list[str]:
+    marked = any(text.endswith(UNTRAINED) for row in rows for text in row)
+    return [f"{UNTRAINED} without pre-training, as configured: the main table says what"] if marked else []
 
 
 def paper() -> list[Table]:

@@ -14,7 +14,10 @@ class Numbers:
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._values: dict[Key, dict[int, float]] = {}
+        self.untrained: set[tuple[str, str]] = set()
+        """Backbones and methods of which something started at random although weights could have been named."""
         for row in rows:
+            self.untrained |= {(row.backbone, row.method)} if row.random_init else set()
             key = (row.backbone, row.method, row.split, row.metric, row.part, row.class_name)
             self._values.setdefault(key, {})[row.seed] = row.value
 

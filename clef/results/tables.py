@@ -7,12 +7,12 @@ from clef import cards
 from clef.cards import Card
 from clef.results import comparisons, layouts
 from clef.results.comparisons import Comparison
-from clef.results.formats import Table, percent, signed
+from clef.results.formats import UNTRAINED, Table, percent, signed
 from clef.results.measures_table import measures
-from clef.results.notes import UNTRAINED, below
+from clef.results.notes import below, compared_with
 from clef.results.numbers import Numbers, minus, spread
 from clef.results.published import number, published, title
-from clef.results.rows import Gathered, Row, headlines
+from clef.results.rows import Gathered, headlines
 
 
 def tables(gathered: Gathered) -> list[Table]:
@@ -32,7 +32,7 @@ def all_tables(gathered: Gathered) -> list[Table]:
             continue
         made.append(measures(part, card, name))
         made += _per_class(part, card, name)
-        made += _as_published(part, name)
+        made += _as_published(part, card, name)
         made += _readings(part, card, name)
     return made
 
@@ -83,7 +83,8 @@ def _main(part: Gathered, card: Card, name: str) -> Table:
     for backbone, method in _pairs(part):
         values = [numbers.by_seed(backbone, method, split, card.metric).values() for split in splits]
         means = [statistics.fmean(one) if one else None for one in values]
-        row = [title(backbone), _marked(part.rows, backbone, method), str(len(values[0])), *map(spread, values)]
+        marked = method + UNTRAINED if (backbone, method) in numbers.untrained else method
+        row = [title(backbone), marked, str(len(values[0])), *map(spread, values)]
         row += [signed(minus(means[-1], means[0]))] if shifted else []
         theirs = number(dataset, backbone, method)
         row += [percent(theirs), signed(minus(means[0], theirs))] if compared else []
@@ -109,12 +110,6 @@ def _pairs(part: Gathered) -> list[tuple[str, str]]:
     return list(dict.fromkeys((run.backbone, run.method) for run in part.runs))
 
 
-def _marked(rows: list[Row], backbone: str, method: str) -> str:
-    """The method's name, marked if a cell of it went without pre-training."""
-    cells = (row for row in rows if (row.backbone, row.method) == (backbone, method))
-    return method + UNTRAINED if any(row.random_init for row in cells) else method
-
-
 def _per_class(part: Gathered, card: Card, name: str) -> list[Table]:
     """The metric of each class: here, published, and the gap where anything is published."""
     planned, dataset = _pairs(part), part.runs[0].dataset
@@ -135,6 +130,7 @@ def _per_class(part: Gathered, card: Card, name: str) -> list[Table]:
 
         made.append(layouts.per_class(f"{what}, published", card.metric, classes, columns, theirs))
         made.append(layouts.per_class(f"{what}, here less published", card.metric, classes, columns, gap, sign=True))
+        made[-1].notes.extend(compared_with(part, card, split, published()["protocol"]))
     return made
 
 
@@ -151,8 +147,8 @@ def _with_chance(table: Table, part: Gathered, split: str) -> Table:
     return Table(table.title, columns, rows, table.notes)
 
 
-def _as_published(part: Gathered, name: str) -> list[Table]:
-    """The paper's other tables, of a dataset that it has."""
+def _as_published(part: Gathered, card: Card, name: str) -> list[Table]:
+    """The paper's other tables, of a dataset that it has, each with what its numbers are on."""
     dataset, numbers = part.runs[0].dataset, Numbers(headlines(part.rows))
     if dataset not in layouts.METRIC:
         return []
@@ -160,7 +156,10 @@ def _as_published(part: Gathered, name: str) -> list[Table]:
     layout: list[Callable[[str, Numbers, str], Table]] = [layouts.systems]
     layout += [layouts.ablations] if methods & (published()["ablations"].keys() - {"vanilla", "clef"}) else []
     layout += [layouts.ccim_against_clef] if "ccim" in methods else []
-    return [one(dataset, numbers, name) for one in layout]
+    made = [one(dataset, numbers, name) for one in layout]
+    for table in made:
+        table.notes.extend(compared_with(part, card, card.test_splits[0], published()["protocol"]))
+    return made
 
 
 def _readings(part: Gathered, card: Card, name: str) -> list[Table]:
