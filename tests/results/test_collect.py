@@ -1,6 +1,7 @@
 """From predictions on disk to the long form, and from the long form on disk to the tables."""
 
 import re
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from clef.results.collect import gather
 from clef.results.formats import to_csv, to_latex, to_markdown
 from clef.results.gather import write_tables
 from clef.results.intervals import Interval
+from clef.results.ranking import CONVENTIONS
 from clef.results.resampling import draws, interval, resampled
 from clef.results.rows import Gathered, Row
 from clef.results.tables import all_tables
@@ -236,3 +238,12 @@ def test_a_cell_whose_predictions_are_gone_keeps_what_its_result_says(grid: Grid
 def test_what_a_table_says_of_a_cell_that_failed(gathered: Gathered) -> None:
     text = to_markdown(all_tables(gathered), "g")
     assert "- no number from emotic_demo-emot_net-vanilla-s3: failed at step 3/9: non-finite: loss, at step 3" in text
+
+
+def test_the_page_names_every_column_and_every_metric(gathered: Gathered) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split("|")[0] for line in page.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    assert {field.name for field in fields(Row)} <= named
+    said = named | {f"AP{convention}" for convention in CONVENTIONS}
+    assert {row.metric for row in gathered.rows} <= said
