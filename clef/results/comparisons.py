@@ -111,5 +111,6 @@ def over_images(part: Gathered) -> str:
     counts = ", ".join(f"{split} {groups:,}" for split, groups in drawn)
     return (
         f"over images: {part.intervals[0].resamples:,} resamples of groups (people of one image, or neighbouring "
-        f"frames, are drawn together: {counts}), the trained networks as they are; over seeds: the images as they are"
+        f"frames, are drawn together: {counts}), the trained networks as they are; over seeds: the images as they are, "
+        "and too narrow where seeds are few"
     )

@@ -121,18 +121,20 @@ def _latex(text: str) -> str:
 
 
 def to_rich(table: Table, width: int) -> list[RichTable]:
-    """A table for a terminal of so many columns: in pieces, the words repeated, where it is wider. No number is cut."""
-    words = [i for i, numeric in enumerate(table.numeric) if not numeric]
+    """A table for a terminal of so many columns: in pieces where it is wider, each with the words that name its rows.
+    No number is cut.
+    """
+    words = list(range((*table.numeric, True).index(True)))
     needed = [
         max(len(text) for text in (*column.split(), *(row[i] for row in table.rows)))
         for i, column in enumerate(table.columns)
     ]
     pieces, room = [list(words)], width - 1
-    for i in (i for i, numeric in enumerate(table.numeric) if numeric):
+    for i in range(len(words), len(table.columns)):
         if len(pieces[-1]) > len(words) and sum(needed[j] + 3 for j in (*pieces[-1], i)) > room:
             pieces.append(list(words))
         pieces[-1].append(i)
-    return [_rich_piece(table, sorted(piece), needed, width) for piece in pieces]
+    return [_rich_piece(table, piece, needed, width) for piece in pieces]
 
 
 def _rich_piece(table: Table, piece: list[int], needed: list[int], width: int) -> RichTable:

@@ -87,7 +87,7 @@ def _both(cells: list[Scored], base: str, others: list[Scored]) -> Iterator[Inte
     if len(known) == 1 and b"" not in known:
         mean = _mean(cells) - (_mean(others) if others else 0)
         groups = len(np.unique(np.frombuffer(known.pop(), np.int32)))
-        yield _interval(cells, base, "images", groups, values, mean)
+        yield _interval(cells, base, "images", groups, values, resampling.centred(mean, float(values.mean())))
     if len(values) > 1:
         yield _interval(cells, base, "seeds", None, values, resampling.over_seeds(values))
 

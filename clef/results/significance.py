@@ -57,5 +57,5 @@ def fewest_seeds(comparisons: int) -> int:
 def verdict(corrected: float, seeds: int, comparisons: int) -> str:
     """What may be said of a comparison. With too few seeds p can't reach LEVEL, and so nothing is said of it."""
     if seeds < fewest_seeds(comparisons):
-        return f"too few seeds: {fewest_seeds(comparisons)} needed"
+        return f"needs {fewest_seeds(comparisons)} seeds"
     return "significant" if corrected <= LEVEL else "not significant"

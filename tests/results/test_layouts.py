@@ -99,4 +99,4 @@ def test_without_vanilla_there_is_nothing_to_compare_with(grid: Grid) -> None:
     assert not any("minus vanilla" in title for title in made(grid)), "nor another seed's"
     grid.add("emotic", "caer_net", "clef", 0, result(21.0))
     [row] = made(grid)["EMOTIC: mAP, method minus vanilla, percent"].rows
-    assert row == ["CAER-Net", "clef", "test", "1", "+1.00", "–", "–", "1", "1", "too few seeds: 6 needed"]
+    assert row == ["CAER-Net", "clef", "test", "1", "+1.00", "–", "–", "1", "1", "needs 6 seeds"]

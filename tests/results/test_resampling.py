@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, average_precision_score
 from clef.data.shards import SplitShards
 from clef.engine.groups import groups
 from clef.results import resampling
-from clef.results.resampling import draws, interval, over_seeds, resampled
+from clef.results.resampling import centred, draws, interval, over_seeds, resampled
 
 
 def people(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,3 +105,15 @@ def test_how_many_are_held_at_once_changes_nothing(monkeypatch: pytest.MonkeyPat
     whole = resampled(scores, target, group, drawn)
     monkeypatch.setattr(resampling, "_AT_ONCE", 7)
     assert np.array_equal(resampled(scores, target, group, drawn), whole)
+
+
+def test_rare_classes_raise_every_resample_and_the_interval_still_lies_around_the_number() -> None:
+    rng = np.random.default_rng(0)
+    scores, target = rng.normal(size=(400, 8)), (rng.random((400, 8)) < 0.05).astype(float)
+    group = np.arange(400)
+    value = np.mean([100 * average_precision_score(target[:, k], scores[:, k]) for k in range(8)])
+    found = resampled(scores, target, group, draws(group, 300))
+    assert found.mean() > value + 1, "people who come twice stand side by side"
+    low, high = interval(centred(found, value))
+    assert low < value < high
+    assert high - low == pytest.approx(np.subtract(*interval(found)[::-1]))
