@@ -72,7 +72,7 @@ def table(part: Gathered, compared: list[Comparison], name: str) -> Table:
         ]
         for one in own
     ]  # fmt: skip
-    columns += ["p", "p, Holm", "verdict"]
+    columns += ["p", "p (Holm)", "verdict"]
     return Table(f"{name}: {metric}, method minus {BASE}, percent", columns, rows, _notes(part, own, len(compared)))
 
 
