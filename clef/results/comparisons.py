@@ -1,7 +1,7 @@
 """Every method of a grid against vanilla, seed by seed, and what may be said of the differences. Imports no torch."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clef import cards
 from clef.results import significance
@@ -25,8 +25,8 @@ class Comparison:
     method: str
     split: str
     differences: tuple[float, ...]
-    p: float | None
-    corrected: float | None
+    p: float | None = None
+    corrected: float | None = None
     """p by Holm, over all comparisons that the grid plans, whether they have numbers or not."""
 
 
@@ -37,10 +37,7 @@ def comparisons(gathered: Gathered) -> list[Comparison]:
     values = [significance.sign_flip(found[i].differences) for i in known]
     corrected = significance.holm(values, len(found))
     for i, p, adjusted in zip(known, values, corrected, strict=True):
-        one = found[i]
-        found[i] = Comparison(
-            one.dataset, one.protocol, one.backbone, one.method, one.split, one.differences, p, adjusted
-        )
+        found[i] = replace(found[i], p=p, corrected=adjusted)
     return found
 
 
@@ -55,7 +52,7 @@ def _planned(gathered: Gathered) -> Iterator[Comparison]:
             for split in card.test_splits:
                 own, base = (numbers.by_seed(backbone, name, split, card.metric) for name in (method, BASE))
                 differences = tuple(own[seed] - base[seed] for seed in sorted(own.keys() & base.keys()))
-                yield Comparison(dataset, protocol, backbone, method, split, differences, None, None)
+                yield Comparison(dataset, protocol, backbone, method, split, differences)
 
 
 def table(part: Gathered, compared: list[Comparison], name: str) -> Table:

@@ -44,7 +44,14 @@ def _check_shapes(arrays: Arrays, samples: int, classes: int) -> None:
     for name, shapes in expected.items():
         if arrays[name].shape not in shapes:
             raise CellError(f"{name} is {arrays[name].shape}, where {' or '.join(map(str, shapes))} is expected")
-    whole = {"target"} & {name for name in arrays if arrays[name].ndim == 1} | {"group"} & arrays.keys()
-    for name in whole:
-        if arrays[name].dtype.kind != "i" or (arrays[name] < 0).any():
-            raise CellError(f"{name} holds {arrays[name].dtype}, where whole numbers from 0 on are expected")
+    if arrays["target"].ndim == 1:
+        _check_numbers("target", arrays["target"], classes)
+    elif not arrays["target"].any():
+        raise CellError("nobody has any label: no metric is computed")
+    if "group" in arrays:
+        _check_numbers("group", arrays["group"], samples)
+
+
+def _check_numbers(name: str, values: np.ndarray, count: int) -> None:
+    if values.dtype.kind != "i" or (values < 0).any() or (values >= count).any():
+        raise CellError(f"{name} holds other than whole numbers from 0 to {count - 1}")

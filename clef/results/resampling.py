@@ -39,7 +39,9 @@ def _mean_precisions(scores: np.ndarray, positive: np.ndarray, weights: np.ndarr
     """mAP for each column of weights, N,R: a mean over the classes that have a positive among those drawn."""
     known = np.flatnonzero(positive.any(0))
     values = np.stack([_precisions(scores[:, k], positive[:, k], weights) for k in known])
-    return np.asarray(100 * np.nanmean(values, axis=0))
+    counted = (~np.isnan(values)).sum(axis=0)
+    with np.errstate(invalid="ignore"):  # nobody with any label was drawn: NaN
+        return np.asarray(100 * np.nansum(values, axis=0) / counted)
 
 
 def _precisions(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -74,10 +76,10 @@ def centred(means: np.ndarray, value: float) -> np.ndarray:
     A resample holds people several times, side by side in every ranking, which raises AP by itself: by half a point of
     mAP and more where classes are rare. Unmoved, an interval may not even hold the number that it is about.
     """
-    return np.asarray(means - means.mean() + value)
+    return np.asarray(means - np.nanmean(means) + value)
 
 
 def interval(means: np.ndarray) -> tuple[float, float]:
     """The interval that holds LEVEL percent of the resamples."""
-    low, high = np.percentile(means, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+    low, high = np.nanpercentile(means, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
     return float(low), float(high)

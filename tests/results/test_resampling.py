@@ -117,3 +117,12 @@ def test_rare_classes_raise_every_resample_and_the_interval_still_lies_around_th
     low, high = interval(centred(found, value))
     assert low < value < high
     assert high - low == pytest.approx(np.subtract(*interval(found)[::-1]))
+
+
+def test_resamples_in_which_nobody_has_a_label_are_left_out(recwarn: pytest.WarningsRecorder) -> None:
+    scores, target, group = np.arange(8.0).reshape(4, 2), np.zeros((4, 2)), np.arange(4)
+    target[2, 1] = 1
+    found = resampled(scores, target, group, draws(group))
+    assert np.isnan(found).mean() == pytest.approx((3 / 4) ** 4, abs=0.05)
+    assert np.isfinite(interval(centred(found, 50.0))).all()
+    assert not recwarn.list
