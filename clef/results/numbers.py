@@ -34,6 +34,12 @@ class Numbers:
         values = self.by_seed(backbone, method, split, metric, part, class_name)
         return statistics.fmean(values.values()) if values else None
 
+    def paired(self, backbone: str, pair: tuple[str, str], split: str, metric: str) -> float | None:
+        """The first method less the second: the mean over the seeds that both have."""
+        one, other = (self.by_seed(backbone, method, split, metric) for method in pair)
+        seeds = sorted(one.keys() & other.keys())
+        return statistics.fmean(one[seed] - other[seed] for seed in seeds) if seeds else None
+
 
 def spread(values: Iterable[float], sign: str = "") -> str:
     """The mean, and ± the standard deviation where there are several; `sign="+"` shows its sign."""

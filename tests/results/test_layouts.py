@@ -34,6 +34,7 @@ def test_ablations_and_readings_have_tables_of_their_own(grid: Grid) -> None:
     values = {"vanilla": 80.0, "clef": 84.0, "without_kl": 83.5, "star_vector": 86.0}
     for method, value in values.items():
         grid.add("caer_s", "cd_net", method, 0, result(value))
+    grid.add("caer_s", "cd_net", "star_vector", 1, result(88.0))  # no other method has this seed
     tables = made(grid)
     ablations = tables["CAER-S: ablations of CLEF, accuracy, percent"]
     assert ablations.columns[:4] == ["setting", "CD-Net, published", "CD-Net, here", "CD-Net, gap"]
@@ -44,7 +45,7 @@ def test_ablations_and_readings_have_tables_of_their_own(grid: Grid) -> None:
     assert readings.rows == [
         ["vanilla", "80.00", "-4.00", "+0.00"],
         ["clef", "84.00", "+0.00", "+4.00"],
-        ["star_vector", "86.00", "+2.00", "+6.00"],
+        ["star_vector", "87.00", "+2.00", "+6.00"],
     ]
 
 
