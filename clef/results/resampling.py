@@ -12,7 +12,7 @@ LEVEL = 95
 """Percent of the resamples that an interval holds: all but the lowest and the highest of them."""
 _SEED = 0
 _AT_ONCE = 250
-"""Resamples for which the weights of all samples are held in memory."""
+"""Resamples that are counted at once: more would not stay in the processor's caches."""
 
 
 def draws(group: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
@@ -30,38 +30,42 @@ def resampled(scores: np.ndarray, target: np.ndarray, group: np.ndarray, drawn: 
         sizes = np.bincount(group, minlength=len(drawn))
         return np.asarray(100 * (hits @ drawn) / (sizes @ drawn))
     starts = range(0, drawn.shape[1], _AT_ONCE)
-    return np.concatenate(
-        [_mean_precisions(scores, target > 0, drawn[:, start : start + _AT_ONCE][group]) for start in starts]
-    )
+    parts = [drawn[:, start : start + _AT_ONCE] for start in starts]
+    return np.concatenate([_mean_precisions(scores, target > 0, group, part) for part in parts])
 
 
-def _mean_precisions(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """mAP for each column of weights, N,R: a mean over the classes that have a positive among those drawn."""
+def _mean_precisions(scores: np.ndarray, positive: np.ndarray, group: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """mAP of each column of `drawn`: a mean over the classes that have a positive among those drawn."""
     known = np.flatnonzero(positive.any(0))
-    values = np.stack([_precisions(scores[:, k], positive[:, k], weights) for k in known])
+    values = np.stack([_precisions(scores[:, k], positive[:, k], group, drawn) for k in known])
     counted = (~np.isnan(values)).sum(axis=0)
     with np.errstate(invalid="ignore"):  # nobody with any label was drawn: NaN
         return np.asarray(100 * np.nansum(values, axis=0) / counted)
 
 
-def _precisions(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AP for each column of weights: scikit-learn's, each sample counted so many times. NaN without a positive.
+def _precisions(scores: np.ndarray, positive: np.ndarray, group: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """AP of each column of `drawn`: scikit-learn's, each sample counted so many times. NaN without a positive.
 
-    Only steps of the ranking that hold a positive matter; equal scores are one step. So weights are summed from one
-    such step to the next, which costs one pass over them.
+    Only steps of the ranking that hold a positive matter; equal scores are one step. So it is enough to count who lies
+    between one such step and the next: a product of a sparse matrix, steps x groups, with the draws.
     """
+    from scipy.sparse import csr_array  # slow to import
+
     order = np.argsort(-scores, kind="stable")
-    ranked, hit = scores[order], positive[order]
-    step = np.cumsum(np.append(False, np.diff(ranked) != 0))
-    ends = np.flatnonzero(np.append(np.diff(step) != 0, True))
-    ends = ends[np.isin(step[ends], step[hit])]
-    starts = np.append(0, ends[:-1] + 1)
-    seen = np.add.reduceat(weights[order[: ends[-1] + 1]], starts, axis=0).cumsum(axis=0)
-    first = np.flatnonzero(np.append(True, np.diff(step[hit]) != 0))
-    hits = np.add.reduceat(weights[order[hit]], first, axis=0)
+    hit, groups = positive[order], group[order]
+    step = np.cumsum(np.append(False, np.diff(scores[order]) != 0))
+    kept = np.unique(step[hit])
+    place = np.searchsorted(kept, step)
+
+    def counted(chosen: np.ndarray) -> np.ndarray:
+        ones = np.ones(int(chosen.sum()), np.float32)
+        matrix = csr_array((ones, (place[chosen], groups[chosen])), shape=(len(kept), len(drawn)))
+        return np.asarray(matrix @ drawn)
+
+    hits, seen = counted(hit), counted(place < len(kept)).cumsum(axis=0)
     with np.errstate(invalid="ignore"):
-        found = hits.cumsum(axis=0) / seen
-        return np.asarray((hits * np.where(seen > 0, found, 0)).sum(axis=0) / hits.sum(axis=0))
+        precision = np.where(seen > 0, hits.cumsum(axis=0) / seen, 0)
+        return np.asarray((hits * precision).sum(axis=0, dtype=float) / hits.sum(axis=0, dtype=float))
 
 
 def over_seeds(values: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
