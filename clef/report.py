@@ -1,7 +1,7 @@
 """`python -m clef.report`: make the tables of grids again, from what their cells have left on disk so far.
 
 For each grid, its long form (rows.csv, intervals.csv, cells.json) and all tables (tables.md, tables.csv, tables.tex)
-are written to RESULTS/<grid>/. For example
+are written to results/<grid>/. For example
 
   python -m clef.report                     every grid that has a plan below runs/
   python -m clef.report paper --all         one, and print all of its tables, not the main ones alone
@@ -41,10 +41,13 @@ def _planned(runs: Path) -> list[str]:
 def _arguments() -> argparse.Namespace:
     parser = argument_parser("python -m clef.report", __doc__)
     parser.add_argument("grids", metavar="GRID", nargs="*", help="names of grids (default: all that have a plan)")
-    parser.add_argument("--runs", type=Path, default=Path(RuntimeConfig().out), help="where cells are (default: runs)")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="where to write (default: results)")
+    runs = Path(RuntimeConfig().out)
+    parser.add_argument("--runs", type=Path, default=runs, metavar="FOLDER", help=f"where cells are (default: {runs})")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="FOLDER", help="where to write (default: results)"
+    )
     parser.add_argument("--all", action="store_true", help="print all tables")
-    parser.add_argument("--from-rows", action="store_true", help="read no cells: only the long form below RESULTS")
+    parser.add_argument("--from-rows", action="store_true", help="read no cells: only the long form in results")
     args = parser.parse_args()
     if args.from_rows and not args.grids:
         raise ConfigError("--from-rows: say which grids")

@@ -1,13 +1,15 @@
 """From predictions on disk to the long form, and from the long form on disk to the tables."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
 from clef import cards, cell
@@ -130,6 +132,17 @@ def test_rows_that_are_none_are_refused(gathered: Gathered, tmp_path: Path) -> N
         (tmp_path / "rows.csv").write_text(damaged)
         with pytest.raises(CellError, match="not a gathered grid"):
             store.read(tmp_path)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1), st.floats(allow_nan=False))
+def test_any_name_and_any_number_come_back_from_csv(name: str, value: float) -> None:
+    row = Row(
+        name, "p", name, name, 3, "test", "mAP", "score", name, value, None, None, 1, 2, 3, None, "s", None, None, "c",
+        "float32", 1, "",
+    )  # fmt: skip
+    full = replace(row, chance=value, positives=4, samples_seen=5, commit=name, dirty=False)
+    assert store.from_csv(Row, store.to_csv(Row, [row, full])) == [row, full]
 
 
 @pytest.mark.parametrize("kind", [Row, Interval])
