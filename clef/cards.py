@@ -83,6 +83,9 @@ class Card(Strict):
     """`module:function` that makes the set, for the demo twins."""
     splits: dict[str, SplitSource]
     test_splits: tuple[str, ...] = ("test",)
+    block: Annotated[int, Field(ge=1)] = 1
+    """How many neighbours of one class in the source's list hang together, as frames of a shot: a bootstrap draws them
+    together. 1: nothing but an image's people hangs together."""
     releases: dict[str, Release] = {}
     """The releases of the set that are known, by name."""
     reader_options: dict[str, Any] = {}

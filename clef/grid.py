@@ -12,7 +12,7 @@ from clef import cell, resources
 from clef.config import CellConfig, Strict
 from clef.errors import ConfigError
 from clef.overrides import merge, nest, unknown, validate
-from clef.results.tables import published
+from clef.results.published import published
 
 AXES = ("dataset", "backbone", "method", "seed")
 FROM_GRID = "@"

@@ -16,7 +16,7 @@ from clef.data.parts import Job
 from clef.datasets import Reading, splits
 from clef.errors import ShardError
 
-_TOLD = ("source", "title", "layout", "request", "generator", "releases", "protocols", "test_splits")
+_TOLD = ("source", "title", "layout", "request", "generator", "releases", "protocols", "test_splits", "block")
 """What a card says that changes nothing in the shards."""
 
 

@@ -20,7 +20,14 @@ from clef.errors import Preempted
 from clef.methods import Method
 
 Arrays = dict[str, np.ndarray]
-"""index N, target N or N,K, scores N,K, and the effects Y_e, Y_c, Y_e*, each N,K float32."""
+"""index N, target N or N,K, scores N,K, the effects Y_e, Y_c, Y_e*, each N,K float32.
+
+Where the backbone predicts valence, arousal and dominance: vad and vad_target, N,3, NaN where unknown. A file of
+predictions has group, N, too (`clef.engine.groups`).
+"""
+
+ADDED = ("group", "vad", "vad_target")
+"""What the predictions of older versions lack."""
 
 
 def evaluate(
@@ -66,6 +73,8 @@ def _batches(
         with torch.inference_mode(), accelerator.autocast():
             prediction = method(moved)
         arrays = {"index": batch["index"], "target": batch["target"], "scores": prediction.scores}
+        if prediction.vad is not None and "vad" in batch:
+            arrays |= {"vad": prediction.vad, "vad_target": batch["vad"]}
         yield {key: value.cpu().numpy() for key, value in (arrays | prediction.effects).items()}
 
 

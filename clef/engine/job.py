@@ -22,6 +22,7 @@ from clef.data.shards import SplitShards
 from clef.engine import checkpoint, precision, provenance, turn
 from clef.engine.display import Display
 from clef.engine.evaluation import evaluate
+from clef.engine.groups import groups
 from clef.engine.metrics import summary
 from clef.engine.ranks import synchronise_buffers, together
 from clef.engine.trainer import Trainer
@@ -188,7 +189,7 @@ def _test(
         display.say(f"{name}: {card.metric} {result['splits'][name]['value']:.2f}")
         if accelerator.is_main_process:
             with files.atomic(folder / f"predictions-{name}.npz") as file:
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+                np.savez_compressed(file, **arrays, group=groups(shards))  # type: ignore[arg-type]
     if accelerator.is_main_process:
         result["run"] = provenance.run(recorded, trainer.steps * config.batch_size, folder, best)
         records.write_json(folder / records.RESULT, result)

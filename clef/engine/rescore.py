@@ -17,8 +17,9 @@ from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.data.shards import SplitShards
 from clef.engine import provenance
-from clef.engine.evaluation import Arrays, evaluate
+from clef.engine.evaluation import ADDED, Arrays, evaluate
 from clef.engine.frozen import FrozenFeatures
+from clef.engine.groups import groups
 from clef.engine.job import start
 from clef.engine.metrics import summary
 from clef.engine.restore import restore, weights_of
@@ -92,7 +93,7 @@ def rescore(
             _show(method, shards, accelerator.num_processes, progress)
         say = console.err.print if main else _silent
         frozen = FrozenFeatures(config, method, accelerator.device, say)
-        arrays = evaluate(method, config, shards, accelerator, frozen)
+        arrays = evaluate(method, config, shards, accelerator, frozen) | {"group": groups(shards)}
         if predictions and main:
             with files.atomic(predictions) as file:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -172,8 +173,16 @@ def _difference(path: Path, arrays: Arrays) -> float:
     """The largest difference to the predictions in a file."""
     try:
         with np.load(path, allow_pickle=False) as kept:
-            if set(kept.files) != set(arrays) or any(kept[key].shape != arrays[key].shape for key in arrays):
+            # Those of older versions say nothing of VAD or groups.
+            common = {key: value for key, value in arrays.items() if key in kept.files or key not in ADDED}
+            if set(kept.files) != set(common) or any(kept[key].shape != arrays[key].shape for key in common):
                 raise CellError(f"{path}: predictions of another method or split; they can't be compared")
-            return max(float(np.abs(kept[key].astype(float) - arrays[key]).max()) for key in arrays)
+            return max(_largest(kept[key], value) for key, value in common.items())
     except (OSError, ValueError) as error:
         raise CellError(f"{path}: predictions can't be read: {error}") from None
+
+
+def _largest(one: np.ndarray, two: np.ndarray) -> float:
+    """The largest difference; two unknown values don't differ."""
+    same = np.isnan(one) & np.isnan(two) if one.dtype.kind == "f" else False
+    return float(np.where(same, 0, np.abs(one.astype(float) - two)).max())

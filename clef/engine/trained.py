@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Trained:
         whole = known | {key: value for key, value in batch.items() if key in {*known, *inputs}}
         with torch.inference_mode(), self._precision():
             prediction: Prediction = self.method(to_device(whole, inputs, self.device))
-        return Prediction(prediction.scores, {}, prediction.effects)
+        return replace(prediction, losses={})
 
     def batches(self, split: str, workers: int = 0) -> Iterator[Batch]:
         """All of a split of the cell's shards in batches, each sample once, in the manifest's order."""

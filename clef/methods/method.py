@@ -45,12 +45,14 @@ class Prediction:
     """`scores` B,K float32: what the metric ranks. `losses`: weighted terms by name; their sum is trained.
 
     `effects`: what the scores were made of, by name: `Y_e` (the backbone's logits), and for CLEF `Y_c` (the context
-    branch's), both B,K, and `Y_e*` (the counterfactual), expanded to B,K.
+    branch's), both B,K, and `Y_e*` (the counterfactual), expanded to B,K. `vad`: valence, arousal and dominance, B,3 on
+    the 1-10 scale, where the backbone predicts them.
     """
 
     scores: Tensor
     losses: dict[str, Tensor]
     effects: dict[str, Tensor] = field(default_factory=dict)
+    vad: Tensor | None = None
 
 
 class Method(nn.Module):
@@ -78,7 +80,8 @@ class Method(nn.Module):
             prediction = self.predict(output, None if context is None else context.float(), batch["target"])
             terms = prediction.losses | self._common_losses(output, batch)
             effects = {name: value.detach() for name, value in prediction.effects.items()}
-            return Prediction(prediction.scores.detach(), terms, effects)
+            vad = output.vad.detach() if output is not None and output.vad is not None else None
+            return Prediction(prediction.scores.detach(), terms, effects, vad)
 
     def context_logits(self, batch: Batch) -> Tensor | None:
         """Y_c, B,K, of a method that has a context branch."""

@@ -1,4 +1,4 @@
-"""Gathers a grid from disk into `results/<grid>/`: rows.csv, tables.md and tables.csv. Imports no torch."""
+"""Gathers a grid from disk into `results/<grid>/`: its long form, and its tables in every format. Imports no torch."""
 
 from pathlib import Path
 
@@ -6,28 +6,52 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from clef import console, files
-from clef.results.rows import Gathered, gather, to_csv
-from clef.results.tables import Table, tables, to_markdown, to_rich
-from clef.results.tables import to_csv as tables_to_csv
+from clef.results import formats, store
+from clef.results.collect import gather
+from clef.results.comparisons import comparisons
+from clef.results.formats import Table
+from clef.results.rows import Gathered
+from clef.results.tables import all_tables, compared_tables, parts_of, tables
 
 
-def gather_grid(plan: str | Path, results: str | Path) -> Gathered:
-    """Read the cells that `plan` (a plan.json) lists, and write their rows and tables below `results`."""
-    gathered = gather(Path(plan))
-    made = tables(gathered)
+def gather_grid(plan: str | Path, results: str | Path, show_all: bool = False) -> Gathered:
+    """Read the cells that `plan` (a plan.json) lists, write their long form and tables below `results`, and print."""
+    with console.Steps("cells") as progress:
+        gathered = gather(Path(plan), progress)
     folder = Path(results) / gathered.grid
-    files.write(folder / "rows.csv", to_csv(gathered.rows))
-    files.write(folder / "tables.md", to_markdown(made, gathered.grid))
-    files.write(folder / "tables.csv", tables_to_csv(made))
-    show(made)
-    console.out.print(f"written to {folder}: tables.md, tables.csv, rows.csv", highlight=False)
+    store.write(folder, gathered)
+    publish(folder, gathered, show_all)
     return gathered
+
+
+def publish(folder: Path, gathered: Gathered, show_all: bool = False) -> None:
+    """Write the tables into `folder`, and print the main ones and the comparisons, or all."""
+    compared = comparisons(gathered)
+    made = write_tables(folder, gathered)
+    main = tables(gathered)
+    for part, _, name in parts_of(gathered):
+        main += compared_tables(part, compared, name)
+    show(made if show_all else main)
+    console.out.print(f"written to {folder}: {', '.join(WRITTEN)}", highlight=False, soft_wrap=True)
+
+
+WRITTEN = ("tables.md", "tables.csv", "tables.tex", store.ROWS, store.INTERVALS, store.CELLS)
+
+
+def write_tables(folder: Path, gathered: Gathered) -> list[Table]:
+    """Write all tables into `folder`, in each format."""
+    made = all_tables(gathered)
+    files.write(folder / "tables.md", formats.to_markdown(made, gathered.grid))
+    files.write(folder / "tables.csv", formats.to_csv(made))
+    files.write(folder / "tables.tex", formats.to_latex(made))
+    return made
 
 
 def show(made: list[Table]) -> None:
     """Print the tables with their notes."""
     for table in made:
-        console.out.print(to_rich(table))
+        for piece in formats.to_rich(table, console.out.width):
+            console.out.print(piece)
         notes = Grid.grid(padding=(0, 1))
         for note in table.notes:  # a long one goes on below its own beginning
             notes.add_row(" -", escape(note))

@@ -2,10 +2,8 @@
 
 from clef.cards import Card
 from clef.results import data
-from clef.results.rows import Gathered, Row
-
-UNTRAINED = "°"
-"""Behind a method's name: something in it started at random although pre-trained weights could have been named."""
+from clef.results.formats import UNTRAINED
+from clef.results.rows import Gathered, Row, headlines
 
 
 def below(part: Gathered, card: Card, splits: list[str], published: str | None) -> list[str]:
@@ -15,7 +13,7 @@ def below(part: Gathered, card: Card, splits: list[str], published: str | None) 
         usual = data.most_common(part.data.values())
         notes += ["chance level: " + ", ".join(f"{split} {_chance(part.rows, split)}" for split in splits)]
         notes += data.notes(usual, card)
-        notes += [data.official(usual, card, splits[0], published)] if published else []
+        notes += compared_with(part, card, splits[0], published) if published else []
     if untrained := _untrained(part.rows):
         notes.append(f"{UNTRAINED} without pre-training, as configured: {'; '.join(untrained)}")
     commits, dirty = {row.commit for row in part.rows}, any(row.dirty for row in part.rows)
@@ -26,8 +24,13 @@ def below(part: Gathered, card: Card, splits: list[str], published: str | None) 
     return notes + [f"no number from {name}: {reason}" for name, reason in part.missing.items()]
 
 
+def compared_with(part: Gathered, card: Card, split: str, published: str) -> list[str]:
+    """Whether `split` as most cells have it is what the published numbers are on."""
+    return [data.official(data.most_common(part.data.values()), card, split, published)] if part.data else []
+
+
 def _chance(rows: list[Row], split: str) -> str:
-    return " or ".join(sorted({f"{row.chance:.2f}" for row in rows if row.split == split}))
+    return " or ".join(sorted({f"{row.chance:.2f}" for row in headlines(rows) if row.split == split}))
 
 
 def _untrained(rows: list[Row]) -> list[str]:

@@ -84,6 +84,17 @@ def test_the_recorded_metrics_and_predictions_come_out_to_the_last_bit(
     assert content(folder) == before, "nothing is written into the cell"
 
 
+def test_predictions_of_an_older_version_which_named_no_groups_are_held_against_too(run: Run, vanilla: Path) -> None:
+    path = vanilla / "predictions-test.npz"
+    arrays = dict(np.load(path))
+    assert len(arrays.pop("group")) == len(arrays["index"])
+    np.savez(path, **arrays)
+    assert "as recorded, to the last bit: the metric, and every prediction" in run(vanilla)[1]
+    np.savez(path, **arrays | {"scores": arrays["scores"] + 1})
+    code, _, said = run(vanilla)
+    assert (code, "doesn't come out again" in said) == (6, True)
+
+
 def test_a_cell_that_computes_in_bf16_on_kept_features_too(run: Run, tiny: Make) -> None:
     frozen = {"method.context_branch.trainable": False, "inputs.context.flip": False, "mixed_precision": "bf16"}
     folder = train(tiny(**frozen))

@@ -35,7 +35,9 @@ def test_it_scores_as_the_cell_was_scored(tiny: Make, dataset: str, backbone: st
     predictions = [model.predict(batch) for batch in batches]
     names = {"scores": [prediction.scores for prediction in predictions]}
     names |= {name: [prediction.effects[name] for prediction in predictions] for name in predictions[0].effects}
-    assert {"index", "target", *names} == set(recorded.files)
+    if predictions[0].vad is not None:
+        names["vad"] = [prediction.vad for prediction in predictions]
+    assert {"index", "target", "group", *names} == set(recorded.files) - {"vad_target"}
     for name, tensors in names.items():
         np.testing.assert_allclose(torch.cat(tensors).numpy(), recorded[name], atol=1e-5, err_msg=name)
     assert len(model.classes) == recorded["scores"].shape[1]

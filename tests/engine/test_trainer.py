@@ -14,6 +14,7 @@ import torch
 from clef import records
 from clef.config import CellConfig
 from clef.data import manifest as manifests
+from clef.data.shards import SplitShards
 from clef.engine import checkpoint, precision, vault
 from clef.engine.job import run_cell
 from clef.engine.metrics import headline
@@ -69,8 +70,14 @@ def test_a_cell_leaves_a_complete_record(tiny: Make, tmp_path: Path, dataset: st
     for split in ("test", "test_shift"):
         arrays = np.load(tmp_path / f"predictions-{split}.npz", allow_pickle=False)
         assert np.array_equal(arrays["index"], np.arange(manifest.splits[split].samples))
-        assert set(arrays.files) == {"index", "target", "scores", "Y_c", "Y_e", "Y_e*"}
+        vad = {"vad", "vad_target"} if dataset == "emotic_demo" else set()
+        assert set(arrays.files) == {"index", "target", "scores", "group", "Y_c", "Y_e", "Y_e*"} | vad
         assert result["splits"][split]["value"] == headline(arrays["scores"], arrays["target"])
+        if vad:
+            shards = SplitShards(Path(config.runtime.shards) / dataset, split)
+            stated = [json.loads(shards.read(place, "meta.json") or b"")["vad"] for place in range(len(shards))]
+            np.testing.assert_array_equal(arrays["vad_target"], np.array(stated, np.float32))
+            assert arrays["vad"].shape == (len(shards), 3)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     terms = {"factual", "counterfactual", "kl"} | ({"vad"} if dataset == "emotic_demo" else set())
     steps = [line for line in lines if "losses" in line]

@@ -1,12 +1,15 @@
 """Results and grids written by hand, as cells leave them on disk."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from clef import cards
-from clef.results.rows import PlannedRun, gather, write_plan
-from clef.results.tables import Table, tables
+from clef.results.collect import gather
+from clef.results.formats import Table
+from clef.results.rows import PlannedRun, write_plan
+from clef.results.tables import tables
 
 
 def split_data(samples: int = 100, left_out: dict | None = None, notes: dict | None = None) -> dict[str, Any]:
@@ -14,9 +17,14 @@ def split_data(samples: int = 100, left_out: dict | None = None, notes: dict | N
     return {"listed": samples + sum(left.values()), "samples": samples, "left_out": left, "notes": notes or {}}
 
 
+@cache
+def _policies(protocol: str) -> dict[str, str]:
+    return cards.load("emotic", protocol).policies.model_dump()
+
+
 def data(protocol: str = "leak_free", policies: dict | None = None, **splits: Any) -> dict[str, Any]:
     """What a result says of its data; every split holds 100 people unless `splits` says otherwise."""
-    stated = cards.load("emotic", protocol).policies.model_dump() | (policies or {})
+    stated = _policies(protocol) | (policies or {})
     plain = {name: split_data() for name in ("train", "val", "test", "test_shift")}
     return {"protocol": protocol, "policies": stated, "shards": "f" * 64, "splits": plain | splits}
 
@@ -44,6 +52,8 @@ class Grid:
         folder = self.out / "g" / name
         folder.mkdir(parents=True)
         if content:
+            metric = "mAP" if dataset.startswith("emotic") else "accuracy"
+            content = content | ({"metric": metric} if "metric" in content else {})
             (folder / "result.json").write_text(json.dumps(content))
         if state:
             (folder / "state.json").write_text(json.dumps({"state": "failed", "reason": state, "step": 3, "steps": 9}))

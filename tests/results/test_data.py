@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from clef.cards import load
+from clef.results.collect import gather
 from clef.results.data import CellData, difference, notes, official
-from clef.results.rows import gather
-from clef.results.tables import to_markdown
+from clef.results.formats import to_markdown
 from tests.results.made import Grid, data, result, split_data
 
 

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from clef.errors import CellError
+from clef.results.collect import gather
+from clef.results.formats import to_csv as tables_to_csv
+from clef.results.formats import to_markdown
 from clef.results.gather import gather_grid
-from clef.results.rows import PlannedRun, gather, to_csv
-from clef.results.tables import published, to_markdown
-from clef.results.tables import to_csv as tables_to_csv
+from clef.results.published import published
+from clef.results.rows import PlannedRun, Row
+from clef.results.store import to_csv
 from tests.results.made import Grid, result
 
 
@@ -74,11 +77,14 @@ def test_what_a_reader_must_know_is_noted(grid: Grid) -> None:
 def test_rows_are_long_form_and_everything_is_byte_stable(grid: Grid, tmp_path: Path) -> None:
     grid.add("emotic", "emot_net", "clef", 4, result(33.0, variants={"factual": 34.0, "Y_e": 32.0, "Y_c": 20.0}))
     plan = grid.plan()
-    lines = to_csv(gather(plan).rows).splitlines()
-    assert lines[0].startswith("dataset,protocol,backbone,method,seed,split,metric,part,value,chance,samples,listed,")
-    assert (
-        lines[1]
-        == "emotic,leak_free,emot_net,clef,4,test,mAP,score,33.0,17.0,100,100,0,0000000000000000,abc,False,float32,1,"
+    lines = to_csv(Row, gather(plan).rows).splitlines()
+    assert lines[0] == (
+        "dataset,protocol,backbone,method,seed,split,metric,part,class_name,value,chance,positives,samples,listed,"
+        "left_out,samples_seen,signature,commit,dirty,content,dtype,ranks,random_init"
+    )
+    assert lines[1] == (
+        "emotic,leak_free,emot_net,clef,4,test,mAP,score,,33.0,17.0,,100,100,0,,0000000000000000,abc,False,"
+        "44136fa355b3678a,float32,1,"
     )
     assert len(lines) == 1 + 2 * 4
     written = []
@@ -86,7 +92,8 @@ def test_rows_are_long_form_and_everything_is_byte_stable(grid: Grid, tmp_path: 
         gather_grid(plan, tmp_path / name)
         written.append({path.name: path.read_bytes() for path in sorted((tmp_path / name / "g").iterdir())})
     assert written[0] == written[1]
-    assert set(written[0]) == {"rows.csv", "tables.md", "tables.csv"}
+    kept = {"rows.csv", "intervals.csv", "cells.json"}
+    assert set(written[0]) == {"tables.md", "tables.csv", "tables.tex"} | kept
 
 
 MARKDOWN = """# Results of the grid `g`

@@ -1,0 +1,58 @@
+"""`python -m clef.report`: make the tables of grids again, from what their cells have left on disk so far.
+
+For each grid, its long form (rows.csv, intervals.csv, cells.json) and all tables (tables.md, tables.csv, tables.tex)
+are written to results/<grid>/. For example
+
+  python -m clef.report                     every grid that has a plan below runs/
+  python -m clef.report paper --all         one, and print all of its tables, not the main ones alone
+  python -m clef.report paper --from-rows   its tables from its long form: where the cells are not, the same bytes
+"""
+
+import argparse
+from pathlib import Path
+
+from clef.config import RuntimeConfig
+from clef.errors import CellError, ConfigError, argument_parser, run_command
+
+
+def main() -> int:
+    """The command."""
+    args = _arguments()
+    grids = args.grids or _planned(args.runs)
+    from clef.results import gather, store  # not before: --help need not wait for NumPy
+    from clef.results.rows import plan_path
+
+    for grid in grids:
+        folder = args.results / grid
+        if args.from_rows:
+            gather.publish(folder, store.read(folder), args.all)
+        else:
+            gather.gather_grid(plan_path(args.runs, grid), args.results, args.all)
+    return 0
+
+
+def _planned(runs: Path) -> list[str]:
+    found = sorted(path.parent.name for path in runs.glob("*/plan.json"))
+    if not found:
+        raise CellError(f"{runs}: no grid has a plan here; run one first (launch/grid.py), or say --runs FOLDER")
+    return found
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argument_parser("python -m clef.report", __doc__)
+    parser.add_argument("grids", metavar="GRID", nargs="*", help="names of grids (default: all that have a plan)")
+    runs = Path(RuntimeConfig().out)
+    parser.add_argument("--runs", type=Path, default=runs, metavar="FOLDER", help=f"where cells are (default: {runs})")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="FOLDER", help="where to write (default: results)"
+    )
+    parser.add_argument("--all", action="store_true", help="print all tables")
+    parser.add_argument("--from-rows", action="store_true", help="read no cells: only the long form in results")
+    args = parser.parse_args()
+    if args.from_rows and not args.grids:
+        raise ConfigError("--from-rows: say which grids")
+    return args
+
+
+if __name__ == "__main__":
+    run_command(main)

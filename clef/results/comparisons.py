@@ -1,0 +1,113 @@
+"""Every method of a grid against vanilla, seed by seed, and what may be said of the differences. Imports no torch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from clef import cards
+from clef.results import significance
+from clef.results.formats import DASH, Table
+from clef.results.intervals import BASE, OVER
+from clef.results.numbers import Numbers, spread
+from clef.results.published import title
+from clef.results.resampling import LEVEL
+from clef.results.rows import Gathered
+
+HEADS = tuple(f"{LEVEL} % over {over}" for over in OVER)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method against vanilla: its headline number less vanilla's, of each seed that has both."""
+
+    dataset: str
+    protocol: str
+    backbone: str
+    method: str
+    split: str
+    differences: tuple[float, ...]
+    p: float | None = None
+    corrected: float | None = None
+    """p by Holm, over all comparisons that the grid plans, whether they have numbers or not."""
+
+
+def comparisons(gathered: Gathered) -> list[Comparison]:
+    """All that the grid plans: so the correction doesn't depend on which cells have finished."""
+    found = list(_planned(gathered))
+    known = [i for i, one in enumerate(found) if one.differences]
+    values = [significance.sign_flip(found[i].differences) for i in known]
+    corrected = significance.holm(values, len(found))
+    for i, p, adjusted in zip(known, values, corrected, strict=True):
+        found[i] = replace(found[i], p=p, corrected=adjusted)
+    return found
+
+
+def _planned(gathered: Gathered) -> Iterator[Comparison]:
+    groups = list(dict.fromkeys((run.dataset, run.protocol, run.backbone, run.method) for run in gathered.runs))
+    for dataset, protocol in dict.fromkeys(group[:2] for group in groups):
+        card = cards.load(dataset, protocol)
+        numbers = Numbers(row for row in gathered.rows if (row.dataset, row.protocol) == (dataset, protocol))
+        for _, _, backbone, method in (group for group in groups if group[:2] == (dataset, protocol)):
+            if method == BASE or (dataset, protocol, backbone, BASE) not in groups:
+                continue
+            for split in card.test_splits:
+                own, base = (numbers.by_seed(backbone, name, split, card.metric) for name in (method, BASE))
+                differences = tuple(own[seed] - base[seed] for seed in sorted(own.keys() & base.keys()))
+                yield Comparison(dataset, protocol, backbone, method, split, differences)
+
+
+def table(part: Gathered, compared: list[Comparison], name: str) -> Table:
+    """The comparisons of one dataset and protocol. `compared`: those of the whole grid."""
+    dataset, protocol = part.runs[0].dataset, part.runs[0].protocol
+    metric = cards.load(dataset, protocol).metric
+    own = [one for one in compared if (one.dataset, one.protocol) == (dataset, protocol)]
+    columns = ["backbone", "method", "split", "seeds", "difference", *HEADS]
+    rows = [
+        [
+            title(one.backbone), one.method, one.split, str(len(one.differences)), spread(one.differences, "+"),
+            *(within(part, (one.backbone, one.method, BASE, one.split), over, "+") for over in OVER),
+            *_tested(one, len(compared)),
+        ]
+        for one in own
+    ]  # fmt: skip
+    columns += ["p", "p (Holm)", "verdict"]
+    return Table(f"{name}: {metric}, method minus {BASE}, percent", columns, rows, _notes(part, own, len(compared)))
+
+
+def _tested(one: Comparison, count: int) -> list[str]:
+    if one.p is None or one.corrected is None:
+        return [DASH, DASH, DASH]
+    verdict = significance.verdict(one.corrected, len(one.differences), count)
+    return [f"{one.p:.3g}", f"{one.corrected:.3g}", verdict]
+
+
+def within(part: Gathered, wanted: tuple[str, str, str, str], over: str, sign: str = "") -> str:
+    """The interval of a backbone's method, less a base's ("": its own number), on a split."""
+    for one in part.intervals:
+        if (one.backbone, one.method, one.base, one.split, one.over) == (*wanted, over):
+            return f"{one.low:{sign}.2f} to {one.high:{sign}.2f}"
+    return DASH
+
+
+def _notes(part: Gathered, own: list[Comparison], count: int) -> list[str]:
+    fewest = significance.fewest_seeds(count)
+    seeds = max((len(one.differences) for one in own), default=0)
+    notes = [
+        f"each seed's number less {BASE}'s of the same seed; p: exact sign flips over seeds, two-sided; Holm's "
+        f"correction over the {count} comparisons that the grid plans",
+        f"with so many comparisons, {fewest} seeds is the least at which any can reach {significance.LEVEL}"
+        + (f"; with the {seeds} here p is {significance.lowest(seeds):.3g} at least" if 0 < seeds < fewest else ""),
+    ]
+    return [*notes, over_images(part)]
+
+
+def over_images(part: Gathered) -> str:
+    """What the intervals over images rest on."""
+    drawn = dict.fromkeys((i.split, i.groups) for i in part.intervals if i.groups)
+    if not drawn:
+        return "no intervals over images: predictions are missing, or of a version that didn't group them"
+    counts = ", ".join(f"{split} {groups:,}" for split, groups in drawn)
+    return (
+        f"over images: {part.intervals[0].resamples:,} resamples of groups (people of one image, or neighbouring "
+        f"frames, are drawn together: {counts}), the trained networks as they are; over seeds: the images as they are, "
+        "and too narrow where seeds are few"
+    )

@@ -1,0 +1,149 @@
+"""A table, and its forms: terminal, Markdown, CSV and LaTeX. Imports no torch."""
+
+import csv
+import io
+import re
+from dataclasses import dataclass, field
+
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+DASH = "–"
+UNTRAINED = "°"
+"""Behind a method or its number: something started at random although pre-trained weights could have been named."""
+_TEXT = ("backbone", "method", "split", "system", "class", "setting", "verdict")
+"""Columns of words; all others hold numbers."""
+_LATEX_HEAD = r"""\documentclass[a4paper]{article}
+\usepackage[utf8]{inputenc}
+\usepackage[margin=2cm]{geometry}
+\usepackage{booktabs}
+\usepackage{graphicx}
+\begin{document}
+"""
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''",
+    "–": "--", "−": "$-$", "±": r"$\pm$", "°": r"$^\circ$", "×": r"$\times$", "’": "'",
+}  # fmt: skip
+
+_MINUS = re.compile(r"-(?=\d)")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, column heads, rows of text, and notes below."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Of each column, whether it holds numbers."""
+        return [column not in _TEXT for column in self.columns]
+
+
+def percent(value: float | None) -> str:
+    """Two digits, or a dash."""
+    return DASH if value is None else f"{value:.2f}"
+
+
+def signed(value: float | None) -> str:
+    """Likewise, with its sign."""
+    return DASH if value is None else f"{value:+.2f}"
+
+
+def to_markdown(made: list[Table], grid: str) -> str:
+    """All tables as one Markdown page."""
+    lines = [f"# Results of the grid `{grid}`", ""]
+    for table in made:
+        lines += [f"## {table.title}", "", "| " + " | ".join(table.columns) + " |"]
+        lines.append("| " + " | ".join("---:" if numeric else "---" for numeric in table.numeric) + " |")
+        lines += ["| " + " | ".join(_cell(text) for text in row) + " |" for row in table.rows]
+        lines += ["", *(f"- {_cell(note)}" for note in table.notes), *([""] if table.notes else [])]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def to_csv(made: list[Table]) -> str:
+    """All tables as CSV: a title line, heads, rows, and an empty line between tables."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for i, table in enumerate(made):
+        writer.writerows([[]] if i else [])
+        writer.writerows([[table.title], table.columns, *table.rows])
+    return text.getvalue()
+
+
+def to_latex(made: list[Table]) -> str:
+    """All tables as a LaTeX document, each with booktabs' rules and on a page of its own, to be copied into a paper."""
+    return _LATEX_HEAD + "".join(f"\n{_latex_table(table)}\\clearpage\n" for table in made) + "\n\\end{document}\n"
+
+
+def _latex_table(table: Table) -> str:
+    """A float, made narrower where it is wider than the text; notes below it."""
+    rows = [" & ".join(_latex(_MINUS.sub("−", text)) for text in row) + r" \\" for row in table.rows]
+    notes = [rf"  \item {_latex(note)}" for note in table.notes]
+    lines = [
+        r"\begin{table}[htbp]",
+        r"\centering",
+        rf"\caption{{{_latex(table.title)}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{''.join('r' if numeric else 'l' for numeric in table.numeric)}}}",
+        r"\toprule",
+        " & ".join(map(_latex_head, table.columns)) + r" \\",
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}}",
+        *([r"\begin{itemize}\footnotesize\raggedright", *notes, r"\end{itemize}"] if notes else []),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_head(text: str) -> str:
+    """A head on two lines where it has two parts: digits would be tiny below long ones."""
+    first, comma, rest = text.partition(", ")
+    if not comma:
+        first, plus, rest = text.partition(" + ")
+        rest = f"+ {rest}" if plus else ""
+    return rf"\shortstack[r]{{{_latex(first)}\\{_latex(rest)}}}" if rest else _latex(text)
+
+
+def _latex(text: str) -> str:
+    """Text as LaTeX sets it; what is beyond Latin letters and has no name above becomes a question mark."""
+    return "".join(_LATEX.get(letter, letter if ord(letter) < 0x180 else "?") for letter in " ".join(text.split()))
+
+
+def to_rich(table: Table, width: int) -> list[RichTable]:
+    """A table for a terminal of so many columns: in pieces where it is wider, each with the words that name its rows.
+    No number is cut.
+    """
+    words = list(range((*table.numeric, True).index(True)))
+    needed = [
+        max(len(text) for text in (*column.split(), *(row[i] for row in table.rows)))
+        for i, column in enumerate(table.columns)
+    ]
+    pieces, room = [list(words)], width - 1
+    for i in range(len(words), len(table.columns)):
+        if len(pieces[-1]) > len(words) and sum(needed[j] + 3 for j in (*pieces[-1], i)) > room:
+            pieces.append(list(words))
+        pieces[-1].append(i)
+    return [_rich_piece(table, piece, needed, width) for piece in pieces]
+
+
+def _rich_piece(table: Table, piece: list[int], needed: list[int], width: int) -> RichTable:
+    """Some columns of a table; their heads take several lines where that saves room, cells never do."""
+    made = RichTable(title=table.title, title_justify="left", title_style="bold")
+    tight = sum(max(needed[i], len(table.columns[i])) + 3 for i in piece) + 1 > width
+    for i in piece:
+        justify = "right" if table.numeric[i] else "left"
+        made.add_column(table.columns[i], justify=justify, width=needed[i] if tight else None)  # type: ignore[arg-type]
+    for row in table.rows:
+        made.add_row(*(escape(row[i]) for i in piece))
+    return made

@@ -1,0 +1,268 @@
+"""From predictions on disk to the long form, and from the long form on disk to the tables."""
+
+import re
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score
+
+from clef import cards, cell
+from clef.engine.metrics import summary
+from clef.errors import CellError
+from clef.results import store
+from clef.results.collect import gather
+from clef.results.formats import to_csv, to_latex, to_markdown
+from clef.results.gather import write_tables
+from clef.results.intervals import Interval
+from clef.results.ranking import CONVENTIONS
+from clef.results.resampling import draws, interval, resampled
+from clef.results.rows import Gathered, Row
+from clef.results.tables import all_tables
+from tests.results.made import Grid, data, result, split_data
+
+SPLITS = ("test", "test_shift")
+
+
+@cache
+def classes(dataset: str) -> tuple[str, ...]:
+    return cards.load(dataset).classes
+
+
+def predicted(dataset: str, seed: int, better: float = 1.0, people: int = 60) -> dict[str, np.ndarray]:
+    """What a cell of a demo set may have predicted, VAD and groups included; the labels are the same for all seeds."""
+    rng, fixed = np.random.default_rng(seed), np.random.default_rng(99)
+    count = len(classes(dataset))
+    target = fixed.integers(0, count, people)
+    known = np.eye(count, dtype=np.float32)[target]
+    parts = {name: (rng.normal(size=(people, count)) + better * known).astype(np.float32) for name in ("Y_e", "Y_c")}
+    arrays = parts | {
+        "index": np.arange(people),
+        "scores": parts["Y_e"],
+        "group": np.arange(people, dtype=np.int32) // 3,
+    }
+    if dataset == "caer_s_demo":
+        return arrays | {"target": target}
+    vad = {"vad": rng.random((people, 3)) * 9 + 1, "vad_target": fixed.integers(1, 11, (people, 3)).astype(float)}
+    return arrays | {"target": known} | vad
+
+
+@cache
+def config(dataset: str, method: str) -> str:
+    branch = {"context_branch": {"network": "resnet18", "width": 0.25, "weights": "none"}} if method == "clef" else {}
+    made = cell.resolve({"dataset": dataset, "backbone": "emot_net", "method": {"name": method, **branch}})
+    return cell.to_yaml(made)
+
+
+def add(grid: Grid, dataset: str, method: str, seed: int, better: float = 1.0, **changes: Any) -> Path:
+    """A finished cell with its config, its result and its predictions."""
+    arrays = predicted(dataset, seed + 10 * (method == "clef"), better)
+    scored = summary(arrays, list(classes(dataset)))
+    made = {name: split_data(60) for name in ("train", "val", *SPLITS)}
+    content = result(0.0, splits=dict.fromkeys(SPLITS, scored), data=data(**made), **changes)
+    content["run"] = {"samples_seen": 640}
+    grid.add(dataset, "emot_net", method, seed, content)
+    folder = grid.out / "g" / grid.runs[-1].name
+    (folder / "config.yaml").write_text(config(dataset, method))
+    for name in SPLITS:
+        np.savez(folder / f"predictions-{name}.npz", **arrays)  # type: ignore[arg-type]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plan of two demo sets, vanilla and clef, three seeds, and a cell that failed."""
+    grid = Grid(tmp_path_factory.mktemp("full") / "runs")
+    for dataset in ("caer_s_demo", "emotic_demo"):
+        for seed in range(3):
+            add(grid, dataset, "vanilla", seed)
+            add(grid, dataset, "clef", seed, better=1.5, random_init=["body"])
+    grid.add("emotic_demo", "emot_net", "vanilla", 3, None, state="non-finite: loss, at\nstep 3")
+    return grid.plan()
+
+
+@pytest.fixture(scope="module")
+def gathered(full: Path) -> Gathered:
+    return gather(full)
+
+
+def test_the_long_form_has_every_metric_of_every_part_and_where_it_comes_from(gathered: Gathered) -> None:
+    rows = gathered.rows
+    assert len({(r.dataset, r.method, r.seed, r.split, r.metric, r.part, r.class_name) for r in rows}) == len(rows)
+    first = rows[0]
+    arrays = predicted("caer_s_demo", 0)
+    assert (first.metric, first.part, first.class_name, first.samples) == ("accuracy", "score", "", 60)
+    assert first.value == pytest.approx(100 * accuracy_score(arrays["target"], arrays["scores"].argmax(1)))
+    assert (first.samples_seen, first.dtype, first.ranks, first.commit) == (640, "float32", 1, "abc")
+    named = {(row.dataset, row.metric) for row in rows}
+    several, one = ("emotic_demo", "caer_s_demo")
+    for metric in ("mAP", "AP", "mAP VOC", "mAP VOC 11-point", "AP VOC", "VAD error", "ECE", "reliability, stated"):
+        assert (several, metric) in named
+    for metric in ("accuracy", "macro F1", "F1", "confusion", "ECE", "reliability, observed"):
+        assert (one, metric) in named
+    assert {row.part for row in rows if row.metric == "mAP"} == {"score", "factual", "Y_e", "Y_c"}
+    assert {row.part for row in rows if row.metric == "ECE" and row.method == "clef"} == {"factual"}
+
+
+def test_tables_are_a_function_of_what_is_on_disk(full: Path, gathered: Gathered, tmp_path: Path) -> None:
+    store.write(tmp_path, gathered)
+    again = store.read(tmp_path)
+    assert again == gathered, "to the last bit"
+    made = all_tables(gathered)
+    assert all_tables(again) == made
+    store.write(tmp_path / "again", gather(full))
+    for name in (store.ROWS, store.INTERVALS, store.CELLS):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), "gathered anew"
+    write_tables(tmp_path, again)
+    for name, text in (("md", to_markdown(made, "g")), ("csv", to_csv(made)), ("tex", to_latex(made))):
+        assert (tmp_path / f"tables.{name}").read_text("utf-8") == text
+
+
+def test_rows_that_are_none_are_refused(gathered: Gathered, tmp_path: Path) -> None:
+    with pytest.raises(CellError, match=r"cells.json: no such file; gather the grid first"):
+        store.read(tmp_path)
+    store.write(tmp_path, gathered)
+    text = (tmp_path / "rows.csv").read_text()
+    for damaged in (text.replace("seed,", "sead,", 1), text.replace(",60,", ",sixty,", 1), "", text[:-20]):
+        (tmp_path / "rows.csv").write_text(damaged)
+        with pytest.raises(CellError, match="not a gathered grid"):
+            store.read(tmp_path)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1), st.floats(allow_nan=False))
+def test_any_name_and_any_number_come_back_from_csv(name: str, value: float) -> None:
+    row = Row(
+        name, "p", name, name, 3, "test", "mAP", "score", name, value, None, None, 1, 2, 3, None, "s", None, None, "c",
+        "float32", 1, "",
+    )  # fmt: skip
+    full = replace(row, chance=value, positives=4, samples_seen=5, commit=name, dirty=False)
+    assert store.from_csv(Row, store.to_csv(Row, [row, full])) == [row, full]
+
+
+@pytest.mark.parametrize("kind", [Row, Interval])
+def test_a_csv_without_rows(kind: Any) -> None:
+    assert store.from_csv(kind, store.to_csv(kind, [])) == []
+
+
+def test_intervals_over_images_are_of_the_mean_over_seeds_and_paired(gathered: Gathered) -> None:
+    found = {(i.dataset, i.method, i.base, i.split, i.over): i for i in gathered.intervals}
+    vectors = {}
+    for method, better, shift in (("vanilla", 1.0, 0), ("clef", 1.5, 10)):
+        cells = [predicted("caer_s_demo", seed + shift, better) for seed in range(3)]
+        drawn = draws(cells[0]["group"])
+        vectors[method] = np.mean([resampled(c["scores"], c["target"], c["group"], drawn) for c in cells], axis=0)
+    alone = found["caer_s_demo", "clef", "", "test", "images"]
+    vector = vectors["clef"]
+    assert (alone.low, alone.high) == pytest.approx(interval(vector - vector.mean() + alone.value))
+    assert (alone.seeds, alone.groups, alone.resamples) == (3, 20, 1000)
+    paired = found["caer_s_demo", "clef", "vanilla", "test", "images"]
+    vector = vectors["clef"] - vectors["vanilla"]
+    assert (paired.low, paired.high) == pytest.approx(interval(vector - vector.mean() + paired.value))
+    assert paired.value == pytest.approx(alone.value - found["caer_s_demo", "vanilla", "", "test", "images"].value)
+    over_seeds = found["emotic_demo", "clef", "vanilla", "test_shift", "seeds"]
+    assert over_seeds.groups is None
+    assert over_seeds.low <= over_seeds.value <= over_seeds.high
+    assert not any(base and method == "vanilla" for _, method, base, _, _ in found)
+
+
+def test_cells_on_other_groups_or_without_any_have_no_interval_over_images(grid: Grid) -> None:
+    for seed in range(2):
+        add(grid, "caer_s_demo", "vanilla", seed)
+    folder = add(grid, "caer_s_demo", "clef", 0)
+    for split, group in (("test", np.zeros(60, np.int32)), ("test_shift", None)):
+        arrays = predicted("caer_s_demo", 10)
+        del arrays["group"]
+        np.savez(folder / f"predictions-{split}.npz", **arrays, **({} if group is None else {"group": group}))  # type: ignore[arg-type]
+    found = [i for i in gather(grid.plan()).intervals if i.method == "clef" and i.over == "images"]
+    assert [(i.base, i.split, i.groups) for i in found] == [("", "test", 1)], "no pairs with other groups"
+
+
+def test_comparisons_count_what_is_planned_and_say_how_many_seeds_it_takes(gathered: Gathered) -> None:
+    [table] = [one for one in all_tables(gathered) if one.title.startswith("CAER-S demo: accuracy, method")]
+    assert [row[:4] for row in table.rows] == [
+        ["EMOT-Net", "clef", "test", "3"],
+        ["EMOT-Net", "clef", "test_shift", "3"],
+    ]
+    assert [row[7] for row in table.rows] == ["0.25", "0.25"], "2 of 8 patterns"
+    assert [row[8:] for row in table.rows] == [["1", "needs 8 seeds"]] * 2
+    assert "over the 4 comparisons that the grid plans" in table.notes[0]
+    assert "8 seeds is the least at which any can reach 0.05; with the 3 here p is 0.25 at least" in table.notes[1]
+    assert (
+        "1,000 resamples of groups (people of one image, or neighbouring frames, are drawn together: test 20, "
+        in table.notes[2]
+    )
+    assert "significan" not in "".join(table.notes) + str(table.rows)
+
+
+def test_with_enough_seeds_a_verdict_is_given(grid: Grid) -> None:
+    for seed in range(7):
+        add(grid, "caer_s_demo", "vanilla", seed)
+        add(grid, "caer_s_demo", "clef", seed, better=4)
+    [table] = [one for one in all_tables(gather(grid.plan())) if "method minus" in one.title]
+    assert [row[7:] for row in table.rows] == [["0.0156", "0.0312", "significant"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda arrays: arrays | {"index": arrays["index"][::-1] // 2}, "30 missing, 30 more than once"),
+        (lambda arrays: {name: value[:-1] for name, value in arrays.items()}, "59 of 60 samples"),
+        (lambda arrays: arrays | {"scores": arrays["scores"] * np.nan}, "some scores are not finite"),
+        (lambda arrays: arrays | {"scores": arrays["scores"][::-1]}, "result.json says"),
+        (lambda arrays: arrays | {"Y_c": arrays["Y_c"][:, :3]}, r"Y_c is \(60, 3\), where \(60, 7\) is expected"),
+        (lambda arrays: arrays | {"group": arrays["group"] / 2}, "group holds other than whole numbers from 0 to 59"),
+        (lambda arrays: arrays | {"group": arrays["group"] - 1}, "group holds other than whole numbers"),
+        (lambda arrays: arrays | {"group": arrays["group"] + 60}, "group holds other than whole numbers"),
+        (lambda arrays: arrays | {"target": arrays["target"] + 1}, "target holds other than whole numbers from 0 to 6"),
+        (lambda arrays: arrays | {"target": np.zeros((60, 7))}, "nobody has any label"),
+        (lambda arrays: {"x": arrays["index"]}, "not predictions of a cell"),
+        (lambda arrays: None, "not predictions of a cell"),
+    ],
+)
+def test_predictions_that_cover_no_split_give_no_number(grid: Grid, damage: Any, reason: str) -> None:
+    folder = add(grid, "caer_s_demo", "vanilla", 0)
+    arrays = damage(predicted("caer_s_demo", 0))
+    path = folder / "predictions-test_shift.npz"
+    if arrays is None:
+        path.write_bytes(path.read_bytes()[:900])
+    else:
+        np.savez(path, **arrays)
+    gathered = gather(grid.plan())
+    assert (gathered.rows, gathered.intervals, gathered.data) == ([], [], {})
+    [said] = gathered.missing.values()
+    assert said.startswith("predictions-test_shift.npz")
+    assert re.search(reason, said), said
+
+
+def test_a_cell_whose_predictions_are_gone_keeps_what_its_result_says(grid: Grid) -> None:
+    folder = add(grid, "emotic_demo", "clef", 0)
+    whole = gather(grid.plan()).rows
+    for split in SPLITS:
+        (folder / f"predictions-{split}.npz").unlink()
+    (folder / "config.yaml").unlink()
+    kept = gather(grid.plan())
+    assert not kept.missing
+    values = {(r.split, r.metric, r.part, r.class_name): r.value for r in whole}
+    assert {row.metric for row in kept.rows} == {"mAP", "AP"}
+    for row in kept.rows:
+        assert row.value == pytest.approx(values[row.split, row.metric, row.part, row.class_name])
+
+
+def test_what_a_table_says_of_a_cell_that_failed(gathered: Gathered) -> None:
+    text = to_markdown(all_tables(gathered), "g")
+    assert "- no number from emotic_demo-emot_net-vanilla-s3: failed at step 3/9: non-finite: loss, at step 3" in text
+
+
+def test_the_page_names_every_column_and_every_metric(gathered: Gathered) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split("|")[0] for line in page.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    assert {field.name for field in fields(Row)} <= named
+    said = named | {f"AP{convention}" for convention in CONVENTIONS}
+    assert {row.metric for row in gathered.rows} <= said

@@ -1,0 +1,151 @@
+"""The published tables in every format, digit by digit, and what LaTeX makes of them."""
+
+import csv
+import io
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from clef import resources
+from clef.results import formats
+from clef.results.formats import Table
+from clef.results.layouts import paper
+
+KNOWN = yaml.safe_load((resources.PACKAGE / "results" / "published.yaml").read_text())
+NAMES = {key: entry["name"] for key, entry in KNOWN["backbones"].items()}
+SUFFIX = {"vanilla": "", "clef": " + CLEF", "ccim": " + CCIM"}
+
+
+def expected(dataset: str) -> dict[str, set[tuple[str, str, str]]]:
+    """Every published number of a dataset as (row, column, digits), by the title's words."""
+    metric = KNOWN["metrics"][dataset]
+    classes, systems, ablations, methods = (set[tuple[str, str, str]]() for _ in range(4))
+    for name, row in KNOWN["emotic_per_category" if dataset == "emotic" else "caer_s_per_class"].items():
+        for backbone, (vanilla, clef) in row.items():
+            classes |= {(name, NAMES[backbone], f"{vanilla:.2f}"), (name, f"{NAMES[backbone]} + CLEF", f"{clef:.2f}")}
+    for entry in KNOWN["comparisons"].values():
+        if entry[dataset] is not None:
+            systems.add((entry["name"], "published", f"{entry[dataset]:.2f}"))
+    for backbone, entry in KNOWN["backbones"].items():
+        for method in SUFFIX.keys() & entry.keys():
+            value = f"{entry[method][dataset]:.2f}"
+            systems.add((NAMES[backbone] + SUFFIX[method], "published", value))
+            methods.add((NAMES[backbone], f"{'vanilla' if method == 'vanilla' else method.upper()}, published", value))
+            if method != "ccim":
+                classes.add((metric, NAMES[backbone] + SUFFIX[method], value))
+    for one in KNOWN["reproductions"]:
+        for method in ("vanilla", "clef"):
+            if one["dataset"] == dataset:
+                systems.add((NAMES[one["backbone"]] + SUFFIX[method], "reproduction", f"{one[method]:.2f}"))
+    for name, entry in KNOWN["ablations"].items():
+        ablations |= {(name, f"{NAMES[key]}, published", f"{value:.2f}") for key, value in entry[dataset].items()}
+    return {"of each": classes, "beside": systems, "ablations": ablations, "CCIM against": methods}
+
+
+def cells(columns: list[str], rows: list[list[str]]) -> set[tuple[str, str, str]]:
+    """The numbers of a table as (row, column, digits), without differences, which nobody published."""
+    return {
+        (row[0], column, text)
+        for row in rows
+        for column, text in zip(columns[1:], row[1:], strict=True)
+        if re.fullmatch(r"\d+\.\d\d", text)
+    }
+
+
+def from_markdown(text: str) -> list[Table]:
+    made = []
+    for part in text.split("## ")[1:]:
+        lines = [line for line in part.splitlines() if line.startswith("|")]
+        columns, _, *rows = ([one.strip() for one in line.strip("|").split("|")] for line in lines)
+        made.append(Table(part.splitlines()[0], columns, rows))
+    return made
+
+
+def from_csv(text: str) -> list[Table]:
+    parts = [list(csv.reader(io.StringIO(part))) for part in text.split("\n\n")]
+    return [Table(title[0], columns, rows) for title, columns, *rows in parts]
+
+
+def from_latex(text: str) -> list[Table]:
+    made = []
+    for part in text.split(r"\begin{table}")[1:]:
+        plain = part.replace(r"\_", "_").replace(r"\%", "%").replace("--", "–").replace("$-$", "-")
+        plain = re.sub(r"\\shortstack\[r\]{(.*?)\\\\(.*?)}", lambda two: _one_line(*two.groups()), plain)
+        head, body = re.search(r"\\toprule\n(.*)\\midrule\n(.*)\\bottomrule", plain, re.DOTALL).groups()  # type: ignore[union-attr]
+        rows = [line.removesuffix(r" \\").split(" & ") for line in (head + body).strip().splitlines()]
+        title = re.search(r"\\caption{(.*)}", plain).group(1)  # type: ignore[union-attr]
+        made.append(Table(title, rows[0], rows[1:]))
+    return made
+
+
+def _one_line(first: str, rest: str) -> str:
+    return f"{first} {rest}" if rest.startswith("+") else f"{first}, {rest}"
+
+
+def from_rich(made: list[Table], width: int) -> list[Table]:
+    """What a terminal of so many columns shows; the pieces of a table one below the other."""
+    found = []
+    for table in made:
+        columns, rows = [table.columns[0]], [[row[0]] for row in table.rows]
+        for piece in formats.to_rich(table, width):
+            console = Console(width=width, file=io.StringIO(), no_color=True)
+            console.print(piece)
+            lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+            assert max(map(len, lines)) <= width
+            heads = [line[1:-1].split("┃") for line in lines if line[0] == "┃"]
+            columns += [" ".join(" ".join(parts).split()) for parts in zip(*heads, strict=True)][1:]
+            body = [[one.strip() for one in line[1:-1].split("│")] for line in lines if line[0] == "│"]
+            assert [row[0] for row in body] == [row[0] for row in table.rows]
+            rows = [row + more[1:] for row, more in zip(rows, body, strict=True)]
+        found.append(Table(" ".join(table.title.split()), columns, rows))
+    return found
+
+
+@pytest.mark.parametrize("form", ["markdown", "csv", "latex", "terminal", "narrow terminal"])
+def test_the_published_tables_come_out_digit_by_digit(form: str) -> None:
+    made = paper()
+    back = {
+        "markdown": lambda: from_markdown(formats.to_markdown(made, "published")),
+        "csv": lambda: from_csv(formats.to_csv(made)),
+        "latex": lambda: from_latex(formats.to_latex(made)),
+        "terminal": lambda: from_rich(made, 200),
+        "narrow terminal": lambda: from_rich(made, 80),
+    }[form]()
+    assert [table.title for table in back] == [table.title for table in made]
+    for dataset, name in (("emotic", "EMOTIC"), ("caer_s", "CAER-S")):
+        for words, numbers in expected(dataset).items():
+            [table] = [table for table in back if table.title.startswith(name) and words in table.title]
+            assert numbers, words
+            assert cells(table.columns, table.rows) == numbers, table.title
+
+
+def test_what_latex_would_take_for_commands_is_text() -> None:
+    text = formats.to_latex([Table("50 % & more_of $x$", ["a#b"], [["{1}~^\\"]], ["–±°<|>\nЖ"])])
+    assert r"\caption{50 \% \& more\_of \$x\$}" in text
+    assert r"a\#b \\" in text
+    assert r"\{1\}\textasciitilde{}\textasciicircum{}\textbackslash{} \\" in text
+    assert r"\item --$\pm$$^\circ$$<$$|$$>$ ?" in text
+
+
+COMPILER = shutil.which("pdflatex") or shutil.which("tectonic")
+
+
+@pytest.mark.skipif(
+    COMPILER is None and os.environ.get("CI") != "true", reason="no TeX here: neither pdflatex nor tectonic"
+)
+def test_latex_compiles(tmp_path: Path) -> None:
+    notes = ["what % & _ $ # ~ ^ \\ { } < > | mean: 1.0 ± 0.2 – 20° × 3 ’", "naïve Schrödinger Ж"]
+    odd = Table("a_b: 50 % & {more}", ["backbone", "seeds"], [["mine:Net_2", "3"], ["\\x^2", "–"]], notes)
+    (tmp_path / "tables.tex").write_text(formats.to_latex([*paper(), odd]), encoding="utf-8")
+    assert COMPILER, "CI installs TeX"
+    command = [COMPILER, *(["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in COMPILER else [])]
+    done = subprocess.run([*command, "tables.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "tables.pdf").read_bytes().startswith(b"%PDF")
+    assert "Missing character" not in done.stdout

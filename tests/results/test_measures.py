@@ -1,0 +1,205 @@
+"""Each number against an independent library, or against a definition written out slowly."""
+
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn
+
+from clef import cell
+from clef.config import CellConfig
+from clef.results import calibration
+from clef.results.measures import Measure, measures
+from clef.results.ranking import average_precisions, curve, voc_eleven_points
+
+Values = dict[tuple[str, str, str], Measure]
+BRANCH = {"network": "resnet18", "width": 0.25, "weights": "none"}
+
+
+def by_name(found: list[Measure]) -> Values:
+    table = {(one.metric, one.part, one.class_name): one for one in found}
+    assert len(table) == len(found), "no number twice"
+    return table
+
+
+def several(seed: int, people: int = 60, ties: bool = True) -> dict[str, np.ndarray]:
+    """Predictions with several labels; the last class has no positive."""
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 9, (people, 5)) / 4 if ties else rng.normal(size=(people, 5))
+    target = (rng.random((people, 5)) < [0.1, 0.3, 0.5, 0.9, 0]).astype(np.float32)
+    target[0, :4] = 1
+    return {"scores": scores.astype(np.float32), "target": target}
+
+
+def one_label(seed: int) -> dict[str, np.ndarray]:
+    """Predictions with one label; the last class has no sample, but is predicted."""
+    rng = np.random.default_rng(seed)
+    target = rng.integers(0, 4, 80)
+    return {"scores": rng.normal(size=(80, 5)) + np.eye(5)[target], "target": target}
+
+
+CLASSES = list("abcde")
+
+
+def slow_voc(scores: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
+    """Both of VOC's, in exact fractions, threshold by threshold."""
+    total = int(positive.sum())
+    points = []
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        chosen = scores >= threshold
+        hits = int((positive & chosen).sum())
+        points.append((Fraction(hits, total), Fraction(hits, int(chosen.sum()))))
+
+    def best(recall: Fraction) -> Fraction:
+        return max(precision for reached, precision in points if reached >= recall)
+
+    recalls = [Fraction(0), *(recall for recall, _ in points)]
+    area = sum(((b - a) * best(b) for a, b in pairwise(recalls)), Fraction(0))
+    return float(100 * area), float(100 * sum(best(Fraction(i, 10)) for i in range(11)) / 11)
+
+
+@pytest.mark.parametrize("ties", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_average_precision_in_three_conventions(seed: int, ties: bool) -> None:
+    arrays = several(seed, ties=ties)
+    scores, target = arrays["scores"], arrays["target"]
+    found = by_name(measures(arrays, CLASSES, None))
+    for k, name in enumerate("abcd"):
+        expected = 100 * sklearn.average_precision_score(target[:, k], scores[:, k])
+        assert found["AP", "score", name].value == pytest.approx(expected)
+        area, eleven = slow_voc(scores[:, k], target[:, k] > 0)
+        assert found["AP VOC", "score", name].value == pytest.approx(area)
+        assert found["AP VOC 11-point", "score", name].value == pytest.approx(eleven)
+        assert found["AP", "score", name].chance == pytest.approx(100 * target[:, k].mean())
+        assert found["AP", "score", name].positives == target[:, k].sum()
+    for convention in ("", " VOC", " VOC 11-point"):
+        assert (f"AP{convention}", "score", "e") not in found, "a class without a positive has none"
+        mean = np.mean([found[f"AP{convention}", "score", name].value for name in "abcd"])
+        assert found[f"mAP{convention}", "score", ""].value == pytest.approx(mean)
+    assert found["mAP", "score", ""].chance == pytest.approx(100 * target[:, :4].mean())
+
+
+def test_scores_that_know_nothing_reach_the_prevalence_in_every_convention() -> None:
+    arrays = several(0)
+    arrays["scores"][:] = 1
+    for values in average_precisions(arrays["scores"], arrays["target"]).values():
+        assert values[:4] == pytest.approx(100 * arrays["target"][:, :4].mean(0))
+        assert np.isnan(values[4])
+
+
+def test_eleven_points_lose_none_to_rounding() -> None:
+    # 10 positives, of which 3 are found at once: floats have 3 / 10 below 0.30000000000000004 and lose that step.
+    positive = np.array([True] * 3 + [False] * 30 + [True] * 7)
+    found = voc_eleven_points(*curve(-np.arange(40.0), positive))
+    assert found == pytest.approx((4 * 1 + 7 * 10 / 40) / 11)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_label_against_scikit_learn(seed: int) -> None:
+    arrays = one_label(seed)
+    scores, target = arrays["scores"], arrays["target"]
+    said = scores.argmax(1)
+    found = by_name(measures(arrays, CLASSES, None))
+    assert found["accuracy", "score", ""].value == pytest.approx(100 * sklearn.accuracy_score(target, said))
+    assert found["accuracy", "score", ""].chance == 20
+    f1 = sklearn.f1_score(target, said, labels=range(4), average=None)
+    recall = sklearn.recall_score(target, said, labels=range(4), average=None)
+    table = sklearn.confusion_matrix(target, said, labels=range(5), normalize="true")
+    for k, name in enumerate("abcd"):
+        assert found["F1", "score", name].value == pytest.approx(100 * f1[k])
+        assert found["accuracy", "score", name].value == pytest.approx(100 * recall[k])
+        assert found["accuracy", "score", name].positives == (target == k).sum()
+        for j, other in enumerate(CLASSES):
+            assert found["confusion", "score", f"{name} > {other}"].value == pytest.approx(100 * table[k, j])
+    assert found["macro F1", "score", ""].value == pytest.approx(100 * f1.mean())
+    assert not any(key[2].startswith("e") for key in found), "a class without a sample has no numbers"
+
+
+def test_every_part_of_the_prediction_is_scored() -> None:
+    rng = np.random.default_rng(0)
+    arrays = one_label(0) | {name: rng.normal(size=(80, 5)) for name in ("Y_e", "Y_c", "Y_e*")}
+    found = by_name(measures(arrays, CLASSES, None))
+    for part, scores in {**arrays, "factual": arrays["Y_e"] + arrays["Y_c"]}.items():
+        if part in ("Y_e", "Y_c", "factual"):
+            expected = 100 * sklearn.accuracy_score(arrays["target"], scores.argmax(1))
+            assert found["accuracy", part, ""].value == pytest.approx(expected)
+    assert {key[1] for key in found} == {"score", "Y_e", "Y_c", "factual"}
+
+
+def test_errors_of_vad_are_over_what_is_known() -> None:
+    rng = np.random.default_rng(0)
+    vad = {"vad": rng.random((60, 3)) * 9 + 1, "vad_target": rng.integers(1, 11, (60, 3)).astype(float)}
+    vad["vad_target"][:7] = np.nan
+    vad["vad_target"][20, 1] = np.nan
+    found = by_name(measures(several(0) | vad, CLASSES, None))
+    known = ~np.isnan(vad["vad_target"])
+    expected = sklearn.mean_absolute_error(vad["vad_target"][known], vad["vad"][known])
+    assert found["VAD error", "vad", ""].value == pytest.approx(expected)
+    arousal = np.abs(vad["vad"] - vad["vad_target"])[known[:, 1], 1].mean()
+    assert found["VAD error", "vad", "Arousal"].value == pytest.approx(arousal)
+    assert found["VAD error", "vad", "Arousal"].positives == 52
+
+
+def slow_error(probability: np.ndarray, true: np.ndarray) -> float:
+    total = 0.0
+    for i in range(15):
+        inside = (probability > i / 15) & (probability <= (i + 1) / 15) | ((probability == 0) & (i == 0))
+        if inside.any():
+            total += inside.mean() * abs(probability[inside].mean() - true[inside].mean())
+    return 100 * total
+
+
+def config(dataset: str, **method: object) -> CellConfig:
+    return cell.resolve({"dataset": dataset, "backbone": "caer_net", "method": method})
+
+
+def test_calibration_of_several_labels_and_its_bins_against_scikit_learn() -> None:
+    from sklearn.calibration import calibration_curve
+
+    arrays = several(3, 400, ties=False)
+    found = by_name(measures(arrays, CLASSES, config("emotic", name="vanilla")))
+    probability = 1 / (1 + np.exp(-arrays["scores"].astype(float)))
+    flat, true = probability.ravel(), arrays["target"].ravel()
+    assert found["ECE", "score", ""].value == pytest.approx(slow_error(flat, true))
+    assert found["ECE", "score", "b"].value == pytest.approx(slow_error(probability[:, 1], arrays["target"][:, 1]))
+    observed, stated = calibration_curve(true, flat, n_bins=15)
+    shown = [key[2] for key in found if key[0] == "reliability, stated"]
+    assert [found["reliability, stated", "score", one].value for one in shown] == pytest.approx(100 * stated)
+    assert [found["reliability, observed", "score", one].value for one in shown] == pytest.approx(100 * observed)
+    assert sum(found["reliability, stated", "score", one].positives or 0 for one in shown) == 2000
+
+
+def test_calibration_of_one_label_is_that_of_the_class_decided_for() -> None:
+    arrays = one_label(0)
+    found = by_name(measures(arrays, CLASSES, config("caer_s", name="vanilla")))
+    powers = np.exp(arrays["scores"])
+    probability = powers / powers.sum(1, keepdims=True)
+    right = probability.argmax(1) == arrays["target"]
+    assert found["ECE", "score", ""].value == pytest.approx(slow_error(probability.max(1), right))
+
+
+def test_clef_is_judged_by_its_factual_prediction_as_its_loss_takes_it() -> None:
+    rng = np.random.default_rng(1)
+    logits = {"Y_e": rng.normal(size=(80, 5)), "Y_c": rng.normal(size=(80, 5))}
+    sigmoid = 1 / (1 + np.exp(-logits["Y_e"] - logits["Y_c"]))
+    one, many = one_label(1) | logits, several(1, 80) | logits
+    literal = calibration.stated(one, config("caer_s", name="clef", context_branch=BRANCH))
+    summed = calibration.stated(one, config("caer_s", name="clef", context_branch=BRANCH, single_label="sum"))
+    labels = calibration.stated(many, config("emotic", name="clef", context_branch=BRANCH))
+    assert literal
+    assert summed
+    assert labels
+    assert {literal[0], summed[0], labels[0]} == {"factual"}
+    np.testing.assert_allclose(literal[1], sigmoid / sigmoid.sum(1, keepdims=True))
+    powers = np.exp(logits["Y_e"] + logits["Y_c"])
+    np.testing.assert_allclose(summed[1], powers / powers.sum(1, keepdims=True))
+    np.testing.assert_allclose(labels[1], sigmoid)
+
+
+def test_what_is_no_probability_is_not_called_calibrated() -> None:
+    assert calibration.stated(one_label(0), config("caer_s", name="tests.methods.stand_ins:Mine")) is None
+    regresses = {"dataset": "emotic", "backbone": "emot_net", "method": {"name": "vanilla", "output": "linear"}}
+    linear = calibration.stated(several(0), cell.resolve(regresses))
+    assert linear
+    np.testing.assert_array_equal(linear[1], np.clip(several(0)["scores"], 0, 1))

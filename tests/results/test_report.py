@@ -1,0 +1,55 @@
+"""`python -m clef.report`, as a real process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.results.made import Grid, result
+
+
+def report(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "clef.report", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def small(grid: Grid) -> Grid:
+    for method in ("vanilla", "clef"):
+        grid.add("emotic", "emot_net", method, 0, result(27.0 + (method == "clef")))
+    grid.plan()
+    return grid
+
+
+def test_all_grids_and_the_same_tables_without_the_cells(small: Grid, tmp_path: Path) -> None:
+    done = report(tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert "EMOTIC: mAP, percent" in done.stdout
+    assert "beside published systems" not in done.stdout
+    folder = tmp_path / "results" / "g"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    small.out.rename(tmp_path / "elsewhere")
+    for name in ("tables.md", "tables.csv", "tables.tex"):
+        (folder / name).unlink()
+    done = report(tmp_path, "g", "--from-rows", "--all")
+    assert done.returncode == 0
+    assert "EMOTIC: mAP beside published systems, percent" in done.stdout
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert "SIB-Net" in before["tables.md"].decode()
+
+
+def test_what_can_go_wrong_is_said(tmp_path: Path) -> None:
+    nothing = report(tmp_path)
+    assert (nothing.returncode, nothing.stderr) == (
+        6,
+        "error: runs: no grid has a plan here; run one first (launch/grid.py), or say --runs FOLDER\n",
+    )
+    unknown = report(tmp_path, "paper")
+    assert (unknown.returncode, "runs/paper/plan.json: no plan here" in unknown.stderr) == (6, True)
+    rows = report(tmp_path, "paper", "--from-rows")
+    assert (rows.returncode, "results/paper/cells.json: no such file; gather the grid first" in rows.stderr) == (
+        6,
+        True,
+    )
+    assert report(tmp_path, "--from-rows").returncode == 2
