@@ -8,19 +8,17 @@ import json
 
 import numpy as np
 
-from clef import cards
 from clef.data.shards import SplitShards
 
 
-def groups(split: SplitShards) -> np.ndarray:
+def groups(split: SplitShards, block: int) -> np.ndarray:
     """The group of each sample, N int32, numbered from 0 in the order of the manifest.
 
     Samples are in one group when they are of the same image (by its bytes), or stand in the same block of the source's
-    list: so many places of one class as the dataset's card states as `block`.
+    list: so many places of one class, as the dataset's card states it.
     """
     facts = [json.loads(split.read(place, "meta.json") or b"{}") for place in range(len(split))]
     images = _numbered([fact.get("image_sha256") for fact in facts])
-    block = cards.load(split.manifest.dataset, split.manifest.protocol).block
     if block == 1:
         return images
     labels = [tuple(fact["labels"]) for fact in facts]

@@ -189,7 +189,7 @@ def _test(
         display.say(f"{name}: {card.metric} {result['splits'][name]['value']:.2f}")
         if accelerator.is_main_process:
             with files.atomic(folder / f"predictions-{name}.npz") as file:
-                np.savez_compressed(file, **arrays, group=groups(shards))  # type: ignore[arg-type]
+                np.savez_compressed(file, **arrays, group=groups(shards, card.block))  # type: ignore[arg-type]
     if accelerator.is_main_process:
         result["run"] = provenance.run(recorded, trainer.steps * config.batch_size, folder, best)
         records.write_json(folder / records.RESULT, result)

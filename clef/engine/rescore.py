@@ -93,7 +93,9 @@ def rescore(
             _show(method, shards, accelerator.num_processes, progress)
         say = console.err.print if main else _silent
         frozen = FrozenFeatures(config, method, accelerator.device, say)
-        arrays = evaluate(method, config, shards, accelerator, frozen) | {"group": groups(shards)}
+        arrays = evaluate(method, config, shards, accelerator, frozen) | {
+            "group": groups(shards, cards.load(config.dataset, config.protocol).block)
+        }
         if predictions and main:
             with files.atomic(predictions) as file:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

@@ -91,7 +91,7 @@ def test_queued_jobs_run_the_code_as_it_was_submitted(slurm: Slurm, shards: Path
     grid = tiny_grid.write(tmp_path / "code.yaml", **{**ONE, "methods": ["mine:Own"]})
     environment = slurm.environment | {"PYTHONPATH": str(own)}
     places = ["--grid", grid, "--shards", shards, "--out", tmp_path / "runs", "--results", tmp_path / "results"]
-    command = [sys.executable, tree / "launch/grid.py", "--partition", "gpu", "--sbatch", "hold", *places]
+    command = [sys.executable, tree / "launch/grid.py", "--partition", "gpu", "--yes", "--sbatch", "hold", *places]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     git = ["git", "-C", tree]
@@ -124,7 +124,7 @@ def test_a_cell_on_two_nodes_is_preempted_and_trains_the_batches_of_one_rank(
     # The step in which it is preempted takes long enough for that job to be submitted.
     slow = 'runtime.faults=[{"kind": "slow", "step": 5, "seconds": 6}]'
     settings = ("epochs=2", "runtime.log_every=2")
-    submit(slurm, grid, shards, "--partition", "preempt", "resources.nodes=2", *settings, slow)
+    submit(slurm, grid, shards, "--partition", "preempt", "--yes", "resources.nodes=2", *settings, slow)
     folder = folder_of(tmp_path, "two")
     slurm.wait(lambda: log(folder)[-1:] and log(folder)[-1]["step"] == 4, "step 4")
     slurm.run("sbatch", "--partition=gpu", "--job-name=urgent", "--output=/dev/null", "--wrap=sleep 1")
@@ -156,7 +156,7 @@ def test_scancel_is_final_and_so_is_the_last_attempt_allowed(slurm: Slurm, shard
         {"set": {"runtime.requeue": {"preempted": 0}, "runtime.log_every": 1}},
         **ONE, seeds=[0, 1],
     )  # fmt: skip
-    submit(slurm, grid, shards, "--partition", "gpu")
+    submit(slurm, grid, shards, "--partition", "gpu", "--yes")
     cancelled, over = folder_of(tmp_path, "final", 0), folder_of(tmp_path, "final", 1)
     slurm.wait(lambda: log(cancelled), "the first step")
     slurm.run("scancel", next(job for job in slurm.jobs("clef-final") if job.endswith("_0")))
@@ -174,7 +174,7 @@ def test_a_job_whose_node_is_lost_waits_for_its_former_self(slurm: Slurm, shards
     """slurmd is killed; its step goes on to the end, and trains alone, though the job is started elsewhere."""
     grid = tiny_grid.write(tmp_path / "lost.yaml", **ONE)
     slow = 'runtime.faults=[{"kind": "slow", "step": 3, "seconds": 20}]'
-    submit(slurm, grid, shards, "--partition", "gpu", "runtime.log_every=1", slow)
+    submit(slurm, grid, shards, "--partition", "gpu", "--yes", "runtime.log_every=1", slow)
     folder = folder_of(tmp_path, "lost")
     slurm.wait(lambda: len(log(folder)) == 2, "the second step")
     [before] = attempts.read(folder)
