@@ -105,12 +105,12 @@ def _plan(folder: Path, grid: Grid) -> Seconds:
 
 
 def _trained(planned: Plan, grid: Path) -> None:
-    """Leave what a grid in the midst of its training leaves: of a hundred cells 59 are done, one runs, one failed."""
+    """Leave what a grid in the midst of its training leaves: of a hundred cells 60 are done, one runs, one failed."""
     jobs, folders = {}, [cell.folder for cell in planned.cells if cell.folder]
     for i, folder in enumerate(folders):
         folder.mkdir(parents=True)
         state = {6: "RUNNING", 7: "FAILED"}.get(i % 100, "PENDING")
-        if i % 10 < 6 and state == "PENDING":
+        if i % 10 < 6:
             records.write_json(folder / records.RESULT, {}, durable=False)
         elif state != "PENDING":
             place = {"step": 100, "steps": 4000, "epoch": 0.5, "epochs": 20, "images_per_s": 312.0, "left_s": 3000.0}

@@ -32,7 +32,8 @@ def run(look: Callable[[], Plan], args: argparse.Namespace) -> int:
             path = write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells])
             if not plan.todo:
                 plan.check()
-            now = [cell for cell in plan.todo if not _elsewhere(cell, plan)]
+            elsewhere = {cell.folder for cell in plan.cells if cell.state in ("queued", "running")}
+            now = [cell for cell in plan.todo if cell.parent not in elsewhere]
             ended = stack.enter_context(claims.claimed(grid, [folder_of(cell).name for cell in now]))
         states = _train(now, path, args, ended) if now else {}
     if not now:
@@ -43,11 +44,6 @@ def run(look: Callable[[], Plan], args: argparse.Namespace) -> int:
     _complain(states, plan)
     plan.check()
     return 0
-
-
-def _elsewhere(cell: PlannedCell, plan: Plan) -> bool:
-    """Whether another launcher, or Slurm, has the cell that this one starts from."""
-    return any(other.folder == cell.parent and other.state in ("queued", "running") for other in plan.cells)
 
 
 def _train(

@@ -60,12 +60,11 @@ def train(
 
     try:
         while waiting or running:
-            busy = waiting + [each.cell for each in running]
-            for lost in [cell for cell in waiting if given_up(cell, busy)]:
-                waiting.remove(lost)
-                settle(lost, records.state_of(folder_of(lost)))
             while slots and (cell := _next(waiting, [each.cell for each in running])):
                 waiting.remove(cell)
+                if given_up(cell):
+                    settle(cell, records.state_of(folder_of(cell)))
+                    continue
                 slot = slots.pop()
                 running.append(_Running(cell, _start(cell, grid / LOGS, slot, threads, python), slot, set()))
                 states[folder_of(cell)] = "running"
@@ -83,12 +82,9 @@ def train(
     return states
 
 
-def given_up(cell: PlannedCell, busy: list[PlannedCell]) -> bool:
-    """Whether a waiting cell will not be trained: it was cancelled, or the cell that it starts from came to nothing."""
-    parent = cell.parent
-    if parent is None or parent in {folder_of(other) for other in busy}:
-        return _cancelled(cell)
-    return _cancelled(cell) or not (parent / records.RESULT).exists()
+def given_up(cell: PlannedCell) -> bool:
+    """Whether a cell whose turn it is will not be trained: it was cancelled, or its parent came to nothing."""
+    return _cancelled(cell) or (cell.parent is not None and not (cell.parent / records.RESULT).exists())
 
 
 def _cancelled(cell: PlannedCell) -> bool:

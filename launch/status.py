@@ -120,7 +120,7 @@ def state_of(folder: Path, number: str | None, job: Job | None, busy: bool = Fal
     """A cell's state, by what its folder says and what became of its newest job. `busy`: a local launcher has it."""
     if busy:  # what a waiting cell wrote in an earlier try doesn't count
         state = records.state_of(folder)
-        return state if state in ("done", "running") else "queued"
+        return state if state in ("done", "running", "cancelled") else "queued"
     if job is None:
         return records.state_of(folder)
     if job.active:
