@@ -1,0 +1,151 @@
+"""The audit of one cell, and `audit.json` in its folder."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from clef import cards, files, records
+from clef.audit import passes
+from clef.audit.measures import measured
+from clef.audit.prior import ContextPrior
+from clef.audit.rows import Row, Rows
+from clef.audit.streams import CONTEXT, SHOWING, SUBJECT, Split, of
+from clef.data import manifest as manifests
+from clef.data.shards import SplitShards
+from clef.engine import trained
+from clef.engine.trained import Trained
+from clef.errors import CellError, ConfigError
+from clef.identity import check_cell
+
+NAME = "audit.json"
+VERSION = 1
+"""Raised when a name comes to mean another number: what was written before is then computed anew."""
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may be chosen of an audit."""
+
+    draws: int = 5
+    """How often every subject is given another's context."""
+    seed: int = 0
+    """Of those draws."""
+    splits: tuple[str, ...] = ()
+    """Which are audited; none: the card's test splits."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What is known of a cell: facts about cell and audit, and the numbers."""
+
+    facts: dict[str, Any]
+    rows: list[Row]
+
+
+def audit(
+    folder: Path, settings: Settings, runtime: dict[str, Any], again: bool = False, progress: Progress | None = None
+) -> Audit:
+    """The audit of a trained cell, from its folder where the same one lies there, else computed and written.
+
+    `runtime` overrides where shards lie, workers and device. Raises CellError for a cell that isn't done, ShardError
+    for shards that aren't its own, ConfigError for a split that they lack.
+    """
+    result = records.read_json(folder / records.RESULT)
+    if "run" not in result:
+        raise CellError(f"{folder}: not trained to its end ({records.state_of(folder)}); an audit needs its result")
+    model = _loaded(folder, runtime)
+    manifest = manifests.load(model.config.shards)
+    check_cell(folder, model.config, manifest)
+    splits = settings.splits or cards.load(model.config.dataset, model.config.protocol).test_splits
+    if strange := sorted(set(splits) - set(manifest.splits)):
+        there = ", ".join(manifest.splits)
+        raise ConfigError(f"--split {strange[0]}: no such split in {model.config.shards}; there are: {there}")
+    facts = _facts(folder, model, result, replace(settings, splits=tuple(splits)))
+    kept = None if again else read(folder)
+    if kept and _same(kept.facts, facts):
+        return kept
+    made = Audit(facts, _rows(model, manifest, tuple(splits), settings, progress))
+    write(folder, made)
+    return made
+
+
+def read(folder: Path) -> Audit | None:
+    """The audit that lies in a cell's folder; None where there is none that this version can read."""
+    content = records.read_json(folder / NAME)
+    if content.get("version") != VERSION:
+        return None
+    try:
+        return Audit({k: v for k, v in content.items() if k != "rows"}, [Row.from_json(one) for one in content["rows"]])
+    except (KeyError, TypeError):
+        return None
+
+
+def write(folder: Path, made: Audit) -> None:
+    """One row a line, so that two audits can be compared as text."""
+    head = json.dumps(made.facts, indent=1, ensure_ascii=False).removesuffix("\n}")
+    rows = ",\n".join("  " + json.dumps(row.as_json(), ensure_ascii=False, allow_nan=False) for row in made.rows)
+    files.write(folder / NAME, f'{head},\n "rows": [\n{rows}\n ]\n}}\n')
+
+
+def _loaded(folder: Path, runtime: dict[str, Any]) -> Trained:
+    model = trained.load(folder, device=runtime.get("device", "auto"))
+    changed = model.config.runtime.model_copy(update=runtime)
+    return replace(model, config=model.config.model_copy(update={"runtime": changed}))
+
+
+def _facts(folder: Path, model: Trained, result: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    config = model.config
+    return {
+        "version": VERSION,
+        "cell": folder.name,
+        "signature": folder.name.rpartition("-")[2],
+        "dataset": config.dataset_name,
+        "backbone": config.backbone.name,
+        "method": config.method_label,
+        "seed": config.seed,
+        "metric": cards.load(config.dataset, config.protocol).metric,
+        "weights": result["run"]["checkpoint"]["sha256"],
+        "draws": settings.draws,
+        "draws_seed": settings.seed,
+        "splits": list(settings.splits),
+        "subject": of(config, SUBJECT),
+        "context": of(config, CONTEXT),
+        "context_shows_subject": of(config, SHOWING),
+        "code": records.code_version(),
+    }
+
+
+def _same(kept: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether an audit was made as this one would be; by another commit of the same VERSION, it was."""
+    return {**kept, "code": None} == {**wanted, "code": None}
+
+
+def _rows(
+    model: Trained, manifest: manifests.Manifest, splits: tuple[str, ...], settings: Settings, progress: Progress | None
+) -> list[Row]:
+    config = model.config
+    prior = ContextPrior(SplitShards(config.shards, "train", manifest), config.runtime.workers)
+    rows: list[Row] = []
+    for name in splits:
+        shards = SplitShards(config.shards, name, manifest)
+        split = Split(config, shards)
+        scored = _counting(name, passes.count(split, settings.draws), progress)
+        found = passes.run(model, split, settings.draws, settings.seed, scored)
+        known = Rows(name, model.classes, found.plain["target"])
+        rows += measured(config, found, prior.probabilities(shards), known)
+    return rows
+
+
+def _counting(name: str, total: int, progress: Progress | None) -> passes.Scored:
+    done = 0
+
+    def scored(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(name, done, total)
+
+    return scored

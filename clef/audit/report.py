@@ -1,0 +1,146 @@
+"""The audits on the terminal: tables of each cell, and where there are several, one of all of them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from clef.audit.rows import find
+from clef.console import out
+
+if TYPE_CHECKING:
+    from clef.audit.cell import Audit
+
+PARTS = {
+    "score": "score",
+    "factual": "factual, Y_c + Y_e",
+    "Y_e": "Y_e, the backbone's part",
+    "Y_c": "Y_c, the branch's part",
+}
+KINDS = {
+    "value": "as it is",
+    "subject_only": "the subject alone",
+    "context_only": "the context alone",
+    "swap.branch.value": "another's context in the branch",
+    "swap.all.value": "another's context in every stream",
+    "typical": "context typical of the label",
+    "middle": "in between",
+    "atypical": "context atypical of the label",
+}
+"""What the metric is shown of, by the names of its rows."""
+
+
+def show(audits: Sequence["Audit"], console: Console = out) -> None:
+    """Print them."""
+    for audit in audits:
+        for part in _cell(audit):
+            console.print(part)
+        console.print()
+    if len(audits) > 1:
+        console.print(_overview(audits))
+
+
+def _cell(audit: "Audit") -> Iterator[RenderableType]:
+    facts = audit.facts
+    yield Text(f"{facts['cell']}", style="bold")
+    yield Text(f"subject: {_listed(facts['subject'])}; context: {_listed(facts['context'])}")
+    if shows := facts["context_shows_subject"]:
+        yield Text(
+            f"the subject can be seen in {_listed(shows)} too: there a swap brings another subject along", "yellow"
+        )
+    for split in facts["splits"]:
+        yield _performance(audit, split)
+        yield _movement(audit, split)
+    yield _effects(audit)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _performance(audit: "Audit", split: str) -> Table:
+    """The metric of each part of the prediction, under each treatment."""
+    chance = find(audit.rows, split, "chance")
+    title = f"{split}: {audit.facts['metric']}, chance {chance:.1f}"
+    present = [part for part in PARTS if find(audit.rows, split, f"value.{part}") is not None]
+    table = _table(title, ["", *(_short(audit, part) for part in present)])
+    for kind, words in KINDS.items():
+        values = [find(audit.rows, split, f"{kind}.{part}") for part in present]
+        if any(value is not None for value in values):
+            table.add_row(words, *map(_number, values))
+    prior = find(audit.rows, split, "prior")
+    table.caption = f"a linear probe of the context: {prior:.1f}"
+    table.caption_justify = "left"
+    return table
+
+
+def _short(audit: "Audit", part: str) -> str:
+    has_tie = any(row.name == "TIE" for row in audit.rows)
+    return "TIE (score)" if part == "score" and has_tie else part
+
+
+def _movement(audit: "Audit", split: str) -> Table:
+    """How often decisions change, and which way."""
+    rows = audit.rows
+    table = _table(f"{split}: decisions, %", ["what changes", "of", "moved", "to right", "to wrong", "distance"])
+    if (moved := find(rows, split, "debiased.moved")) is not None:
+        right, wrong = (find(rows, split, f"debiased.to_{way}") for way in ("right", "wrong"))
+        table.add_row("TIE in place of factual", "", *map(_number, (moved, right, wrong)), "")
+    for streams, words in (("branch", "another's context in the branch"), ("all", "another's context in every stream")):
+        for part in PARTS:
+            name = f"swap.{streams}"
+            values = [
+                find(rows, split, f"{name}.{what}.{part}") for what in ("moved", "to_right", "to_wrong", "spreads")
+            ]
+            if values[0] is not None:
+                table.add_row(words, _short(audit, part), *map(_number, values[:3]), _number(values[3], 2))
+    return table
+
+
+def _effects(audit: "Audit") -> Table:
+    """Mean effects on a class over those who have it; CLEF's own, and those of inputs that are gone."""
+    split = audit.facts["splits"][0]
+    kinds = [kind for kind in ("TE", "NDE", "TIE") if any(row.name == kind for row in audit.rows)]
+    kinds += [f"blanked.{kind}" for kind in ("TE", "NDE", "TIE")]
+    heads = [kind.replace("blanked.", "blanked ") for kind in kinds]
+    table = _table(f"{split}: mean effect on a class, over those who have it", ["class", *heads, "people"])
+    for label in dict.fromkeys(row.label for row in audit.rows if row.label):
+        own = [row for row in audit.rows if (row.split, row.label) == (split, label) and row.name.endswith(".own")]
+        values = [find(own, split, f"{kind}.own", label) for kind in kinds]
+        if own:
+            table.add_row(escape(label), *(_number(value, 2) for value in values), str(own[0].samples))
+    return table
+
+
+def _overview(audits: Sequence["Audit"]) -> Group:
+    """A row a cell: what it scores, what is left of that elsewhere, and how much it leans on the context."""
+    columns = {
+        "score": "value.score", "subject": "subject_only.score", "context": "context_only.score",
+        "swapped": "swap.all.value.score", "moved": "swap.all.moved.score", "typical": "typical.score",
+        "atypical": "atypical.score",
+    }  # fmt: skip
+    tables = []
+    for split in dict.fromkeys(split for audit in audits for split in audit.facts["splits"]):
+        table = _table(f"all cells, {split}", ["cell", *columns])
+        for audit in audits:
+            values = [find(audit.rows, split, name) for name in columns.values()]
+            table.add_row(escape(audit.facts["cell"].rpartition("-")[0]), *map(_number, values))
+        tables.append(table)
+    return Group(*tables)
+
+
+def _table(title: str, heads: Iterable[str]) -> Table:
+    table = Table(
+        title=escape(f"\n{title}"), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False
+    )
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number else "left")
+    return table
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
