@@ -26,7 +26,7 @@ KINDS = {
     "subject_only": "the subject alone",
     "context_only": "the context alone",
     "swap.branch.value": "another's context in the branch",
-    "swap.all.value": "another's context in every stream",
+    "swap.all.value": "another's context in all streams",
     "typical": "context typical of the label",
     "middle": "in between",
     "atypical": "context atypical of the label",
@@ -80,17 +80,20 @@ def _performance(audit: "Audit", split: str) -> Table:
 
 def _short(audit: "Audit", part: str) -> str:
     has_tie = any(row.name == "TIE" for row in audit.rows)
-    return "TIE (score)" if part == "score" and has_tie else part
+    return "TIE" if part == "score" and has_tie else part
 
 
 def _movement(audit: "Audit", split: str) -> Table:
     """How often decisions change, and which way."""
     rows = audit.rows
-    table = _table(f"{split}: decisions, %", ["what changes", "of", "moved", "to right", "to wrong", "distance"])
+    table = _table(
+        f"{split}: decisions, %",
+        ["another context, or another score", "of", "moved", "to right", "to wrong", "distance"],
+    )
     if (moved := find(rows, split, "debiased.moved")) is not None:
         right, wrong = (find(rows, split, f"debiased.to_{way}") for way in ("right", "wrong"))
         table.add_row("TIE in place of factual", "", *map(_number, (moved, right, wrong)), "")
-    for streams, words in (("branch", "another's context in the branch"), ("all", "another's context in every stream")):
+    for streams, words in (("branch", "context swapped in the branch"), ("all", "context swapped in all streams")):
         for part in PARTS:
             name = f"swap.{streams}"
             values = [
@@ -135,7 +138,12 @@ def _overview(audits: Sequence["Audit"]) -> Group:
 
 def _table(title: str, heads: Iterable[str]) -> Table:
     table = Table(
-        title=escape(f"\n{title}"), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False
+        title=escape(f"\n{title}"),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
     )
     for number, head in enumerate(heads):
         table.add_column(head, justify="right" if number else "left")
