@@ -16,6 +16,7 @@ HEIGHT, NAMES, BARS, GAP, LINE, TEXT = 300, 130, 150, 20, 30, 15
 """Pixels: the image, the column of names, a column of bars, and between them; a line, and its letters."""
 POSITIVE, NEGATIVE, GREY, FRAME = (0, 114, 178), (213, 94, 0), (110, 110, 110), (240, 228, 66)
 """Okabe and Ito's colours, which the colour-blind can tell apart."""
+TIE = "TIE"
 Column = tuple[str, np.ndarray]
 
 
@@ -45,7 +46,7 @@ def _row(picture: Image.Image, box: Box, told: Told) -> Image.Image:
     left += NAMES
     for title, values in columns:
         draw.text((left, GAP), title, fill="black", font=_font())
-        _bars(draw, left, values[chosen])
+        _bars(draw, left, values[chosen], signed=title == TIE)
         left += BARS + GAP
     return row
 
@@ -53,18 +54,17 @@ def _row(picture: Image.Image, box: Box, told: Told) -> Image.Image:
 def _columns(told: Told) -> list[Column]:
     if told.counterfactual is None:
         return [("probability", told.factual)]
-    return [("factual", told.factual), ("counterfactual", told.counterfactual), ("TIE", told.effects["TIE"])]
+    return [("factual", told.factual), ("counterfactual", told.counterfactual), (TIE, told.effects[TIE])]
 
 
-def _bars(draw: ImageDraw.ImageDraw, left: int, values: np.ndarray) -> None:
-    """From a common zero; as long as the largest of them allows, but probabilities as parts of 1."""
-    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
-    probabilities = low == 0 and high <= 1
-    scale = (BARS - 50) / (1 if probabilities else (high - low) or 1)
+def _bars(draw: ImageDraw.ImageDraw, left: int, values: np.ndarray, signed: bool) -> None:
+    """From a common zero. Signed ones are as long as the largest allows, others are parts of 1."""
+    low, high = (min(0.0, float(values.min())), max(0.0, float(values.max()))) if signed else (0.0, 1.0)
+    scale = (BARS - 50) / ((high - low) or 1)
     zero = left + round(-low * scale)
     for line, value in enumerate(values.tolist(), 1):
         top, end = GAP + line * LINE, zero + round(value * scale)
-        colour = GREY if probabilities else POSITIVE if value >= 0 else NEGATIVE
+        colour = (POSITIVE if value >= 0 else NEGATIVE) if signed else GREY
         draw.rectangle((min(zero, end), top + 2, max(zero, end), top + LINE - 10), fill=colour)
         draw.text((max(zero, end) + 5, top), f"{value:.2f}", fill="black", font=_font())
     draw.line((zero, GAP + LINE, zero, GAP + (len(values) + 1) * LINE - 8), fill="black")
