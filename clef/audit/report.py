@@ -1,10 +1,11 @@
 """The audits on the terminal: tables of each cell, and where there are several, one of all of them."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -15,33 +16,34 @@ from clef.console import out
 if TYPE_CHECKING:
     from clef.audit.cell import Audit
 
-PARTS = {
-    "score": "score",
-    "factual": "factual, Y_c + Y_e",
-    "Y_e": "Y_e, the backbone's part",
-    "Y_c": "Y_c, the branch's part",
-}
+PARTS = ("score", "factual", "Y_e", "Y_c")
+"""Of a prediction: what is ranked, Y_c + Y_e, and each by itself."""
 KINDS = {
     "value": "as it is",
     "subject_only": "the subject alone",
     "context_only": "the context alone",
     "swap.branch.value": "another's context in the branch",
-    "swap.all.value": "another's context in all streams",
+    "swap.all.value": "another's context everywhere",
     "typical": "context typical of the label",
     "middle": "in between",
     "atypical": "context atypical of the label",
 }
 """What the metric is shown of, by the names of its rows."""
+COMPARED = {
+    "subject_only": "subject",
+    "context_only": "context",
+    "swap.all.value": "swapped",
+    "swap.all.moved": "moved",
+    "typical": "typical",
+    "atypical": "atypical",
+}
+"""The columns that compare several cells, on the first split."""
 
 
 def show(audits: Sequence["Audit"], console: Console = out) -> None:
-    """Print them."""
-    for audit in audits:
-        for part in _cell(audit):
-            console.print(part)
-        console.print()
-    if len(audits) > 1:
-        console.print(_overview(audits))
+    """Print all of one audit, or of several what compares them."""
+    for part in _cell(audits[0]) if len(audits) == 1 else _overview(audits):
+        console.print(part)
 
 
 def _cell(audit: "Audit") -> Iterator[RenderableType]:
@@ -88,12 +90,12 @@ def _movement(audit: "Audit", split: str) -> Table:
     rows = audit.rows
     table = _table(
         f"{split}: decisions, %",
-        ["another context, or another score", "of", "moved", "to right", "to wrong", "distance"],
+        ["what changes", "of", "moved", "to right", "to wrong", "distance"],
     )
     if (moved := find(rows, split, "debiased.moved")) is not None:
         right, wrong = (find(rows, split, f"debiased.to_{way}") for way in ("right", "wrong"))
         table.add_row("TIE in place of factual", "", *map(_number, (moved, right, wrong)), "")
-    for streams, words in (("branch", "context swapped in the branch"), ("all", "context swapped in all streams")):
+    for streams, words in (("branch", "context swapped in the branch"), ("all", "context swapped everywhere")):
         for part in PARTS:
             name = f"swap.{streams}"
             values = [
@@ -109,7 +111,7 @@ def _effects(audit: "Audit") -> Table:
     split = audit.facts["splits"][0]
     kinds = [kind for kind in ("TE", "NDE", "TIE") if any(row.name == kind for row in audit.rows)]
     kinds += [f"blanked.{kind}" for kind in ("TE", "NDE", "TIE")]
-    heads = [kind.replace("blanked.", "blanked ") for kind in kinds]
+    heads = [kind.replace("blanked.", "blanked\n") for kind in kinds]
     table = _table(f"{split}: mean effect on a class, over those who have it", ["class", *heads, "people"])
     for label in dict.fromkeys(row.label for row in audit.rows if row.label):
         own = [row for row in audit.rows if (row.split, row.label) == (split, label) and row.name.endswith(".own")]
@@ -119,24 +121,32 @@ def _effects(audit: "Audit") -> Table:
     return table
 
 
-def _overview(audits: Sequence["Audit"]) -> Group:
-    """A row a cell: what it scores, what is left of that elsewhere, and how much it leans on the context."""
-    columns = {
-        "score": "value.score", "subject": "subject_only.score", "context": "context_only.score",
-        "swapped": "swap.all.value.score", "moved": "swap.all.moved.score", "typical": "typical.score",
-        "atypical": "atypical.score",
-    }  # fmt: skip
-    tables = []
-    for split in dict.fromkeys(split for audit in audits for split in audit.facts["splits"]):
-        table = _table(f"all cells, {split}", ["cell", *columns])
-        for audit in audits:
-            values = [find(audit.rows, split, name) for name in columns.values()]
-            table.add_row(escape(audit.facts["cell"].rpartition("-")[0]), *map(_number, values))
-        tables.append(table)
-    return Group(*tables)
+def _overview(audits: Sequence["Audit"]) -> Iterator[Table]:
+    """A table for each dataset and backbone: a row for each part of a method's prediction, means over its cells."""
+    for dataset, backbone in dict.fromkeys((audit.facts["dataset"], audit.facts["backbone"]) for audit in audits):
+        mine = [a for a in audits if (a.facts["dataset"], a.facts["backbone"]) == (dataset, backbone)]
+        splits = list(dict.fromkeys(split for audit in mine for split in audit.facts["splits"]))
+        title = f"{dataset}, {backbone}: {mine[0].facts['metric']}, means; right of {splits[-1]}, all is on {splits[0]}"
+        heads = [split.replace("_", "_\n") for split in splits]
+        table = _table(title, ["method (cells)", *heads, *COMPARED.values()], narrow=True)
+        for method in dict.fromkeys(audit.facts["method"] for audit in mine):
+            cells = [audit for audit in mine if audit.facts["method"] == method]
+            for part in ("score", "factual", "Y_e"):
+                wanted = [(split, "value") for split in splits] + [(splits[0], name) for name in COMPARED]
+                values = [_mean(cells, split, f"{name}.{part}") for split, name in wanted]
+                if values[0] is not None:
+                    name = f"{escape(method)} ({len(cells)})" if part == "score" else f"  {part}"
+                    table.add_row(name, *map(_number, values))
+        yield table
 
 
-def _table(title: str, heads: Iterable[str]) -> Table:
+def _mean(audits: Iterable["Audit"], split: str, name: str) -> float | None:
+    """Over those that have the number."""
+    found = [value for audit in audits if (value := find(audit.rows, split, name)) is not None]
+    return fmean(found) if found else None
+
+
+def _table(title: str, heads: Iterable[str], narrow: bool = False) -> Table:
     table = Table(
         title=escape(f"\n{title}"),
         title_justify="left",
