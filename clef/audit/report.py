@@ -126,9 +126,10 @@ def _overview(audits: Sequence["Audit"]) -> Iterator[Table]:
     for dataset, backbone in dict.fromkeys((audit.facts["dataset"], audit.facts["backbone"]) for audit in audits):
         mine = [a for a in audits if (a.facts["dataset"], a.facts["backbone"]) == (dataset, backbone)]
         splits = list(dict.fromkeys(split for audit in mine for split in audit.facts["splits"]))
-        title = f"{dataset}, {backbone}: {mine[0].facts['metric']}, means; right of {splits[-1]}, all is on {splits[0]}"
+        title = f"{dataset}, {backbone}: {mine[0].facts['metric']}, means over cells"
         heads = [split.replace("_", "_\n") for split in splits]
         table = _table(title, ["method (cells)", *heads, *COMPARED.values()], narrow=True)
+        table.caption, table.caption_justify = f"from subject to atypical: on {splits[0]}", "left"
         for method in dict.fromkeys(audit.facts["method"] for audit in mine):
             cells = [audit for audit in mine if audit.facts["method"] == method]
             for part in ("score", "factual", "Y_e"):
@@ -154,9 +155,10 @@ def _table(title: str, heads: Iterable[str], narrow: bool = False) -> Table:
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
+        padding=(0, 0 if narrow else 1),
     )
     for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left")
+        table.add_column(head, justify="right" if number else "left", no_wrap=narrow and not number)
     return table
 
 

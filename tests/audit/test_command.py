@@ -73,7 +73,7 @@ def test_several_labels_and_a_grid_at_once(run: Run, cells: Cells) -> None:
     cells("caer_s_demo", "emot_net", "clef")
     code, said, told = run(folder.parent, "--draws", 1, "--split", "test")
     assert code == 0
-    assert "emotic_demo, emoticon: mAP, means; right of test, all is on test" in said
+    assert "emotic_demo, emoticon: mAP, means over cells" in said
     assert "vanilla (1)" in said
     assert "clef (1)" in said
     assert "1/" in told
