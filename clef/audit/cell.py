@@ -3,10 +3,13 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from clef import cards, files, records
+import torch
+
+from clef import cards, cell, files, records
 from clef.audit import passes
 from clef.audit.measures import measured
 from clef.audit.prior import ContextPrior
@@ -91,9 +94,13 @@ def write(folder: Path, made: Audit) -> None:
 
 
 def _loaded(folder: Path, runtime: dict[str, Any]) -> Trained:
-    model = trained.load(folder, device=runtime.get("device", "auto"))
-    changed = model.config.runtime.model_copy(update=runtime)
-    return replace(model, config=model.config.model_copy(update={"runtime": changed}))
+    """The model, with places, workers, threads and device as in training but for what `runtime` says."""
+    config = cell.from_yaml(folder / records.CONFIG)
+    changed = config.runtime.model_copy(update=runtime)
+    if changed.threads:
+        torch.set_num_threads(changed.threads)
+    model = trained.load(folder, device=changed.device)
+    return replace(model, config=config.model_copy(update={"runtime": changed}))
 
 
 def _facts(folder: Path, model: Trained, result: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -127,7 +134,7 @@ def _rows(
     model: Trained, manifest: manifests.Manifest, splits: tuple[str, ...], settings: Settings, progress: Progress | None
 ) -> list[Row]:
     config = model.config
-    prior = ContextPrior(SplitShards(config.shards, "train", manifest), config.runtime.workers)
+    prior = _prior(config.shards, manifest.source, config.runtime.workers)
     rows: list[Row] = []
     for name in splits:
         shards = SplitShards(config.shards, name, manifest)
@@ -137,6 +144,12 @@ def _rows(
         known = Rows(name, model.classes, found.plain["target"])
         rows += measured(config, found, prior.probabilities(shards), known)
     return rows
+
+
+@lru_cache(maxsize=1)  # the cells of a grid share it, dataset by dataset
+def _prior(shards: Path, source: str, workers: int) -> ContextPrior:
+    """The prior of a dataset whose shards were made of that `source`."""
+    return ContextPrior(SplitShards(shards, "train"), workers)
 
 
 def _counting(name: str, total: int, progress: Progress | None) -> passes.Scored:

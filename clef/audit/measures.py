@@ -5,10 +5,10 @@ from statistics import fmean
 
 import numpy as np
 
+from clef.audit import thirds
 from clef.audit.decisions import Decider, Moves
 from clef.audit.passes import Arrays, Passes
 from clef.audit.rows import Row, Rows
-from clef.audit.thirds import by_third
 from clef.config import CellConfig
 from clef.engine import effects, metrics
 
@@ -19,13 +19,16 @@ REACHED = {"branch": ("score", "factual"), "all": ("score", "factual", "Y_e")}
 def measured(config: CellConfig, passes: Passes, prior: np.ndarray, rows: Rows) -> Iterator[Row]:
     """Every number of a split. `prior` N,K: what the context says of each label by itself."""
     yield rows.one("chance", metrics.chance(rows.target, len(rows.classes)))
+    several = rows.target.ndim == 2
+    if several and (value := thirds.chance(rows.have)) is not None:
+        yield rows.one("chance.thirds", value)
     yield from rows.metric("prior", prior)
     yield from _performance(passes, rows)
     yield from _effects(config, passes, rows)
     yield from _against_factual(passes.plain, rows)
     yield from _swapped(passes, rows)
     for part, scores in predicted(passes.plain).items():
-        for third, value, samples in by_third(scores, prior, rows.have, rows.target.ndim == 2):
+        for third, value, samples in thirds.by_third(scores, prior, rows.have, several):
             yield rows.one(f"{third}.{part}", value, samples)
 
 

@@ -75,7 +75,9 @@ def _performance(audit: "Audit", split: str) -> Table:
         if any(value is not None for value in values):
             table.add_row(words, *map(_number, values))
     prior = find(audit.rows, split, "prior")
-    table.caption = f"a linear probe of the context: {prior:.1f}"
+    of_thirds = find(audit.rows, split, "chance.thirds")
+    more = "" if of_thirds is None else f"; chance in the thirds: {of_thirds:.1f}"
+    table.caption = f"a linear probe of the context: {prior:.1f}{more}"
     table.caption_justify = "left"
     return table
 
@@ -112,7 +114,7 @@ def _effects(audit: "Audit") -> Table:
     kinds = [kind for kind in ("TE", "NDE", "TIE") if any(row.name == kind for row in audit.rows)]
     kinds += [f"blanked.{kind}" for kind in ("TE", "NDE", "TIE")]
     heads = [kind.replace("blanked.", "blanked\n") for kind in kinds]
-    table = _table(f"{split}: mean effect on a class, over those who have it", ["class", *heads, "people"])
+    table = _table(f"{split}: mean effects, over who has the class", ["class", *heads, "people"])
     for label in dict.fromkeys(row.label for row in audit.rows if row.label):
         own = [row for row in audit.rows if (row.split, row.label) == (split, label) and row.name.endswith(".own")]
         values = [find(own, split, f"{kind}.own", label) for kind in kinds]

@@ -24,7 +24,7 @@ def by_third(
     class, so that chance is the same in all thirds; classes that fewer than three have are left out.
     """
     parts = {k: [np.flatnonzero(own)[part] for part in thirds(prior[own, k])] for k, own in enumerate(have)}
-    counted = {k: part for k, part in parts.items() if all(map(len, part))}
+    counted = {k: part for k, part in parts.items() if splits_up(have[k])}
     for number, name in enumerate(THIRDS):
         mine = {k: part[number] for k, part in counted.items()}
         people = sum(map(len, mine.values()))
@@ -34,6 +34,17 @@ def by_third(
             values = np.concatenate([100.0 * (scores[p].argmax(1) == k) for k, p in mine.items()] or [[]]).tolist()
         if values:
             yield name, float(np.mean(values)), people
+
+
+def splits_up(own: np.ndarray) -> bool:
+    """Whether enough have a class, by N bool, for each third to hold one of them."""
+    return int(own.sum()) >= len(THIRDS)
+
+
+def chance(have: Sequence[np.ndarray]) -> float | None:
+    """What scores that know nothing reach in a third with several labels: its mean prevalence, in percent."""
+    thirds_of = [(own.sum() / len(THIRDS), (~own).sum()) for own in have if splits_up(own)]
+    return float(np.mean([100 * few / (few + others) for few, others in thirds_of])) if thirds_of else None
 
 
 def _against_others(scores: np.ndarray, places: np.ndarray, own: np.ndarray) -> float:

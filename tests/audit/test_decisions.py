@@ -6,7 +6,7 @@ from sklearn.metrics import average_precision_score
 
 from clef.audit.decisions import Decider, Moves
 from clef.audit.rows import Rows, find
-from clef.audit.thirds import by_third
+from clef.audit.thirds import by_third, chance
 
 RNG = np.random.default_rng(1)
 
@@ -74,6 +74,8 @@ def test_thirds_of_several_labels_by_brute_force() -> None:
             truth = np.r_[np.ones(len(part)), np.zeros(len(others))]
             values.append(100 * average_precision_score(truth, scores[np.r_[part, others], k]))
         assert found[name] == pytest.approx(np.mean(values))
+    nothing = {name: value for name, value, _ in by_third(np.zeros((40, 3)), prior, list(target.T), several=True)}
+    assert list(nothing.values()) == pytest.approx([chance(list(target.T))] * 3, abs=1.5), "thirds differ by one person"
 
 
 def test_rows_count_those_whom_a_number_rests_on() -> None:
