@@ -12,6 +12,7 @@ means. They are printed, and written to audit.json in the cell's folder; an audi
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from clef import lookup, records
 from clef.audit import report
 from clef.console import Steps
 from clef.errors import ConfigError, argument_parser, run_command
+
+Progress = Callable[[str, int, int], None]
 
 
 def main() -> int:
@@ -32,8 +35,7 @@ def main() -> int:
     for number, folder in enumerate(folders, 1):
         label = f"{number}/{len(folders)} " if len(folders) > 1 else ""
         with Steps("predictions") as show:
-            progress = lambda name, done, total: show(f"{label}{name}", done, total)  # noqa: E731, B023
-            made.append(audit(folder, settings, _runtime(args), args.again, progress))
+            made.append(audit(folder, settings, _runtime(args), args.again, _labelled(show, label)))
     report.show(made)
     return 0
 
@@ -60,6 +62,10 @@ def _arguments() -> argparse.Namespace:
 def _runtime(args: argparse.Namespace) -> dict[str, Any]:
     stated = {name: getattr(args, name) for name in ("shards", "workers", "device")}
     return {name: value for name, value in stated.items() if value is not None}
+
+
+def _labelled(show: Progress, label: str) -> Progress:
+    return lambda name, done, total: show(f"{label}{name}", done, total)
 
 
 def _folders(wanted: str) -> list[Path]:

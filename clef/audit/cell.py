@@ -1,6 +1,5 @@
-"""The audit of one cell, and `audit.json` in its folder."""
+"""The audit of one cell."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -9,10 +8,11 @@ from typing import Any
 
 import torch
 
-from clef import cards, cell, files, records
+from clef import cards, cell, records
 from clef.audit import passes
 from clef.audit.measures import measured
 from clef.audit.prior import ContextPrior
+from clef.audit.record import VERSION, Audit, read, write
 from clef.audit.rows import Row, Rows
 from clef.audit.streams import CONTEXT, SHOWING, SUBJECT, Split, of
 from clef.data import manifest as manifests
@@ -22,9 +22,6 @@ from clef.engine.trained import Trained
 from clef.errors import CellError, ConfigError
 from clef.identity import check_cell
 
-NAME = "audit.json"
-VERSION = 1
-"""Raised when a name comes to mean another number: what was written before is then computed anew."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -38,14 +35,6 @@ class Settings:
     """Of those draws."""
     splits: tuple[str, ...] = ()
     """Which are audited; none: the card's test splits."""
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What is known of a cell: facts about cell and audit, and the numbers."""
-
-    facts: dict[str, Any]
-    rows: list[Row]
 
 
 def audit(
@@ -73,24 +62,6 @@ def audit(
     made = Audit(facts, _rows(model, manifest, tuple(splits), settings, progress))
     write(folder, made)
     return made
-
-
-def read(folder: Path) -> Audit | None:
-    """The audit that lies in a cell's folder; None where there is none that this version can read."""
-    content = records.read_json(folder / NAME)
-    if content.get("version") != VERSION:
-        return None
-    try:
-        return Audit({k: v for k, v in content.items() if k != "rows"}, [Row.from_json(one) for one in content["rows"]])
-    except (KeyError, TypeError):
-        return None
-
-
-def write(folder: Path, made: Audit) -> None:
-    """One row a line, so that two audits can be compared as text."""
-    head = json.dumps(made.facts, indent=1, ensure_ascii=False).removesuffix("\n}")
-    rows = ",\n".join("  " + json.dumps(row.as_json(), ensure_ascii=False, allow_nan=False) for row in made.rows)
-    files.write(folder / NAME, f'{head},\n "rows": [\n{rows}\n ]\n}}\n')
 
 
 def _loaded(folder: Path, runtime: dict[str, Any]) -> Trained:

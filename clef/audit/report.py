@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -10,11 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from clef.audit.record import Audit
 from clef.audit.rows import find
 from clef.console import out
-
-if TYPE_CHECKING:
-    from clef.audit.cell import Audit
 
 PARTS = ("score", "factual", "Y_e", "Y_c")
 """Of a prediction: what is ranked, Y_c + Y_e, and each by itself."""
@@ -40,13 +37,13 @@ COMPARED = {
 """The columns that compare several cells, on the first split."""
 
 
-def show(audits: Sequence["Audit"], console: Console = out) -> None:
+def show(audits: Sequence[Audit], console: Console = out) -> None:
     """Print all of one audit, or of several what compares them."""
     for part in _cell(audits[0]) if len(audits) == 1 else _overview(audits):
         console.print(part)
 
 
-def _cell(audit: "Audit") -> Iterator[RenderableType]:
+def _cell(audit: Audit) -> Iterator[RenderableType]:
     facts = audit.facts
     yield Text(f"{facts['cell']}", style="bold")
     yield Text(f"subject: {_listed(facts['subject'])}; context: {_listed(facts['context'])}")
@@ -64,7 +61,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def _performance(audit: "Audit", split: str) -> Table:
+def _performance(audit: Audit, split: str) -> Table:
     """The metric of each part of the prediction, under each treatment."""
     chance = find(audit.rows, split, "chance")
     title = f"{split}: {audit.facts['metric']}, chance {chance:.1f}"
@@ -82,12 +79,12 @@ def _performance(audit: "Audit", split: str) -> Table:
     return table
 
 
-def _short(audit: "Audit", part: str) -> str:
+def _short(audit: Audit, part: str) -> str:
     has_tie = any(row.name == "TIE" for row in audit.rows)
     return "TIE" if part == "score" and has_tie else part
 
 
-def _movement(audit: "Audit", split: str) -> Table:
+def _movement(audit: Audit, split: str) -> Table:
     """How often decisions change, and which way."""
     rows = audit.rows
     table = _table(
@@ -108,7 +105,7 @@ def _movement(audit: "Audit", split: str) -> Table:
     return table
 
 
-def _effects(audit: "Audit") -> Table:
+def _effects(audit: Audit) -> Table:
     """Mean effects on a class over those who have it; CLEF's own, and those of inputs that are gone."""
     split = audit.facts["splits"][0]
     kinds = [kind for kind in ("TE", "NDE", "TIE") if any(row.name == kind for row in audit.rows)]
@@ -123,7 +120,7 @@ def _effects(audit: "Audit") -> Table:
     return table
 
 
-def _overview(audits: Sequence["Audit"]) -> Iterator[Table]:
+def _overview(audits: Sequence[Audit]) -> Iterator[Table]:
     """A table for each dataset and backbone: a row for each part of a method's prediction, means over its cells."""
     for dataset, backbone in dict.fromkeys((audit.facts["dataset"], audit.facts["backbone"]) for audit in audits):
         mine = [a for a in audits if (a.facts["dataset"], a.facts["backbone"]) == (dataset, backbone)]
@@ -143,7 +140,7 @@ def _overview(audits: Sequence["Audit"]) -> Iterator[Table]:
         yield table
 
 
-def _mean(audits: Iterable["Audit"], split: str, name: str) -> float | None:
+def _mean(audits: Iterable[Audit], split: str, name: str) -> float | None:
     """Over those that have the number."""
     found = [value for audit in audits if (value := find(audit.rows, split, name)) is not None]
     return fmean(found) if found else None

@@ -68,6 +68,8 @@ def _arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.face and not args.box:
         raise ConfigError("--face: goes with --box: whose face it is must be known")
+    if args.panel and args.panel.suffix.lower() != ".png":
+        raise ConfigError(f"--panel {args.panel}: a PNG is drawn; call it .png")
     return args
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import clef.audit.__main__ as command
 from clef import records
-from clef.audit.cell import read
+from clef.audit.record import read
 from clef.audit.rows import find
 from clef.errors import run_command
 from tests.audit.cells import Cells

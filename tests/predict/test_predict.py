@@ -132,6 +132,7 @@ def test_what_cannot_be_predicted_is_refused(run: Run, cells: Cells, sources: Pa
         ((image, "--cell", "nosuch"), 2, "nosuch: no such folder"),
         ((image, "--cell", folder, "--box", "1,2,3"), 2, "four numbers x1,y1,x2,y2 are expected, not '1,2,3'"),
         ((image, "--cell", folder, "--box", "9,2,3,4"), 2, "left, top, right, bottom are expected, not '9,2,3,4'"),
+        ((image, "--cell", folder, "--panel", "p.pdf"), 2, "--panel p.pdf: a PNG is drawn; call it .png"),
         ((image, "--cell", folder, "--face", "1,2,3,4"), 2, "--face: goes with --box"),
         ((image, "--cell", folder, "--box", "900,2,903,4"), 3, "the box is empty, or lies outside the frame"),
         (("none.jpg", "--cell", folder, "--box", "1,2,3,4"), 3, "none.jpg: image missing"),
