@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,11 @@ from PIL import Image
 import clef
 import clef.predict.__main__ as command
 from clef import cards
+from clef.cues.extractor import Extractor
+from clef.cues.files import CueName
 from clef.cues.person_boxes import FasterRcnnPerson
 from clef.cues.regions import FasterRcnn
+from clef.data import plan
 from clef.datasets import Person
 from clef.datasets.splits import read
 from clef.errors import run_command
@@ -68,6 +72,34 @@ def test_an_image_of_the_set_scores_as_recorded(
         found = Finder(model.config, Given(person.box, person.face)).people(person.image, card.classes[0], Path())
         batch = batch_of(found, card, model.config)
         np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][place], atol=1e-5)
+
+
+def test_cues_that_are_found_are_read_as_those_of_the_shards(
+    cells: Cells, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = cells("emotic_demo", "emoticon", "vanilla")
+    model, recorded, card = (
+        clef.load(folder, device="cpu"),
+        np.load(folder / "predictions-test.npz"),
+        cards.load("emotic_demo"),
+    )
+    planned = plan.make(card, sources / "emotic_demo", tmp_path, None)
+    planned.jobs()  # the cues join
+    place, person = next((i, p) for i, p in enumerate(planned.readings["test"].people) if p.face and p.cues.landmarks)
+    assert person.cues.depth is not None
+    with Image.open(person.cues.depth) as image:
+        depth = np.asarray(image)
+    values = {"landmarks": person.cues.landmarks, "pose": person.cues.pose, "depth": depth}
+    monkeypatch.setattr("clef.predict.subjects.find_class", lambda cue: finding(cue, values[cue]))
+    found = Finder(model.config, Given(person.box, person.face)).people(person.image, card.classes[0], tmp_path)
+    batch = batch_of(found, card, model.config)
+    assert all(bool(valid) for valid in batch["valid"].values())
+    np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][place], atol=1e-5)
+
+
+def finding(cue: CueName, value: Any) -> type[Extractor]:
+    """An extractor that always finds that."""
+    return type("Finding", (Extractor,), {"cue": cue, "name": "finding", "find": lambda *_: value})
 
 
 def test_the_command_prints_every_class_in_order_and_draws_a_panel(run: Run, cells: Cells, sources: Path) -> None:
