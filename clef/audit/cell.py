@@ -16,6 +16,7 @@ from clef.audit.record import VERSION, Audit, read, write
 from clef.audit.rows import Row, Rows
 from clef.audit.streams import CONTEXT, SHOWING, SUBJECT, Split, of
 from clef.data import manifest as manifests
+from clef.data.manifest import SOURCE, Manifest
 from clef.data.shards import SplitShards
 from clef.engine import trained
 from clef.engine.trained import Trained
@@ -45,8 +46,8 @@ def audit(
     `runtime` overrides where shards lie, workers and device. Raises CellError for a cell that isn't done, ShardError
     for shards that aren't its own, ConfigError for a split that they lack.
     """
-    result = records.read_json(folder / records.RESULT)
-    if "run" not in result:
+    weights = records.read_json(folder / records.RESULT).get("run", {}).get("checkpoint", {}).get("sha256")
+    if weights is None:
         raise CellError(f"{folder}: not trained to its end ({records.state_of(folder)}); an audit needs its result")
     model = _loaded(folder, runtime)
     manifest = manifests.load(model.config.shards)
@@ -55,7 +56,7 @@ def audit(
     if strange := sorted(set(splits) - set(manifest.splits)):
         there = ", ".join(manifest.splits)
         raise ConfigError(f"--split {strange[0]}: no such split in {model.config.shards}; there are: {there}")
-    facts = _facts(folder, model, result, replace(settings, splits=tuple(splits)))
+    facts = _facts(folder, model, weights, manifest, replace(settings, splits=tuple(splits)))
     kept = None if again else read(folder)
     if kept and _same(kept.facts, facts):
         return kept
@@ -74,8 +75,8 @@ def _loaded(folder: Path, runtime: dict[str, Any]) -> Trained:
     return replace(model, config=config.model_copy(update={"runtime": changed}))
 
 
-def _facts(folder: Path, model: Trained, result: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    config = model.config
+def _facts(folder: Path, model: Trained, weights: str, manifest: Manifest, settings: Settings) -> dict[str, Any]:
+    config, frames = model.config, manifest.content({SOURCE["context"]})
     return {
         "version": VERSION,
         "cell": folder.name,
@@ -85,13 +86,15 @@ def _facts(folder: Path, model: Trained, result: dict[str, Any], settings: Setti
         "method": config.method_label,
         "seed": config.seed,
         "metric": cards.load(config.dataset, config.protocol).metric,
-        "weights": result["run"]["checkpoint"]["sha256"],
+        "weights": weights,
         "draws": settings.draws,
         "draws_seed": settings.seed,
         "splits": list(settings.splits),
         "subject": of(config, SUBJECT),
         "context": of(config, CONTEXT),
         "context_shows_subject": of(config, SHOWING),
+        # Masked frames are read of every cell; where the cell itself doesn't, its signature doesn't know them.
+        "frames": {name: frames[f"{name}/{SOURCE['context']}"] for name in ("train", *settings.splits)},
         "code": records.code_version(),
     }
 
@@ -102,7 +105,7 @@ def _same(kept: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def _rows(
-    model: Trained, manifest: manifests.Manifest, splits: tuple[str, ...], settings: Settings, progress: Progress | None
+    model: Trained, manifest: Manifest, splits: tuple[str, ...], settings: Settings, progress: Progress | None
 ) -> list[Row]:
     config = model.config
     prior = _prior(config.shards, manifest.source, config.runtime.workers)

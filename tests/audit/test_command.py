@@ -56,6 +56,7 @@ def test_an_audit_agrees_with_what_the_cell_recorded_and_comes_out_the_same_agai
     content = json.loads(first)
     assert content["signature"] == folder.name[-16:]
     assert content["code"] == records.code_version()
+    assert set(content["frames"]) == {"train", "test", "test_shift"}
     assert all(np.isfinite(row["value"]) and row["samples"] > 0 for row in content["rows"])
     keys = [(row["name"], row["split"], row["class"]) for row in content["rows"]]
     assert len(set(keys)) == len(keys)
@@ -88,7 +89,7 @@ def test_what_cannot_be_audited_is_refused(run: Run, cells: Cells, tmp_path: Pat
     folder = cells("caer_s_demo", "caer_net", "ccim")
     unfinished = Path(shutil.copytree(folder, tmp_path / "runs" / "grid" / folder.name))
     (unfinished / "result.json").unlink()
-    refusals = [
+    refusals: list[tuple[tuple, int, str]] = [
         (("nosuch",), 2, "nosuch: no such folder"),
         ((folder, "--split", "tset"), 2, "--split tset: no such split in"),
         ((folder, "--draws", 0), 2, "--draws 0: 1 or more are expected"),
@@ -96,6 +97,9 @@ def test_what_cannot_be_audited_is_refused(run: Run, cells: Cells, tmp_path: Pat
         ((tmp_path / "runs" / "grid",), 2, "no cell of this grid is done yet"),
         ((folder, "--shards", tmp_path), 4, "no shards here"),
     ]
+    meddled = Path(shutil.copytree(folder, tmp_path / "meddled" / folder.name))
+    (meddled / "result.json").write_text('{"run": {}}')
+    refusals.append(((meddled,), 6, "an audit needs its result"))
     for arguments, code, message in refusals:
         found, _, said = run(*arguments)
         assert message in said
