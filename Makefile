@@ -35,4 +35,4 @@ $(CUES): requirements-cues.txt
 	  { rm -rf .venv-cues; echo "MediaPipe can't be installed here; its extractors will not be tested" >&2; }
 
 clean:  ## remove what was made, but not the environment
-	rm -rf data runs results cache shards/*_demo shards/*_demo-* shards/*_demo*.html
+	rm -rf data runs results cache shards/*_demo shards/*_demo[-_]*/ shards/*_demo*.html

@@ -81,6 +81,8 @@ class Card(Strict):
     """Where to ask for the set."""
     generator: str | None = None
     """`module:function` that makes the set, for the demo twins."""
+    generator_options: dict[str, Any] = {}
+    """What it is called with, besides the folder and `workers`."""
     splits: dict[str, SplitSource]
     test_splits: tuple[str, ...] = ("test",)
     block: Annotated[int, Field(ge=1)] = 1

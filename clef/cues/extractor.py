@@ -32,6 +32,8 @@ EXTRACTORS: dict[CueName, dict[str, str]] = {
 }
 """By cue and name; the first of a cue is its default."""
 
+_NO_FILE = "no such weights file"
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -80,7 +82,8 @@ class Extractor:
         if settings.weights and not self.weights:
             raise ConfigError(f"--weights {settings.weights}: {self.name} takes no weights file")
         if missing := self.missing(settings):
-            raise SetupError(f"{self.cue} by {self.name}: {missing}")
+            instead = "; or name another place with --weights" if _NO_FILE in missing else ""
+            raise SetupError(f"{self.cue} by {self.name}: {missing}{instead}")
         self.settings = settings
         self.version = self.version or self._version()
         self.setup()
@@ -101,7 +104,7 @@ class Extractor:
         if cls.package and importlib.util.find_spec(cls.package) is None:
             return f"the package {cls.package} is not installed: {cls.install}"
         if cls.weights and not (path := _weights_file(cls.weights, settings)).is_file():
-            return f"{path}: no such weights file. Get it: {cls.weights.get}; or name another place with --weights"
+            return f"{path}: {_NO_FILE}. Get it: {cls.weights.get}"
         return ""
 
     def _version(self) -> str:

@@ -23,10 +23,11 @@ class FasterRcnnPerson(FasterRcnn):
     def find(self, frame: np.ndarray, box: Box, face: Box | None) -> Box | None:
         """x1, y1, x2, y2."""
         if self._last[0] is not frame:
-            self._last = (frame, self._people(frame))
+            self._last = (frame, self.people(frame))
         return best_person(self._last[1], box, face)
 
-    def _people(self, frame: np.ndarray) -> list[Box]:
+    def people(self, frame: np.ndarray) -> list[Box]:
+        """Everyone whom the network is sure enough of."""
         import torch
 
         from clef.cues.faster_rcnn import tensor

@@ -58,7 +58,7 @@ class CellDataset(Dataset[Batch]):
         """Write the samples of a batch into a block of memory (see `layout`)."""
         batch, places = self.layout.arrays(block, len(items)), [place for _, place in items]
         # Stage by stage: small steps between two decodings would find the processor's caches full of pixels.
-        facts = [self._facts(place) for place in places]
+        facts = [self.facts(place) for place in places]
         draws = [self._draws(epoch, place) for epoch, place in items]
         batch["index",][:] = places
         for row, place in enumerate(places):
@@ -72,7 +72,19 @@ class CellDataset(Dataset[Batch]):
 
     def target(self, place: int) -> np.ndarray | int:
         """The classes of a sample, K float32, or its one class."""
-        return self._target(self._facts(place), place)
+        return self._target(self.facts(place), place)
+
+    def facts(self, place: int) -> dict[str, Any]:
+        """What meta.json says of a sample. Raises ShardError where that isn't what it should be."""
+        try:
+            facts: dict[str, Any] = json.loads(self.shards.read(place, "meta.json") or b"")
+        except ValueError:
+            raise ShardError(f"{self._where(place)}: meta.json is not JSON; {self.shards.remedy}") from None
+        if lacking := _FACTS - set(facts if isinstance(facts, dict) else ()):
+            raise ShardError(
+                f"{self._where(place)}: meta.json lacks {', '.join(sorted(lacking))}; {self.shards.remedy}"
+            )
+        return facts
 
     def _parts(self) -> dict[Name, Part]:
         several = self.manifest.task == "multi_label"
@@ -108,17 +120,6 @@ class CellDataset(Dataset[Batch]):
         if isinstance(config, BoxesConfig):
             return transforms.boxes(data, config, draws, where)
         return transforms.points(name, data, config, draws, where)
-
-    def _facts(self, place: int) -> dict[str, Any]:
-        try:
-            facts: dict[str, Any] = json.loads(self.shards.read(place, "meta.json") or b"")
-        except ValueError:
-            raise ShardError(f"{self._where(place)}: meta.json is not JSON; {self.shards.remedy}") from None
-        if lacking := _FACTS - set(facts if isinstance(facts, dict) else ()):
-            raise ShardError(
-                f"{self._where(place)}: meta.json lacks {', '.join(sorted(lacking))}; {self.shards.remedy}"
-            )
-        return facts
 
     def _target(self, facts: dict[str, Any], place: int) -> np.ndarray | int:
         if strange := [label for label in facts["labels"] if label not in self._class_index]:

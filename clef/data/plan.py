@@ -16,7 +16,10 @@ from clef.data.parts import Job
 from clef.datasets import Reading, splits
 from clef.errors import ShardError
 
-_TOLD = ("source", "title", "layout", "request", "generator", "releases", "protocols", "test_splits", "block")
+_TOLD = (
+    "source", "title", "layout", "request", "generator", "generator_options", "releases", "protocols", "test_splits",
+    "block",
+)  # fmt: skip
 """What a card says that changes nothing in the shards."""
 
 

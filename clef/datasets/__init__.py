@@ -3,11 +3,15 @@
 docs/datasets.md shows every layout that is read, and how to add a set of your own.
 """
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from clef import files, plugins
 from clef.cards import Card
 from clef.datasets.person import Box, Person, Reader, Reading
+from clef.errors import ConfigError
 
 __all__ = ["READERS", "Box", "Person", "Reader", "Reading", "draw", "open_reader"]
 
@@ -28,4 +32,12 @@ def draw(card: Card, source: Path, workers: int = 1) -> None:
     """Make a demo set that isn't in `source` yet; other sets are left alone. Safe for many processes at once."""
     if card.generator:
         with files.lock(source.with_name(f".{source.name}.lock")):
-            plugins.find("generator", card.generator, {})(card.name, source, workers=workers)
+            _call(plugins.find("generator", card.generator, {}), card, root=source, workers=workers)
+
+
+def _call(generator: Callable[..., None], card: Card, **places: Any) -> None:
+    try:
+        inspect.signature(generator).bind(**places, **card.generator_options)
+    except TypeError as error:
+        raise ConfigError(f"card {card.name}: generator_options: {error} ({card.generator})") from None
+    generator(**places, **card.generator_options)

@@ -1,0 +1,109 @@
+"""`python -m clef.predict IMAGE --cell CELL`: what a trained cell reads from an image, and what that is made of.
+
+CELL is a cell's folder, its NAME-SIGNATURE below runs/, or a part of that which only one cell has. For example
+
+  python -m clef.predict photo.jpg --box 120,40,310,480 --cell emotic-emot_net-clef
+  python -m clef.predict photo.jpg --cell emotic-emot_net-clef --panel photo.png
+
+The box is the subject's, in pixels of the image as stored (left, top, right, bottom). Without it everyone is shown
+whom the detector finds (python -m clef.weights --fetch coco-fasterrcnn). Other cues that the cell reads are found too,
+by the extractors of docs/cues.md. The image is cut, masked and stored as the shards of the cell's dataset are.
+"""
+
+import argparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from clef import lookup
+from clef.console import out
+from clef.errors import ConfigError, argument_parser, run_command
+
+if TYPE_CHECKING:
+    from clef.predict.told import Told
+
+Box = tuple[float, float, float, float]
+
+
+def main() -> int:
+    """The command."""
+    args = _arguments()
+    folder = lookup.find_cell(args.cell)
+    import clef  # not before: --help need not wait for torch
+    from clef import cards
+    from clef.predict import panel
+    from clef.predict.rendered import batch_of
+    from clef.predict.subjects import Finder, Given
+    from clef.predict.told import told
+
+    model = clef.load(folder, args.checkpoint, args.device)
+    card = cards.load(model.config.dataset, model.config.protocol)
+    with TemporaryDirectory() as scratch:
+        finder = Finder(model.config, Given(args.box, args.face), args.device)
+        people = finder.people(args.image, card.classes[0], Path(scratch))
+        batch = batch_of(people, card, model.config)
+    found = told(model.config, model.classes, model.predict(batch))
+    out.print(f"{folder.name}: {args.image}", markup=False, soft_wrap=True)
+    for number, (person, one) in enumerate(zip(people, found, strict=True), 1):
+        out.print(_table(f"person {number}, box {_written(person.box)}", one))
+    if args.panel:
+        panel.save(args.panel, args.image, [person.box for person in people if person.box], found)
+        out.print(f"panel: {args.panel}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argument_parser("python -m clef.predict", __doc__)
+    parser.add_argument("image", metavar="IMAGE", type=Path, help="a JPEG or PNG")
+    parser.add_argument("--cell", metavar="CELL", required=True, help="a cell's folder, or its name or a part of it")
+    parser.add_argument("--box", type=_box, metavar="X1,Y1,X2,Y2", help="the subject (default: everyone found)")
+    parser.add_argument("--face", type=_box, metavar="X1,Y1,X2,Y2", help="the subject's face (default: looked for)")
+    parser.add_argument("--panel", type=Path, metavar="PATH", help="draw the prediction there (.png)")
+    parser.add_argument("--checkpoint", metavar="best|last|PATH", help="which weights (default: as clef.evaluate)")
+    parser.add_argument("--device", choices=["auto", "cpu"], default="auto", help="default: a GPU if there is one")
+    args = parser.parse_args()
+    if args.face and not args.box:
+        raise ConfigError("--face: goes with --box: whose face it is must be known")
+    if args.panel and args.panel.suffix.lower() != ".png":
+        raise ConfigError(f"--panel {args.panel}: a PNG is drawn; call it .png")
+    return args
+
+
+def _box(text: str) -> Box:
+    try:
+        x1, y1, x2, y2 = (float(value) for value in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"four numbers x1,y1,x2,y2 are expected, not {text!r}") from None
+    if not (x1 < x2 and y1 < y2):
+        raise argparse.ArgumentTypeError(f"left, top, right, bottom are expected, not {text!r}")
+    return x1, y1, x2, y2
+
+
+def _table(title: str, told: "Told") -> Table:
+    """The classes, the highest score first."""
+    columns = {"score": told.score} if "TIE" not in told.effects else {"TIE (score)": told.score}
+    probabilities = {"factual": told.factual, "counterfactual": told.counterfactual}
+    shares = {name: values for name, values in probabilities.items() if values is not None}
+    if len(shares) == 1:
+        shares = {"probability": told.factual}
+    parts = {name: told.effects[name] for name in ("TE", "NDE") if name in told.effects}
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("emotion")
+    for name in (*columns, *parts, *shares):
+        table.add_column(name, justify="right")
+    for k in told.order:
+        numbers = [f"{values[k]:.3f}" for values in (*columns.values(), *parts.values())]
+        table.add_row(escape(told.classes[k]), *numbers, *(f"{100 * values[k]:.1f} %" for values in shares.values()))
+    return table
+
+
+def _written(values: Box | None) -> str:
+    return ", ".join(f"{value:g}" for value in values or ())
+
+
+if __name__ == "__main__":
+    run_command(main)

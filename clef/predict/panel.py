@@ -1,0 +1,85 @@
+"""The prediction as a picture: each person in the image, and bars of the classes that score highest."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from clef import files
+from clef.cues.view import read
+from clef.datasets import Box
+from clef.predict.told import Told
+
+SHOWN = 8
+HEIGHT, NAMES, BARS, GAP, LINE, TEXT = 300, 130, 150, 20, 30, 15
+"""Pixels: the image, the column of names, a column of bars, and between them; a line, and its letters."""
+POSITIVE, NEGATIVE, GREY, FRAME = (0, 114, 178), (213, 94, 0), (110, 110, 110), (240, 228, 66)
+"""Okabe and Ito's colours, which the colour-blind can tell apart."""
+TIE = "TIE"
+Column = tuple[str, np.ndarray]
+
+
+def save(path: Path, image: Path, boxes: Sequence[Box], people: Sequence[Told]) -> None:
+    """Write a PNG. `boxes` are in pixels of the image."""
+    picture = Image.fromarray(read(image))
+    rows = [_row(picture, box, told) for box, told in zip(boxes, people, strict=True)]
+    canvas = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
+    top = 0
+    for row in rows:
+        canvas.paste(row, (0, top))
+        top += row.height
+    with files.atomic(path) as file:
+        canvas.save(file, "PNG")
+
+
+def _row(picture: Image.Image, box: Box, told: Told) -> Image.Image:
+    """One person: the image with the box, and a column of bars for each number."""
+    columns, chosen = _columns(told), told.order[:SHOWN]
+    shown = _boxed(picture, box)
+    width = shown.width + 3 * GAP + NAMES + len(columns) * (BARS + GAP)
+    row = Image.new("RGB", (width, max(HEIGHT, (len(chosen) + 1) * LINE) + 2 * GAP), "white")
+    row.paste(shown, (GAP, GAP))
+    draw, left = ImageDraw.Draw(row), shown.width + 2 * GAP
+    for line, k in enumerate(chosen, 1):
+        draw.text((left, GAP + line * LINE), told.classes[k], fill="black", font=_font())
+    left += NAMES
+    for title, values in columns:
+        draw.text((left, GAP), title, fill="black", font=_font())
+        _bars(draw, left, values[chosen], signed=title == TIE)
+        left += BARS + GAP
+    return row
+
+
+def _columns(told: Told) -> list[Column]:
+    if told.counterfactual is None:
+        return [("probability", told.factual)]
+    return [("factual", told.factual), ("counterfactual", told.counterfactual), (TIE, told.effects[TIE])]
+
+
+def _bars(draw: ImageDraw.ImageDraw, left: int, values: np.ndarray, signed: bool) -> None:
+    """From a common zero. Signed ones are as long as the largest allows, others are parts of 1."""
+    low, high = (min(0.0, float(values.min())), max(0.0, float(values.max()))) if signed else (0.0, 1.0)
+    scale = (BARS - 50) / ((high - low) or 1)
+    zero = left + round(-low * scale)
+    for line, value in enumerate(values.tolist(), 1):
+        top, end = GAP + line * LINE, zero + round(value * scale)
+        colour = (POSITIVE if value >= 0 else NEGATIVE) if signed else GREY
+        draw.rectangle((min(zero, end), top + 2, max(zero, end), top + LINE - 10), fill=colour)
+        draw.text((max(zero, end) + 5, top), f"{value:.2f}", fill="black", font=_font())
+    draw.line((zero, GAP + LINE, zero, GAP + (len(values) + 1) * LINE - 8), fill="black")
+
+
+def _boxed(picture: Image.Image, box: Box) -> Image.Image:
+    """The image at the panel's height, its subject in a frame."""
+    scale = HEIGHT / picture.height
+    shown = picture.resize((max(1, round(picture.width * scale)), HEIGHT), Image.Resampling.LANCZOS)
+    corners = [round(value * scale) for value in box]
+    draw = ImageDraw.Draw(shown)
+    for width, colour in ((5, (0, 0, 0)), (3, FRAME)):
+        draw.rectangle(corners, outline=colour, width=width)
+    return shown
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(TEXT)

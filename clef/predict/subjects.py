@@ -1,0 +1,105 @@
+"""Who is in an image, and the cues of each that a cell reads: given, or found by the extractors (docs/cues.md)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from clef.config import CellConfig, InputName
+from clef.cues.boxes import inside
+from clef.cues.extractor import Extractor, Settings, find_class
+from clef.cues.files import CueName
+from clef.cues.person_boxes import FasterRcnnPerson
+from clef.cues.view import Unreadable, read
+from clef.datasets.person import Box, Cues, Person
+from clef.errors import DataError, SetupError
+
+_CUE: dict[InputName, CueName] = {
+    "face": "face",
+    "scene_without_face": "face",
+    "scene_without_extended_face": "face",
+    "landmarks": "landmarks",
+    "pose": "pose",
+    "regions": "regions",
+    "depth": "depth",
+    "scene_without_person": "person",
+}
+"""What must be found for an input; the face first, which guides landmarks and pose."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user says of the subjects, in pixels of the image."""
+
+    box: Box | None = None
+    face: Box | None = None
+
+
+class Finder:
+    """The extractors that a cell needs. SetupError, before anything is computed, where one lacks package or weights."""
+
+    def __init__(self, config: CellConfig, given: Given, device: str = "cpu") -> None:
+        needed = dict.fromkeys(_CUE[name] for name in _CUE if name in config.inputs.present)
+        if given.face:
+            needed.pop("face", None)
+        classes = {cue: find_class(cue) for cue in needed} | ({} if given.box else {"person": FasterRcnnPerson})
+        settings = Settings(device=device)
+        _check(classes, settings)
+        self.given = given
+        self.detector = None if given.box else FasterRcnnPerson(settings)
+        self.extractors: dict[CueName, Extractor] = {cue: classes[cue](settings) for cue in needed}
+
+    def people(self, image: Path, label: str, folder: Path) -> list[Person]:
+        """Everyone, or the one whose box is given, called by number. A depth map is put into `folder`.
+
+        `label` stands for the one that is not known. DataError for an image that can't be read or shows nobody.
+        """
+        try:
+            frame = read(image)
+        except Unreadable as fault:
+            raise DataError(f"{image}: {fault}") from None
+        boxes = [self.given.box] if self.given.box else self._detected(frame)
+        if not boxes:
+            raise DataError(f"{image}: no person found; say where one is with --box x1,y1,x2,y2")
+        return [self._person(frame, image, boxes, number, label, folder) for number in range(len(boxes))]
+
+    def _detected(self, frame: np.ndarray) -> list[Box]:
+        return self.detector.people(frame) if self.detector else []
+
+    def _person(
+        self, frame: np.ndarray, image: Path, boxes: Sequence[Box], number: int, label: str, folder: Path
+    ) -> Person:
+        box, face = boxes[number], self.given.face
+        values: dict[str, Any] = {}
+        for cue, extractor in self.extractors.items():
+            values[cue] = extractor.find(frame, self._looked_at(frame, box, extractor), face)
+            face = face or values.get("face")
+        if values.get("depth") is not None:
+            values["depth"] = _saved(values["depth"], folder / "depth.png")
+        values.pop("face", None)
+        others = tuple(boxes[:number]) + tuple(boxes[number + 1 :])
+        return Person(f"{image}#{number}", image, box, (label,), face, cues=Cues(others=others, **values))
+
+    @staticmethod
+    def _looked_at(frame: np.ndarray, box: Box, extractor: Extractor) -> Box:
+        height, width = frame.shape[:2]
+        whole = (0.0, 0.0, float(width), float(height))
+        return (inside(box, width, height) or whole) if extractor.scope == "person" else whole
+
+
+def _check(classes: Mapping[CueName, type[Extractor]], settings: Settings) -> None:
+    """Name all that is missing at once, and what to do without it."""
+    missing = {cue: fault for cue, one in classes.items() if (fault := one.missing(settings))}
+    if missing:
+        given = {"person": "--box x1,y1,x2,y2", "face": "--face x1,y1,x2,y2"}
+        lines = [f"{cue} by {classes[cue].name}: {fault}" for cue, fault in missing.items()]
+        instead = [f"; or give it with {given[cue]}" if cue in given else "" for cue in missing]
+        raise SetupError("\n".join(line + end for line, end in zip(lines, instead, strict=True)))
+
+
+def _saved(depth: np.ndarray, path: Path) -> Path:
+    Image.fromarray(depth).save(path)
+    return path

@@ -1,0 +1,115 @@
+"""`python -m clef.audit`: what it prints and writes, that it writes the same again, and what it refuses."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import clef.audit.__main__ as command
+from clef import records
+from clef.audit.record import read
+from clef.audit.rows import find
+from clef.errors import run_command
+from tests.audit.cells import Cells
+
+pytestmark = pytest.mark.xdist_group("audited")
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command: its exit code, and what it printed to stdout and to stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["audit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            run_command(command.main)
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return int(left.value.code or 0), " ".join(said.out.split()), " ".join(said.err.split())
+
+    return call
+
+
+def test_an_audit_agrees_with_what_the_cell_recorded_and_comes_out_the_same_again(run: Run, cells: Cells) -> None:
+    folder = cells("caer_s_demo", "emot_net", "clef")
+    code, said, told = run(folder, "--draws", 2)
+    assert code == 0
+    assert "the subject can be seen in scene too: there a swap brings another subject along" in said
+    assert "test_shift: 315/315 predictions" in told
+    first, made = (folder / "audit.json").read_bytes(), read(folder)
+    assert made is not None
+    result = records.read_json(folder / records.RESULT)
+    for split, recorded in result["splits"].items():
+        assert find(made.rows, split, "value.score") == pytest.approx(recorded["value"])
+        assert find(made.rows, split, "value.factual") == pytest.approx(recorded["variants"]["factual"])
+        for label, value in recorded["per_class"].items():
+            assert find(made.rows, split, "value.score", label) == pytest.approx(value)
+    content = json.loads(first)
+    assert content["signature"] == folder.name[-16:]
+    assert content["code"] == records.code_version()
+    assert set(content["frames"]) == {"train", "test", "test_shift"}
+    assert all(np.isfinite(row["value"]) and row["samples"] > 0 for row in content["rows"])
+    keys = [(row["name"], row["split"], row["class"]) for row in content["rows"]]
+    assert len(set(keys)) == len(keys)
+    when = (folder / "audit.json").stat().st_mtime_ns
+    _, again, told = run(folder, "--draws", 2)
+    assert (again, told, (folder / "audit.json").stat().st_mtime_ns) == (said, "", when), "it is read, not computed"
+    run(folder, "--draws", 2, "--again", "--workers", 1)
+    assert (folder / "audit.json").read_bytes() == first
+    run(folder, "--draws", 1)
+    assert (folder / "audit.json").read_bytes() != first
+
+
+def test_several_labels_and_a_grid_at_once(run: Run, cells: Cells) -> None:
+    folder = cells("emotic_demo", "emoticon", "vanilla")
+    cells("caer_s_demo", "emot_net", "clef")
+    code, said, told = run(folder.parent, "--draws", 1, "--split", "test")
+    assert code == 0
+    assert "emotic_demo, emoticon: mAP, means over cells" in said
+    assert "vanilla (1)" in said
+    assert "clef (1)" in said
+    assert "1/" in told
+    made = read(folder)
+    assert made is not None
+    assert {row.split for row in made.rows} == {"test"}
+    assert find(made.rows, "test", "blanked.TIE.own", "Engagement") is not None
+    assert made.facts["context_shows_subject"] == ["depth"]
+
+
+def test_what_cannot_be_audited_is_refused(run: Run, cells: Cells, tmp_path: Path) -> None:
+    folder = cells("caer_s_demo", "caer_net", "ccim")
+    unfinished = Path(shutil.copytree(folder, tmp_path / "runs" / "grid" / folder.name))
+    (unfinished / "result.json").unlink()
+    refusals: list[tuple[tuple, int, str]] = [
+        (("nosuch",), 2, "nosuch: no such folder"),
+        ((folder, "--split", "tset"), 2, "--split tset: no such split in"),
+        ((folder, "--draws", 0), 2, "--draws 0: 1 or more are expected"),
+        ((unfinished,), 6, "not trained to its end (done); an audit needs its result"),
+        ((tmp_path / "runs" / "grid",), 2, "no cell of this grid is done yet"),
+        ((folder, "--shards", tmp_path), 4, "no shards here"),
+    ]
+    meddled = Path(shutil.copytree(folder, tmp_path / "meddled" / folder.name))
+    (meddled / "result.json").write_text('{"run": {}}')
+    refusals.append(((meddled,), 6, "an audit needs its result"))
+    for arguments, code, message in refusals:
+        found, _, said = run(*arguments)
+        assert message in said
+        assert found == code
+    assert not (folder / "audit.json").exists()
+
+
+def test_real_processes(tmp_path: Path) -> None:
+    for words, code in ((("clef.audit", "--help"), 0), (("clef.audit", "nosuch"), 2)):
+        done = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True,
+                              env=os.environ)  # fmt: skip
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,91 @@
+"""The numbers of an audit from made-up predictions, against loops over people and classes."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from clef.audit.measures import measured, with_branch_of
+from clef.audit.passes import Arrays, Passes, donors_of
+from clef.audit.rows import Rows, find
+from clef.config import CellConfig
+from clef.methods.clef import tie
+
+Make = Callable[..., CellConfig]
+N, K = 12, 7
+NAMES = ["a", "b", "c", "d", "e", "f", "g"]
+RNG = np.random.default_rng(3)
+
+
+def clef_arrays() -> Arrays:
+    parts = {name: RNG.normal(0, 2, (N, K)).astype(np.float32) for name in ("Y_c", "Y_e")}
+    parts["Y_e*"] = np.full((N, K), 0.3, np.float32)
+    return parts | {"scores": tied(parts["Y_c"], parts["Y_e"], parts["Y_e*"]), "index": np.arange(N)}
+
+
+def tied(*parts: np.ndarray) -> np.ndarray:
+    return tie(*map(torch.from_numpy, parts)).numpy()
+
+
+@pytest.fixture
+def passes() -> Passes:
+    donors = [donors_of(N, 0, draw) for draw in range(2)]
+    return Passes(clef_arrays(), clef_arrays(), clef_arrays(), clef_arrays(), donors, [clef_arrays(), clef_arrays()])
+
+
+def test_a_swap_of_ones_own_branch_changes_nothing(passes: Passes) -> None:
+    before, after = with_branch_of(passes.plain, np.arange(N)), with_branch_of(passes.plain, np.arange(N))
+    assert all(np.array_equal(before[part], after[part]) for part in before)
+    np.testing.assert_allclose(before["score"], passes.plain["scores"], atol=1e-5)
+
+
+def test_swaps_by_brute_force(tiny: Make, passes: Passes) -> None:
+    target = RNG.integers(0, K, N)
+    rows = list(measured(tiny(), passes, RNG.random((N, K)), Rows("test", NAMES, target)))
+    plain, moved, right, distance, hits = passes.plain, [], [], [], []
+    for donors in passes.donors:
+        for i in range(N):
+            parts = plain["Y_c"][donors[i]], plain["Y_e"][i], plain["Y_e*"][i]
+            score = tied(*parts)
+            was, now = plain["scores"][i].argmax(), score.argmax()
+            moved.append(was != now)
+            right.append(was != now and now == target[i])
+            hits.append(now == target[i])
+            distance.append(np.abs(score - plain["scores"][i]).mean())
+    assert find(rows, "test", "swap.branch.moved.score") == pytest.approx(100 * np.mean(moved))
+    assert find(rows, "test", "swap.branch.to_right.score") == pytest.approx(100 * np.mean(right))
+    assert find(rows, "test", "swap.branch.delta.score") == pytest.approx(np.mean(distance), rel=1e-4)
+    assert find(rows, "test", "swap.branch.value.score") == pytest.approx(100 * np.mean(hits))
+    every = [one["Y_e"].argmax(1) != plain["Y_e"].argmax(1) for one in passes.swaps]
+    assert find(rows, "test", "swap.all.moved.Y_e") == pytest.approx(100 * np.mean(every))
+    spread = plain["scores"].std(0)
+    spreads = [np.abs(one["scores"] - plain["scores"]).mean(0) / spread for one in passes.swaps]
+    assert find(rows, "test", "swap.all.spreads.score") == pytest.approx(np.mean(spreads), rel=1e-4)
+
+
+def test_changed_decisions_and_effects_by_brute_force(tiny: Make, passes: Passes) -> None:
+    target = np.arange(N) % K
+    rows = list(measured(tiny(), passes, RNG.random((N, K)), Rows("test", NAMES, target)))
+    plain = passes.plain
+    factual, final = (plain["Y_c"] + plain["Y_e"]).argmax(1), plain["scores"].argmax(1)
+    wrong = sum(f == t != s for f, s, t in zip(factual, final, target, strict=True))
+    assert find(rows, "test", "debiased.to_wrong") == pytest.approx(100 * wrong / N)
+    own = [plain["scores"][i, 2] for i in range(N) if target[i] == 2]
+    assert find(rows, "test", "TIE.own", "c") == pytest.approx(np.mean(own), rel=1e-4)
+    z = [one["Y_c"] + one["Y_e"] for one in (plain, passes.context_only, passes.neither)]
+    whole, context, nothing = (torch.log_softmax(torch.nn.functional.logsigmoid(torch.from_numpy(v)), 1) for v in z)
+    assert find(rows, "test", "blanked.NDE", "a") == pytest.approx(float((context - nothing)[:, 0].mean()), rel=1e-4)
+    assert find(rows, "test", "blanked.TE", "a") == pytest.approx(float((whole - nothing)[:, 0].mean()), rel=1e-4)
+
+
+def test_a_method_without_counterfactual_or_branch_has_no_such_rows(tiny: Make, passes: Passes) -> None:
+    def bare(arrays: Arrays) -> Arrays:
+        return {"index": arrays["index"], "scores": arrays["Y_e"], "Y_e": arrays["Y_e"]}
+
+    few = Passes(*(bare(one) for one in (passes.plain, passes.subject_only, passes.context_only, passes.neither)),
+                 passes.donors, [bare(one) for one in passes.swaps])  # fmt: skip
+    rows = list(measured(tiny(method="vanilla"), few, RNG.random((N, K)), Rows("test", NAMES, np.arange(N) % 3)))
+    names = {row.name for row in rows}
+    assert not names & {"TE", "NDE", "TIE", "debiased.moved", "swap.branch.moved.score", "value.factual"}
+    assert names >= {"blanked.TIE", "swap.all.moved.score", "value.score", "context_only.score", "atypical.score"}

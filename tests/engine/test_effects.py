@@ -1,0 +1,81 @@
+"""TE, NDE, TIE and probabilities of predictions as written down: by hand, and against the method itself."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from clef.config import CellConfig
+from clef.engine import effects
+from clef.methods.clef import tie
+
+Make = Callable[..., CellConfig]
+RNG = np.random.default_rng(0)
+
+
+def arrays(rows: int = 5, classes: int = 4) -> dict[str, np.ndarray]:
+    names = ("scores", "Y_e", "Y_c", "Y_e*")
+    return {name: RNG.normal(0, 3, (rows, classes)).astype(np.float32) for name in names}
+
+
+def test_by_hand() -> None:
+    one = {
+        "scores": np.zeros((1, 1)),
+        "Y_c": np.array([[0.0]]),
+        "Y_e": np.array([[math.log(3)]]),
+        "Y_e*": np.zeros((1, 1)),
+    }
+    found = effects.effects(one)  # sigmoid(log 3) = 3/4, sigmoid(0) = 1/2
+    assert {name: float(value[0, 0]) for name, value in found.items()} == pytest.approx(
+        {"TE": math.log(3 / 4) - math.log(1 / 2), "NDE": 0, "TIE": math.log(3 / 4) - math.log(1 / 2)}
+    )
+
+
+def test_tie_is_the_methods_own_and_what_is_left_of_te_without_nde() -> None:
+    some = arrays()
+    found = effects.effects(some)
+    own = tie(*(torch.from_numpy(some[name]) for name in ("Y_c", "Y_e", "Y_e*")))
+    np.testing.assert_allclose(found["TIE"], own.numpy(), atol=1e-5)
+    np.testing.assert_allclose(found["TE"], found["NDE"] + found["TIE"], atol=1e-12)
+
+
+def test_methods_without_a_counterfactual_have_no_effects() -> None:
+    some = arrays()
+    assert effects.effects({"scores": some["scores"], "Y_e": some["Y_e"]}) == {}
+    assert effects.counterfactual({"Y_c": some["Y_c"], "scores": some["Y_c"]}) is None
+    np.testing.assert_array_equal(effects.factual({"scores": some["scores"], "Y_e": some["Y_e"]}), some["Y_e"])
+
+
+def test_without_a_branch_nothing_is_direct() -> None:
+    some = arrays()
+    del some["Y_c"]
+    found = effects.effects(some)
+    assert not found["NDE"].any()
+    np.testing.assert_array_equal(found["TE"], found["TIE"])
+
+
+def test_far_logits_stay_finite() -> None:
+    values = effects.log_sigmoid(np.array([-1e4, 0, 1e4]))
+    assert values.tolist() == pytest.approx([-1e4, -math.log(2), 0])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "method", "settings", "expected"),
+    [
+        ("caer_s_demo", "vanilla", {}, lambda z: F.log_softmax(z, 1)),
+        ("caer_s_demo", "clef", {}, lambda z: F.log_softmax(F.logsigmoid(z), 1)),
+        ("caer_s_demo", "clef", {"method.single_label": "sum"}, lambda z: F.log_softmax(z, 1)),
+        ("emotic_demo", "vanilla", {}, F.logsigmoid),
+        ("emotic_demo", "clef", {}, F.logsigmoid),
+        ("emotic_demo", "clef", {"method.multi_label": "softmax"}, lambda z: F.log_softmax(F.logsigmoid(z), 1)),
+    ],
+)
+def test_probabilities_are_what_the_loss_takes_logits_for(
+    tiny: Make, dataset: str, method: str, settings: dict, expected: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    logits = arrays()["Y_e"]
+    found = effects.log_probabilities(tiny(dataset, method=method, **settings), logits)
+    np.testing.assert_allclose(found, expected(torch.from_numpy(logits)).numpy(), atol=1e-5)

@@ -1,0 +1,198 @@
+"""`python -m clef.predict`: an image of a demo set scores as its shards did, and what is missing or wrong is named."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import clef
+import clef.predict.__main__ as command
+from clef import cards
+from clef.cues.extractor import Extractor
+from clef.cues.files import CueName
+from clef.cues.person_boxes import FasterRcnnPerson
+from clef.cues.regions import FasterRcnn
+from clef.data import plan
+from clef.datasets import Person
+from clef.datasets.splits import read
+from clef.errors import run_command
+from clef.predict.rendered import batch_of
+from clef.predict.subjects import Finder, Given
+from clef.predict.told import told
+from tests.audit.cells import Cells
+
+pytestmark = pytest.mark.xdist_group("audited")
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command: its exit code, and what it printed to stdout and to stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            run_command(command.main)
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return int(left.value.code or 0), " ".join(said.out.split()), " ".join(said.err.split())
+
+    return call
+
+
+def people(sources: Path, dataset: str) -> list[Person]:
+    """Those of test, as the source lists them: all are usable."""
+    return read(cards.load(dataset), sources / dataset)["test"].people
+
+
+def comma(box: tuple[float, ...] | None) -> str:
+    return ",".join(map(str, box or ()))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "backbone", "method"), [("caer_s_demo", "emot_net", "clef"), ("caer_s_demo", "caer_net", "ccim")]
+)
+def test_an_image_of_the_set_scores_as_recorded(
+    cells: Cells, sources: Path, dataset: str, backbone: str, method: str
+) -> None:
+    folder = cells(dataset, backbone, method)
+    model, recorded = clef.load(folder, device="cpu"), np.load(folder / "predictions-test.npz")
+    listed, card = people(sources, dataset), cards.load(dataset)
+    assert len(listed) == len(recorded["scores"])
+    for place in (0, 11, 40):
+        person = listed[place]
+        found = Finder(model.config, Given(person.box, person.face)).people(person.image, card.classes[0], Path())
+        batch = batch_of(found, card, model.config)
+        np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][place], atol=1e-5)
+
+
+def test_cues_that_are_found_are_read_as_those_of_the_shards(
+    cells: Cells, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = cells("emotic_demo", "emoticon", "vanilla")
+    model, recorded, card = (
+        clef.load(folder, device="cpu"),
+        np.load(folder / "predictions-test.npz"),
+        cards.load("emotic_demo"),
+    )
+    planned = plan.make(card, sources / "emotic_demo", tmp_path, None)
+    planned.jobs()  # the cues join
+    place, person = next((i, p) for i, p in enumerate(planned.readings["test"].people) if p.face and p.cues.landmarks)
+    assert person.cues.depth is not None
+    with Image.open(person.cues.depth) as image:
+        depth = np.asarray(image)
+    values = {"landmarks": person.cues.landmarks, "pose": person.cues.pose, "depth": depth}
+    monkeypatch.setattr("clef.predict.subjects.find_class", lambda cue: finding(cue, values[cue]))
+    found = Finder(model.config, Given(person.box, person.face)).people(person.image, card.classes[0], tmp_path)
+    batch = batch_of(found, card, model.config)
+    assert all(bool(valid) for valid in batch["valid"].values())
+    np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][place], atol=1e-5)
+
+
+def finding(cue: CueName, value: Any) -> type[Extractor]:
+    """An extractor that always finds that."""
+    return type("Finding", (Extractor,), {"cue": cue, "name": "finding", "find": lambda *_: value})
+
+
+def test_the_command_prints_every_class_in_order_and_draws_a_panel(run: Run, cells: Cells, sources: Path) -> None:
+    folder = cells("caer_s_demo", "emot_net", "clef")
+    person = people(sources, "caer_s_demo")[5]
+    code, said, _ = run(person.image, "--box", comma(person.box), "--cell", folder, "--panel", "panel.png")
+    assert code == 0
+    scores = np.load(folder / "predictions-test.npz")["scores"][5]
+    classes = cards.load("caer_s_demo").classes
+    places = [said.index(f" {classes[k]} ") for k in np.argsort(-scores)]
+    assert places == sorted(places)
+    assert "TIE (score) TE NDE factual counterfactual" in said
+    with Image.open("panel.png") as panel:
+        pixels = np.asarray(panel.convert("RGB"))
+    assert panel.format == "PNG"
+    signs = {(0, 114, 178) if score > 0 else (213, 94, 0) for score in scores if abs(score) > 0.1 * np.ptp(scores)}
+    assert signs <= set(map(tuple, pixels.reshape(-1, 3).tolist())), "the bars of TIE"
+    assert f"box {', '.join(f'{value:g}' for value in person.box or ())}" in said
+
+
+def test_numbers_told_are_the_predictions(cells: Cells, sources: Path) -> None:
+    for method in ("clef", "vanilla"):
+        model = clef.load(cells("caer_s_demo", "emot_net", method), device="cpu")
+        prediction = model.predict(next(iter(model.batches("test"))))
+        one = told(model.config, model.classes, prediction)[3]
+        assert one.factual.sum() == pytest.approx(1)
+        assert one.order[0] == int(prediction.scores[3].argmax())
+        if method == "vanilla":
+            assert (one.counterfactual, one.effects) == (None, {})
+            np.testing.assert_allclose(one.factual, prediction.scores[3].softmax(0).numpy(), atol=1e-6)
+        else:
+            np.testing.assert_allclose(one.effects["TIE"], one.score, atol=1e-5)
+
+
+TWO = [(10.0, 5.0, 60.0, 90.0), (100.0, 20.0, 150.0, 100.0)]
+
+
+def test_without_a_box_everyone_is_shown_whom_the_detector_finds(
+    run: Run, cells: Cells, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, image = cells("caer_s_demo", "emot_net", "vanilla"), people(sources, "caer_s_demo")[0].image
+    monkeypatch.setattr(FasterRcnn, "missing", classmethod(lambda cls, settings=None: ""))
+    monkeypatch.setattr(FasterRcnn, "_version", lambda self: "stand-in")
+    monkeypatch.setattr(FasterRcnnPerson, "setup", lambda self: None)
+    monkeypatch.setattr(FasterRcnnPerson, "people", lambda self, frame: TWO)
+    code, said, _ = run(image, "--cell", folder, "--panel", "two.png")
+    assert code == 0
+    assert "person 1, box 10, 5, 60, 90" in said
+    assert "person 2, box 100, 20, 150, 100" in said
+    with Image.open("two.png") as panel:
+        assert panel.height > 600, "one below the other"
+    monkeypatch.setattr(FasterRcnnPerson, "people", lambda self, frame: [])
+    code, _, said = run(image, "--cell", folder)
+    assert (code, "no person found; say where one is with --box x1,y1,x2,y2" in said) == (3, True)
+
+
+def test_what_cannot_be_predicted_is_refused(run: Run, cells: Cells, sources: Path, tmp_path: Path) -> None:
+    folder, image = cells("caer_s_demo", "emot_net", "vanilla"), people(sources, "caer_s_demo")[0].image
+    pose = cells("emotic_demo", "emoticon", "vanilla")
+    (tmp_path / "text.png").write_text("no image")
+    refusals = [
+        ((image, "--cell", "nosuch"), 2, "nosuch: no such folder"),
+        ((image, "--cell", folder, "--box", "1,2,3"), 2, "four numbers x1,y1,x2,y2 are expected, not '1,2,3'"),
+        ((image, "--cell", folder, "--box", "9,2,3,4"), 2, "left, top, right, bottom are expected, not '9,2,3,4'"),
+        ((image, "--cell", folder, "--panel", "p.pdf"), 2, "--panel p.pdf: a PNG is drawn; call it .png"),
+        ((image, "--cell", folder, "--face", "1,2,3,4"), 2, "--face: goes with --box"),
+        ((image, "--cell", folder, "--box", "900,2,903,4"), 3, "the box is empty, or lies outside the frame"),
+        (("none.jpg", "--cell", folder, "--box", "1,2,3,4"), 3, "none.jpg: image missing"),
+        (("text.png", "--cell", folder, "--box", "1,2,3,4"), 3, "text.png: image truncated"),
+        ((image, "--cell", pose, "--box", "1,2,30,40"), 5, "pose by mediapipe: the package mediapipe is not installed"),
+    ]
+    for arguments, code, message in refusals:
+        found, _, said = run(*arguments)
+        assert message in said
+        assert found == code
+
+
+def test_the_detector_that_is_missing_is_named_with_what_to_do(
+    run: Run, cells: Cells, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, image = cells("caer_s_demo", "emot_net", "vanilla"), people(sources, "caer_s_demo")[0].image
+    monkeypatch.setattr("clef.cues.extractor.FOLDER", str(tmp_path))
+    code, _, said = run(image, "--cell", folder)
+    assert code == 5
+    assert "person by faster_rcnn" in said
+    assert "python -m clef.weights" in said
+    assert "--fetch coco-fasterrcnn" in said
+    assert "or give it with --box x1,y1,x2,y2" in said
+
+
+def test_real_processes(tmp_path: Path) -> None:
+    for words, code in (("--help", 0), ("image.png", 2)):
+        done = subprocess.run([sys.executable, "-m", "clef.predict", words], cwd=tmp_path, capture_output=True,
+                              text=True, env=os.environ)  # fmt: skip
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
