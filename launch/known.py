@@ -8,7 +8,6 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from clef import files, records
 from clef.errors import ClefError, SetupError
@@ -96,9 +95,7 @@ def _ask(before: Known, wanted: Collection[str], now: float) -> Known:
 
 
 def _read(grid: Path) -> Known:
-    content: dict[str, Any] = records.read_json(grid / FILE)
     try:
-        jobs = {key: Job(**job) for key, job in content.pop("jobs", {}).items()}
-        return Known(jobs, **content)
-    except (TypeError, AttributeError):  # of another version
+        return records.checked(Known, records.read_json(grid / FILE))
+    except ValueError:  # of another version
         return Known()

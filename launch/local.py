@@ -135,10 +135,10 @@ def end(job: submitit.Job[str], folder: Path) -> str:
     state = records.state_of(folder)
     if state not in ("died", "new"):
         return state
-    told = records.read_json(folder / records.STATE)
+    told = records.said(folder)
     said = [line.strip() for line in (job.stderr() or "").splitlines() if line.strip()]
     reason = "its process ended without a result" + (f"; the last it said: {said[-1]}" if said else "")
-    records.write_state(folder, "died", reason=reason, step=told.get("step"), steps=told.get("steps"))
+    records.write_state(folder, "died", reason=reason, step=told.step, steps=told.steps)
     return "died"
 
 

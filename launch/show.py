@@ -189,10 +189,10 @@ class Local:
 
 
 def _progress(folder: Path) -> str:
-    state = records.read_json(folder / records.STATE)
-    if state.get("state") in ("failed", "died"):
-        return str(state.get("reason", ""))
-    if state.get("state") != "running" or "epoch" not in state:
+    told = records.said(folder)
+    if told.state in ("failed", "died"):
+        return told.reason or ""
+    if told.state != "running" or told.epoch is None:
         return ""
-    metric = f", val {state['metric']:.1f}" if state.get("metric") is not None else ""
-    return f"epoch {state['epoch']:.1f}/{state['epochs']}{metric}, {state['images_per_s']:.0f} images/s"
+    metric = f", val {told.metric:.1f}" if told.metric is not None else ""
+    return f"epoch {told.epoch:.1f}/{told.epochs}{metric}, {told.images_per_s or 0:.0f} images/s"

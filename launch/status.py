@@ -155,22 +155,21 @@ def _detailed(overview: Overview, cell: CellStatus, stuck: float, now: float) ->
     if cell.folder is None or cell.state == "new":
         return cell
     folder, job = overview.path / cell.folder, overview.jobs.get(cell.folder)
-    state = records.read_json(folder / records.STATE)
+    told = records.said(folder)
     facts: dict[str, Any] = {
-        key: state.get(key) for key in ("epoch", "epochs", "step", "steps", "metric", "images_per_s")
+        key: getattr(told, key) for key in ("epoch", "epochs", "step", "steps", "metric", "images_per_s")
     }
     cell = replace(
-        cell, attempt=len(attempts.read(folder)) or None, node=(job.node if job else None) or state.get("host"), **facts
+        cell, attempt=len(attempts.read(folder)) or None, node=(job.node if job else None) or told.host, **facts
     )
     if cell.state not in ("running", "starting"):
-        return replace(cell, images_per_s=None, error=_error(overview, cell, state, job))
+        return replace(cell, images_per_s=None, error=_error(overview, cell, told.reason, job))
     quiet = _quiet(folder, job, now, overview.known.answered)
-    left = state.get("left_s")
     return replace(
         cell,
         quiet_s=quiet,
         stuck=quiet is not None and quiet > 60 * stuck,
-        left_s=None if left is None else max(0.0, left - (now - state["updated"])),
+        left_s=None if told.left_s is None else max(0.0, told.left_s - (now - told.updated)),
     )
 
 
@@ -182,14 +181,13 @@ def _quiet(folder: Path, job: Job | None, now: float, answered: float) -> float 
     return max(0.0, min(ages)) if ages else None
 
 
-def _error(overview: Overview, cell: CellStatus, state: Mapping[str, object], job: Job | None) -> str | None:
+def _error(overview: Overview, cell: CellStatus, reason: str | None, job: Job | None) -> str | None:
     if cell.state in ("done", "queued", "stopped"):
         return None
     if cell.state == "cancelled" and (by := records.read_json(overview.path / str(cell.folder) / records.CANCELLED)):
         return f"by {by.get('by')}"
-    reason = state.get("reason") if cell.state in ("failed", "preempted", "died", "cancelled") else None
-    if reason:
-        return str(reason)
+    if reason and cell.state in ("failed", "preempted", "died", "cancelled"):
+        return reason
     words = [] if job is None or job.active else [job.ending]
     if cell.state == "died" and (said := last_line(outputs(overview.path, str(cell.folder), cell.job))):
         words.append(said)

@@ -104,7 +104,7 @@ class Slurm:
 
     def _send(
         self,
-        kind: str,
+        kind: ledger.Kind,
         shape: ResourcesConfig,
         work: list[Work],
         cells: Sequence[PlannedCell] = (),
