@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from clef.console import err, out
-from clef.errors import ConfigError, SetupError
+from clef.console import agreed, err, out
+from clef.errors import SetupError
 from clef.results.gather import gather_grid
 from clef.results.rows import write_plan
 from launch import ledger, queued, show
@@ -39,8 +39,7 @@ def run(look: Callable[[], Proposal], site: Site, args: argparse.Namespace) -> P
     if not args.yes:
         shown = look()
         show.plan(shown.plan, shown, site)
-        if not shown.empty and not confirmed(shown):
-            out.print("nothing submitted")
+        if not shown.empty and not agreed(_question(shown), "nothing submitted"):
             return None
     with ledger.held(grid, lambda: err.print("another launcher is submitting this grid; waiting for it")):
         if left := queued.leftover(grid):
@@ -64,17 +63,6 @@ def _still(found: Proposal, shown: Proposal) -> Proposal:
     if gone := len(shown.batch.cells) - len(left.batch.cells):
         err.print(f"{gone} of the cells shown are no longer to be submitted: another launcher was at work")
     return left
-
-
-def confirmed(proposal: Proposal) -> bool:
-    """Ask. ConfigError where nobody can answer."""
-    question = _question(proposal)
-    if not sys.stdin.isatty():
-        raise ConfigError(f"nobody is there to answer: {question} Say --yes; nothing submitted")
-    try:
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
 
 
 def _question(proposal: Proposal) -> str:
@@ -121,9 +109,10 @@ def _report(sent: Sent, found: Proposal) -> None:
     total = len(found.batch.cells)
     if sent.arrays:
         kind = "array" if len(sent.arrays) == 1 else "arrays"
-        count, rest = (f"{sent.cells} of {total}", "; run it again for the rest") if sent.cells < total else (total, "")
+        cells = f"{total} {'cell' if total == 1 else 'cells'}"
+        count, rest = (f"{sent.cells} of {cells}", "; run it again for the rest") if sent.cells < total else (cells, "")
         jobs = ", ".join(sent.arrays)
-        out.print(f"submitted {count} cells as {len(sent.arrays)} job {kind}: {jobs}{rest}", soft_wrap=True)
+        out.print(f"submitted {count} as {len(sent.arrays)} job {kind}: {jobs}{rest}", soft_wrap=True)
     for name, (sharding, launch) in sent.sets.items():
         out.print(
             f"job {sharding} makes the shards of {name}; job {launch} behind it submits the cells", soft_wrap=True

@@ -19,6 +19,8 @@ STATES = (
     "done", "running", "starting", "queued", "new", "stopped", "preempted", "died", "failed", "cancelled", "blocked",
 )  # fmt: skip
 """`starting`: its job runs, and it has not said a word. `blocked`: it can't be trained as things are."""
+ENDINGS = {FORGOTTEN: "Slurm no longer knows its job", VANISHED: "its task is gone"}
+"""Words for how a job ended that Slurm has no word for."""
 OF_INTEREST = ("running", "starting", "died", "failed")
 """States of cells that are listed where there are too many to list all."""
 
@@ -85,6 +87,12 @@ def look(plan: Path) -> Overview:
     return Overview(name, grid, cells, told, jobs)
 
 
+def called_otherwise(overview: Overview) -> str:
+    """What to say to a pattern that no cell's name fits."""
+    example = next((f"are called like {cell.name}, and * stands for anything" for cell in overview.cells), "are none")
+    return f"no cell is called so; the grid's {example}"
+
+
 def busy_and_jobs(grid: Path) -> tuple[set[str], dict[str, str]]:
     """The cells that local launchers have, and the newest job of each other cell that was ever submitted."""
     tasks: dict[str, str] = {}
@@ -124,18 +132,25 @@ def state_of(folder: Path, number: str | None, job: Job | None, busy: bool = Fal
     if job is None:
         return records.state_of(folder)
     if job.active:
-        state = records.state_of(folder, queued=True)
-        if state == "done":
-            return state
-        if not job.running:  # nor will it, when it was cancelled since Slurm was asked
-            return "cancelled" if (folder / records.CANCELLED).exists() else "queued"
-        return "running" if state == "running" else "starting"
+        return _under_way(folder, job)
     state = records.state_of(folder)
     if state in ("done", "running", "failed", "cancelled"):
         return state
     if job.cancelled:  # what a cell writes while it is cancelled is no wish to be run again
         return "cancelled"
     return state if state != "new" else _without_a_word(folder, number, job)
+
+
+def _under_way(folder: Path, job: Job) -> str:
+    """The state of a cell whose job waits or runs, or did when Slurm was asked: its own last word is newer."""
+    state = records.state_of(folder, queued=True)
+    if state != "queued":
+        return state
+    if (folder / records.CANCELLED).exists():
+        return "cancelled"
+    if not job.running:
+        return "queued"
+    return "failed" if records.said(folder).state == "failed" else "starting"
 
 
 def _without_a_word(folder: Path, number: str | None, job: Job) -> str:
@@ -188,7 +203,7 @@ def _error(overview: Overview, cell: CellStatus, reason: str | None, job: Job | 
         return f"by {by.get('by')}"
     if reason and cell.state in ("failed", "preempted", "died", "cancelled"):
         return reason
-    words = [] if job is None or job.active else [job.ending]
+    words = [] if job is None or job.active else [ENDINGS.get(job.state, job.ending)]
     if cell.state == "died" and (said := last_line(outputs(overview.path, str(cell.folder), cell.job))):
         words.append(said)
     return "; ".join(words) or None

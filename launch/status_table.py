@@ -62,7 +62,7 @@ def summary(picture: Picture) -> Text:
 
 
 def _table(cells: Sequence[CellStatus], wide: bool) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), pad_edge=False, header_style="dim")
     columns = [column for column in COLUMNS if (wide or column.narrow) and any(column.text(cell) for cell in cells)]
     for column in columns:
         table.add_column(column.title, justify=column.justify, overflow="fold", no_wrap=column.title != "cell")

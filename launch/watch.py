@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.text import Text
 
 from clef.console import duration, out
-from launch.status import OF_INTEREST, CellStatus, detailed, look
+from clef.errors import ConfigError
+from launch.status import OF_INTEREST, CellStatus, called_otherwise, detailed, look
 from launch.status_table import Picture, render, summary
 
 FEW = 30
@@ -35,10 +36,13 @@ class View:
 
 
 def take(plan: Path, view: View) -> Picture:
-    """Look at the grid now."""
+    """Look at the grid now. ConfigError when no cell is called as the view wants it."""
     overview = look(plan)
     if view.pattern:
-        overview = replace(overview, cells=[c for c in overview.cells if fnmatchcase(c.name, view.pattern)])
+        fitting = [cell for cell in overview.cells if fnmatchcase(cell.name, view.pattern)]
+        if not fitting:
+            raise ConfigError(f"--cells {view.pattern}: {called_otherwise(overview)}")
+        overview = replace(overview, cells=fitting)
     few = view.everything or len(overview.cells) <= FEW
     listed = detailed(overview, [c for c in overview.cells if few or c.state in OF_INTEREST], view.stuck)
     if not few:  # the most urgent first
