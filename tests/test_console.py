@@ -59,7 +59,7 @@ def test_the_last_line_comes_at_once_and_pauses_of_other_splits_do_not_count(sai
     ("seconds", "text"), [(0, "0 s"), (99, "99 s"), (100, "2 min"), (5900, "98 min"), (7500, "2 h 05 min")]
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert console._duration(seconds) == text
+    assert console.duration(seconds) == text
 
 
 @pytest.mark.parametrize(("answer", "yes"), [("y", True), (" Yes ", True), ("", False), ("yep", False)])
