@@ -13,9 +13,7 @@ from clef.console import agreed, err, out
 from clef.errors import INTERRUPTED, ConfigError, SetupError
 from clef.results.rows import plan_path
 from launch import ledger, logs, scheduler, watch
-from launch.status import CellStatus, Overview, called_otherwise, look
-
-ALIVE = ("queued", "starting", "running")
+from launch.status import ALIVE, CellStatus, Overview, called_otherwise, look
 
 
 def look_at(args: argparse.Namespace) -> int | None:
@@ -83,7 +81,7 @@ def _cancel(grid: Path, cells: list[CellStatus]) -> None:
         records.write_json(note, {"by": who, "at": at})
     try:
         scheduler.cancel({cell.job for cell in cells if cell.job})
-    except SetupError:
+    except SetupError as error:
         for note in notes:
             note.unlink(missing_ok=True)
-        raise
+        raise SetupError(f"{error}; nothing is noted as cancelled") from None

@@ -10,7 +10,7 @@ from clef import records
 from clef.console import out
 from clef.errors import ConfigError
 from launch.outputs import last_lines, outputs
-from launch.status import CellStatus, Overview, busy_and_jobs, detailed, look
+from launch.status import ALIVE, CellStatus, Overview, busy_and_jobs, detailed, look
 from launch.status_table import Picture, render
 
 LINES = 15
@@ -68,7 +68,7 @@ def _chosen(overview: Overview, name: str) -> CellStatus:
 
 def _alive(plan: Path, name: str) -> bool:
     cell = next(cell for cell in look(plan).cells if cell.name == name)
-    return cell.state in ("queued", "starting", "running")
+    return cell.state in ALIVE
 
 
 def _print(path: Path, lines: list[str]) -> None:

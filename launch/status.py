@@ -21,6 +21,8 @@ STATES = (
 """`starting`: its job runs, and it has not said a word. `blocked`: it can't be trained as things are."""
 ENDINGS = {FORGOTTEN: "Slurm no longer knows its job", VANISHED: "its task is gone"}
 """Words for how a job ended that Slurm has no word for."""
+ALIVE = {"queued", "starting", "running"}
+"""States of cells that wait or run."""
 OF_INTEREST = ("running", "starting", "died", "failed")
 """States of cells that are listed where there are too many to list all."""
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from clef.console import duration, out
 from clef.errors import ConfigError
-from launch.status import OF_INTEREST, CellStatus, called_otherwise, detailed, look
+from launch.status import ALIVE, OF_INTEREST, CellStatus, called_otherwise, detailed, look
 from launch.status_table import Picture, render, summary
 
 FEW = 30
@@ -23,7 +23,6 @@ EVERY = 2.0
 """Seconds between two looks at the disk."""
 LINES_EVERY = 60.0
 """Seconds between two lines of counts where there is no terminal."""
-ALIVE = {"queued", "starting", "running"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def _pictures(plan: Path, view: View) -> Iterator[Picture]:
         began = time.monotonic()
         picture = take(plan, view)
         yield picture
-        if not ALIVE & set(picture.overview.counts):
+        if not ALIVE & picture.overview.counts.keys():
             return
         time.sleep(max(EVERY, 5 * (time.monotonic() - began)))  # a huge grid must not keep the disk busy
 
@@ -105,7 +104,7 @@ def _lines(plan: Path, view: View) -> None:
     for picture in _pictures(plan, view):
         for cell, state in _changes(picture, said):
             out.print(f"{_clock()} {cell.name}: {state}{_progress(cell)}", markup=False, soft_wrap=True)
-        over = not ALIVE & set(picture.overview.counts)
+        over = not ALIVE & picture.overview.counts.keys()
         if over or time.monotonic() > counted + LINES_EVERY:
             counted = time.monotonic()
             out.print(Text(f"{_clock()} ").append_text(summary(picture)), soft_wrap=True)
