@@ -102,6 +102,11 @@ def agreed(question: str, otherwise: str) -> bool:
     return False
 
 
+def cells(count: int) -> str:
+    """`1 cell`, `10,000 cells`."""
+    return f"{count:,} {'cell' if count == 1 else 'cells'}"
+
+
 def duration(seconds: float) -> str:
     """Seconds in the unit that a reader wants."""
     if seconds < 100:

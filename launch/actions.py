@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from clef import records
+from clef import console, records
 from clef.console import agreed, err, out
 from clef.errors import INTERRUPTED, ConfigError, SetupError
 from clef.results.rows import plan_path
@@ -47,7 +47,7 @@ def cancel(plan: Path, pattern: str, sure: bool) -> int:
         asked = {cell.name for cell in cells}
         cells = [cell for cell in _alive(plan, pattern)[1] if cell.name in asked]
         _cancel(grid, cells)
-    out.print(f"cancelled: {len(cells)} {'cell' if len(cells) == 1 else 'cells'}; --retry-failed takes them up again")
+    out.print(f"cancelled: {console.cells(len(cells))}; --retry-failed takes them up again")
     return 0
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from clef import console
 from clef.console import agreed, err, out
 from clef.errors import SetupError
 from clef.results.gather import gather_grid
@@ -69,7 +70,7 @@ def _question(proposal: Proposal) -> str:
     cells, names = len(proposal.batch.cells), " and ".join(made.name for made in proposal.sets)
     folders = {made.folder for made in proposal.sets}
     behind = sum(cell.config.shards.resolve() in folders for cell in proposal.plan.cells)
-    submit = f"Submit {cells} {'cell' if cells == 1 else 'cells'}"
+    submit = f"Submit {console.cells(cells)}"
     if not names:
         return f"{submit}?"
     return f"{submit}, and shard {names} for {behind} more?" if cells else f"Shard {names}, with {behind} cells behind?"
@@ -109,7 +110,7 @@ def _report(sent: Sent, found: Proposal) -> None:
     total = len(found.batch.cells)
     if sent.arrays:
         kind = "array" if len(sent.arrays) == 1 else "arrays"
-        cells = f"{total} {'cell' if total == 1 else 'cells'}"
+        cells = console.cells(total)
         count, rest = (f"{sent.cells} of {cells}", "; run it again for the rest") if sent.cells < total else (cells, "")
         jobs = ", ".join(sent.arrays)
         out.print(f"submitted {count} as {len(sent.arrays)} job {kind}: {jobs}{rest}", soft_wrap=True)
@@ -129,6 +130,6 @@ def _nothing(found: Proposal) -> None:
 def _tell(settled: list[Submission]) -> None:
     """What became of what a launcher left that died."""
     for entry in settled:
-        what = f"{len(entry.cells)} cells" if entry.kind == "cells" else f"a job of kind {entry.kind}"
+        what = console.cells(len(entry.cells)) if entry.kind == "cells" else f"a job of kind {entry.kind}"
         fate = f"Slurm has that as job {entry.job}" if entry.job else "Slurm never got that"
         err.print(f"a launcher died while it submitted {what} ({entry.by}): {fate}", markup=False, soft_wrap=True)

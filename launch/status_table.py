@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from clef import console
 from clef.console import duration
 from launch.show import STYLES
 from launch.status import CellStatus, Overview
@@ -46,8 +47,7 @@ def render(picture: Picture, width: int, reasons: int | None = None) -> Renderab
 def summary(picture: Picture) -> Text:
     """The grid, its cells by state, and how old Slurm's word is."""
     overview = picture.overview
-    count = len(overview.cells)
-    text = Text(f"grid {overview.grid}: {count:,} {'cell' if count == 1 else 'cells'}: ")
+    text = Text(f"grid {overview.grid}: {console.cells(len(overview.cells))}: ")
     stuck = sum(cell.stuck for cell in picture.cells)
     for number, (state, cells) in enumerate(overview.counts.items()):
         text.append(", " if number else "")
