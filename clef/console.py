@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from clef.errors import ConfigError
+
 WIDTH = 140
 """Columns where no terminal says how many there are: a table in a log file must not be cut."""
 out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
@@ -80,6 +82,29 @@ class _Rate(ProgressColumn):
 def _rate(task: Task) -> str:
     speed = task.finished_speed or task.speed
     return f"{speed:,.0f}/s" if speed and speed >= 10 else f"{speed:,.1f}/s" if speed else ""
+
+
+def agreed(question: str, otherwise: str) -> bool:
+    """Ask, with no for the default, and then say what comes of that. ConfigError where nobody can answer."""
+    if not sys.stdin.isatty():
+        raise ConfigError(f"nobody is there to answer: {question} Say --yes; {otherwise}")
+    try:
+        answer = input(f"{question} [y/N] ")
+    except EOFError:
+        answer = ""
+        out.print()  # what follows is on a line of its own
+    except KeyboardInterrupt:
+        out.print()
+        raise
+    if answer.strip().lower() in ("y", "yes"):
+        return True
+    out.print(otherwise)
+    return False
+
+
+def cells(count: int) -> str:
+    """`1 cell`, `10,000 cells`."""
+    return f"{count:,} {'cell' if count == 1 else 'cells'}"
 
 
 def duration(seconds: float) -> str:

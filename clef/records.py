@@ -12,9 +12,12 @@ import platform
 import socket
 import subprocess
 import time
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from clef import files
 
@@ -27,6 +30,9 @@ _PACKAGES = (
     "simplejpeg", "opencv-python-headless", "safetensors", "pydantic",
 )  # fmt: skip
 """What may have a part in a number, where it is installed."""
+STATES = ("running", "stopped", "preempted", "failed", "died", "cancelled", "done")
+"""What a state file may say."""
+T = TypeVar("T")
 CODE = "code.json"
 """At the top of a snapshot of the code: what `code_version` said of the tree that was copied."""
 
@@ -45,6 +51,50 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def checked(kind: type[T], content: Any) -> T:
+    """What was read from a file as this dataclass, or list of them. ValueError, in a line, for what is none."""
+    try:
+        found: T = _checker(kind).validate_python(content)  # type: ignore[arg-type]  # types are hashable
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return found
+
+
+@cache
+def _checker(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a cell's state file says. What it doesn't say is None."""
+
+    state: str = "new"
+    updated: float = 0.0
+    """Seconds since 1970."""
+    host: str | None = None
+    reason: str | None = None
+    step: int | None = None
+    steps: int | None = None
+    epoch: float | None = None
+    epochs: int | None = None
+    metric: float | None = None
+    """The best on val so far."""
+    images_per_s: float | None = None
+    left_s: float | None = None
+    """Seconds, as they were when it was written."""
+
+
+def said(folder: Path) -> Said:
+    """A cell's own word; that it is new where there is none, or the file is spoilt."""
+    try:
+        word = checked(Said, read_json(folder / STATE))
+    except ValueError:
+        return Said()
+    return word if word.state in STATES else Said()
+
+
 def write_state(folder: Path, state: str, **facts: Any) -> None:
     """Say where the cell is: running, done, failed, stopped or preempted, and why."""
     facts |= {"pid": os.getpid(), "host": socket.gethostname(), "updated": round(time.time(), 3)}
@@ -58,13 +108,15 @@ def state_of(folder: Path, queued: bool = False) -> str:
     """
     if (folder / RESULT).exists():
         return "done"
-    state = str(read_json(folder / STATE).get("state", "new"))
+    state = said(folder).state
     if queued:
         return "running" if state == "running" else "queued"
     if files.is_locked(folder / LOCK):
         return "running"
     if (folder / CANCELLED).exists():
         return "cancelled"
+    if state == "done":  # its result was removed
+        return "new"
     return "died" if state == "running" else state  # nobody holds its lock: it was killed
 
 

@@ -3,20 +3,17 @@
 import argparse
 import getpass
 import socket
-import sys
 from collections import Counter
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from clef import records
-from clef.console import err, out
-from clef.errors import ConfigError, SetupError
+from clef import console, records
+from clef.console import agreed, err, out
+from clef.errors import INTERRUPTED, ConfigError, SetupError
 from clef.results.rows import plan_path
 from launch import ledger, logs, scheduler, watch
-from launch.status import CellStatus, Overview, look
-
-ALIVE = ("queued", "starting", "running")
+from launch.status import ALIVE, CellStatus, Overview, called_otherwise, look
 
 
 def look_at(args: argparse.Namespace) -> int | None:
@@ -43,15 +40,14 @@ def cancel(plan: Path, pattern: str, sure: bool) -> int:
     grid = plan.parent
     overview, cells = _alive(plan, pattern)
     if not cells:
-        raise ConfigError(f"--cancel {pattern}: no cell of this name waits or runs{_others(overview, pattern)}")
-    if not sure and not _confirmed(cells):
-        out.print("nothing cancelled")
-        return 0
+        raise ConfigError(f"--cancel {pattern}: {_others(overview, pattern)}")
+    if not sure and not agreed(_question(cells), "nothing cancelled"):
+        return INTERRUPTED
     with ledger.held(grid, lambda: err.print("a launcher is submitting this grid; waiting for it")):
         asked = {cell.name for cell in cells}
         cells = [cell for cell in _alive(plan, pattern)[1] if cell.name in asked]
         _cancel(grid, cells)
-    out.print(f"cancelled: {len(cells)} {'cell' if len(cells) == 1 else 'cells'}; --retry-failed takes them up again")
+    out.print(f"cancelled: {console.cells(len(cells))}; --retry-failed takes them up again")
     return 0
 
 
@@ -65,20 +61,15 @@ def _others(overview: Overview, pattern: str) -> str:
     """What there is instead."""
     states = Counter(cell.state for cell in overview.cells if fnmatchcase(cell.name, pattern))
     if states:
-        return f"; of this name there are: {', '.join(f'{count} {state}' for state, count in states.items())}"
-    return f"; the cells are called like {overview.cells[0].name}, and * stands for anything"
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        return f"no cell of this name waits or runs; of this name there are: {counts}"
+    return called_otherwise(overview)
 
 
-def _confirmed(cells: list[CellStatus]) -> bool:
+def _question(cells: list[CellStatus]) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in Counter(cell.state for cell in cells).items())
     names = ", ".join(cell.name for cell in cells[:5]) + (", ..." if len(cells) > 5 else "")
-    what = f"{counts}: {names}"
-    if not sys.stdin.isatty():
-        raise ConfigError(f"nobody is there to ask whether to cancel these; say --yes; nothing cancelled ({what})")
-    try:
-        return input(f"Cancel {what}? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
+    return f"Cancel {counts}: {names}?"
 
 
 def _cancel(grid: Path, cells: list[CellStatus]) -> None:
@@ -90,7 +81,7 @@ def _cancel(grid: Path, cells: list[CellStatus]) -> None:
         records.write_json(note, {"by": who, "at": at})
     try:
         scheduler.cancel({cell.job for cell in cells if cell.job})
-    except SetupError:
+    except SetupError as error:
         for note in notes:
             note.unlink(missing_ok=True)
-        raise
+        raise SetupError(f"{error}; nothing is noted as cancelled") from None

@@ -70,6 +70,6 @@ def busy(grid: Path) -> set[str]:
 def _read(path: Path) -> Claim:
     content = records.read_json(path)
     try:
-        return Claim(**content | {"alive": files.is_locked(path.with_suffix(".lock"))})
-    except TypeError:  # cut short, or of another version
+        return records.checked(Claim, content | {"alive": files.is_locked(path.with_suffix(".lock"))})
+    except ValueError:  # cut short, or of another version
         return Claim("", "", [], [], alive=False)

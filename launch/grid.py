@@ -6,7 +6,7 @@
   python launch/grid.py --dry-run --partition gpu               the plan, as a table
   python launch/grid.py --gather                                the tables, from what is on disk
   python launch/grid.py --status                                where its cells are (--watch: live)
-  python launch/grid.py --logs emotic-clef --follow             what a cell and its job say
+  python launch/grid.py --logs emotic-emot_net-clef-s0 --follow what a cell and its job say
 
 Run it again at any time: it does only what is missing.
 """

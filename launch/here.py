@@ -28,7 +28,7 @@ def run(look: Callable[[], Plan], args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         with ledger.held(grid, lambda: err.print("another launcher is at work on this grid; waiting for it")):
             plan = look()
-            show.plan(plan)
+            show.plan(plan, here=True)
             path = write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells])
             if not plan.todo:
                 plan.check()

@@ -8,12 +8,11 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from clef import files, records
 from clef.errors import ClefError, SetupError
 from launch import scheduler
-from launch.scheduler import Job
+from launch.scheduler import Job, array_of
 
 FILE, LOCK = "scheduler.json", "scheduler.lock"
 EVERY = 10.0
@@ -25,8 +24,6 @@ FORGOTTEN = "FORGOTTEN"
 VANISHED = "VANISHED"
 """The same for an array task while Slurm still knows others of its array. One that is cancelled before it begins
 leaves no trace, in accounting neither."""
-
-
 NOTHING = Job("", "", "", "")
 
 
@@ -80,25 +77,23 @@ def _ask(before: Known, wanted: Collection[str], now: float) -> Known:
     if not scheduler.available():
         return replace(before, tried=now, problem="squeue is not on this machine's PATH")
     try:
-        listed = scheduler.jobs({key.partition("_")[0] for key in wanted}, PATIENCE)
+        listed = scheduler.jobs({array_of(key) for key in wanted}, PATIENCE)
     except SetupError as error:
         return replace(before, tried=time.time(), problem=str(error))
     ended = {key: job for key, job in before.jobs.items() if not job.active and job.state not in (FORGOTTEN, VANISHED)}
     jobs = ended | listed
     lost = [key for key in wanted if key not in jobs]
     if lost:
-        told = scheduler.accounted({key.partition("_")[0] for key in lost}) or {}
-        arrays = {key.partition("_")[0] for key in listed}
+        told = scheduler.accounted({array_of(key) for key in lost}) or {}
+        arrays = {array_of(key) for key in listed}
         for key in lost:
-            word = VANISHED if key.partition("_")[0] in arrays else FORGOTTEN
+            word = VANISHED if array_of(key) in arrays else FORGOTTEN
             jobs[key] = told.get(key) or replace(before.jobs.get(key, NOTHING), state=word, reason="")
     return Known(jobs, now, now)
 
 
 def _read(grid: Path) -> Known:
-    content: dict[str, Any] = records.read_json(grid / FILE)
     try:
-        jobs = {key: Job(**job) for key, job in content.pop("jobs", {}).items()}
-        return Known(jobs, **content)
-    except (TypeError, AttributeError):  # of another version
+        return records.checked(Known, records.read_json(grid / FILE))
+    except ValueError:  # of another version
         return Known()

@@ -14,21 +14,25 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import ConfigDict
 
 from clef import files, records
-from clef.errors import ClefError, SetupError
+from clef.errors import SetupError
 
 FOLDER, LOCK = "submissions", "launcher.lock"
+Kind = Literal["cells", "shards", "launch", "gather"]
 
 
 @dataclass(frozen=True)
 class Submission:
     """One call of sbatch: a job, or a job array whose task i trains `cells[i]`."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
     tag: str
     """The job's name: `clef-<grid>-` and eight random digits."""
-    kind: str
+    kind: Kind
     """`cells`; `shards`: makes a set of shards; `launch`: runs the launcher again behind that; `gather`: the tables."""
     cells: list[str] = field(default_factory=list)
     """Names of the cells' folders, in the order of the array's tasks."""
@@ -50,7 +54,7 @@ class Submission:
         return {cell: f"{self.job}_{i}" if self.array else self.job for i, cell in enumerate(self.cells)}
 
 
-def new(grid: Path, kind: str, cells: list[str], **facts: Any) -> Submission:
+def new(grid: Path, kind: Kind, cells: list[str], **facts: Any) -> Submission:
     """A submission with a name of its own, of which nothing is on disk yet."""
     # squeue takes a comma for the end of a name.
     tag = f"clef-{re.sub('[^A-Za-z0-9_.+-]', '_', grid.name)}-{secrets.token_hex(4)}"
@@ -108,7 +112,11 @@ def _write(grid: Path, submission: Submission) -> Submission:
 
 def _read(path: Path) -> Submission:
     try:
-        return Submission(**records.read_json(path))
-    except TypeError:
-        error: ClefError = SetupError(f"{path}: no record of a submission; look at squeue, and mend or remove the file")
-        raise error from None
+        made = records.checked(Submission, records.read_json(path))
+        if made.tag != path.stem:
+            raise ValueError(f"tag: {made.tag} is not the name of the file")
+    except ValueError as error:
+        raise SetupError(
+            f"{path}: no record of a submission; look at squeue, and mend or remove the file ({error})"
+        ) from None
+    return made

@@ -12,8 +12,7 @@ from pathlib import Path
 import psutil
 import submitit
 
-from clef import records, signals
-from clef.console import err
+from clef import console, records, signals
 from clef.engine.task import TrainCell
 from launch import snapshot
 from launch.plan import PlannedCell
@@ -131,10 +130,10 @@ def end(job: submitit.Job[str], folder: Path) -> str:
     state = records.state_of(folder)
     if state not in ("died", "new"):
         return state
-    told = records.read_json(folder / records.STATE)
+    told = records.said(folder)
     said = [line.strip() for line in (job.stderr() or "").splitlines() if line.strip()]
     reason = "its process ended without a result" + (f"; the last it said: {said[-1]}" if said else "")
-    records.write_state(folder, "died", reason=reason, step=told.get("step"), steps=told.get("steps"))
+    records.write_state(folder, "died", reason=reason, step=told.step, steps=told.steps)
     return "died"
 
 
@@ -150,8 +149,9 @@ def _stop(running: list[_Running]) -> None:
 
 def _stop_all(running: list[_Running]) -> None:
     if running:
-        count = "1 cell" if len(running) == 1 else f"{len(running)} cells"
-        err.print(f"stopping {count}, which save themselves first; Ctrl-C again kills them")
+        console.err.print(
+            f"stopping {console.cells(len(running))}, which save themselves first; Ctrl-C again kills them"
+        )
     finish = time.monotonic() + SECONDS + max((each.cell.config.runtime.grace for each in running), default=0)
     while time.monotonic() < finish and (left := [each for each in running if not each.job.done()]):
         _stop(left)  # one that only starts has its tasks later

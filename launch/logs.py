@@ -10,7 +10,7 @@ from clef import records
 from clef.console import out
 from clef.errors import ConfigError
 from launch.outputs import last_lines, outputs
-from launch.status import CellStatus, Overview, detailed, look
+from launch.status import ALIVE, CellStatus, Overview, busy_and_jobs, detailed, look
 from launch.status_table import Picture, render
 
 LINES = 15
@@ -31,13 +31,16 @@ def show(plan: Path, name: str, follow: bool) -> int:
     folder = overview.path / cell.folder
     one = Overview(overview.grid, overview.path, [cell], overview.known, overview.jobs)
     out.print(render(Picture(one, [cell], 0), out.width))
-    files = [folder / records.LOG, *outputs(overview.path, cell.folder, cell.job)]
+    job = cell.job or busy_and_jobs(overview.path)[1].get(cell.folder)  # the status leaves out that of a done cell
+    files = [folder / records.LOG, *outputs(overview.path, cell.folder, job)]
     sizes = {path: _size(path) for path in files}
     for path in files:
         _print(path, last_lines(path, LINES))
+    if not any(sizes.values()):
+        out.print("it has said nothing yet", style="dim")
     try:
         while follow and _alive(plan, cell.name):
-            files = [folder / records.LOG, *outputs(overview.path, cell.folder, cell.job)]
+            files = [folder / records.LOG, *outputs(overview.path, cell.folder, job)]
             sizes = {path: _news(path, sizes.get(path, 0)) for path in files}
             time.sleep(EVERY)
     except KeyboardInterrupt:
@@ -65,7 +68,7 @@ def _chosen(overview: Overview, name: str) -> CellStatus:
 
 def _alive(plan: Path, name: str) -> bool:
     cell = next(cell for cell in look(plan).cells if cell.name == name)
-    return cell.state in ("queued", "starting", "running")
+    return cell.state in ALIVE
 
 
 def _print(path: Path, lines: list[str]) -> None:

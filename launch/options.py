@@ -1,6 +1,7 @@
 """The launcher's command line."""
 
 import argparse
+import math
 from pathlib import Path
 
 from clef.errors import ConfigError, argument_parser
@@ -92,7 +93,7 @@ def _add_looks(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--json", action="store_true", help="--status: for machines, all cells with all that is known")
     group.add_argument(
         "--stuck",
-        type=float,
+        type=_minutes,
         metavar="MINUTES",
         help=f"--status, --watch: a running cell is stuck after so long without a word ({STUCK:g})",
     )
@@ -120,6 +121,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a number of cells is expected, not {text!r}")
     return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"a number of minutes is expected, not {text!r}")
+    return minutes
 
 
 def _local(text: str) -> int:

@@ -34,9 +34,14 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 
 def last_line(paths: Iterable[Path]) -> str | None:
-    """The last error in stderr, else its last line, of the first rank that said anything."""
+    """The last error in stderr, else its last line, of the first rank that said anything.
+
+    srun's own error counts where there is no other: it says that a task ended, and not why.
+    """
     for path in paths:
         lines = last_lines(path, LINES) if path.suffix == ".err" else []
         if lines:
-            return next((line for line in reversed(lines) if "error" in line.lower()), lines[-1]).strip()
+            errors = [line for line in lines if "error" in line.lower()]
+            own = [line for line in errors if not line.startswith("srun:")]
+            return (own or errors or lines)[-1].strip()
     return None

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clef import records
+from clef import console, records
 from clef.config import CellConfig
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
@@ -83,7 +83,7 @@ class Plan:
         if not self.blocked:
             return
         reasons = dict.fromkeys(str(cell.error) for cell in self.blocked)
-        count = "1 cell" if len(self.blocked) == 1 else f"{len(self.blocked)} cells"
+        count = console.cells(len(self.blocked))
         raise type(self.blocked[0].error)("\n".join([f"{count} can't be trained:", *reasons]))  # type: ignore[misc]
 
 

@@ -1,6 +1,5 @@
 """What Slurm still has of a grid, and what became of calls of sbatch that their launcher didn't live to note."""
 
-import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,8 +7,9 @@ from pathlib import Path
 from clef import records
 from clef.data import manifest as manifests
 from clef.errors import SetupError
-from launch import ledger, sbatch, scheduler
+from launch import ledger, scheduler
 from launch.ledger import Submission
+from launch.scheduler import array_of
 
 SECONDS = 60
 """How long a cancelled job may take to go."""
@@ -38,7 +38,7 @@ def look(grid: Path) -> Queued:
     entries = [entry for entry in ledger.read(grid) if not entry.dropped and _matters(grid, entry)]
     if all(entry.kind == "gather" for entry in entries):  # tables can be had where Slurm is out of reach
         return Queued()
-    known = scheduler.jobs({_plain(entry.job) for entry in entries if entry.job})
+    known = scheduler.jobs({array_of(entry.job) for entry in entries if entry.job})
     by_name = scheduler.named({entry.tag for entry in entries if not entry.job})
     found = [entry if entry.job else _adopted(entry, by_name) for entry in entries]
     active = {job for job, facts in (known | by_name).items() if facts.active}
@@ -70,7 +70,7 @@ def settle(grid: Path, left: list[Submission]) -> list[Submission]:
         adopted = _adopted(entry, first)
         settled.append(ledger.complete(grid, entry, str(adopted.job)) if adopted else ledger.drop(grid, entry))
     dropped = {entry.tag for entry in settled if entry.dropped}
-    if late := {_plain(job) for job, facts in scheduler.named(dropped).items() if facts.active}:
+    if late := {array_of(job) for job, facts in scheduler.named(dropped).items() if facts.active}:
         _cancel(late, dropped)
     return settled
 
@@ -81,17 +81,12 @@ def leftover(grid: Path) -> list[Submission]:
 
 
 def _adopted(entry: Submission, by_name: dict[str, scheduler.Job]) -> Submission | None:
-    job = next((_plain(job) for job, facts in by_name.items() if facts.name == entry.tag), None)
+    job = next((array_of(job) for job, facts in by_name.items() if facts.name == entry.tag), None)
     return ledger.with_job(entry, job) if job else None
 
 
 def _log(grid: Path, entry: Submission) -> Path:
     return ledger.folder(grid, entry) / f"{entry.job}_0_log.err"
-
-
-def _plain(job: str) -> str:
-    """The job that an array task belongs to."""
-    return job.partition("_")[0]
 
 
 def _matters(grid: Path, entry: Submission) -> bool:
@@ -107,11 +102,14 @@ def _done(grid: Path, cell: str) -> bool:
 
 def _cancel(jobs: set[str], names: set[str]) -> None:
     """Cancel jobs, and wait until none of these names is active. SetupError when they stay."""
-    done = subprocess.run(["scancel", *sorted(jobs)], capture_output=True, text=True, env=sbatch.environment())
+    said = ""
+    try:
+        scheduler.cancel(jobs)
+    except SetupError as error:  # some may have ended by themselves
+        said = f" ({error})"
     end = time.monotonic() + SECONDS
     while any(facts.active for facts in scheduler.named(names).values()):
         if time.monotonic() > end:
-            said = f" ({done.stderr.strip()})" if done.stderr.strip() else ""
             raise SetupError(
                 f"job {', '.join(sorted(jobs))}, of a launcher that died, can't be cancelled{said}; cancel it with "
                 f"scancel and run this again"

@@ -90,6 +90,9 @@ def max_array_size() -> int | None:
     """One more than the highest index of an array that the site allows; None where Slurm doesn't say."""
     if not shutil.which("scontrol"):
         return None
-    shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, timeout=60)
+    try:
+        shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):  # squeue is asked next, and says why
+        return None
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", shown.stdout, re.MULTILINE)
     return int(found[1]) if found else None

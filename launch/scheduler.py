@@ -58,6 +58,11 @@ class Job:
         return f"{self.state} ({self.reason})" if self.reason not in ("", "None") else self.state
 
 
+def array_of(task: str) -> str:
+    """The job that an array task belongs to; that of a plain job is itself."""
+    return task.partition("_")[0]
+
+
 def jobs(ids: Collection[str], seconds: float = 60) -> dict[str, Job]:
     """The jobs and arrays with these ids (`12`, without a task), by job (`12`) or array task (`12_3`).
 
@@ -69,7 +74,7 @@ def jobs(ids: Collection[str], seconds: float = 60) -> dict[str, Job]:
     found = _listed(
         ["--jobs", ",".join(sorted(ids))] if len(ids) <= MOST else [], seconds
     )  # more of them: everyone's jobs
-    return {key: job for key, job in found.items() if key.partition("_")[0] in ids}
+    return {key: job for key, job in found.items() if array_of(key) in ids}
 
 
 def named(names: Collection[str]) -> dict[str, Job]:
@@ -85,7 +90,7 @@ def accounted(ids: Collection[str]) -> dict[str, Job] | None:
         try:
             listed = subprocess.run(
                 [*command, f"--jobs={','.join(some)}"],
-                capture_output=True, text=True, timeout=60, check=True, env=_plain(),
+                capture_output=True, text=True, timeout=60, check=True, env=_unfiltered(),
             ).stdout  # fmt: skip
         except (OSError, subprocess.SubprocessError):
             return None
@@ -103,16 +108,16 @@ def cancel(jobs: Collection[str]) -> None:
     for some in _batches(jobs):
         try:
             command = ["scancel", "--quiet", *some]
-            subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=_plain())
+            subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=_unfiltered())
         except (OSError, subprocess.SubprocessError) as error:
-            raise SetupError(f"scancel: {_reason(error)}; nothing is noted as cancelled") from None
+            raise SetupError(f"scancel: {_reason(error)}") from None
 
 
 def _listed(which: list[str], seconds: float = 60) -> dict[str, Job]:
     command = ["squeue", "--noheader", "--array", "--states=all", f"--format={FORMAT}", *which]
     try:
         listed = subprocess.run(
-            command, capture_output=True, text=True, timeout=seconds, check=True, env=_plain()
+            command, capture_output=True, text=True, timeout=seconds, check=True, env=_unfiltered()
         ).stdout
     except (OSError, subprocess.SubprocessError) as error:
         reason = _reason(error)
@@ -122,7 +127,7 @@ def _listed(which: list[str], seconds: float = 60) -> dict[str, Job]:
     return dict(_job(line) for line in listed.splitlines())
 
 
-def _plain() -> dict[str, str]:
+def _unfiltered() -> dict[str, str]:
     """The environment without the user's filters (SQUEUE_PARTITION, ...): a job that isn't shown counts as gone."""
     return {name: value for name, value in os.environ.items() if not name.startswith(FILTERS)}
 

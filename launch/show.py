@@ -34,10 +34,10 @@ STYLES = {
 }
 
 
-def plan(made: Plan, proposal: Proposal | None = None, site: Site | None = None) -> None:
+def plan(made: Plan, proposal: Proposal | None = None, site: Site | None = None, here: bool = False) -> None:
     """The cells by dataset, backbone and method, what they ask for, and what stands in the way.
 
-    With a proposal, also what Slurm would get.
+    With a proposal, also what Slurm would get. `here`: the cells are trained on this machine.
     """
     table = Table(title=f"grid {made.name}: {len(made.cells)} cells", title_justify="left", box=box.SIMPLE_HEAD)
     table.padding, table.pad_edge = (0, 1, 0, 0), False  # so that the usual names fit into 80 columns
@@ -53,7 +53,8 @@ def plan(made: Plan, proposal: Proposal | None = None, site: Site | None = None)
     out.print(f"in all: {_counted(made.cells)}")
     batch = proposal.batch if proposal else arrays.batch(made.todo)
     for shape, letter in needs.items():
-        _line(f"{letter}: {_asks(shape)} a cell; {_to_train(batch, shape)}")
+        count = sum(cell.config.resources == shape for cell in made.todo)
+        _line(f"{letter}: {_asks(shape)} a cell; {count} to train{'' if here else _as_arrays(batch, shape)}")
     if proposal and site:
         _jobs(proposal, site)
     if left := sum(cell.left for cell in made.cells):
@@ -77,21 +78,21 @@ def _asks(shape: ResourcesConfig) -> str:
     return f"{shape.nodes} nodes of {asks}" if shape.nodes > 1 else asks
 
 
-def _to_train(batch: Batch, shape: ResourcesConfig) -> str:
-    """How many cells of a shape there are to train, and as what Slurm would get them."""
+def _as_arrays(batch: Batch, shape: ResourcesConfig) -> str:
+    """As what Slurm would get the cells of a shape."""
     parts = [array for array in batch.arrays if array.shape == shape]
     behind = sum(cell.config.resources == shape for cell in batch.behind)
     first = [len(array.cells) for array in parts]
-    if not first and not behind:
-        return "0 to train"
-    text = f"{sum(first) + behind} to train"
+    text = ""
     if len(first) == 1:
-        text += ", as one job array"
+        text = ", as one job array"
     elif first:
-        text += f", as {len(first)} job arrays of up to {max(first)}"
+        text = f", as {len(first)} job arrays of up to {max(first)}"
     if any(array.at_once for array in parts):
         text += f", {' + '.join(str(array.at_once) for array in parts)} at a time"
-    return text + (f" but for {behind}, each behind the cell that it starts from" if behind else "")
+    if behind:
+        text += f"{' but for' if first else ','} {behind}, each behind the cell that it starts from"
+    return text
 
 
 def _jobs(proposal: Proposal, site: Site) -> None:
@@ -189,10 +190,10 @@ class Local:
 
 
 def _progress(folder: Path) -> str:
-    state = records.read_json(folder / records.STATE)
-    if state.get("state") in ("failed", "died"):
-        return str(state.get("reason", ""))
-    if state.get("state") != "running" or "epoch" not in state:
+    told = records.said(folder)
+    if told.state in ("failed", "died"):
+        return told.reason or ""
+    if told.state != "running" or told.epoch is None:
         return ""
-    metric = f", val {state['metric']:.1f}" if state.get("metric") is not None else ""
-    return f"epoch {state['epoch']:.1f}/{state['epochs']}{metric}, {state['images_per_s']:.0f} images/s"
+    metric = f", val {told.metric:.1f}" if told.metric is not None else ""
+    return f"epoch {told.epoch:.1f}/{told.epochs}{metric}, {told.images_per_s or 0:.0f} images/s"

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from clef.console import err, out
-from clef.errors import ConfigError, SetupError
+from clef import console
+from clef.console import agreed, err, out
+from clef.errors import SetupError
 from clef.results.gather import gather_grid
 from clef.results.rows import write_plan
 from launch import ledger, queued, show
@@ -39,8 +40,7 @@ def run(look: Callable[[], Proposal], site: Site, args: argparse.Namespace) -> P
     if not args.yes:
         shown = look()
         show.plan(shown.plan, shown, site)
-        if not shown.empty and not confirmed(shown):
-            out.print("nothing submitted")
+        if not shown.empty and not agreed(_question(shown), "nothing submitted"):
             return None
     with ledger.held(grid, lambda: err.print("another launcher is submitting this grid; waiting for it")):
         if left := queued.leftover(grid):
@@ -66,22 +66,11 @@ def _still(found: Proposal, shown: Proposal) -> Proposal:
     return left
 
 
-def confirmed(proposal: Proposal) -> bool:
-    """Ask. ConfigError where nobody can answer."""
-    question = _question(proposal)
-    if not sys.stdin.isatty():
-        raise ConfigError(f"nobody is there to answer: {question} Say --yes; nothing submitted")
-    try:
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
-
-
 def _question(proposal: Proposal) -> str:
     cells, names = len(proposal.batch.cells), " and ".join(made.name for made in proposal.sets)
     folders = {made.folder for made in proposal.sets}
     behind = sum(cell.config.shards.resolve() in folders for cell in proposal.plan.cells)
-    submit = f"Submit {cells} {'cell' if cells == 1 else 'cells'}"
+    submit = f"Submit {console.cells(cells)}"
     if not names:
         return f"{submit}?"
     return f"{submit}, and shard {names} for {behind} more?" if cells else f"Shard {names}, with {behind} cells behind?"
@@ -121,9 +110,10 @@ def _report(sent: Sent, found: Proposal) -> None:
     total = len(found.batch.cells)
     if sent.arrays:
         kind = "array" if len(sent.arrays) == 1 else "arrays"
-        count, rest = (f"{sent.cells} of {total}", "; run it again for the rest") if sent.cells < total else (total, "")
+        cells = console.cells(total)
+        count, rest = (f"{sent.cells} of {cells}", "; run it again for the rest") if sent.cells < total else (cells, "")
         jobs = ", ".join(sent.arrays)
-        out.print(f"submitted {count} cells as {len(sent.arrays)} job {kind}: {jobs}{rest}", soft_wrap=True)
+        out.print(f"submitted {count} as {len(sent.arrays)} job {kind}: {jobs}{rest}", soft_wrap=True)
     for name, (sharding, launch) in sent.sets.items():
         out.print(
             f"job {sharding} makes the shards of {name}; job {launch} behind it submits the cells", soft_wrap=True
@@ -140,6 +130,6 @@ def _nothing(found: Proposal) -> None:
 def _tell(settled: list[Submission]) -> None:
     """What became of what a launcher left that died."""
     for entry in settled:
-        what = f"{len(entry.cells)} cells" if entry.kind == "cells" else f"a job of kind {entry.kind}"
+        what = console.cells(len(entry.cells)) if entry.kind == "cells" else f"a job of kind {entry.kind}"
         fate = f"Slurm has that as job {entry.job}" if entry.job else "Slurm never got that"
         err.print(f"a launcher died while it submitted {what} ({entry.by}): {fate}", markup=False, soft_wrap=True)

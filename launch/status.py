@@ -19,6 +19,10 @@ STATES = (
     "done", "running", "starting", "queued", "new", "stopped", "preempted", "died", "failed", "cancelled", "blocked",
 )  # fmt: skip
 """`starting`: its job runs, and it has not said a word. `blocked`: it can't be trained as things are."""
+ENDINGS = {FORGOTTEN: "Slurm no longer knows its job", VANISHED: "its task is gone"}
+"""Words for how a job ended that Slurm has no word for."""
+ALIVE = {"queued", "starting", "running"}
+"""States of cells that wait or run."""
 OF_INTEREST = ("running", "starting", "died", "failed")
 """States of cells that are listed where there are too many to list all."""
 
@@ -85,6 +89,12 @@ def look(plan: Path) -> Overview:
     return Overview(name, grid, cells, told, jobs)
 
 
+def called_otherwise(overview: Overview) -> str:
+    """What to say to a pattern that no cell's name fits."""
+    example = next((f"are called like {cell.name}, and * stands for anything" for cell in overview.cells), "are none")
+    return f"no cell is called so; the grid's {example}"
+
+
 def busy_and_jobs(grid: Path) -> tuple[set[str], dict[str, str]]:
     """The cells that local launchers have, and the newest job of each other cell that was ever submitted."""
     tasks: dict[str, str] = {}
@@ -124,18 +134,25 @@ def state_of(folder: Path, number: str | None, job: Job | None, busy: bool = Fal
     if job is None:
         return records.state_of(folder)
     if job.active:
-        state = records.state_of(folder, queued=True)
-        if state == "done":
-            return state
-        if not job.running:  # nor will it, when it was cancelled since Slurm was asked
-            return "cancelled" if (folder / records.CANCELLED).exists() else "queued"
-        return "running" if state == "running" else "starting"
+        return _under_way(folder, job)
     state = records.state_of(folder)
     if state in ("done", "running", "failed", "cancelled"):
         return state
     if job.cancelled:  # what a cell writes while it is cancelled is no wish to be run again
         return "cancelled"
     return state if state != "new" else _without_a_word(folder, number, job)
+
+
+def _under_way(folder: Path, job: Job) -> str:
+    """The state of a cell whose job waits or runs, or did when Slurm was asked: its own last word is newer."""
+    state = records.state_of(folder, queued=True)
+    if state != "queued":
+        return state
+    if (folder / records.CANCELLED).exists():
+        return "cancelled"
+    if not job.running:
+        return "queued"
+    return "failed" if records.said(folder).state == "failed" else "starting"
 
 
 def _without_a_word(folder: Path, number: str | None, job: Job) -> str:
@@ -155,22 +172,21 @@ def _detailed(overview: Overview, cell: CellStatus, stuck: float, now: float) ->
     if cell.folder is None or cell.state == "new":
         return cell
     folder, job = overview.path / cell.folder, overview.jobs.get(cell.folder)
-    state = records.read_json(folder / records.STATE)
+    told = records.said(folder)
     facts: dict[str, Any] = {
-        key: state.get(key) for key in ("epoch", "epochs", "step", "steps", "metric", "images_per_s")
+        key: getattr(told, key) for key in ("epoch", "epochs", "step", "steps", "metric", "images_per_s")
     }
     cell = replace(
-        cell, attempt=len(attempts.read(folder)) or None, node=(job.node if job else None) or state.get("host"), **facts
+        cell, attempt=len(attempts.read(folder)) or None, node=(job.node if job else None) or told.host, **facts
     )
     if cell.state not in ("running", "starting"):
-        return replace(cell, images_per_s=None, error=_error(overview, cell, state, job))
+        return replace(cell, images_per_s=None, error=_error(overview, cell, told.reason, job))
     quiet = _quiet(folder, job, now, overview.known.answered)
-    left = state.get("left_s")
     return replace(
         cell,
         quiet_s=quiet,
         stuck=quiet is not None and quiet > 60 * stuck,
-        left_s=None if left is None else max(0.0, left - (now - state["updated"])),
+        left_s=None if told.left_s is None else max(0.0, told.left_s - (now - told.updated)),
     )
 
 
@@ -182,15 +198,14 @@ def _quiet(folder: Path, job: Job | None, now: float, answered: float) -> float 
     return max(0.0, min(ages)) if ages else None
 
 
-def _error(overview: Overview, cell: CellStatus, state: Mapping[str, object], job: Job | None) -> str | None:
+def _error(overview: Overview, cell: CellStatus, reason: str | None, job: Job | None) -> str | None:
     if cell.state in ("done", "queued", "stopped"):
         return None
     if cell.state == "cancelled" and (by := records.read_json(overview.path / str(cell.folder) / records.CANCELLED)):
         return f"by {by.get('by')}"
-    reason = state.get("reason") if cell.state in ("failed", "preempted", "died", "cancelled") else None
-    if reason:
-        return str(reason)
-    words = [] if job is None or job.active else [job.ending]
+    if reason and cell.state in ("failed", "preempted", "died", "cancelled"):
+        return reason
+    words = [] if job is None or job.active else [ENDINGS.get(job.state, job.ending)]
     if cell.state == "died" and (said := last_line(outputs(overview.path, str(cell.folder), cell.job))):
         words.append(said)
     return "; ".join(words) or None

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from clef import console
 from clef.console import duration
 from launch.show import STYLES
 from launch.status import CellStatus, Overview
@@ -34,7 +35,7 @@ def render(picture: Picture, width: int, reasons: int | None = None) -> Renderab
     """All of it, for so many columns; `reasons`: of those why cells don't run, how many are shown, a line each."""
     parts: list[RenderableType] = [summary(picture)]
     if picture.cells:
-        parts.append(_table(picture.cells, width >= WIDE))
+        parts.append(_table(picture.cells, width))
     if picture.unlisted:
         parts.append(Text(f"and {picture.unlisted} cells that are not listed; --all lists them", style="dim"))
     for reason in _reasons(picture.cells)[:reasons]:
@@ -46,8 +47,7 @@ def render(picture: Picture, width: int, reasons: int | None = None) -> Renderab
 def summary(picture: Picture) -> Text:
     """The grid, its cells by state, and how old Slurm's word is."""
     overview = picture.overview
-    count = len(overview.cells)
-    text = Text(f"grid {overview.grid}: {count:,} {'cell' if count == 1 else 'cells'}: ")
+    text = Text(f"grid {overview.grid}: {console.cells(len(overview.cells))}: ")
     stuck = sum(cell.stuck for cell in picture.cells)
     for number, (state, cells) in enumerate(overview.counts.items()):
         text.append(", " if number else "")
@@ -61,13 +61,19 @@ def summary(picture: Picture) -> Text:
     return text
 
 
-def _table(cells: Sequence[CellStatus], wide: bool) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    columns = [column for column in COLUMNS if (wide or column.narrow) and any(column.text(cell) for cell in cells)]
+def _table(cells: Sequence[CellStatus], width: int) -> Table:
+    fitting = [column for column in COLUMNS if width >= WIDE or column.narrow]
+    columns = [column for column in fitting if any(column.text(cell) for cell in cells)]
+    rows = [[column.text(cell) for column in columns] for cell in cells]
+    needed = sum(
+        max(len(column.title), *map(len, texts)) for column, texts in zip(columns, zip(*rows, strict=True), strict=True)
+    )
+    gap = 2 if needed + 2 * len(columns) <= width else 1
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
     for column in columns:
         table.add_column(column.title, justify=column.justify, overflow="fold", no_wrap=column.title != "cell")
-    for cell in cells:
-        table.add_row(*(column.text(cell) for column in columns))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

@@ -23,6 +23,7 @@ from launch.prepare import folder_of, prepare
 from launch.profiles import Site
 from launch.queued import Queued, settle
 from launch.sbatch import Work
+from launch.scheduler import array_of
 from launch.sets import MissingSet
 
 SMALL = ResourcesConfig(gpus=0, cpus=1, memory_gb=4, hours=1)
@@ -91,7 +92,7 @@ class Slurm:
 
     def tables(self, plan: Path, results: Path) -> None:
         """Submit a gather job behind all cells of the grid that wait or run, unless they all have one."""
-        arrays = sorted({job.partition("_")[0] for job in self.jobs.values()}, key=int)
+        arrays = sorted({array_of(job) for job in self.jobs.values()}, key=int)
         if set(arrays) - self.queued.gathered:
             work: Work = (gather, (str(plan.resolve()), str(results)))
             self.sent.gather = self._send("gather", SMALL, [work], after=arrays, ended="any").job
@@ -104,7 +105,7 @@ class Slurm:
 
     def _send(
         self,
-        kind: str,
+        kind: ledger.Kind,
         shape: ResourcesConfig,
         work: list[Work],
         cells: Sequence[PlannedCell] = (),

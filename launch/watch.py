@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.text import Text
 
 from clef.console import duration, out
-from launch.status import OF_INTEREST, CellStatus, detailed, look
+from clef.errors import ConfigError
+from launch.status import ALIVE, OF_INTEREST, CellStatus, called_otherwise, detailed, look
 from launch.status_table import Picture, render, summary
 
 FEW = 30
@@ -22,7 +23,6 @@ EVERY = 2.0
 """Seconds between two looks at the disk."""
 LINES_EVERY = 60.0
 """Seconds between two lines of counts where there is no terminal."""
-ALIVE = {"queued", "starting", "running"}
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,13 @@ class View:
 
 
 def take(plan: Path, view: View) -> Picture:
-    """Look at the grid now."""
+    """Look at the grid now. ConfigError when no cell is called as the view wants it."""
     overview = look(plan)
     if view.pattern:
-        overview = replace(overview, cells=[c for c in overview.cells if fnmatchcase(c.name, view.pattern)])
+        fitting = [cell for cell in overview.cells if fnmatchcase(cell.name, view.pattern)]
+        if not fitting:
+            raise ConfigError(f"--cells {view.pattern}: {called_otherwise(overview)}")
+        overview = replace(overview, cells=fitting)
     few = view.everything or len(overview.cells) <= FEW
     listed = detailed(overview, [c for c in overview.cells if few or c.state in OF_INTEREST], view.stuck)
     if not few:  # the most urgent first
@@ -78,7 +81,7 @@ def _pictures(plan: Path, view: View) -> Iterator[Picture]:
         began = time.monotonic()
         picture = take(plan, view)
         yield picture
-        if not ALIVE & set(picture.overview.counts):
+        if not ALIVE & picture.overview.counts.keys():
             return
         time.sleep(max(EVERY, 5 * (time.monotonic() - began)))  # a huge grid must not keep the disk busy
 
@@ -101,7 +104,7 @@ def _lines(plan: Path, view: View) -> None:
     for picture in _pictures(plan, view):
         for cell, state in _changes(picture, said):
             out.print(f"{_clock()} {cell.name}: {state}{_progress(cell)}", markup=False, soft_wrap=True)
-        over = not ALIVE & set(picture.overview.counts)
+        over = not ALIVE & picture.overview.counts.keys()
         if over or time.monotonic() > counted + LINES_EVERY:
             counted = time.monotonic()
             out.print(Text(f"{_clock()} ").append_text(summary(picture)), soft_wrap=True)

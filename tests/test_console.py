@@ -1,5 +1,6 @@
-"""Progress in plain lines: a few, with the rate of what is being done and the time that is left."""
+"""Progress in plain lines: a few, with the rate of what is being done and the time that is left. And questions."""
 
+import contextlib
 import io
 
 import pytest
@@ -58,4 +59,27 @@ def test_the_last_line_comes_at_once_and_pauses_of_other_splits_do_not_count(sai
     ("seconds", "text"), [(0, "0 s"), (99, "99 s"), (100, "2 min"), (5900, "98 min"), (7500, "2 h 05 min")]
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert console._duration(seconds) == text
+    assert console.duration(seconds) == text
+
+
+@pytest.mark.parametrize(("answer", "yes"), [("y", True), (" Yes ", True), ("", False), ("yep", False)])
+def test_only_yes_is_yes(answer: str, yes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda text: answer)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    with console.out.capture() as said:
+        assert console.agreed("Really?", "nothing done") is yes
+    assert said.get() == ("" if yes else "nothing done\n")
+
+
+@pytest.mark.parametrize(("error", "said"), [(EOFError, "\nnothing done\n"), (KeyboardInterrupt, "\n")])
+def test_what_is_said_after_a_question_that_was_left_is_on_a_line_of_its_own(
+    error: type[BaseException], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(_: str) -> str:
+        raise error
+
+    monkeypatch.setattr("builtins.input", leave)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    with console.out.capture() as printed, contextlib.suppress(KeyboardInterrupt):
+        assert not console.agreed("Really?", "nothing done")
+    assert printed.get() == said

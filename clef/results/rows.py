@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clef.cards import LEAK_FREE
 from clef.errors import CellError
-from clef.records import write_json
+from clef.records import checked, write_json
 from clef.results.data import CellData
 from clef.results.intervals import Interval
 
@@ -100,7 +100,7 @@ def read_plan(path: Path) -> tuple[str, list[PlannedRun]]:
     """The grid that a plan is of, and its cells. CellError when there is no plan."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return content["grid"], [PlannedRun(**cell) for cell in content["cells"]]
+        return str(content["grid"]), checked(list[PlannedRun], content["cells"])
     except FileNotFoundError:
         raise CellError(f"{path}: no plan here; run the grid first (launch/grid.py --grid ...)") from None
     except (OSError, ValueError, TypeError, KeyError) as error:

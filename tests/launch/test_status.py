@@ -158,6 +158,32 @@ def test_the_last_error_of_a_job_without_a_word_is_found(slurm: Slurm, tmp_path:
     assert details(grid, "c").error == "TIMEOUT (TimeLimit); srun: error: node1: task 0: Out Of Memory"
 
 
+def test_what_a_job_said_comes_before_what_srun_says_of_its_end(slurm: Slurm, tmp_path: Path) -> None:
+    grid = planned(tmp_path, "c")
+    submitted(grid, "12", "c", array=False)
+    (grid / "slurm/tag").mkdir(parents=True)
+    said = "FileNotFoundError: no such file\nsrun: error: node1: task 0: Exited with exit code 1\nsrun: launch: over\n"
+    (grid / "slurm/tag/12_0_log.err").write_text(said)
+    assert details(grid, "c").error == "TIMEOUT (TimeLimit); FileNotFoundError: no such file"
+
+
+def test_a_cells_own_end_is_newer_than_an_answer_that_its_job_runs(slurm: Slurm, tmp_path: Path) -> None:
+    grid = planned(tmp_path, "failed", "cancelled", "preempted")
+    slurm.says("squeue", "".join(f"2{i}|N/A|RUNNING|None|node1|0:05|clef\n" for i in range(3)))
+    for i, cell in enumerate(("failed", "cancelled", "preempted")):
+        submitted(grid, f"2{i}", cell, array=False)
+        records.write_state(grid / cell, cell, reason="x")
+    records.write_json(grid / "cancelled" / records.CANCELLED, {"by": "me"})
+    assert states(grid) == {"failed": "failed", "cancelled": "cancelled", "preempted": "starting"}
+
+
+def test_our_words_for_jobs_that_slurm_forgot_are_not_shown(slurm: Slurm, tmp_path: Path) -> None:
+    grid = planned(tmp_path, "c")
+    submitted(grid, "99", "c", array=False)
+    records.write_state(grid / "c", "running")
+    assert details(grid, "c").error == "Slurm no longer knows its job"
+
+
 def test_the_newest_job_of_a_cell_counts(slurm: Slurm, tmp_path: Path) -> None:
     grid = planned(tmp_path, "c")
     submitted(grid, "3", "c", array=False, made="2026-01-01")

@@ -336,7 +336,7 @@ def test_a_job_that_turns_up_between_the_two_looks_is_cancelled_once_the_drop_is
     scancel = f"cp {record} {slurm.state}/at_cancel; echo $@ > {slurm.state}/gone; : > {slurm.state}/queue"
     (slurm.state / "bin/scancel").write_text(f"#!/bin/sh\n{scancel}\n")
     assert launch(grid) == 0
-    assert (slurm.state / "gone").read_text().split() == ["77"]
+    assert (slurm.state / "gone").read_text().split() == ["--quiet", "77"]
     assert '"dropped": true' in (slurm.state / "at_cancel").read_text()
     assert by_kind("dead") == [("cells", "2", 8), ("gather", "3", 0)]
 

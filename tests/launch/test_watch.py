@@ -12,7 +12,7 @@ from rich.console import Console
 from clef import records
 from clef.errors import ConfigError
 from clef.results.rows import PlannedRun, write_plan
-from launch import claims, logs, status_table, watch
+from launch import claims, ledger, logs, status_table, watch
 from launch.watch import View
 
 EVERYTHING, INTERESTING = View(None, True, 15.0), View(None, False, 15.0)
@@ -79,6 +79,22 @@ def test_of_many_cells_those_of_interest_are_listed_and_the_others_counted(plan:
     assert len(rendered(plan(5), INTERESTING, 80, reasons=1)[7:]) == 1, "where it is live, a reason is one line"
 
 
+def test_rows_fit_where_epochs_are_many(plan: Callable[[int], Path]) -> None:
+    path = plan(5)
+    place = {"step": 120, "steps": 4000, "epoch": 191.25, "epochs": 300}
+    records.write_state(path.parent / f"{LONG}0-00", "running", metric=31.2, left_s=300.0, **place)
+    records.write_json(path.parent / f"{LONG}1-00" / records.CANCELLED, {"by": "me"})
+    assert [line.split()[0] for line in rendered(path, INTERESTING, 80)[2:7]] == [f"{LONG}{i}" for i in range(5)]
+
+
+def test_a_pattern_that_fits_no_cell_is_an_error(plan: Callable[[int], Path]) -> None:
+    for show in (watch.once, watch.as_json, watch.watch):
+        with pytest.raises(
+            ConfigError, match=rf"--cells x\*: no cell is called so; the grid's are called like {LONG}0"
+        ):
+            show(plan(4), View("x*", False, 15.0))
+
+
 def test_json_has_all_cells_and_what_is_known_of_them(
     plan: Callable[[int], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +141,22 @@ def test_watching_ends_when_nothing_waits_or_runs_any_more(
 
 
 # ---- logs ----
+
+
+def test_a_done_cells_output_on_slurm_is_shown_and_silence_is_said(
+    plan: Callable[[int], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = plan(5)
+    entry = ledger.new(path.parent, "cells", [f"{LONG}3-00", f"{LONG}4-00"], array=True)
+    (path.parent / ledger.FOLDER).mkdir()
+    ledger.complete(path.parent, entry, "12")
+    said = ledger.folder(path.parent, entry) / "12_0_0_log.err"
+    said.parent.mkdir(parents=True)
+    said.write_text("test: accuracy 14.29\n")
+    assert logs.show(path, "stage-s3", follow=False) == 0
+    assert "test: accuracy 14.29" in capsys.readouterr().out.splitlines()
+    assert logs.show(path, "stage-s4", follow=False) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "it has said nothing yet"
 
 
 def test_a_log_line_is_words_and_any_other_line_itself() -> None:
