@@ -31,7 +31,7 @@ class Disturbed:
     def __init__(self, slurm: Slurm, shards: Path, base: Path, seed: int) -> None:
         self.slurm, self.shards, self.base = slurm, shards, base
         self.grid, self.runs = write(base), base / "runs" / NAME
-        self.draw = random.Random(seed)
+        self.seed, self.draw = seed, random.Random(seed)
         self.dying = self.draw.choice([1, 2])
         """The launcher that is killed: the first one, or the one behind it that submits what was cancelled or died."""
         self.due: dict[Cell, list[tuple[int, str]]] = {}
@@ -76,14 +76,17 @@ class Disturbed:
         return done.stdout + done.stderr
 
     def _plan(self) -> list[Cell]:
-        """Draw when each cell is struck by what. What a process may survive comes last to its cell."""
+        """Draw when each cell is struck by what.
+
+        What the cell's process may survive comes last to it. Forms take turns from case to case.
+        """
         cells = [Cell(folder) for folder in sorted(self.runs.glob("caer_s_demo-*"))]
         places = self.draw.sample(cells, len(cells))
         places += self.draw.choices(cells, k=len(KINDS) - len(cells))
         self.due = {cell: [] for cell in cells}
-        for cell, forms in zip(places, KINDS, strict=True):
+        for i, (cell, forms) in enumerate(zip(places, KINDS, strict=True)):
             at = LAST if len(forms) > 1 else self.draw.randrange(2, LAST - 2)
-            self.due[cell].append((at, self.draw.choice(forms)))
+            self.due[cell].append((at, forms[(self.seed + i) % len(forms)]))
         self.due = {cell: sorted(strikes) for cell, strikes in self.due.items()}
         return cells
 
