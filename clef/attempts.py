@@ -30,7 +30,7 @@ class Attempt:
     node: str
     began: str
     how: str | None = None
-    """done, failed, cancelled, preempted, timeout or signalled. None: it has not said, for it runs or was lost."""
+    """done, failed, cancelled, preempted, timeout, lost or signalled. None: it runs, or was lost without a word."""
     ended: str | None = None
 
 

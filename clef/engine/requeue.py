@@ -52,7 +52,9 @@ class Requeue:
 
     def _slurm(self) -> str:
         warned = _warning() in signals.reasons()
-        return slurm.why(slurm.facts(self.attempt.job), self.attempt.restart, warned, datetime.now())
+        kind = slurm.why(slurm.facts(self.attempt.job), self.attempt.restart, warned, datetime.now())
+        # A task whose slurmstepd was killed. Its srun would wait for ever, and its job seem to run.
+        return "lost" if kind == "signalled" and signals.ORPHANED in signals.reasons() else kind
 
     def _again(self, environment: submitit.JobEnvironment, kind: str, why: str, place: Place) -> None:
         ends = attempts.broken_off(self.folder, self.attempt)

@@ -56,9 +56,12 @@ def test_where_slurm_gives_no_answer_the_signal_says_it() -> None:
 
 @pytest.fixture
 def leaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Has a job of that restart leave at USR2, with an scontrol that shows this; what it was asked, and the state."""
+    """Has a job leave at USR2, with an scontrol that shows this; what it was asked, and the state. `orphaned`: it
+    leaves because its parent is gone."""
 
-    def leave(shown: str, allowed: RequeueConfig, refuses: bool = False, again: int = 1) -> tuple[list[str], dict]:
+    def leave(
+        shown: str, allowed: RequeueConfig, refuses: bool = False, again: int = 1, orphaned: bool = False
+    ) -> tuple[list[str], dict]:
         (tools := tmp_path / "bin").mkdir()
         asked = tmp_path / "asked"
         refusal = "echo 'Requested operation is presently disabled' >&2; exit 1" if refuses else "true"
@@ -70,7 +73,10 @@ def leaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setenv("SLURM_JOB_ID", "8")
         requeue = Requeue(tmp_path, attempts.begin(tmp_path, "7_3"), allowed)
         with signals.listening(60, lambda why: None):
-            signal.raise_signal(signal.SIGUSR2)
+            if orphaned:
+                signals._asked[signals.ORPHANED] = None
+            else:
+                signal.raise_signal(signal.SIGUSR2)
             for _ in range(again):
                 requeue("preempted by SIGUSR2", {"step": 3, "steps": 9})
         return asked.read_text().splitlines(), records.read_json(tmp_path / records.STATE)
@@ -101,6 +107,14 @@ def test_a_cancelled_job_is_not_queued(leaving: Any, tmp_path: Path) -> None:
     assert asked == ["show job --oneliner 7_3"]
     assert (state["state"], state["reason"]) == ("cancelled", "preempted by SIGUSR2; its job was cancelled")
     assert [attempt.how for attempt in attempts.read(tmp_path)] == ["cancelled"]
+
+
+def test_a_task_without_its_slurmstepd_is_queued_again_as_lost(leaving: Any, tmp_path: Path) -> None:
+    """Slurm takes the job for a running one; nobody else would end it."""
+    running = SHOWS.replace("2026-03-01T11:59:59", "None").replace("2026-03-01T12:00:20", "Unknown")
+    asked, _ = leaving(running, RequeueConfig(lost=1), orphaned=True)
+    assert asked == ["show job --oneliner 7_3", "requeue 7_3"]
+    assert [attempt.how for attempt in attempts.read(tmp_path)] == ["lost"]
 
 
 def test_what_slurm_refuses_is_in_the_reason(leaving: Any) -> None:

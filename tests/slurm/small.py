@@ -1,6 +1,7 @@
 """A dev cluster as tests see it: start, stop, ask, wait."""
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -69,6 +70,14 @@ class Slurm:
         while not happened():
             assert time.monotonic() < end, f"not yet: {what}; {self.run('squeue')}"
             time.sleep(0.2)
+
+
+def wrapped(cluster: Mapping[str, str], folder: Path, script: str) -> dict[str, str]:
+    """A cluster's environment with another sbatch in front: a script, in which $real is the real one."""
+    folder.mkdir()
+    (folder / "sbatch").write_text(f"#!/bin/sh\nreal={shutil.which('sbatch')}\n{script}\n")
+    (folder / "sbatch").chmod(0o755)
+    return dict(cluster) | {"PATH": f"{folder}:{cluster['PATH']}"}
 
 
 def _label(job: Mapping[str, str]) -> str:

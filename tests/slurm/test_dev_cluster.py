@@ -15,6 +15,7 @@ import pytest
 
 from launch import ledger
 from tests.launch import tiny_grid
+from tests.slurm.small import wrapped
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(900)]
 DEV_CLUSTER = tiny_grid.ROOT / "slurm/dev-cluster"
@@ -249,14 +250,6 @@ def test_a_preempted_cell_is_queued_again_and_ends_as_an_undisturbed_one(
 ONE_CELL = {"datasets": ["caer_s_demo"], "backbones": ["caer_net"], "methods": ["vanilla"]}
 HELD = ("--partition", "gpu", "--yes", "--sbatch", "hold")
 """Jobs that never start: what is looked at is the submission alone."""
-
-
-def wrapped(cluster: Mapping[str, str], folder: Path, script: str) -> dict[str, str]:
-    """The cluster's environment with another sbatch in front: a script, in which $real is the real one."""
-    folder.mkdir()
-    (folder / "sbatch").write_text(f"#!/bin/sh\nreal={shutil.which('sbatch')}\n{script}\n")
-    (folder / "sbatch").chmod(0o755)
-    return dict(cluster) | {"PATH": f"{folder}:{cluster['PATH']}"}
 
 
 def cancel_all(cluster: Mapping[str, str], name: str) -> None:
