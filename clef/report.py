@@ -1,11 +1,11 @@
-"""`python -m clef.report`: make the tables of grids again, from what their cells have left on disk so far.
+"""`python -m clef.report`: make tables, figures and the page of grids, from what their cells have left on disk so far.
 
-For each grid, its long form (rows.csv, intervals.csv, cells.json) and all tables (tables.md, tables.csv, tables.tex)
-are written to results/<grid>/. For example
+For each grid, its long form (rows.csv and others), all tables (tables.md, tables.csv, tables.tex), the figures (PNG and
+PDF) and one page with all of it (report.html) are written to results/<grid>/. For example
 
   python -m clef.report                     every grid that has a plan below runs/
   python -m clef.report paper --all         one, and print all of its tables, not the main ones alone
-  python -m clef.report paper --from-rows   its tables from its long form: where the cells are not, the same bytes
+  python -m clef.report paper --from-rows   all but the long form, from it: where the cells are not, the same bytes
 """
 
 import argparse
@@ -19,15 +19,17 @@ def main() -> int:
     """The command."""
     args = _arguments()
     grids = args.grids or _planned(args.runs)
-    from clef.results import gather, store  # not before: --help need not wait for NumPy
+    from clef.results import gather, pictures, store  # not before: --help need not wait for NumPy
     from clef.results.rows import plan_path
 
     for grid in grids:
         folder = args.results / grid
         if args.from_rows:
-            gather.publish(folder, store.read(folder), args.all)
+            gathered = store.read(folder)
+            gather.publish(folder, gathered, args.all)
         else:
-            gather.gather_grid(plan_path(args.runs, grid), args.results, args.all)
+            gathered = gather.gather_grid(plan_path(args.runs, grid), args.results, args.all)
+        pictures.publish(folder, gathered)
     return 0
 
 

@@ -1,0 +1,94 @@
+"""Does it debias, and at what price? The test with the bias of train against the test without it."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from clef.cards import Card
+from clef.results.figures.style import SPREAD, legend, look, panels
+from clef.results.numbers import Numbers
+from clef.results.published import title
+from clef.results.rows import Gathered
+
+Set = tuple[float, Gathered, Card]
+"""A demo set: the strength of its bias, what was gathered of it, and its card."""
+
+
+def against_shift(part: Gathered, card: Card) -> Figure | None:
+    """A panel a backbone; a mark a method, where its two tests are, a small one a seed. On the line both are equal."""
+    if len(card.test_splits) < 2 or not part.rows:
+        return None
+    plain, shifted = card.test_splits[:2]
+    numbers, (backbones, methods) = Numbers(part.rows), _axes_of(part)
+    backbones = [one for one in backbones if any(row.backbone == one for row in part.rows)]
+    columns = min(3, len(backbones))
+    figure, grid = panels(-(-len(backbones) // columns), columns, 2.3, sharex=True, sharey=True)
+    every = [axes for row in grid for axes in row]
+    for axes, backbone in zip(every, backbones, strict=False):
+        for method in methods:
+            one, other = (numbers.by_seed(backbone, method, split, card.metric) for split in (plain, shifted))
+            _point(axes, one, other, look(method, methods) | {"label": method, "linestyle": ""})
+        axes.set_title(title(backbone), loc="left")
+        axes.set_xlabel(f"{card.metric} on {plain}, %")
+        axes.tick_params(labelbottom=True)
+        axes.grid()
+    for row in grid:
+        row[0].set_ylabel(f"{card.metric} on {shifted}, %")
+    for axes in every[len(backbones) :]:
+        axes.set_visible(False)
+    low, high = min(every[0].get_ylim()[0], every[0].get_xlim()[0]), max(every[0].get_ylim()[1], every[0].get_xlim()[1])
+    for axes in every[: len(backbones)]:
+        axes.plot([low, high], [low, high], color="black", linestyle=":", linewidth=0.8, scalex=False, scaley=False)
+    legend(figure, max(every, key=lambda axes: len(axes.get_legend_handles_labels()[1])))
+    return figure
+
+
+def over_strength(sets: Sequence[Set]) -> Figure:
+    """Over how far the scene goes with the label in train and test; a line a method, its seeds as spread.
+
+    `sets` differ in nothing else. Rows of panels: the test with the bias, and the one without it; columns: backbones.
+    """
+    card = sets[0][2]
+    backbones, methods = _axes_of(sets[0][1])
+    figure, grid = panels(len(card.test_splits), len(backbones), 2.0, sharex=True, sharey=True)
+    numbers = {strength: Numbers(part.rows) for strength, part, _ in sets}
+    for split, row in zip(card.test_splits, grid, strict=True):
+        for backbone, axes in zip(backbones, row, strict=True):
+            for method in methods:
+                found = {at: one.by_seed(backbone, method, split, card.metric).values() for at, one in numbers.items()}
+                _line(axes, {at: list(values) for at, values in found.items() if values}, method, methods)
+            axes.set_title(f"{title(backbone)}, {split}", loc="left")
+            axes.grid(axis="y")
+        row[0].set_ylabel(f"{card.metric}, %")
+    for axes in grid[-1]:
+        axes.set_xlabel("strength of the context bias")
+        axes.set_xticks(list(numbers))
+    legend(figure, grid[0][0])
+    return figure
+
+
+def _line(axes: Axes, found: dict[float, list[float]], method: str, methods: list[str]) -> None:
+    if found:
+        shift = 0.008 * (methods.index(method) - (len(methods) - 1) / 2)  # or one's spread would hide another's
+        axes.errorbar(
+            [at + shift for at in found], [statistics.fmean(one) for one in found.values()],
+            yerr=[statistics.stdev(one) if len(one) > 1 else 0.0 for one in found.values()],
+            label=method, markersize=4, **SPREAD, **look(method, methods),
+        )  # fmt: skip
+
+
+def _point(axes: Axes, plain: dict[int, float], shifted: dict[int, float], shape: dict[str, Any]) -> None:
+    seeds = sorted(plain.keys() & shifted.keys())
+    if not seeds:
+        return
+    one, other = [plain[seed] for seed in seeds], [shifted[seed] for seed in seeds]
+    if len(seeds) > 1:
+        axes.plot(one, other, markersize=3.5, alpha=0.5, markeredgewidth=0, **shape | {"label": None})
+    axes.plot([statistics.fmean(one)], [statistics.fmean(other)], markersize=6, **shape)
+
+
+def _axes_of(part: Gathered) -> tuple[list[str], list[str]]:
+    return list(dict.fromkeys(run.backbone for run in part.runs)), list(dict.fromkeys(run.method for run in part.runs))
