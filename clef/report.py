@@ -29,7 +29,7 @@ def main() -> int:
             gather.publish(folder, gathered, args.all)
         else:
             gathered = gather.gather_grid(plan_path(args.runs, grid), args.results, args.all)
-        pictures.publish(folder, gathered)
+        pictures.publish(folder, gathered, None if args.from_rows else args.runs / grid, args.images)
     return 0
 
 
@@ -50,6 +50,11 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--all", action="store_true", help="print all tables")
     parser.add_argument("--from-rows", action="store_true", help="read no cells: only the long form in results")
+    parser.add_argument(
+        "--images",
+        action=argparse.BooleanOptionalAction,
+        help="show people of the sets as examples (default: of those alone that may be passed on, the demo sets)",
+    )
     args = parser.parse_args()
     if args.from_rows and not args.grids:
         raise ConfigError("--from-rows: say which grids")

@@ -22,6 +22,8 @@ class Image:
     name: str
     caption: str
     png: bytes
+    width: int | None = None
+    """Pixels on the page; None: as it is."""
 
     @property
     def uri(self) -> str:
@@ -71,7 +73,9 @@ def _about(images: list[Image], name: str) -> list[Image]:
 
 
 def _warnings(sections: list[Section]) -> list[str]:
-    """All that tables warn of, once."""
-    notes = [(part.title, note) for part in sections for table in part.tables for note in table.notes]
-    found = (f"{title}: {note.removeprefix(WARNING)}" for title, note in notes if note.startswith(WARNING))
-    return list(dict.fromkeys(found))
+    """All that tables warn of, once, and of which datasets."""
+    found: dict[str, list[str]] = {}
+    for part in sections:
+        for note in dict.fromkeys(note for table in part.tables for note in table.notes if note.startswith(WARNING)):
+            found.setdefault(note.removeprefix(WARNING), []).append(part.title)
+    return [f"{'; '.join(titles)}: {warning}" for warning, titles in found.items()]

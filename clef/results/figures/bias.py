@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clef.cards import Card
-from clef.results.figures.style import SPREAD, legend, look, panels
+from clef.results.figures.style import SPREAD, beside, legend, look, panels
 from clef.results.numbers import Numbers
 from clef.results.published import title
 from clef.results.rows import Gathered
@@ -19,15 +19,16 @@ Set = tuple[float, Gathered, Card]
 
 def against_shift(part: Gathered, card: Card) -> Figure | None:
     """A panel a backbone; a mark a method, where its two tests are, a small one a seed. On the line both are equal."""
-    if len(card.test_splits) < 2 or not part.rows:
+    if len(card.test_splits) < 2:
         return None
     plain, shifted = card.test_splits[:2]
     numbers, (backbones, methods) = Numbers(part.rows), _axes_of(part)
-    backbones = [one for one in backbones if any(row.backbone == one for row in part.rows)]
-    columns = min(3, len(backbones))
-    figure, grid = panels(-(-len(backbones) // columns), columns, 2.3, sharex=True, sharey=True)
-    every = [axes for row in grid for axes in row]
-    for axes, backbone in zip(every, backbones, strict=False):
+    known = {row.backbone for row in part.rows if row.split == shifted}
+    backbones = [one for one in backbones if one in known]
+    if not backbones:
+        return None
+    figure, every = beside(len(backbones), 2.3, sharex=True, sharey=True)
+    for axes, backbone in zip(every, backbones, strict=True):
         for method in methods:
             one, other = (numbers.by_seed(backbone, method, split, card.metric) for split in (plain, shifted))
             _point(axes, one, other, look(method, methods) | {"label": method, "linestyle": ""})
@@ -35,13 +36,13 @@ def against_shift(part: Gathered, card: Card) -> Figure | None:
         axes.set_xlabel(f"{card.metric} on {plain}, %")
         axes.tick_params(labelbottom=True)
         axes.grid()
-    for row in grid:
-        row[0].set_ylabel(f"{card.metric} on {shifted}, %")
-    for axes in every[len(backbones) :]:
-        axes.set_visible(False)
-    low, high = min(every[0].get_ylim()[0], every[0].get_xlim()[0]), max(every[0].get_ylim()[1], every[0].get_xlim()[1])
-    for axes in every[: len(backbones)]:
-        axes.plot([low, high], [low, high], color="black", linestyle=":", linewidth=0.8, scalex=False, scaley=False)
+    for axes in every[::3]:
+        axes.set_ylabel(f"{card.metric} on {shifted}, %")
+    limits = [*every[0].get_xlim(), *every[0].get_ylim()]
+    both = min(limits), max(limits)
+    for axes in every:
+        axes.plot(both, both, color="black", linestyle=":", linewidth=0.8)
+        axes.set(xlim=both, ylim=both, aspect="equal")
     legend(figure, max(every, key=lambda axes: len(axes.get_legend_handles_labels()[1])))
     return figure
 
@@ -49,14 +50,14 @@ def against_shift(part: Gathered, card: Card) -> Figure | None:
 def over_strength(sets: Sequence[Set]) -> Figure:
     """Over how far the scene goes with the label in train and test; a line a method, its seeds as spread.
 
-    `sets` differ in nothing else. Rows of panels: the test with the bias, and the one without it; columns: backbones.
+    `sets` differ in nothing else. Rows of panels: backbones; columns: the test with the bias, and the one without it.
     """
     card = sets[0][2]
     backbones, methods = _axes_of(sets[0][1])
-    figure, grid = panels(len(card.test_splits), len(backbones), 2.0, sharex=True, sharey=True)
+    figure, grid = panels(len(backbones), len(card.test_splits), 2.0, sharex=True, sharey=True)
     numbers = {strength: Numbers(part.rows) for strength, part, _ in sets}
-    for split, row in zip(card.test_splits, grid, strict=True):
-        for backbone, axes in zip(backbones, row, strict=True):
+    for backbone, row in zip(backbones, grid, strict=True):
+        for split, axes in zip(card.test_splits, row, strict=True):
             for method in methods:
                 found = {at: one.by_seed(backbone, method, split, card.metric).values() for at, one in numbers.items()}
                 _line(axes, {at: list(values) for at, values in found.items() if values}, method, methods)

@@ -18,6 +18,8 @@ from clef.results.rows import Gathered
 from clef.results.tables import parts_of
 
 FOLDER = "figures"
+SHOWN = 122
+"""Pixels on a page for an inch in print."""
 FORMS = ("png", "pdf")
 Named = tuple[str, str, str, Figure]
 """The dataset as tables call it ("" for several), the file's name without an ending, the caption, the figure."""
@@ -35,7 +37,7 @@ def draw(folder: Path, gathered: Gathered, progress: Progress = lambda name, don
             forms = {form: written(figure, form) for form in FORMS}
             for form, content in forms.items():
                 files.write(folder / FOLDER / f"{name}.{form}", content, durable=False)
-            made.append(Image(about, name, caption, _for_a_screen(forms["png"])))
+            made.append(Image(about, name, caption, _for_a_screen(forms["png"]), round(SHOWN * figure.get_figwidth())))
             progress("figures drawn", len(made), len(figures))
     known = {f"{one.name}.{form}" for one in made for form in FORMS}
     for path in [path for form in FORMS for path in (folder / FOLDER).glob(f"*.{form}") if path.name not in known]:
@@ -60,7 +62,7 @@ def _figures(gathered: Gathered) -> Iterator[Named]:
             f"{card.metric} over the strength of the context bias, on the test that has the bias of train and on the "
             "one that has none. Mean and standard deviation over seeds."
         )
-        yield "", f"{card.name}-strength", caption, bias.over_strength(sets)
+        yield "", f"{min((one.name for *_, one in sets), key=len)}-strength", caption, bias.over_strength(sets)
     for part, card, title in parts:
         for kind, caption, figure in _of_set(part, card):
             yield title, f"{card.folder}-{kind}", caption, figure

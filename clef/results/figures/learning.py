@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from clef.cards import Card
 from clef.results.curves import Point
-from clef.results.figures.style import legend, look, panels
+from clef.results.figures.style import beside, legend, look
 from clef.results.published import title
 from clef.results.rows import Gathered
 
@@ -20,10 +20,8 @@ def curves(part: Gathered, card: Card) -> Figure | None:
     backbones = list(dict.fromkeys(point.backbone for point in part.curves))
     if not backbones:
         return None
-    columns = min(3, len(backbones))
-    figure, grid = panels(-(-len(backbones) // columns), columns, 2.0, sharey=True)
-    every = [axes for row in grid for axes in row]
-    for axes, backbone in zip(every, backbones, strict=False):
+    figure, every = beside(len(backbones), 2.0, sharey=True)
+    for axes, backbone in zip(every, backbones, strict=True):
         for method in methods:
             found = _by_epoch([p for p in part.curves if (p.backbone, p.method) == (backbone, method)])
             if found:
@@ -32,10 +30,8 @@ def curves(part: Gathered, card: Card) -> Figure | None:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(axis="y")
-    for row in grid:
-        row[0].set_ylabel(f"{card.metric} on val, %")
-    for axes in every[len(backbones) :]:
-        axes.set_visible(False)
+    for axes in every[::3]:
+        axes.set_ylabel(f"{card.metric} on val, %")
     legend(figure, max(every, key=lambda axes: len(axes.get_legend_handles_labels()[1])))
     return figure
 

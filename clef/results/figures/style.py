@@ -48,10 +48,22 @@ def style() -> Iterator[None]:
         yield
 
 
-def panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[list[Axes]]]:
-    """A figure as wide as a page with so many panels, each `height` inches tall."""
-    figure = Figure(figsize=(WIDTH, rows * height + 0.4), layout="constrained")
+def panels(
+    rows: int, columns: int, height: float, width: float = WIDTH, **options: Any
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with so many panels, each `height` inches tall; as wide as a page, or narrower where `width` says so."""
+    figure = Figure(figsize=(width, rows * height + 0.4), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
+
+
+def beside(count: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, three in a row; what is left of the last row is empty."""
+    columns = min(3, count)
+    figure, grid = panels(-(-count // columns), columns, height, WIDTH * (columns + 1) / 4, **options)
+    every = [axes for row in grid for axes in row]
+    for axes in every[count:]:
+        axes.set_visible(False)
+    return figure, every[:count]
 
 
 def look(method: str, methods: Sequence[str]) -> dict[str, Any]:
