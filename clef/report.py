@@ -6,6 +6,7 @@ PDF) and one page with all of it (report.html) are written to results/<grid>/. F
   python -m clef.report                     every grid that has a plan below runs/
   python -m clef.report paper --all         one, and print all of its tables, not the main ones alone
   python -m clef.report paper --from-rows   all but the long form, from it: where the cells are not, the same bytes
+  python -m clef.report --compare old new   two gathered grids side by side: the headline of all that either has
 """
 
 import argparse
@@ -18,6 +19,8 @@ from clef.errors import CellError, ConfigError, argument_parser, run_command
 def main() -> int:
     """The command."""
     args = _arguments()
+    if args.compare:
+        return _compare(args.results, *args.compare)
     grids = args.grids or _planned(args.runs)
     from clef.results import gather, pictures, store  # not before: --help need not wait for NumPy
     from clef.results.rows import plan_path
@@ -30,6 +33,19 @@ def main() -> int:
         else:
             gathered = gather.gather_grid(plan_path(args.runs, grid), args.results, args.all)
         pictures.publish(folder, gathered, None if args.from_rows else args.runs / grid, args.images)
+    return 0
+
+
+def _compare(results: Path, first: str, second: str) -> int:
+    """Print two grids side by side, and write that as Markdown, too."""
+    from clef import console, files
+    from clef.results import compare, formats, gather, store
+
+    made = compare.side_by_side(store.read(results / first), store.read(results / second))
+    gather.show(made)
+    path = results / f"{first}-{second}.md"
+    files.write(path, formats.to_markdown(made, f"{first}` beside `{second}"))
+    console.out.print(f"written to {path}", markup=False, soft_wrap=True)
     return 0
 
 
@@ -55,7 +71,14 @@ def _arguments() -> argparse.Namespace:
         action=argparse.BooleanOptionalAction,
         help="show people of the sets as examples (default: of those alone that may be passed on, the demo sets)",
     )
+    parser.add_argument(
+        "--compare", nargs=2, metavar=("GRID_A", "GRID_B"), help="instead, set two gathered grids side by side"
+    )
     args = parser.parse_args()
+    if args.compare and (args.grids or args.from_rows):
+        raise ConfigError("--compare: takes two grids, and neither others nor --from-rows")
+    if args.from_rows and args.images is not None:
+        raise ConfigError("--images, --no-images: examples are drawn from the cells; leave out --from-rows")
     if args.from_rows and not args.grids:
         raise ConfigError("--from-rows: say which grids")
     return args

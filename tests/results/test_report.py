@@ -57,3 +57,15 @@ def test_what_can_go_wrong_is_said(tmp_path: Path) -> None:
         True,
     )
     assert report(tmp_path, "--from-rows").returncode == 2
+
+
+def test_two_grids_are_set_side_by_side(small: Grid, tmp_path: Path) -> None:
+    assert report(tmp_path, "g").returncode == 0
+    done = report(tmp_path, "--compare", "g", "g")
+    assert done.returncode == 0
+    assert "+0.00" in done.stdout
+    assert "# Results of the grid `g` beside `g`" in (tmp_path / "results" / "g-g.md").read_text()
+    other = report(tmp_path, "--compare", "g", "other")
+    assert (other.returncode, "results/other/cells.json: no such file" in other.stderr) == (6, True)
+    assert report(tmp_path, "g", "--compare", "g", "g").returncode == 2
+    assert report(tmp_path, "g", "--from-rows", "--no-images").returncode == 2
