@@ -1,11 +1,12 @@
-"""`python -m clef.report`: make the tables of grids again, from what their cells have left on disk so far.
+"""`python -m clef.report`: make tables, figures and the page of grids, from what their cells have left on disk so far.
 
-For each grid, its long form (rows.csv, intervals.csv, cells.json) and all tables (tables.md, tables.csv, tables.tex)
-are written to results/<grid>/. For example
+For each grid, its long form (rows.csv and others), all tables (tables.md, tables.csv, tables.tex), the figures (PNG and
+PDF) and one page with all of it (report.html) are written to results/<grid>/. For example
 
   python -m clef.report                     every grid that has a plan below runs/
   python -m clef.report paper --all         one, and print all of its tables, not the main ones alone
-  python -m clef.report paper --from-rows   its tables from its long form: where the cells are not, the same bytes
+  python -m clef.report paper --from-rows   all but the long form, from it: where the cells are not, the same bytes
+  python -m clef.report --compare old new   two gathered grids side by side: the headline of all that either has
 """
 
 import argparse
@@ -18,16 +19,33 @@ from clef.errors import CellError, ConfigError, argument_parser, run_command
 def main() -> int:
     """The command."""
     args = _arguments()
+    if args.compare:
+        return _compare(args.results, *args.compare)
     grids = args.grids or _planned(args.runs)
-    from clef.results import gather, store  # not before: --help need not wait for NumPy
+    from clef.results import gather, pictures, store  # not before: --help need not wait for NumPy
     from clef.results.rows import plan_path
 
     for grid in grids:
         folder = args.results / grid
         if args.from_rows:
-            gather.publish(folder, store.read(folder), args.all)
+            gathered = store.read(folder)
+            gather.publish(folder, gathered, args.all)
         else:
-            gather.gather_grid(plan_path(args.runs, grid), args.results, args.all)
+            gathered = gather.gather_grid(plan_path(args.runs, grid), args.results, args.all)
+        pictures.publish(folder, gathered, None if args.from_rows else args.runs / grid, args.images)
+    return 0
+
+
+def _compare(results: Path, first: str, second: str) -> int:
+    """Print two grids side by side, and write that as Markdown, too."""
+    from clef import console, files
+    from clef.results import compare, formats, gather, store
+
+    made = compare.side_by_side(store.read(results / first), store.read(results / second))
+    gather.show(made)
+    path = results / f"{first}-{second}.md"
+    files.write(path, formats.to_markdown(made, f"{first}` beside `{second}"))
+    console.out.print(f"written to {path}", markup=False, soft_wrap=True)
     return 0
 
 
@@ -48,7 +66,19 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--all", action="store_true", help="print all tables")
     parser.add_argument("--from-rows", action="store_true", help="read no cells: only the long form in results")
+    parser.add_argument(
+        "--images",
+        action=argparse.BooleanOptionalAction,
+        help="show people of the sets as examples (default: of those alone that may be passed on, the demo sets)",
+    )
+    parser.add_argument(
+        "--compare", nargs=2, metavar=("GRID_A", "GRID_B"), help="instead, set two gathered grids side by side"
+    )
     args = parser.parse_args()
+    if args.compare and (args.grids or args.from_rows):
+        raise ConfigError("--compare: takes two grids, and neither others nor --from-rows")
+    if args.from_rows and args.images is not None:
+        raise ConfigError("--images, --no-images: examples are drawn from the cells; leave out --from-rows")
     if args.from_rows and not args.grids:
         raise ConfigError("--from-rows: say which grids")
     return args

@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and tiny tensors gain nothing from threads
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,3 +138,22 @@ def tiny(shards: Path, tmp_path: Path) -> Callable[..., CellConfig]:
         return cell.resolve(merge(base, TINY[backbone], TINY_METHOD[method], nest(settings)))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], subprocess.CompletedProcess[str]]:
+    """Opens a page in headless Chromium."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("NOT TESTED IN A BROWSER: chromium is not installed")
+    profile = tmp_path_factory.mktemp("chromium")
+
+    def browse(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        quiet = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        log = ["--enable-logging=stderr", f"--user-data-dir={profile}", "--window-size=1200,2400"]
+        return subprocess.run(
+            [program, "--headless", *quiet, *log, *options, path.as_uri()],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    return browse

@@ -23,7 +23,7 @@ Column = tuple[str, np.ndarray]
 def save(path: Path, image: Path, boxes: Sequence[Box], people: Sequence[Told]) -> None:
     """Write a PNG. `boxes` are in pixels of the image."""
     picture = Image.fromarray(read(image))
-    rows = [_row(picture, box, told) for box, told in zip(boxes, people, strict=True)]
+    rows = [person(picture, box, told) for box, told in zip(boxes, people, strict=True)]
     canvas = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
     top = 0
     for row in rows:
@@ -33,15 +33,25 @@ def save(path: Path, image: Path, boxes: Sequence[Box], people: Sequence[Told]) 
         canvas.save(file, "PNG")
 
 
-def _row(picture: Image.Image, box: Box, told: Told) -> Image.Image:
-    """One person: the image with the box, and a column of bars for each number."""
-    columns, chosen = _columns(told), told.order[:SHOWN]
+def person(
+    picture: Image.Image, box: Box, told: Told, truth: Sequence[int] = (), before: Sequence[Column] = ()
+) -> Image.Image:
+    """One person: the image with the box, and a column of bars for each number.
+
+    `truth`: the person's classes, where they are known; they are all shown, with a mark. `before`: columns of others'
+    probabilities, K each, in front of this one's.
+    """
+    columns, chosen = [*before, *_columns(told)], _chosen(told, truth)
     shown = _boxed(picture, box)
     width = shown.width + 3 * GAP + NAMES + len(columns) * (BARS + GAP)
     row = Image.new("RGB", (width, max(HEIGHT, (len(chosen) + 1) * LINE) + 2 * GAP), "white")
     row.paste(shown, (GAP, GAP))
     draw, left = ImageDraw.Draw(row), shown.width + 2 * GAP
+    if truth:
+        _mark(draw, left, GAP, "truth")
     for line, k in enumerate(chosen, 1):
+        if k in truth:
+            _mark(draw, left, GAP + line * LINE, told.classes[k])
         draw.text((left, GAP + line * LINE), told.classes[k], fill="black", font=_font())
     left += NAMES
     for title, values in columns:
@@ -49,6 +59,20 @@ def _row(picture: Image.Image, box: Box, told: Told) -> Image.Image:
         _bars(draw, left, values[chosen], signed=title == TIE)
         left += BARS + GAP
     return row
+
+
+def _chosen(told: Told, truth: Sequence[int]) -> list[int]:
+    """The classes that score highest, and the true ones, the highest first."""
+    room = max(0, SHOWN - sum(k not in told.order[:SHOWN] for k in truth))
+    shown = {*told.order[:room], *truth}
+    return [k for k in told.order if k in shown]
+
+
+def _mark(draw: ImageDraw.ImageDraw, left: int, top: int, text: str) -> None:
+    """Text on yellow."""
+    x1, y1, x2, y2 = draw.textbbox((left, top), text, font=_font())
+    draw.rectangle((x1 - 4, y1 - 4, x2 + 4, y2 + 4), fill=FRAME)
+    draw.text((left, top), text, fill="black", font=_font())
 
 
 def _columns(told: Told) -> list[Column]:

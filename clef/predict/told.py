@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clef.config import CellConfig
 from clef.engine import effects
-from clef.methods import Prediction
+
+if TYPE_CHECKING:
+    from clef.methods import Prediction  # needs torch
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,14 @@ class Told:
         return [int(k) for k in np.argsort(-self.score, kind="stable")]
 
 
-def told(config: CellConfig, classes: list[str], prediction: Prediction) -> list[Told]:
+def told(config: CellConfig, classes: list[str], prediction: "Prediction") -> list[Told]:
     """Of each person of a batch."""
     arrays = {"scores": prediction.scores} | prediction.effects
-    known = {name: values.cpu().numpy() for name, values in arrays.items()}
+    return of_arrays(config, classes, {name: values.cpu().numpy() for name, values in arrays.items()})
+
+
+def of_arrays(config: CellConfig, classes: list[str], known: effects.Arrays) -> list[Told]:
+    """Of each person of predictions that are written down: scores, and the effects that the method has, each N,K."""
     factual = np.exp(effects.log_probabilities(config, effects.factual(known)))
     against = effects.counterfactual(known)
     unseen = None if against is None else np.exp(effects.log_probabilities(config, against))

@@ -14,6 +14,8 @@ from clef.config import CellConfig
 from clef.errors import CellError, ConfigError
 from clef.records import CONFIG, RESULT, STATE, read_json, state_of
 from clef.results import predictions
+from clef.results.audits import findings
+from clef.results.curves import points
 from clef.results.data import CellData
 from clef.results.intervals import Scored, intervals, resample
 from clef.results.measures import Measure, measures
@@ -31,6 +33,8 @@ def gather(path: Path, progress: Progress = lambda name, done, total: None) -> G
     scored: list[Scored] = []
     for done, run in enumerate(runs, 1):
         result = read_json(path.parent / run.folder / RESULT) if run.folder else {}
+        if run.folder:
+            gathered.curves.extend(points(path.parent / run.folder, *_point(run)))
         try:
             _add(run, path.parent, result, gathered, scored)
         except CellError as error:
@@ -71,8 +75,13 @@ def _add(run: PlannedRun, grid: Path, result: dict[str, Any], gathered: Gathered
             if row.part == "score"
         ]
     gathered.rows.extend(rows)
+    gathered.audits.extend(findings(folder, *_point(run)))
     gathered.data[run.name] = data
     scored.extend(found)
+
+
+def _point(run: PlannedRun) -> tuple[str, str, str, str, int]:
+    return run.dataset, run.protocol, run.backbone, run.method, run.seed
 
 
 @cache

@@ -35,7 +35,7 @@ def publish(folder: Path, gathered: Gathered, show_all: bool = False) -> None:
     console.out.print(f"written to {folder}: {', '.join(WRITTEN)}", highlight=False, soft_wrap=True)
 
 
-WRITTEN = ("tables.md", "tables.csv", "tables.tex", store.ROWS, store.INTERVALS, store.CELLS)
+WRITTEN = ("tables.md", "tables.csv", "tables.tex", *store.FILES)
 
 
 def write_tables(folder: Path, gathered: Gathered) -> list[Table]:

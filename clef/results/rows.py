@@ -8,6 +8,8 @@ from pathlib import Path
 from clef.cards import LEAK_FREE
 from clef.errors import CellError
 from clef.records import checked, write_json
+from clef.results.audits import Finding
+from clef.results.curves import Point
 from clef.results.data import CellData
 from clef.results.intervals import Interval
 
@@ -82,6 +84,8 @@ class Gathered:
     data: dict[str, CellData]
     """What the data of each cell with numbers went through, by the cell's name."""
     intervals: list[Interval] = field(default_factory=list)
+    curves: list[Point] = field(default_factory=list)
+    audits: list[Finding] = field(default_factory=list)
 
 
 def plan_path(out: Path, grid: str) -> Path:

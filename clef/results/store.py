@@ -1,6 +1,6 @@
-"""A gathered grid as files, and back: `rows.csv`, `intervals.csv` and `cells.json`. Imports no torch.
+"""A gathered grid as files, and back: `cells.json` and its long form, one CSV a kind. Imports no torch.
 
-Tables are made of these alone, so they can be made again where the cells are not.
+Tables and figures are made of these alone, so they can be made again where the cells are not.
 """
 
 import csv
@@ -17,18 +17,23 @@ from pydantic import ValidationError
 
 from clef import files
 from clef.errors import CellError
+from clef.results.audits import Finding
+from clef.results.curves import Point
 from clef.results.data import CellData
 from clef.results.intervals import Interval
 from clef.results.rows import Gathered, PlannedRun, Row
 
-ROWS, INTERVALS, CELLS = "rows.csv", "intervals.csv", "cells.json"
-R = TypeVar("R", Row, Interval)
+ROWS, INTERVALS, CURVES, AUDITS, CELLS = "rows.csv", "intervals.csv", "curves.csv", "audits.csv", "cells.json"
+FILES = (ROWS, INTERVALS, CURVES, AUDITS, CELLS)
+R = TypeVar("R", Row, Interval, Point, Finding)
 
 
 def write(folder: Path, gathered: Gathered) -> None:
     """Write all of it into `folder`."""
     files.write(folder / ROWS, to_csv(Row, gathered.rows))
     files.write(folder / INTERVALS, to_csv(Interval, gathered.intervals))
+    files.write(folder / CURVES, to_csv(Point, gathered.curves))
+    files.write(folder / AUDITS, to_csv(Finding, gathered.audits))
     content = {
         "grid": gathered.grid,
         "cells": [asdict(run) for run in gathered.runs],
@@ -44,15 +49,16 @@ def read(folder: Path) -> Gathered:
         content = json.loads((folder / CELLS).read_text(encoding="utf-8"))
         data = {name: CellData.model_validate(facts) for name, facts in content["data"].items()}
         runs = [PlannedRun(**cell) for cell in content["cells"]]
-        rows, found = (from_csv(kind, (folder / name).read_text("utf-8")) for kind, name in _TABLES.items())
-        return Gathered(content["grid"], rows, content["missing"], runs, data, found)  # type: ignore[arg-type]
+        rows, *further = (from_csv(kind, (folder / name).read_text("utf-8")) for kind, name in _TABLES.items())
+        return Gathered(content["grid"], rows, content["missing"], runs, data, *further)  # type: ignore[arg-type]
     except FileNotFoundError as error:
         raise CellError(f"{error.filename}: no such file; gather the grid first (python -m clef.report)") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ValidationError) as error:
         raise CellError(f"{folder}: not a gathered grid ({type(error).__name__}: {error}); gather it again") from None
 
 
-_TABLES: dict[type, str] = {Row: ROWS, Interval: INTERVALS}
+_TABLES: dict[type, str] = {Row: ROWS, Interval: INTERVALS, Point: CURVES, Finding: AUDITS}
+"""In the order of the fields of `Gathered`."""
 
 
 def to_csv(kind: type[R], rows: Iterable[R]) -> str:

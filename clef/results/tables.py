@@ -5,6 +5,7 @@ import statistics
 from clef import cards
 from clef.cards import Card
 from clef.results import beside, comparisons
+from clef.results.audit_table import audit_tables
 from clef.results.comparisons import Comparison
 from clef.results.formats import UNTRAINED, Table, percent, signed
 from clef.results.measures_table import measures
@@ -22,17 +23,23 @@ def tables(gathered: Gathered) -> list[Table]:
 
 
 def all_tables(gathered: Gathered) -> list[Table]:
-    """Those, and after them of each dataset: comparisons, further measures, classes, and the paper's layouts."""
-    compared, made = comparisons.comparisons(gathered), list[Table]()
-    for part, card, name in parts_of(gathered):
-        made += _main_and_parts(part, card, name)
-        made += compared_tables(part, compared, name)
-        if not part.rows:
-            continue
+    """Those, and after them of each dataset: comparisons, further measures, classes, the paper's layouts, the audit."""
+    return [table for _, made in by_set(gathered) for table in made]
+
+
+def by_set(gathered: Gathered) -> list[tuple[str, list[Table]]]:
+    """All tables of each dataset as each protocol has it, and what it is called."""
+    compared = comparisons.comparisons(gathered)
+    return [(name, _all_of(part, card, name, compared)) for part, card, name in parts_of(gathered)]
+
+
+def _all_of(part: Gathered, card: Card, name: str, compared: list[Comparison]) -> list[Table]:
+    made = [*_main_and_parts(part, card, name), *compared_tables(part, compared, name)]
+    if part.rows:
         made.append(measures(part, card, name))
         made += [*beside.per_class(part, card, name), *beside.as_published(part, card, name)]
         made += beside.readings(part, card, name)
-    return made
+    return made + audit_tables(part, card, name)
 
 
 def compared_tables(part: Gathered, compared: list[Comparison], name: str) -> list[Table]:
@@ -61,7 +68,9 @@ def _of(gathered: Gathered, dataset: str, protocol: str) -> Gathered:
     missing = {run.name: gathered.missing[run.name] for run in runs if run.name in gathered.missing}
     data = {run.name: gathered.data[run.name] for run in runs if run.name in gathered.data}
     found = [interval for interval in gathered.intervals if (interval.dataset, interval.protocol) == wanted]
-    return Gathered(gathered.grid, rows, missing, runs, data, found)
+    curves = [point for point in gathered.curves if (point.dataset, point.protocol) == wanted]
+    audits = [finding for finding in gathered.audits if (finding.dataset, finding.protocol) == wanted]
+    return Gathered(gathered.grid, rows, missing, runs, data, found, curves, audits)
 
 
 def _main_and_parts(part: Gathered, card: Card, name: str) -> list[Table]:

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -298,25 +297,6 @@ def test_drift_is_the_split_furthest_from_the_first(shards: Path) -> None:
     (row,) = page._classes(SimpleNamespace(classes=["Anger"]), splits)  # type: ignore[arg-type]
     assert row.drift == "-6.0 test"
     assert row.cells == [("10", "10.0%", "71.4"), ("14", "14.0%", "100.0"), ("4", "4.0%", "28.6")]
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], subprocess.CompletedProcess[str]]:
-    """Opens a page in headless Chromium."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("NOT TESTED IN A BROWSER: chromium is not installed")
-    profile = tmp_path_factory.mktemp("chromium")
-
-    def browse(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
-        quiet = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-        log = ["--enable-logging=stderr", f"--user-data-dir={profile}", "--window-size=1200,2400"]
-        return subprocess.run(
-            [program, "--headless", *quiet, *log, *options, path.as_uri()],
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-
-    return browse
 
 
 @pytest.mark.parametrize("name", ["emotic_demo", "caer_s_demo"])

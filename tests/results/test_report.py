@@ -14,6 +14,10 @@ def report(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.fixture
 def small(grid: Grid) -> Grid:
     for method in ("vanilla", "clef"):
@@ -28,14 +32,14 @@ def test_all_grids_and_the_same_tables_without_the_cells(small: Grid, tmp_path: 
     assert "EMOTIC: mAP, percent" in done.stdout
     assert "beside published systems" not in done.stdout
     folder = tmp_path / "results" / "g"
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
     small.out.rename(tmp_path / "elsewhere")
-    for name in ("tables.md", "tables.csv", "tables.tex"):
+    for name in ("tables.md", "tables.csv", "tables.tex", "report.html"):
         (folder / name).unlink()
     done = report(tmp_path, "g", "--from-rows", "--all")
     assert done.returncode == 0
     assert "EMOTIC: mAP beside published systems, percent" in done.stdout
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
     assert "SIB-Net" in before["tables.md"].decode()
 
 
@@ -53,3 +57,15 @@ def test_what_can_go_wrong_is_said(tmp_path: Path) -> None:
         True,
     )
     assert report(tmp_path, "--from-rows").returncode == 2
+
+
+def test_two_grids_are_set_side_by_side(small: Grid, tmp_path: Path) -> None:
+    assert report(tmp_path, "g").returncode == 0
+    done = report(tmp_path, "--compare", "g", "g")
+    assert done.returncode == 0
+    assert "+0.00" in done.stdout
+    assert "# Results of the grid `g` beside `g`" in (tmp_path / "results" / "g-g.md").read_text()
+    other = report(tmp_path, "--compare", "g", "other")
+    assert (other.returncode, "results/other/cells.json: no such file" in other.stderr) == (6, True)
+    assert report(tmp_path, "g", "--compare", "g", "g").returncode == 2
+    assert report(tmp_path, "g", "--from-rows", "--no-images").returncode == 2

@@ -69,7 +69,7 @@ def torn(shards: Path, group: np.ndarray) -> bool:
 
 
 def test_people_of_one_image_are_drawn_together_and_a_leak_is_caught(shards: Path) -> None:
-    good = groups(SplitShards(shards / "emotic_demo", "test"))
+    good = groups(SplitShards(shards / "emotic_demo", "test"), block=1)
     assert not torn(shards, good)
     shared = int(np.flatnonzero(np.bincount(good) > 1)[0])
     leaking = good.copy()

@@ -92,7 +92,7 @@ def test_rows_are_long_form_and_everything_is_byte_stable(grid: Grid, tmp_path: 
         gather_grid(plan, tmp_path / name)
         written.append({path.name: path.read_bytes() for path in sorted((tmp_path / name / "g").iterdir())})
     assert written[0] == written[1]
-    kept = {"rows.csv", "intervals.csv", "cells.json"}
+    kept = {"rows.csv", "intervals.csv", "curves.csv", "audits.csv", "cells.json"}
     assert set(written[0]) == {"tables.md", "tables.csv", "tables.tex"} | kept
 
 

@@ -1,0 +1,95 @@
+"""Does it debias, and at what price? The test with the bias of train against the test without it."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from clef.cards import Card
+from clef.results.figures.style import SPREAD, beside, legend, look, panels
+from clef.results.numbers import Numbers
+from clef.results.published import title
+from clef.results.rows import Gathered
+
+Set = tuple[float, Gathered, Card]
+"""A demo set: the strength of its bias, what was gathered of it, and its card."""
+
+
+def against_shift(part: Gathered, card: Card) -> Figure | None:
+    """A panel a backbone; a mark a method, where its two tests are, a small one a seed. On the line both are equal."""
+    if len(card.test_splits) < 2:
+        return None
+    plain, shifted = card.test_splits[:2]
+    numbers, (backbones, methods) = Numbers(part.rows), _axes_of(part)
+    known = {row.backbone for row in part.rows if row.split == shifted}
+    backbones = [one for one in backbones if one in known]
+    if not backbones:
+        return None
+    figure, every = beside(len(backbones), 2.3, sharex=True, sharey=True)
+    for axes, backbone in zip(every, backbones, strict=True):
+        for method in methods:
+            one, other = (numbers.by_seed(backbone, method, split, card.metric) for split in (plain, shifted))
+            _point(axes, one, other, look(method, methods) | {"label": method, "linestyle": ""})
+        axes.set_title(title(backbone), loc="left")
+        axes.set_xlabel(f"{card.metric} on {plain}, %")
+        axes.tick_params(labelbottom=True)
+        axes.grid()
+    for axes in every[::3]:
+        axes.set_ylabel(f"{card.metric} on {shifted}, %")
+    limits = [*every[0].get_xlim(), *every[0].get_ylim()]
+    both = min(limits), max(limits)
+    for axes in every:
+        axes.plot(both, both, color="black", linestyle=":", linewidth=0.8)
+        axes.set(xlim=both, ylim=both, aspect="equal")
+    legend(figure, max(every, key=lambda axes: len(axes.get_legend_handles_labels()[1])))
+    return figure
+
+
+def over_strength(sets: Sequence[Set]) -> Figure:
+    """Over how far the scene goes with the label in train and test; a line a method, its seeds as spread.
+
+    `sets` differ in nothing else. Rows of panels: backbones; columns: the test with the bias, and the one without it.
+    """
+    card = sets[0][2]
+    backbones, methods = _axes_of(sets[0][1])
+    figure, grid = panels(len(backbones), len(card.test_splits), 2.0, sharex=True, sharey=True)
+    numbers = {strength: Numbers(part.rows) for strength, part, _ in sets}
+    for backbone, row in zip(backbones, grid, strict=True):
+        for split, axes in zip(card.test_splits, row, strict=True):
+            for method in methods:
+                found = {at: one.by_seed(backbone, method, split, card.metric).values() for at, one in numbers.items()}
+                _line(axes, {at: list(values) for at, values in found.items() if values}, method, methods)
+            axes.set_title(f"{title(backbone)}, {split}", loc="left")
+            axes.grid(axis="y")
+        row[0].set_ylabel(f"{card.metric}, %")
+    for axes in grid[-1]:
+        axes.set_xlabel("strength of the context bias")
+        axes.set_xticks(list(numbers))
+    legend(figure, grid[0][0])
+    return figure
+
+
+def _line(axes: Axes, found: dict[float, list[float]], method: str, methods: list[str]) -> None:
+    if found:
+        shift = 0.008 * (methods.index(method) - (len(methods) - 1) / 2)  # or one's spread would hide another's
+        axes.errorbar(
+            [at + shift for at in found], [statistics.fmean(one) for one in found.values()],
+            yerr=[statistics.stdev(one) if len(one) > 1 else 0.0 for one in found.values()],
+            label=method, markersize=4, **SPREAD, **look(method, methods),
+        )  # fmt: skip
+
+
+def _point(axes: Axes, plain: dict[int, float], shifted: dict[int, float], shape: dict[str, Any]) -> None:
+    seeds = sorted(plain.keys() & shifted.keys())
+    if not seeds:
+        return
+    one, other = [plain[seed] for seed in seeds], [shifted[seed] for seed in seeds]
+    if len(seeds) > 1:
+        axes.plot(one, other, markersize=3.5, alpha=0.5, markeredgewidth=0, **shape | {"label": None})
+    axes.plot([statistics.fmean(one)], [statistics.fmean(other)], markersize=6, **shape)
+
+
+def _axes_of(part: Gathered) -> tuple[list[str], list[str]]:
+    return list(dict.fromkeys(run.backbone for run in part.runs)), list(dict.fromkeys(run.method for run in part.runs))

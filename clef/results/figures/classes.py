@@ -1,0 +1,115 @@
+"""Figures of each class: bars, as the paper's figure 5 has them, and a heat map of all methods."""
+
+import statistics
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from clef.cards import Card
+from clef.results.figures.style import CHANCE, SPREAD, WIDTH, legend, look, panels
+from clef.results.numbers import Numbers
+from clef.results.published import title
+from clef.results.rows import Gathered
+
+_PAIR = ("vanilla", "clef")
+_NARROW = 10
+"""Classes from which on their names stand upright."""
+
+
+def metric_of(card: Card) -> str:
+    """What is shown of a class: its AP, or its accuracy."""
+    return "AP" if card.task == "multi_label" else card.metric
+
+
+def bars(part: Gathered, card: Card, split: str) -> Figure | None:
+    """A panel a backbone, a bar a class and method: the mean over seeds, and their standard deviation."""
+    methods = list(dict.fromkeys(run.method for run in part.runs))
+    chosen = [name for name in _PAIR if name in methods] if "vanilla" in methods and "clef" in methods else methods[:3]
+    numbers, metric = Numbers(part.rows), metric_of(card)
+    known = {(row.backbone, row.method) for row in part.rows if row.metric == metric and row.class_name}
+    backbones = [one for one in _backbones(part) if any((one, method) in known for method in chosen)]
+    if not backbones:
+        return None
+    figure, grid = panels(len(backbones), 1, 1.5, sharex=True)
+    width = 0.8 / len(chosen)
+    for (axes,), backbone in zip(grid, backbones, strict=True):
+        for i, method in enumerate(chosen):
+            found = [numbers.by_seed(backbone, method, split, metric, class_name=one).values() for one in card.classes]
+            places = [k + (i - (len(chosen) - 1) / 2) * width for k, values in enumerate(found) if values]
+            means = [statistics.fmean(values) for values in found if values]
+            errors = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in found if v]
+            axes.bar(
+                places, means, width, yerr=errors if any(errors) else None, label=method,
+                color=look(method, methods)["color"], error_kw=SPREAD,
+            )  # fmt: skip
+        chance = _chance(part, split, metric, card)
+        axes.hlines(
+            chance, np.arange(len(chance)) - 0.45, np.arange(len(chance)) + 0.45,
+            colors="black", linestyles=":", linewidth=1, label=CHANCE,
+        )  # fmt: skip
+        axes.set_title(title(backbone), loc="left")
+        axes.set_ylabel(f"{metric}, %")
+        axes.grid(axis="y")
+        axes.tick_params(axis="x", length=0)
+    axes.set_xticks(np.arange(len(card.classes)), list(card.classes), **_turned(card))
+    axes.set_xlim(-0.6, len(card.classes) - 0.4)
+    legend(figure, grid[0][0])
+    return figure
+
+
+def heat_map(part: Gathered, card: Card, split: str) -> Figure | None:
+    """A row a backbone and method, a column a class and at last the headline; means over seeds."""
+    numbers, metric = Numbers(part.rows), metric_of(card)
+    pairs = list(dict.fromkeys((run.backbone, run.method) for run in part.runs))
+    asked = [*((metric, one) for one in card.classes), (card.metric, "")]
+    values = np.array(
+        [[_known(numbers.mean(*pair, split, name, class_name=one)) for name, one in asked] for pair in pairs]
+    )
+    shown = ~np.isnan(values[:, :-1]).all(axis=1)
+    if not shown.any():
+        return None
+    values, pairs = values[shown], [pair for pair, here in zip(pairs, shown, strict=True) if here]
+    figure = Figure(figsize=(WIDTH, 0.22 * len(pairs) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    mesh = axes.pcolormesh(values, cmap="cividis", edgecolors="white", linewidth=0.5)
+    _write_values(axes, values)
+    axes.axvline(len(card.classes), color="white", linewidth=4)
+    axes.set_xticks(np.arange(len(asked)) + 0.5, [*card.classes, card.metric], **_turned(card))
+    axes.set_yticks(np.arange(len(pairs)) + 0.5, [f"{title(backbone)}, {method}" for backbone, method in pairs])
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(mesh, ax=axes, label=f"{metric}, %", aspect=15, pad=0.01)
+    return figure
+
+
+def _write_values(axes: Axes, values: np.ndarray) -> None:
+    """Each number into its field, black where that is bright."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    size = 5.5 if values.shape[1] > _NARROW else 7
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            colour = "black" if value > (low + high) / 2 else "white"
+            text = f"{value:.0f}" if size < 7 else f"{value:.1f}"
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=size)
+
+
+def _turned(card: Card) -> dict[str, Any]:
+    upright = len(card.classes) >= _NARROW
+    return {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if upright else {}
+
+
+def _chance(part: Gathered, split: str, metric: str, card: Card) -> list[float]:
+    """Of each class: of an AP the prevalence; NaN where nobody knows."""
+    known = {row.class_name: row.chance for row in part.rows if (row.split, row.metric) == (split, metric)}
+    return [_known(known.get(one)) for one in card.classes]
+
+
+def _known(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _backbones(part: Gathered) -> list[str]:
+    return list(dict.fromkeys(run.backbone for run in part.runs))

@@ -1,0 +1,100 @@
+"""Which figures a grid has, and their files."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from PIL import Image as Pixels
+
+from clef import files
+from clef.cards import Card
+from clef.datasets.demo import STRENGTH
+from clef.results.collect import Progress
+from clef.results.figures import bias, classes, learning
+from clef.results.figures.style import style, written
+from clef.results.page import Image
+from clef.results.rows import Gathered
+from clef.results.tables import parts_of
+
+FOLDER = "figures"
+SHOWN = 122
+"""Pixels on a page for an inch in print."""
+FORMS = ("png", "pdf")
+Named = tuple[str, str, str, Figure]
+"""The dataset as tables call it ("" for several), the file's name without an ending, the caption, the figure."""
+
+
+def draw(folder: Path, gathered: Gathered, progress: Progress = lambda name, done, total: None) -> list[Image]:
+    """Write all figures of a grid into `folder`/figures, each as PNG and PDF, and remove those of an earlier time.
+
+    Returns them for the page.
+    """
+    made: list[Image] = []
+    with style():
+        figures = list(_figures(gathered))
+        for about, name, caption, figure in figures:
+            forms = {form: written(figure, form) for form in FORMS}
+            for form, content in forms.items():
+                files.write(folder / FOLDER / f"{name}.{form}", content, durable=False)
+            made.append(Image(about, name, caption, _for_a_screen(forms["png"]), round(SHOWN * figure.get_figwidth())))
+            progress("figures drawn", len(made), len(figures))
+    known = {f"{one.name}.{form}" for one in made for form in FORMS}
+    for path in [path for form in FORMS for path in (folder / FOLDER).glob(f"*.{form}") if path.name not in known]:
+        path.unlink()
+    return made
+
+
+def _for_a_screen(png: bytes) -> bytes:
+    image = Pixels.open(io.BytesIO(png)).convert("RGB")
+    image = image.resize((image.width * 3 // 5, image.height * 3 // 5), Pixels.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.quantize(64, dither=Pixels.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _figures(gathered: Gathered) -> Iterator[Named]:
+    """Whatever there are numbers for."""
+    parts = parts_of(gathered)
+    for sets in _families([(part, card) for part, card, _ in parts if part.rows]):
+        card = sets[0][2]
+        caption = (
+            f"{card.metric} over the strength of the context bias, on the test that has the bias of train and on the "
+            "one that has none. Mean and standard deviation over seeds."
+        )
+        yield "", f"{min((one.name for *_, one in sets), key=len)}-strength", caption, bias.over_strength(sets)
+    for part, card, title in parts:
+        for kind, caption, figure in _of_set(part, card):
+            yield title, f"{card.folder}-{kind}", caption, figure
+
+
+def _of_set(part: Gathered, card: Card) -> Iterator[tuple[str, str, Figure]]:
+    """The figures of one dataset and protocol."""
+    split, metric = card.test_splits[0], card.metric
+    of_class = f"{classes.metric_of(card)} of each class on {split}, percent"
+    if figure := classes.bars(part, card, split):
+        yield "classes", f"{of_class}. Mean and standard deviation over seeds.", figure
+    if figure := classes.heat_map(part, card, split):
+        yield "heat", f"{of_class}, and at the right {metric}. Means over seeds.", figure
+    if figure := bias.against_shift(part, card):
+        caption = (
+            f"{metric} on the test without the bias of train, against the one with it. Large marks: means over seeds; "
+            "small ones: each seed. On the dotted line both are equal."
+        )
+        yield "shift", caption, figure
+    if figure := learning.curves(part, card):
+        yield "learning", f"{metric} on val after each epoch. Mean over seeds, from the lowest to the highest.", figure
+
+
+def _families(parts: list[tuple[Gathered, Card]]) -> Iterator[list[bias.Set]]:
+    """Demo sets that differ in the strength of their bias alone, the weakest first."""
+    found: dict[str, list[bias.Set]] = {}
+    for part, card in parts:
+        if card.generator is not None:
+            options = dict(card.generator_options)
+            strength = float(options.pop("strength", STRENGTH))
+            alike = f"{card.generator} {sorted(options.items())} {card.protocol}"
+            found.setdefault(alike, []).append((strength, part, card))
+    for sets in found.values():
+        if len({strength for strength, *_ in sets}) > 1:
+            yield sorted(sets, key=lambda one: one[0])

@@ -1,0 +1,92 @@
+"""How all figures look, and how they are written: the same numbers give the same bytes."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+WIDTH = 7.0
+"""Inches: the text of a page. Letters have 7 points and more at this width, the numbers of a wide heat map 5.5."""
+CHANCE = "chance"
+"""Its place in a legend is the last."""
+SPREAD: dict[str, Any] = {"capsize": 2, "elinewidth": 0.8, "capthick": 0.8}
+"""Of error bars."""
+_NAMED = {"vanilla": "#E69F00", "clef": "#0072B2", "ccim": "#009E73", "context_only": "#CC79A7"}
+_OTHERS = ("#56B4E9", "#D55E00", "#000000")
+"""Okabe and Ito's colours, which the colour-blind can tell apart; vanilla and CLEF differ in grey, too."""
+_MARKS = "os^DvPX"
+_DASHES = ("-", "--", ":")
+_SETTINGS: Any = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "grid.linewidth": 0.4,
+    "grid.color": "#cccccc",
+    "axes.axisbelow": True,
+    "hatch.linewidth": 0.4,
+    "pdf.fonttype": 42,  # letters, not drawings: journals ask for it
+}
+_DATED = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Within, figures are drawn and written in this way, whatever the user's own settings of matplotlib are."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield
+
+
+def panels(
+    rows: int, columns: int, height: float, width: float = WIDTH, **options: Any
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with so many panels, each `height` inches tall; as wide as a page, or narrower where `width` says so."""
+    figure = Figure(figsize=(width, rows * height + 0.4), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
+
+
+def beside(count: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, three in a row; what is left of the last row is empty."""
+    columns = min(3, count)
+    figure, grid = panels(-(-count // columns), columns, height, WIDTH * (columns + 1) / 4, **options)
+    every = [axes for row in grid for axes in row]
+    for axes in every[count:]:
+        axes.set_visible(False)
+    return figure, every[:count]
+
+
+def look(method: str, methods: Sequence[str]) -> dict[str, Any]:
+    """The colour, mark and line of a method among those of a grid: vanilla's, CLEF's and CCIM's are always the same."""
+    others = [one for one in methods if one not in _NAMED]
+    place = len(_NAMED) + others.index(method) if method in others else list(_NAMED).index(method)
+    colour = _NAMED.get(method) or _OTHERS[others.index(method) % len(_OTHERS)]
+    dashes = _DASHES[place // len(_MARKS) % len(_DASHES)]
+    return {"color": colour, "marker": _MARKS[place % len(_MARKS)], "linestyle": dashes}
+
+
+def legend(figure: Figure, axes: Axes) -> None:
+    """One for all panels, above them, of what the given one shows."""
+    shown = list(zip(*axes.get_legend_handles_labels(), strict=True))
+    shown.sort(key=lambda one: one[1] == CHANCE)
+    figure.legend(*zip(*shown, strict=True), loc="outside upper center", ncols=min(len(shown), 6))
+
+
+def written(figure: Figure, form: str) -> bytes:
+    """The figure as png (300 dots an inch) or pdf."""
+    if figure.get_layout_engine() is not None:  # once: it draws everything twice
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=form, dpi=300, metadata=_DATED[form])
+    return buffer.getvalue()

@@ -1,0 +1,63 @@
+"""The figures of a grid, examples of its predictions, and its page, `report.html`. Imports no torch."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+from clef import console, files, records
+from clef.results import page
+from clef.results.page import Image
+from clef.results.rows import Gathered
+
+PAGE, EXAMPLES, INDEX = "report.html", "examples", "examples.json"
+LACKING = "no figures: matplotlib is not installed (pip install 'clef-caer[figures]')"
+
+
+def publish(folder: Path, gathered: Gathered, cells: Path | None = None, images: bool | None = None) -> None:
+    """Write figures, examples and page into `folder`, and say so; without matplotlib a page that has no figures.
+
+    `cells`: the folder of the grid's cells, for the examples; None: those that were drawn before are taken.
+    `images`: whether people may be shown (`clef.results.examples`).
+    """
+    figures, remarks = _figures(folder, gathered)
+    if cells is not None:
+        _draw_examples(folder, gathered, cells, images)
+    shown, further = _examples(folder)
+    files.write(folder / PAGE, page.render(gathered, figures, shown, remarks + further))
+    for remark in remarks + further:
+        console.out.print(remark, markup=False, soft_wrap=True)
+    written = [PAGE, *(["figures/"] if figures else []), *([f"{EXAMPLES}/"] if shown else [])]
+    console.out.print(f"written to {folder}: {', '.join(written)}", markup=False, soft_wrap=True)
+
+
+def _figures(folder: Path, gathered: Gathered) -> tuple[list[Image], list[str]]:
+    """The figures, and what is to be said where they can't be drawn."""
+    if find_spec("matplotlib") is None:
+        return [], [LACKING]
+    from clef.results.figures.draw import draw  # slow to import
+
+    with console.Steps("figures") as progress:
+        return draw(folder, gathered, progress), []
+
+
+def _draw_examples(folder: Path, gathered: Gathered, cells: Path, images: bool | None) -> None:
+    """Write them into `folder`/examples, in place of those of an earlier time."""
+    from clef.results.examples import examples  # slow to import
+
+    made, remarks = examples(gathered, cells, images)
+    for path in (folder / EXAMPLES).glob("*.png"):
+        path.unlink()
+    for one in made:
+        files.write(folder / EXAMPLES / f"{one.name}.png", one.png, durable=False)
+    index = [{"about": one.about, "name": one.name, "caption": one.caption} for one in made]
+    content = {"remarks": remarks, "examples": index}
+    files.write(folder / EXAMPLES / INDEX, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _examples(folder: Path) -> tuple[list[Image], list[str]]:
+    """Those that lie in `folder`, and what was said of others."""
+    known = records.read_json(folder / EXAMPLES / INDEX)
+    found = [
+        Image(**one, png=(folder / EXAMPLES / f"{one['name']}.png").read_bytes()) for one in known.get("examples", [])
+    ]
+    return found, known.get("remarks", [])

@@ -1,0 +1,42 @@
+"""Two grids side by side."""
+
+from pathlib import Path
+
+import pytest
+
+from clef.results.collect import gather
+from clef.results.compare import side_by_side
+from tests.results.made import Grid, data, result, split_data
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> tuple[Grid, Grid]:
+    return Grid(tmp_path / "one"), Grid(tmp_path / "two")
+
+
+def test_means_of_each_and_their_difference(both: tuple[Grid, Grid]) -> None:
+    first, second = both
+    for seed, value in enumerate((26.0, 28.0)):
+        first.add("emotic", "emot_net", "vanilla", seed, result(value))
+    first.add("emotic", "emot_net", "clef", 0, result(30.0))
+    second.add("emotic", "emot_net", "vanilla", 7, result(30.5, commit="def"))
+    second.add("caer_s", "emot_net", "clef", 0, None)
+    emotic, caer_s = side_by_side(gather(first.plan()), gather(second.plan()))
+    assert emotic.columns == ["backbone", "method", "split", "seeds", "g 1", "g 2", "difference"]
+    assert emotic.rows == [
+        ["EMOT-Net", "vanilla", "test", "2, 1", "27.00 ± 1.41", "30.50", "+3.50"],
+        ["EMOT-Net", "clef", "test", "1, 0", "30.00", "–", "–"],
+    ]
+    assert "code: g 1 abc; g 2 def" in emotic.notes
+    assert caer_s.rows == [["EMOT-Net", "clef", "test", "0, 0", "–", "–", "–"]]
+
+
+def test_other_people_are_told(both: tuple[Grid, Grid]) -> None:
+    first, second = both
+    first.add("emotic", "emot_net", "clef", 0, result(30.0))
+    content = result(30.0, data=data(test=split_data(90)))
+    content["splits"]["test"] = content["splits"]["test"] | {"samples": 90}
+    second.add("emotic", "emot_net", "clef", 0, content)
+    for other, told in ((second, 1), (first, 0)):
+        (table,) = side_by_side(gather(first.plan()), gather(other.plan()))
+        assert sum("different numbers of people" in note for note in table.notes) == told
