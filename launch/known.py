@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from clef import files, records
-from clef.errors import ClefError, SetupError
+from clef.errors import SetupError
 from launch import scheduler
 from launch.scheduler import Job, array_of
 
@@ -62,7 +62,7 @@ def look(grid: Path, wanted: Collection[str], every: float = EVERY) -> Known:
     return known
 
 
-class _Busy(ClefError):
+class _Busy(SetupError):
     """Another shell is asking."""
 
 

@@ -6,6 +6,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and tin
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from clef.config import CellConfig
 from clef.data import manifest as manifests
 from clef.data import writer
 from clef.datasets.demo import generate
+from clef.errors import run_command
 from clef.overrides import merge, nest
 
+Run = Callable[..., tuple[int, str, str]]
+"""A command, called with its arguments: exit code, what it printed to stdout and to stderr, each on one line."""
 PEOPLE = {"emotic_demo": 150, "caer_s_demo": 210}
 TINY: dict[str, dict[str, Any]] = {
     "emot_net": nest(
@@ -138,6 +142,26 @@ def tiny(shards: Path, tmp_path: Path) -> Callable[..., CellConfig]:
         return cell.resolve(merge(base, TINY[backbone], TINY_METHOD[method], nest(settings)))
 
     return make
+
+
+@pytest.fixture
+def run_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    """Makes a `Run` of a command's main, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def of(main: Callable[[], int]) -> Run:
+        def call(*arguments: object) -> tuple[int, str, str]:
+            capsys.readouterr()
+            monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+            with pytest.raises(SystemExit) as left:
+                run_command(main)
+            said = capsys.readouterr()
+            assert "Traceback" not in said.err
+            return int(left.value.code or 0), " ".join(said.out.split()), " ".join(said.err.split())
+
+        return call
+
+    return of
 
 
 @pytest.fixture(scope="session")

@@ -15,28 +15,15 @@ import clef.audit.__main__ as command
 from clef import records
 from clef.audit.record import read
 from clef.audit.rows import find
-from clef.errors import run_command
 from tests.audit.cells import Cells
+from tests.conftest import Run
 
 pytestmark = pytest.mark.xdist_group("audited")
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command: its exit code, and what it printed to stdout and to stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["audit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            run_command(command.main)
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return int(left.value.code or 0), " ".join(said.out.split()), " ".join(said.err.split())
-
-    return call
+def run(run_of: Callable[..., Run]) -> Run:
+    return run_of(command.main)
 
 
 def test_an_audit_agrees_with_what_the_cell_recorded_and_comes_out_the_same_again(run: Run, cells: Cells) -> None:
@@ -93,7 +80,7 @@ def test_what_cannot_be_audited_is_refused(run: Run, cells: Cells, tmp_path: Pat
         (("nosuch",), 2, "nosuch: no such folder"),
         ((folder, "--split", "tset"), 2, "--split tset: no such split in"),
         ((folder, "--draws", 0), 2, "--draws 0: 1 or more are expected"),
-        ((unfinished,), 6, "not trained to its end (done); an audit needs its result"),
+        ((unfinished,), 6, "not trained to its end (new); an audit needs its result"),
         ((tmp_path / "runs" / "grid",), 2, "no cell of this grid is done yet"),
         ((folder, "--shards", tmp_path), 4, "no shards here"),
     ]

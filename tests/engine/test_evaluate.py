@@ -17,28 +17,15 @@ import clef.evaluate
 from clef import cell, records
 from clef.config import CellConfig
 from clef.data import manifest as manifests
-from clef.errors import run_command
+from tests.conftest import Run
 from tests.engine.trained_cell import train
 
 Make = Callable[..., CellConfig]
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command beside runs/: its exit code, and what it printed to stdout and to stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            run_command(clef.evaluate.main)
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return int(left.value.code or 0), " ".join(said.out.split()), " ".join(said.err.split())
-
-    return call
+def run(run_of: Callable[..., Run]) -> Run:
+    return run_of(clef.evaluate.main)
 
 
 def process(

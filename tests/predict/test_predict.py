@@ -21,31 +21,18 @@ from clef.cues.regions import FasterRcnn
 from clef.data import plan
 from clef.datasets import Person
 from clef.datasets.splits import read
-from clef.errors import run_command
 from clef.predict.rendered import batch_of
 from clef.predict.subjects import Finder, Given
 from clef.predict.told import told
 from tests.audit.cells import Cells
+from tests.conftest import Run
 
 pytestmark = pytest.mark.xdist_group("audited")
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command: its exit code, and what it printed to stdout and to stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            run_command(command.main)
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return int(left.value.code or 0), " ".join(said.out.split()), " ".join(said.err.split())
-
-    return call
+def run(run_of: Callable[..., Run]) -> Run:
+    return run_of(command.main)
 
 
 def people(sources: Path, dataset: str) -> list[Person]:

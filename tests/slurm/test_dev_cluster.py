@@ -70,7 +70,7 @@ def label(job: Mapping[str, str]) -> str:
 
 def submitted(text: str) -> tuple[list[str], str]:
     """The ids of the arrays and of the gather job that the launcher reports."""
-    arrays = re.search(r"^submitted \d+ cells as \d+ job arrays?: ([\d, ]+)$", text, re.MULTILINE)
+    arrays = re.search(r"^submitted \d+ cells? as \d+ job arrays?: ([\d, ]+)$", text, re.MULTILINE)
     gather = re.search(r"^gather job (\d+) ", text, re.MULTILINE)
     assert arrays, text
     assert gather, text
