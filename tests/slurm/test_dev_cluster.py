@@ -1,13 +1,10 @@
 """Grids on a real Slurm: slurmctld and two slurmd's of this machine, started by slurm/dev-cluster."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,33 +12,15 @@ import pytest
 
 from launch import ledger
 from tests.launch import tiny_grid
-from tests.slurm.small import wrapped
+from tests.slurm.small import Slurm, wrapped
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(900)]
-DEV_CLUSTER = tiny_grid.ROOT / "slurm/dev-cluster"
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[dict[str, str]]:
+def cluster(slurm: Slurm) -> dict[str, str]:
     """The environment in which Slurm's commands find a cluster of two nodes with one CPU each."""
-    check = subprocess.run([DEV_CLUSTER, "check"], capture_output=True, text=True)
-    if check.returncode:
-        reason = f"NOT TESTED ON SLURM: {' '.join(check.stderr.split())}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI must test on Slurm. {reason}")
-        pytest.skip(reason)
-    folder = Path(tempfile.mkdtemp(prefix="clef-slurm-", dir="/tmp"))  # the paths of Unix sockets must be short
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SBATCH_"))}
-    one_at_a_time = {"CLEF_SLURM_CPUS": "1", "CLEF_SLURM_SACCT": "no"}
-    try:
-        started = subprocess.run(
-            [DEV_CLUSTER, "start", folder], capture_output=True, text=True, env=environment | one_at_a_time
-        )
-        assert started.returncode == 0, started.stderr
-        yield environment | {"SLURM_CONF": str(folder / "etc/slurm.conf")}
-    finally:
-        subprocess.run([DEV_CLUSTER, "stop", folder], check=True, capture_output=True, env=environment)
-        shutil.rmtree(folder)
+    return slurm.environment
 
 
 def jobs(cluster: Mapping[str, str], name: str) -> dict[str, dict[str, str]]:
