@@ -37,7 +37,7 @@ def run(look: Callable[[], Plan], args: argparse.Namespace) -> int:
             ended = stack.enter_context(claims.claimed(grid, [folder_of(cell).name for cell in now]))
         states = _train(now, path, args, ended) if now else {}
     if not now:
-        nothing(plan)
+        show.nothing(plan)
     gather_grid(path, args.results)
     if later := len(plan.todo) - len(now):
         out.print(f"not begun: {later}, which start from cells that are trained elsewhere; run it again after those")
@@ -66,12 +66,6 @@ def _terminated_like_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def nothing(plan: Plan) -> None:
-    """Say that there is nothing to train, and why."""
-    done, busy = (sum(cell.state in states for cell in plan.cells) for states in (("done",), ("queued", "running")))
-    out.print(f"nothing to train: {done} cells are done, {busy} are queued or running")
 
 
 def _complain(states: dict[Path, str], plan: Plan) -> None:

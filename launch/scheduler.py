@@ -71,9 +71,8 @@ def jobs(ids: Collection[str], seconds: float = 60) -> dict[str, Job]:
     """
     if not ids:
         return {}
-    found = _listed(
-        ["--jobs", ",".join(sorted(ids))] if len(ids) <= MOST else [], seconds
-    )  # more of them: everyone's jobs
+    which = ["--jobs", ",".join(sorted(ids))] if len(ids) <= MOST else []  # more of them: everyone's jobs
+    found = _listed(which, seconds)
     return {key: job for key, job in found.items() if array_of(key) in ids}
 
 

@@ -18,7 +18,7 @@ from clef.config import ResourcesConfig
 from clef.console import err, out
 from launch import arrays
 from launch.arrays import Batch, shapes
-from launch.plan import Plan, PlannedCell
+from launch.plan import SHARDING, Plan, PlannedCell
 from launch.profiles import Site
 from launch.propose import Proposal
 from launch.sets import MissingSet
@@ -65,6 +65,14 @@ def plan(made: Plan, proposal: Proposal | None = None, site: Site | None = None,
         _line(f"[yellow]in the way:[/] {escape(reason)}", markup=True)
     if proposal and any(cell.state == "no shards" for cell in made.cells):
         _line("with --source DATASET=FOLDER, a job makes the shards that are missing and the cells come behind it")
+
+
+def nothing(made: Plan) -> None:
+    """Say that there is nothing to train, and why."""
+    counts = Counter(cell.state for cell in made.cells)
+    busy = counts["queued"] + counts["running"]
+    waiting = f", {counts[SHARDING]} wait for their shards" if counts[SHARDING] else ""
+    out.print(f"nothing to train: {counts['done']} cells are done, {busy} are queued or running{waiting}")
 
 
 def _line(text: str, markup: bool = False) -> None:

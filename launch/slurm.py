@@ -3,7 +3,6 @@
 import argparse
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from clef.results.gather import gather_grid
 from clef.results.rows import write_plan
 from launch import ledger, queued, show
 from launch.ledger import Submission
-from launch.plan import SHARDING
 from launch.profiles import Site
 from launch.propose import Proposal
 from launch.submit import Sent, Slurm
@@ -101,7 +99,7 @@ def _submit(found: Proposal, slurm: Slurm, args: argparse.Namespace) -> None:
     if refusal:
         raise refusal
     if found.empty:
-        _nothing(found)
+        show.nothing(found.plan)
         gather_grid(path, args.results)
 
 
@@ -118,13 +116,6 @@ def _report(sent: Sent, found: Proposal) -> None:
         out.print(
             f"job {sharding} makes the shards of {name}; job {launch} behind it submits the cells", soft_wrap=True
         )
-
-
-def _nothing(found: Proposal) -> None:
-    counts = Counter(cell.state for cell in found.plan.cells)
-    busy = counts["queued"] + counts["running"]
-    waiting = f", {counts[SHARDING]} wait for their shards" if counts[SHARDING] else ""
-    out.print(f"nothing to train: {counts['done']} cells are done, {busy} are queued or running{waiting}")
 
 
 def _tell(settled: list[Submission]) -> None:
