@@ -141,7 +141,10 @@ def launched(environment: Mapping[str, str]) -> bool:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Processes started in this block are born with the signals blocked: none dies before it can ignore them."""
+    """Processes started in this block are born with the signals blocked: none dies before it can ignore them.
+
+    Those of a fork server are only if the server was started in such a block, too.
+    """
     atexit.unregister(_kill_children)
     atexit.register(_kill_children)  # runs before the hook of multiprocessing, which would wait for them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)

@@ -1,23 +1,19 @@
 """Signals and those who must not mind them; the launchers between a user and the run. Real processes, real signals."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import submitit
-import torch
-from torch.utils.data import DataLoader, TensorDataset
 
 from clef import files, records, signals
 from clef.config import CellConfig
-from clef.data.loader import _begin
 from clef.engine import vault
 from clef.engine.task import TrainCell
 from clef.errors import Preempted
@@ -35,36 +31,6 @@ def wait_for(what: str, holds: Callable[[], Any], seconds: float = 200) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture(params=["fork", "forkserver", "spawn"])
-def start_method(request: pytest.FixtureRequest) -> Iterator[str]:
-    """How processes are started."""
-    usual = multiprocessing.get_start_method()
-    multiprocessing.set_start_method(request.param, force=True)
-    yield request.param
-    multiprocessing.set_start_method(usual, force=True)
-
-
-def test_loader_workers_mind_no_signal(start_method: str) -> None:
-    # Trap: workers that were spawned or forkservered die on USR2, and the run with them.
-    batches = DataLoader(TensorDataset(torch.arange(64)), 4, num_workers=2, worker_init_fn=_begin)
-    seen: list[int] = []
-    others = set(multiprocessing.active_children())  # of earlier tests
-    with signals.held():
-        reader = iter(batches)
-    for [batch] in reader:
-        seen += batch.tolist()
-        children = set(multiprocessing.active_children()) - others
-        assert len(children) == 2
-        for child in children:
-            for number in signals.WATCHED:
-                os.kill(child.pid, number)  # type: ignore[arg-type]
-        if len(seen) > 40:
-            break
-    assert seen == list(range(len(seen)))
-    del reader
-    wait_for("workers gone with their reader", lambda: not children & set(multiprocessing.active_children()))
-
-
 READS = """
 import multiprocessing, os, signal, sys
 import torch
@@ -76,20 +42,45 @@ if __name__ == "__main__":
     batches = DataLoader(TensorDataset(torch.arange(64)), 4, num_workers=2, worker_init_fn=_begin)
     with signals.held():
         reader = iter(batches)
+    workers = multiprocessing.active_children()
+"""
+SIGNALS_ALL = """
+    def signal_all():
+        for worker in workers:
+            for number in signals.WATCHED:
+                os.kill(worker.pid, number)
+    signal_all()
+    for [batch] in reader:
+        print(*batch.tolist(), flush=True)
+        signal_all()
+"""
+DIES = """
     next(reader)
-    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    print(*(worker.pid for worker in workers), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
+start_methods = pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def read(tmp_path: Path, then: str, method: str) -> subprocess.CompletedProcess[str]:
+    """What a process of its own does: a fork server of earlier tests would start the workers as it was started."""
+    script = tmp_path / "reads.py"
+    script.write_text(READS + then)
+    return subprocess.run([sys.executable, script, method], capture_output=True, text=True, timeout=200)
+
+
+@start_methods
+def test_loader_workers_mind_no_signal(tmp_path: Path, method: str) -> None:
+    # Trap: workers that were spawned or forkservered die on USR2, and the run with them.
+    done = read(tmp_path, SIGNALS_ALL, method)
+    assert done.returncode == 0, done.stderr
+    assert [int(number) for number in done.stdout.split()] == list(range(64))
+
+
+@start_methods
 def test_loader_workers_leave_with_a_killed_reader(tmp_path: Path, method: str) -> None:
     # Trap: workers of a fork server outlive the reader for ever, each waiting for the other to go.
-    script = tmp_path / "reads.py"
-    script.write_text(READS)
-    done = subprocess.run(
-        [sys.executable, script, method], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    done = read(tmp_path, DIES, method)
     assert done.returncode == -signal.SIGKILL
     workers = [Path("/proc") / pid for pid in done.stdout.split()]
     assert len(workers) == 2
