@@ -24,6 +24,7 @@ FORGOTTEN = "FORGOTTEN"
 VANISHED = "VANISHED"
 """The same for an array task while Slurm still knows others of its array. One that is cancelled before it begins
 leaves no trace, in accounting neither."""
+ENDINGS = {FORGOTTEN: "Slurm no longer knows its job", VANISHED: "its task is gone"}
 NOTHING = Job("", "", "", "")
 
 
@@ -60,6 +61,11 @@ def look(grid: Path, wanted: Collection[str], every: float = EVERY) -> Known:
     except (OSError, SetupError):
         return _ask(known, wanted, now)
     return known
+
+
+def ending(job: Job) -> str:
+    """How it ended, in Slurm's words or, where it has none, in ours."""
+    return ENDINGS.get(job.state, job.ending)
 
 
 class _Busy(SetupError):

@@ -3,24 +3,23 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from clef import attempts, records
 from clef.results.rows import PlannedRun, read_plan
-from launch import claims, known, ledger
-from launch.known import FORGOTTEN, VANISHED, Known
+from launch import claims, known, ledger, sharding
+from launch.known import FORGOTTEN, VANISHED, Known, ending
 from launch.options import STUCK
 from launch.outputs import last_line, outputs
 from launch.scheduler import Job
+from launch.sharding import ShardingJob
 
 STATES = (
     "done", "running", "starting", "queued", "new", "stopped", "preempted", "died", "failed", "cancelled", "blocked",
 )  # fmt: skip
 """`starting`: its job runs, and it has not said a word. `blocked`: it can't be trained as things are."""
-ENDINGS = {FORGOTTEN: "Slurm no longer knows its job", VANISHED: "its task is gone"}
-"""Words for how a job ended that Slurm has no word for."""
 ALIVE = {"queued", "starting", "running"}
 """States of cells that wait or run."""
 OF_INTEREST = ("running", "starting", "died", "failed")
@@ -65,12 +64,19 @@ class Overview:
     known: Known
     jobs: Mapping[str, Job]
     """The newest job of each cell that was submitted and isn't done, by folder."""
+    sharding: list[ShardingJob] = field(default_factory=list)
+    """The jobs that blocked cells wait for, or wait for in vain."""
 
     @property
     def counts(self) -> dict[str, int]:
         """Cells by state, the states that there are."""
         found = Counter(cell.state for cell in self.cells)
         return {state: found[state] for state in STATES if found[state]}
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it waits or runs any more."""
+        return not (ALIVE & self.counts.keys() or any(job.active for job in self.sharding))
 
 
 def look(plan: Path) -> Overview:
@@ -83,10 +89,11 @@ def look(plan: Path) -> Overview:
     busy, newest = busy_and_jobs(grid)
     open_ = {run.folder for run in runs if run.folder and not (grid / run.folder / records.RESULT).exists()}
     tasks = {folder: task for folder, task in newest.items() if folder in open_}
-    told = known.look(grid, set(tasks.values())) if tasks else Known()
+    behind = sharding.submitted(ledger.read(grid)) if any(run.folder is None for run in runs) else {}
+    told = known.look(grid, {*tasks.values(), *behind}) if tasks or behind else Known()
     jobs = {folder: told.jobs[task] for folder, task in tasks.items() if task in told.jobs}
     cells = [_cell(grid, run, open_, busy, tasks, jobs) for run in runs]
-    return Overview(name, grid, cells, told, jobs)
+    return Overview(name, grid, cells, told, jobs, sharding.told(grid, behind, told.jobs))
 
 
 def called_otherwise(overview: Overview) -> str:
@@ -205,7 +212,7 @@ def _error(overview: Overview, cell: CellStatus, reason: str | None, job: Job | 
         return f"by {by.get('by')}"
     if reason and cell.state in ("failed", "preempted", "died", "cancelled"):
         return reason
-    words = [] if job is None or job.active else [ENDINGS.get(job.state, job.ending)]
+    words = [] if job is None or job.active else [ending(job)]
     if cell.state == "died" and (said := last_line(outputs(overview.path, str(cell.folder), cell.job))):
         words.append(said)
     return "; ".join(words) or None

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from clef import console
 from clef.console import duration
+from launch.sharding import ShardingJob
 from launch.show import STYLES
 from launch.status import CellStatus, Overview
 
@@ -38,6 +39,7 @@ def render(picture: Picture, width: int, reasons: int | None = None) -> Renderab
         parts.append(_table(picture.cells, width))
     if picture.unlisted:
         parts.append(Text(f"and {picture.unlisted} cells that are not listed; --all lists them", style="dim"))
+    parts += [Text(f"- {line(job)}") for job in picture.overview.sharding]
     for reason in _reasons(picture.cells)[:reasons]:
         reason.no_wrap, reason.overflow = reasons is not None, "ellipsis" if reasons is not None else "fold"
         parts.append(reason)
@@ -59,6 +61,17 @@ def summary(picture: Picture) -> Text:
         age = f"what it said {duration(known.tried - known.answered)} before" if known.answered else "disk alone"
         text.append(f"\nSlurm doesn't answer ({known.problem}); shown by {age}", style="yellow")
     return text
+
+
+def line(job: ShardingJob) -> str:
+    """What a job does that blocked cells wait for, and how it goes."""
+    if job.seconds is not None:
+        how = f"runs on {job.node}, for {duration(job.seconds)} so far"
+    elif job.active:
+        how = f"waits ({job.reason})" if job.reason else "waits"
+    else:
+        how = f"has ended: {job.reason}"
+    return f"job {job.job}, which {job.does}, {how}"
 
 
 def _table(cells: Sequence[CellStatus], width: int) -> Table:

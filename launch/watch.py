@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from rich.live import Live
 from rich.text import Text
 
 from clef.console import duration, out
 from clef.errors import ConfigError
-from launch.status import ALIVE, OF_INTEREST, CellStatus, called_otherwise, detailed, look
-from launch.status_table import Picture, render, summary
+from launch.status import OF_INTEREST, CellStatus, called_otherwise, detailed, look
+from launch.status_table import Picture, line, render, summary
 
 FEW = 30
 """Cells that are all listed, whatever their state."""
@@ -56,12 +57,14 @@ def once(plan: Path, view: View) -> int:
 
 
 def as_json(plan: Path, view: View) -> int:
-    """Print it for machines: counts, when Slurm answered, and all cells."""
+    """Print it for machines: counts, when Slurm answered, the jobs that make shards, and all cells."""
     picture = take(plan, replace(view, everything=True))
     known = picture.overview.known
     slurm = {"answered": known.answered or None, "problem": known.problem}
     cells = [asdict(cell) for cell in picture.cells]
-    content = {"grid": picture.overview.grid, "counts": picture.overview.counts, "slurm": slurm, "cells": cells}
+    sharding = [asdict(job) for job in picture.overview.sharding]
+    content: dict[str, Any] = {"grid": picture.overview.grid, "counts": picture.overview.counts, "slurm": slurm}
+    content |= {"sharding": sharding, "cells": cells}
     print(json.dumps(content, indent=1, ensure_ascii=False))
     return 0
 
@@ -81,7 +84,7 @@ def _pictures(plan: Path, view: View) -> Iterator[Picture]:
         began = time.monotonic()
         picture = take(plan, view)
         yield picture
-        if not ALIVE & picture.overview.counts.keys():
+        if picture.overview.over:
             return
         time.sleep(max(EVERY, 5 * (time.monotonic() - began)))  # a huge grid must not keep the disk busy
 
@@ -94,7 +97,7 @@ def _live(plan: Path, view: View) -> None:
 
 def _fitting(picture: Picture, height: int) -> Picture:
     """As many of its cells as a terminal has room for, beside the counts and three reasons."""
-    shown = picture.cells[: max(1, height - 8)]
+    shown = picture.cells[: max(1, height - 8 - len(picture.overview.sharding))]
     return replace(picture, cells=shown, unlisted=picture.unlisted + len(picture.cells) - len(shown))
 
 
@@ -104,8 +107,11 @@ def _lines(plan: Path, view: View) -> None:
     for picture in _pictures(plan, view):
         for cell, state in _changes(picture, said):
             out.print(f"{_clock()} {cell.name}: {state}{_progress(cell)}", markup=False, soft_wrap=True)
-        over = not ALIVE & picture.overview.counts.keys()
-        if over or time.monotonic() > counted + LINES_EVERY:
+        for job in picture.overview.sharding:
+            if said.get(job.job) != job.state:
+                out.print(f"{_clock()} {line(job)}", markup=False, soft_wrap=True)
+                said[job.job] = job.state
+        if picture.overview.over or time.monotonic() > counted + LINES_EVERY:
             counted = time.monotonic()
             out.print(Text(f"{_clock()} ").append_text(summary(picture)), soft_wrap=True)
 

@@ -204,7 +204,8 @@ class Trainer:
         step, norm = self.progress.step, self.updates.norm
         record = {
             "step": step,
-            "epoch": round(self.progress.samples / len(self.train_split), 3),
+            # The last batch may reach into an epoch that isn't trained.
+            "epoch": round(min(self.progress.samples / len(self.train_split), self.config.epochs), 3),
             **self.window.record(agreed, self.config.batch_size),
             "lr": self._rate(step),
             "grad_norm": None if norm is None else float(norm),

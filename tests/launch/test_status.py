@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from clef import files, records
+from clef.data import manifest as manifests
 from clef.errors import CellError, SetupError
 from clef.results.rows import PlannedRun, write_plan
-from launch import actions, cancelled, claims, known, scheduler, status
+from launch import actions, cancelled, claims, known, scheduler, status, status_table
 from launch.ledger import FOLDER, Submission
 from launch.scheduler import Job
 
@@ -70,7 +71,8 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
 
 
 def submitted(grid: Path, job: str, *cells: str, array: bool = True, made: str = "2026-01-01", **facts: Any) -> None:
-    entry = Submission(tag=f"t{job}", kind="cells", cells=list(cells), array=array, job=job, made=made, **facts)
+    kind = facts.pop("kind", "cells")
+    entry = Submission(tag=f"t{job}", kind=kind, cells=list(cells), array=array, job=job, made=made, **facts)
     records.write_json(grid / FOLDER / f"{entry.tag}.json", asdict(entry))
 
 
@@ -294,6 +296,46 @@ def test_an_older_job_says_nothing_of_a_cell_that_was_trained_here_since(slurm: 
         pass
     records.write_state(grid / "c", "preempted", reason="SIGINT")
     assert states(grid) == {"c": "preempted"}
+
+
+def test_the_jobs_that_blocked_cells_wait_for_are_told(slurm: Slurm, tmp_path: Path) -> None:
+    write_plan(tmp_path / "runs", "g", [PlannedRun("cell", "d", "b", "m", 0, None, "no shards")])
+    grid = tmp_path / "runs/g"
+    facts: Any = {"array": False, "shards": str(tmp_path / "shards/mine")}
+    submitted(grid, "20", kind="shards", made="2025", **facts)  # an older try, which failed
+    submitted(grid, "21", kind="shards", **facts)
+    submitted(grid, "22", kind="launch", **facts)
+    slurm.says(
+        "squeue", "20|N/A|FAILED|None|n1|0:01|c\n21|N/A|RUNNING|None|n1|2:05|c\n22|N/A|PENDING|Dependency||0:00|c\n"
+    )
+    plan = grid / "plan.json"
+    overview = status.look(plan)
+    assert overview.counts == {"blocked": 1}
+    assert not overview.over
+    assert [status_table.line(job) for job in overview.sharding] == [
+        "job 21, which makes the shards of mine, runs on n1, for 2 min so far",
+        "job 22, which submits the cells of mine, waits (Dependency)",
+    ]
+    (grid / known.FILE).unlink()
+    slurm.says("squeue", "21|N/A|FAILED|NonZeroExitCode|n1|2:06|c\n22|N/A|CANCELLED|DependencyNeverSatisfied||0:00|c\n")
+    log = grid / "slurm/t21/21_0_log.err"
+    log.parent.mkdir(parents=True)
+    log.write_text("error: no image in train\nsrun: error: n1: task 0: Exited\n")
+    overview = status.look(plan)
+    assert overview.over
+    assert [status_table.line(job) for job in overview.sharding] == [
+        "job 21, which makes the shards of mine, has ended: FAILED (NonZeroExitCode); error: no image in train",
+        "job 22, which submits the cells of mine, has ended: CANCELLED (DependencyNeverSatisfied)",
+    ]
+
+
+def test_a_set_that_is_there_needs_no_job(slurm: Slurm, tmp_path: Path) -> None:
+    write_plan(tmp_path / "runs", "g", [PlannedRun("cell", "d", "b", "m", 0, None, "no weights")])
+    made = tmp_path / "shards/mine"
+    submitted(tmp_path / "runs/g", "21", kind="shards", array=False, shards=str(made))
+    records.write_json(manifests.path_of(made), {})
+    assert status.look(tmp_path / "runs/g/plan.json").over
+    assert slurm.called("squeue") == []
 
 
 def test_cancel_asks_scancel_for_just_the_cells_that_are_alive(slurm: Slurm, tmp_path: Path, capsys: Any) -> None:

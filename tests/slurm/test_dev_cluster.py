@@ -320,6 +320,9 @@ def test_missing_shards_are_made_by_a_job_and_the_cells_come_behind(
     done = tiny_grid.launch(grid, tmp_path / "made", tmp_path, *arguments, environment=cluster)
     assert done.returncode == 0, done.stderr
     assert "in all: 2 sharding" in done.stdout
+    watched = tiny_grid.launch(grid, tmp_path / "made", tmp_path, "--watch", environment=cluster).stdout
+    assert "which makes the shards of caer_s, has ended: FAILED" in watched
+    assert watched.splitlines()[-1].endswith("1 done, 1 blocked"), "watched until the cells behind the shards ended"
     wait_for_all(cluster, "clef-cut")
     ends = {job["JobName"]: job["JobState"] for job in jobs(cluster, "clef-cut").values()}
     made = [

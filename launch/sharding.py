@@ -1,0 +1,65 @@
+"""How the jobs go that cells without shards wait for: one makes the shards, one behind it submits the cells."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from clef.data import manifest as manifests
+from launch.known import ending
+from launch.ledger import Submission
+from launch.outputs import last_line, outputs
+from launch.scheduler import Job
+
+DOES = {"shards": "makes the shards of", "launch": "submits the cells of"}
+
+
+@dataclass(frozen=True)
+class ShardingJob:
+    """Such a job, as Slurm showed it last."""
+
+    job: str
+    does: str
+    state: str
+    """Slurm's word."""
+    active: bool
+    """Whether it waits or runs."""
+    node: str | None
+    seconds: int | None
+    """How long it has run when Slurm was asked; None when it doesn't."""
+    reason: str | None
+    """Why it waits, or how it ended with the last line that it said."""
+
+
+def submitted(submissions: Iterable[Submission]) -> dict[str, Submission]:
+    """By job, the newest of each kind and set; of sets that are there, none that makes them."""
+    newest = {
+        (entry.kind, entry.shards): entry
+        for entry in submissions if entry.kind in DOES and entry.job and not entry.dropped
+    }  # fmt: skip
+    return {
+        str(entry.job): entry
+        for entry in newest.values()
+        if entry.kind == "launch" or not manifests.path_of(Path(str(entry.shards))).exists()
+    }
+
+
+def told(grid: Path, entries: Mapping[str, Submission], jobs: Mapping[str, Job]) -> list[ShardingJob]:
+    """Those that Slurm knows of, but the ones that did what they were to do."""
+    return [
+        _told(grid, number, entry, jobs[number])
+        for number, entry in entries.items()
+        if number in jobs and jobs[number].state != "COMPLETED"
+    ]
+
+
+def _told(grid: Path, number: str, entry: Submission, job: Job) -> ShardingJob:
+    does = f"{DOES[entry.kind]} {Path(str(entry.shards)).name}"
+    if job.active:
+        reason = None if job.reason in ("", "None") else job.reason
+        return ShardingJob(
+            number, does, job.state, True, job.node or None, job.seconds if job.running else None, reason
+        )
+    words = [ending(job), last_line(outputs(grid, entry.tag, number))]
+    return ShardingJob(
+        number, does, job.state, False, job.node or None, None, "; ".join(word for word in words if word)
+    )
