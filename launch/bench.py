@@ -126,8 +126,8 @@ def _trained(planned: Plan, grid: Path) -> None:
             f"{NAME}-{first}", "cells", names, array=True, job=str(1 + first // ARRAY), made="2026"
         )
         records.write_json(grid / ledger.FOLDER / f"{entry.tag}.json", asdict(entry), durable=False)
-    ahead = time.time() + 86_400  # nothing is asked before that
-    records.write_json(grid / known.FILE, asdict(known.Known(jobs, ahead, ahead)), durable=False)
+    now = time.time()
+    records.write_json(grid / known.FILE, asdict(known.Known(jobs, now, now)), durable=False)
 
 
 def _status(folder: Path, grid: Grid) -> Seconds:

@@ -41,12 +41,13 @@ class Known:
     """Why it didn't answer when it was asked last."""
 
 
-def look(grid: Path, wanted: Collection[str], every: float = EVERY) -> Known:
-    """What is known of the jobs and array tasks `wanted`; asks Slurm when the last answer is `every` seconds old.
+def look(grid: Path, wanted: Collection[str], every: float | None = None) -> Known:
+    """What is known of the jobs and array tasks `wanted`; asks Slurm if its last answer is `every` (EVERY) seconds old.
 
     Where Slurm doesn't answer, what it said before counts, and `problem` says so. A folder that can't be written to
     (a colleague's) is no hindrance: then every shell asks for itself.
     """
+    every = EVERY if every is None else every
     now, known = time.time(), _read(grid)
     if not wanted or _fresh(known, wanted, now, every):
         return known

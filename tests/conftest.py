@@ -2,7 +2,11 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and tiny tensors gain nothing from threads
+# Before torch is imported: tests run side by side, and tiny tensors gain nothing from threads.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+for _name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):  # what commands print is compared
+    os.environ.pop(_name, None)
 
 import shutil
 import subprocess
@@ -12,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from clef import cards, cell, files
 from clef.config import CellConfig
@@ -20,6 +25,9 @@ from clef.data import writer
 from clef.datasets.demo import generate
 from clef.errors import run_command
 from clef.overrides import merge, nest
+
+settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 Run = Callable[..., tuple[int, str, str]]
 """A command, called with its arguments: exit code, what it printed to stdout and to stderr, each on one line."""
@@ -174,6 +182,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], s
 
     def browse(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
         quiet = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        quiet += ["--disable-dev-shm-usage"]  # containers have little of it
         log = ["--enable-logging=stderr", f"--user-data-dir={profile}", "--window-size=1200,2400"]
         return subprocess.run(
             [program, "--headless", *quiet, *log, *options, path.as_uri()],

@@ -14,6 +14,7 @@ from scipy.io import savemat
 
 import clef.shard
 import clef.train
+from clef.console import Steps
 from clef.data import manifest as manifests
 from clef.errors import run_command
 
@@ -178,7 +179,8 @@ def test_damaged_shards(run: Run, damaged: Path, damage: Callable[[Path], None],
     assert "Traceback" not in said
 
 
-def test_verify_names_the_damage(run: Run, damaged: Path) -> None:
+def test_verify_names_the_damage(run: Run, damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Steps, "EVERY", float("inf"))
     code, said = run(*SHARD, "caer_s_demo", "--verify")
     assert (code, re.sub(r"\w+: (\d+)/\1 MB ?", "", said)) == (0, "")  # nothing but its progress
     spoil_member(damaged / "caer_s_demo")

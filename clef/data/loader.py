@@ -57,7 +57,10 @@ class Batches:
             filled = iter(blocks)
         for found in filled:
             if isinstance(found, ClefError):
-                raise found
+                try:
+                    raise found
+                finally:
+                    del found  # the error holds this frame: if the frame held it too, both would keep the workers alive
             block, rows = found
             block = pool.lent(block) if pool and isinstance(block, int) else block
             yield layout.batch(block.pin_memory() if torch.cuda.is_available() else block, rows)

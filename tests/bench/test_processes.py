@@ -11,6 +11,7 @@ import pytest
 
 from clef.bench.processes import apart
 from clef.errors import SetupError
+from tests.data.test_pool import _runs
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,12 +39,12 @@ def test_contenders_end_with_a_command_that_is_killed() -> None:
     )
     with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, cwd=ROOT) as command:
         assert command.stdout
-        contender = int(command.stdout.readline())
+        contender = command.stdout.readline().strip()
         command.kill()
     deadline = time.monotonic() + 60
-    while Path(f"/proc/{contender}").exists() and time.monotonic() < deadline:
+    while _runs(contender) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not Path(f"/proc/{contender}").exists()
+    assert not _runs(contender)
 
 
 def test_each_stays_in_a_process_of_its_own() -> None:

@@ -48,7 +48,7 @@ def test_every_person_of_every_split_has_one_line(card: Path) -> None:
 def test_a_killed_run_goes_on_to_the_same_bytes(card: Path, expected: bytes) -> None:
     path = files.path_of(card.parent, "face")
     command = [sys.executable, "-m", "clef.cues", "--dataset", str(card), "--source", str(card.parent), *MIDDLE]
-    environment = {**os.environ, "PYTHONPATH": str(photo.ROOT), "MIDDLE_SECONDS": "0.1"}
+    environment = {**os.environ, "PYTHONPATH": str(photo.ROOT), "MIDDLE_SECONDS": "1"}
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, cwd=card.parent) as process:
         while (not path.is_file() or path.read_bytes().count(b"\n") < 4) and process.poll() is None:
             time.sleep(0.01)

@@ -86,7 +86,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("a file system can't be mounted here")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_a_real_disk_that_is_full(

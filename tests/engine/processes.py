@@ -6,9 +6,11 @@ They are forked from a server that has imported torch already: a run costs a sec
 import json
 import multiprocessing
 import os
+import random
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -129,7 +131,9 @@ def _train(arguments: list[str], environment: dict[str, str], said: str) -> None
 
 
 def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("localhost", 0))
-        port: int = one.getsockname()[1]
-        return port
+    """Below those that the system gives to whoever asks for any, until it is taken."""
+    for port in random.SystemRandom().sample(range(12_000, 32_000), 50):
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("localhost", port))
+            return port
+    raise OSError("no free port")

@@ -6,7 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from importlib import metadata
 from pathlib import Path
@@ -110,6 +110,13 @@ def test_a_process_that_died_before_its_first_log_line_took_no_time(tiny: Make, 
         records.write_json(tmp_path / records.ENVIRONMENT, recorded)
 
 
+@pytest.fixture
+def version_anew() -> Iterator[None]:
+    yield
+    records.code_version.cache_clear()
+
+
+@pytest.mark.usefixtures("version_anew")
 def test_an_edited_tree_is_told_by_the_hash_of_its_diff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def git(*words: str) -> bytes:
         identity = ("-c", "user.name=n", "-c", "user.email=e")
@@ -134,7 +141,6 @@ def test_an_edited_tree_is_told_by_the_hash_of_its_diff(tmp_path: Path, monkeypa
     assert edited["diff"] == hashlib.sha256(git("diff", "HEAD", "--binary")).hexdigest()
     (tmp_path / "picture.bin").write_bytes(b"\xff" * 256)
     assert version()["diff"] != edited["diff"]
-    records.code_version.cache_clear()
 
 
 def test_differences_are_those_that_may_move_a_score() -> None:

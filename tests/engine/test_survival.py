@@ -90,9 +90,9 @@ def test_what_is_not_saved_in_time_is_left_all_the_same(unbroken: Unbroken) -> N
 
 def test_the_watchdog_says_where_a_run_hangs(unbroken: Unbroken) -> None:
     runs, whole = unbroken(1)
-    assert runs.run("hang", fault("hang", 5), "runtime.watchdog=10") == [HUNG]
+    assert runs.run("hang", fault("hang", 5), "runtime.watchdog=20") == [HUNG]
     assert runs.state("hang")["state"] == "failed"
-    assert runs.state("hang")["reason"].startswith("hung: nothing moved for runtime.watchdog=10 seconds")
+    assert runs.state("hang")["reason"].startswith("hung: nothing moved for runtime.watchdog=20 seconds")
     stacks = (runs.cell("hang") / "hung-0.txt").read_text()
     assert "in _strike" in stacks
     assert "trainer.py" in stacks

@@ -5,8 +5,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 from clef import records
 from launch import local
 from tests.launch import tiny_grid
@@ -15,7 +13,6 @@ FAILS = "emotic_demo-caer_net-vanilla-s0"
 WORK = {"caer_s_demo-caer_net-vanilla-s0", "caer_s_demo-caer_net-vanilla-s1"}
 
 
-@pytest.mark.timeout(600)
 def test_a_failed_cell_stops_no_other_and_only_it_is_run_again(shards: Path, tmp_path: Path) -> None:
     grid = tiny_grid.write(
         tmp_path / "small.yaml",

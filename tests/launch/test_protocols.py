@@ -74,7 +74,6 @@ def _small_set(source: Path, target: Path) -> None:
     (target / "demo.json").write_text(json.dumps(arguments | {"people": caer_s_layout.PEOPLE}))
 
 
-@pytest.mark.timeout(600)
 def test_a_grid_of_both_makes_its_shards_and_two_tables(shards: Path, sources: Path, tmp_path: Path) -> None:
     """The shards of one protocol are there, those of the other are made on first use."""
     _small_set(sources / "caer_s_demo", tmp_path / "data/caer_s_demo")

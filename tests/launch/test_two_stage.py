@@ -66,7 +66,6 @@ def test_where_the_parent_lies_does_not_matter(tiny: Callable[..., CellConfig], 
         identify(tiny(**{"method.start_from": "@vanilla"}), manifest)
 
 
-@pytest.mark.timeout(600)
 def test_the_parent_is_trained_first_whatever_the_order(shards: Path, tmp_path: Path) -> None:
     grid = write(tmp_path / "two.yaml")
     done = tiny_grid.launch(grid, shards, tmp_path, "--local", "2")
@@ -89,7 +88,6 @@ def test_the_parent_is_trained_first_whatever_the_order(shards: Path, tmp_path: 
     assert all(torch.equal(value, theirs[key]) for key, value in made.backbone.state_dict().items())
 
 
-@pytest.mark.timeout(600)
 def test_when_the_parent_fails_the_child_says_so(shards: Path, tmp_path: Path) -> None:
     grid = write(tmp_path / "ill.yaml", {"where": {"method": "vanilla"}, "set": {"optimizer.lr": 1e30}})
     done = tiny_grid.launch(grid, shards, tmp_path, "--local", "2")

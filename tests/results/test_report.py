@@ -11,7 +11,7 @@ from tests.results.made import Grid, result
 
 def report(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "clef.report", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -122,7 +122,7 @@ def test_a_cell_on_two_nodes_is_preempted_and_trains_the_batches_of_one_rank(
     """It yields to a job of a higher priority, and goes on behind it, on both nodes."""
     grid = tiny_grid.write(tmp_path / "two.yaml", **ONE)
     # The step in which it is preempted takes long enough for that job to be submitted.
-    slow = 'runtime.faults=[{"kind": "slow", "step": 5, "seconds": 6}]'
+    slow = 'runtime.faults=[{"kind": "slow", "step": 5, "seconds": 12}]'
     settings = ("epochs=2", "runtime.log_every=2")
     submit(slurm, grid, shards, "--partition", "preempt", "--yes", "resources.nodes=2", *settings, slow)
     folder = folder_of(tmp_path, "two")
@@ -148,12 +148,13 @@ def test_a_cell_on_two_nodes_is_preempted_and_trains_the_batches_of_one_rank(
 
 
 def test_scancel_is_final_and_so_is_the_last_attempt_allowed(slurm: Slurm, shards: Path, tmp_path: Path) -> None:
-    slow = [{"kind": "slow", "step": step, "seconds": 2} for step in range(2, 7)]
+    # Time to cancel it in; and each step is short enough for a cell to save itself within Slurm's KillWait.
+    slow = [{"kind": "slow", "step": step, "seconds": 0.5} for step in range(2, 23)]
     grid = tiny_grid.write(
         tmp_path / "final.yaml",
         {"where": {"seed": 0}, "set": {"runtime.faults": slow}},
         {"where": {"seed": 1}, "set": {"runtime.faults": [{"kind": "kill", "signal": "USR2", "step": 3}]}},
-        {"set": {"runtime.requeue": {"preempted": 0}, "runtime.log_every": 1}},
+        {"set": {"epochs": 6, "runtime.requeue": {"preempted": 0}, "runtime.log_every": 1}},
         **ONE, seeds=[0, 1],
     )  # fmt: skip
     submit(slurm, grid, shards, "--partition", "gpu", "--yes")
@@ -173,7 +174,7 @@ def test_scancel_is_final_and_so_is_the_last_attempt_allowed(slurm: Slurm, shard
 def test_a_job_whose_node_is_lost_waits_for_its_former_self(slurm: Slurm, shards: Path, tmp_path: Path) -> None:
     """slurmd is killed; its step goes on to the end, and trains alone, though the job is started elsewhere."""
     grid = tiny_grid.write(tmp_path / "lost.yaml", **ONE)
-    slow = 'runtime.faults=[{"kind": "slow", "step": 3, "seconds": 20}]'
+    slow = 'runtime.faults=[{"kind": "slow", "step": 3, "seconds": 60}]'
     submit(slurm, grid, shards, "--partition", "gpu", "--yes", "runtime.log_every=1", slow)
     folder = folder_of(tmp_path, "lost")
     slurm.wait(lambda: len(log(folder)) == 2, "the second step")

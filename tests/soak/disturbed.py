@@ -12,7 +12,7 @@ from tests.soak.disturbances import KINDS, Cell, strike
 NAME = "small"
 STEPS = 22
 SETTINGS = ["epochs=6", "selection=last", "runtime.threads=1", "runtime.log_every=1", "runtime.checkpoint_every=3"]
-SLOW = [{"kind": "slow", "step": step, "seconds": 0.5} for step in range(1, STEPS + 1)]
+SLOW = [{"kind": "slow", "step": step, "seconds": 0.8} for step in range(1, STEPS + 1)]
 LAST = 10
 """A strike is due in this step at the latest: there must be time to see that it is."""
 LAUNCHES = 8

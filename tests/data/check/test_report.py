@@ -12,6 +12,7 @@ from rich.console import Console
 import clef.shard
 from clef import cards
 from clef.cards import Release
+from clef.console import Steps
 from clef.data.check.releases import Listed, recognise
 from clef.data.check.show import show
 from clef.errors import run_command
@@ -105,7 +106,8 @@ def test_options_of_the_check_without_it(option: list[str], run: Run, monkeypatc
     assert left.value.code == 2
 
 
-def test_progress_and_report_are_apart(run: Run, tmp_path: Path) -> None:
+def test_progress_and_report_are_apart(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Steps, "EVERY", float("inf"))
     _, said, progress = run("--dataset", "caer_s", "--source", CaerSet.clean().write(tmp_path / "source"))
     assert said.startswith("CAER-S, protocol leak_free listed")
     assert progress == "lists: 3/3 protocols looked at: 56/56 images compared: 3/3 pairs of splits"
