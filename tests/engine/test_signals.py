@@ -67,7 +67,7 @@ def read(tmp_path: Path, then: str, method: str) -> subprocess.CompletedProcess[
     """What a process of its own does: a fork server of earlier tests would start the workers as it was started."""
     script = tmp_path / "reads.py"
     script.write_text(READS + then)
-    return subprocess.run([sys.executable, script, method], capture_output=True, text=True, timeout=200)
+    return subprocess.run([sys.executable, script, method], capture_output=True, text=True, timeout=600)
 
 
 @start_methods
