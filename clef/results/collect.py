@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -98,7 +99,7 @@ def _config(folder: Path) -> CellConfig | None:
 
 
 def _check(found: Measure, recorded: float, name: str) -> None:
-    if abs(found.value - recorded) > _SAME:
+    if not abs(found.value - recorded) <= _SAME:  # NaN is never so near
         raise CellError(
             f"{name} gives {found.metric} {found.value:.4f}, {RESULT} says {recorded:.4f}: one of them was changed; "
             "remove the cell's folder and run the grid again"
@@ -108,9 +109,15 @@ def _check(found: Measure, recorded: float, name: str) -> None:
 def _recorded(metric: str, values: dict[str, Any]) -> Iterator[Measure]:
     """What a result says by itself, where the predictions are gone: no more than the headline and its parts."""
     for part, value in {"score": values["value"], **values["variants"]}.items():
-        yield Measure(metric, part, "", value, values["chance"])
+        yield Measure(metric, part, "", _finite(value), values["chance"])
     for name, value in values["per_class"].items():
-        yield Measure("AP" if metric == "mAP" else metric, "score", name, value)
+        yield Measure("AP" if metric == "mAP" else metric, "score", name, _finite(value))
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise CellError(f"{RESULT} holds a number that is not finite; remove the cell's folder and run the grid again")
+    return value
 
 
 def _row(

@@ -1,5 +1,7 @@
 """From predictions on disk to the long form, and from the long form on disk to the tables."""
 
+import json
+import math
 import re
 from dataclasses import fields, replace
 from functools import cache
@@ -213,8 +215,12 @@ def test_with_enough_seeds_a_verdict_is_given(grid: Grid) -> None:
     [
         (lambda arrays: arrays | {"index": arrays["index"][::-1] // 2}, "30 missing, 30 more than once"),
         (lambda arrays: {name: value[:-1] for name, value in arrays.items()}, "59 of 60 samples"),
-        (lambda arrays: arrays | {"scores": arrays["scores"] * np.nan}, "some scores are not finite"),
+        (lambda arrays: arrays | {"scores": arrays["scores"] * np.nan}, "some predictions are not finite"),
         (lambda arrays: arrays | {"scores": arrays["scores"][::-1]}, "result.json says"),
+        (
+            lambda arrays: arrays | {"vad": np.full((60, 3), np.nan), "vad_target": np.ones((60, 3))},
+            "some predictions are not finite",
+        ),
         (lambda arrays: arrays | {"Y_c": arrays["Y_c"][:, :3]}, r"Y_c is \(60, 3\), where \(60, 7\) is expected"),
         (lambda arrays: arrays | {"group": arrays["group"] / 2}, "group holds other than whole numbers from 0 to 59"),
         (lambda arrays: arrays | {"group": arrays["group"] - 1}, "group holds other than whole numbers"),
@@ -252,6 +258,21 @@ def test_a_cell_whose_predictions_are_gone_keeps_what_its_result_says(grid: Grid
     assert {row.metric for row in kept.rows} == {"mAP", "AP"}
     for row in kept.rows:
         assert row.value == pytest.approx(values[row.split, row.metric, row.part, row.class_name])
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_recorded_number_that_is_none_is_refused(grid: Grid, kept: bool) -> None:
+    folder = add(grid, "caer_s_demo", "vanilla", 0)
+    content = json.loads((folder / "result.json").read_text())
+    content["splits"]["test"]["value"] = math.nan
+    (folder / "result.json").write_text(json.dumps(content))
+    if not kept:
+        for split in SPLITS:
+            (folder / f"predictions-{split}.npz").unlink()
+    gathered = gather(grid.plan())
+    assert gathered.rows == []
+    [reason] = gathered.missing.values()
+    assert ("result.json says nan" if kept else "a number that is not finite") in reason
 
 
 def test_what_a_table_says_of_a_cell_that_failed(gathered: Gathered) -> None:
