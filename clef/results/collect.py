@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from clef import cards, cell
 from clef.config import CellConfig
 from clef.errors import CellError, ConfigError
-from clef.records import CONFIG, RESULT, STATE, read_json, state_of
+from clef.records import CONFIG, RESULT, read_json, said, state_of
 from clef.results import predictions
 from clef.results.audits import findings
 from clef.results.curves import points
@@ -145,10 +145,12 @@ def _reason(run: PlannedRun, grid: Path) -> str:
     if run.folder is None:
         return run.reason or "not planned"
     folder = grid / run.folder
-    state, kind = read_json(folder / STATE), state_of(folder)
+    state, kind = said(folder), state_of(folder)
+    if kind == "done":
+        return f"its {RESULT} is damaged; remove it and run the grid again"
     if kind == "new":
         failed = run.parent and state_of(grid / run.parent) in ("failed", "died", "cancelled")
         return "not run: the cell that it starts from has failed" if failed else "not run yet"
-    reason = state.get("reason") if kind in ("failed", "died") else None
-    place = f" at step {state['step']}/{state['steps']}" if state.get("step") else ""
+    reason = state.reason if kind in ("failed", "died") else None
+    place = f" at step {state.step}/{state.steps}" if state.step and state.steps else ""
     return f"{kind}{place}" + (f": {reason}" if reason else "")

@@ -275,6 +275,20 @@ def test_a_recorded_number_that_is_none_is_refused(grid: Grid, kept: bool) -> No
     assert ("result.json says nan" if kept else "a number that is not finite") in reason
 
 
+def test_a_cell_whose_records_are_damaged_is_named_with_what_to_do(grid: Grid) -> None:
+    folder = add(grid, "caer_s_demo", "vanilla", 0)
+    text = (folder / "result.json").read_text()
+    (folder / "result.json").write_text(text[: len(text) // 2])
+    (folder / "state.json").write_text(json.dumps({"state": "done", "step": 9, "steps": 9}))
+    grid.add("caer_s_demo", "emot_net", "vanilla", 1, None)
+    (grid.out / "g" / grid.runs[-1].name / "state.json").write_text(json.dumps({"state": "stopped", "step": 3}))
+    gathered = gather(grid.plan())
+    assert gathered.missing == {
+        "caer_s_demo-emot_net-vanilla-s0": "its result.json is damaged; remove it and run the grid again",
+        "caer_s_demo-emot_net-vanilla-s1": "stopped",
+    }
+
+
 def test_what_a_table_says_of_a_cell_that_failed(gathered: Gathered) -> None:
     text = to_markdown(all_tables(gathered), "g")
     assert "- no number from emotic_demo-emot_net-vanilla-s3: failed at step 3/9: non-finite: loss, at step 3" in text
