@@ -29,7 +29,8 @@ _SAME = 1e-6
 
 def gather(path: Path, progress: Progress = lambda name, done, total: None) -> Gathered:
     """Every number that the cells of a plan have produced so far. CellError when there is no plan."""
-    grid, runs = read_plan(path)
+    _, runs = read_plan(path)
+    grid = path.absolute().parent.name  # not the plan's word: a grid that was moved aside still says its old name
     gathered = Gathered(grid, [], {}, runs, {})
     scored: list[Scored] = []
     for done, run in enumerate(runs, 1):

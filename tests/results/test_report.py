@@ -43,6 +43,20 @@ def test_all_grids_and_the_same_tables_without_the_cells(small: Grid, tmp_path: 
     assert "SIB-Net" in before["tables.md"].decode()
 
 
+def test_a_grid_that_was_renamed_keeps_its_results_apart(small: Grid, tmp_path: Path) -> None:
+    (small.out / "g").rename(small.out / "g_old")
+    new = Grid(small.out)
+    new.add("emotic", "emot_net", "vanilla", 0, result(33.0))
+    new.plan()
+    assert report(tmp_path).returncode == 0
+    for name, value in (("g", "33.00"), ("g_old", "27.00")):
+        folder = tmp_path / "results" / name
+        assert {path.name for path in folder.iterdir()} >= {"rows.csv", "tables.md", "report.html"}
+        for file in ("tables.md", "report.html"):
+            assert value in (folder / file).read_text("utf-8")
+        assert f"# Results of the grid `{name}`" in (folder / "tables.md").read_text("utf-8")
+
+
 def test_what_can_go_wrong_is_said(tmp_path: Path) -> None:
     nothing = report(tmp_path)
     assert (nothing.returncode, nothing.stderr) == (
