@@ -77,7 +77,7 @@ def _add(run: PlannedRun, grid: Path, result: dict[str, Any], gathered: Gathered
             if row.part == "score"
         ]
     gathered.rows.extend(rows)
-    gathered.audits.extend(findings(folder, *_point(run)))
+    gathered.audits.extend(findings(folder, result, *_point(run)))
     gathered.data[run.name] = data
     scored.extend(found)
 

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
 from clef import cards, cell
+from clef.audit import record
+from clef.audit.rows import Row as AuditRow
 from clef.engine.metrics import summary
 from clef.errors import CellError
 from clef.results import store
@@ -67,13 +69,19 @@ def add(grid: Grid, dataset: str, method: str, seed: int, better: float = 1.0, *
     scored = summary(arrays, list(classes(dataset)))
     made = {name: split_data(60) for name in ("train", "val", *SPLITS)}
     content = result(0.0, splits=dict.fromkeys(SPLITS, scored), data=data(**made), **changes)
-    content["run"] = {"samples_seen": 640}
+    content["run"] = {"samples_seen": 640} | changes.get("run", {})
     grid.add(dataset, "emot_net", method, seed, content)
     folder = grid.out / "g" / grid.runs[-1].name
     (folder / "config.yaml").write_text(config(dataset, method))
     for name in SPLITS:
         np.savez(folder / f"predictions-{name}.npz", **arrays)  # type: ignore[arg-type]
     return folder
+
+
+def write_audit(folder: Path, weights: str, draws: int = 5) -> None:
+    facts = {"version": record.VERSION, "weights": weights, "draws": draws, "draws_seed": 3, "code": {"commit": "def"}}
+    rows = [AuditRow("value.score", "test", label, 100 / 3, 60) for label in (None, "Happy")]
+    record.write(folder, record.Audit(facts, rows))
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +295,22 @@ def test_a_cell_whose_records_are_damaged_is_named_with_what_to_do(grid: Grid) -
         "caer_s_demo-emot_net-vanilla-s0": "its result.json is damaged; remove it and run the grid again",
         "caer_s_demo-emot_net-vanilla-s1": "stopped",
     }
+
+
+def test_audits_of_other_weights_are_left_out_and_other_draws_are_warned_of(grid: Grid) -> None:
+    cells = [add(grid, "caer_s_demo", "clef", seed, run={"checkpoint": {"sha256": f"w{seed}"}}) for seed in range(3)]
+    for folder, weights, swaps in zip(cells, ("w0", "w1", "another"), (5, 1, 7), strict=True):
+        write_audit(folder, weights, swaps)
+    gathered = gather(grid.plan())
+    assert {(one.seed, one.draws, one.draws_seed, one.commit) for one in gathered.audits} == {
+        (0, 5, 3, "def"),
+        (1, 1, 3, "def"),
+    }
+    assert {one.signature for one in gathered.audits} == {row.signature for row in gathered.rows}
+    warning = "warning: audits differ in their draws: 1 of seed 3 or 5 of seed 3"
+    assert warning in all_tables(gathered)[0].notes
+    write_audit(cells[1], "w1", 5)
+    assert warning not in all_tables(gather(grid.plan()))[0].notes
 
 
 def test_what_a_table_says_of_a_cell_that_failed(gathered: Gathered) -> None:
