@@ -1,5 +1,6 @@
 """`python -m clef.report`, as a real process."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,19 @@ def test_a_grid_that_was_renamed_keeps_its_results_apart(small: Grid, tmp_path: 
         for file in ("tables.md", "report.html"):
             assert value in (folder / file).read_text("utf-8")
         assert f"# Results of the grid `{name}`" in (folder / "tables.md").read_text("utf-8")
+
+
+def test_a_grid_that_cannot_be_built_stops_no_other(small: Grid, tmp_path: Path) -> None:
+    shutil.copytree(small.out / "g", small.out / "a")
+    plan = (small.out / "a" / "plan.json").read_text()
+    (small.out / "a" / "plan.json").write_text(plan.replace('"dataset": "emotic"', '"dataset": "moved"'))
+    (small.out / "b").mkdir()
+    (small.out / "b" / "plan.json").write_text("{")
+    done = report(tmp_path)
+    assert done.returncode == 6, "the worst of 2 and 6"
+    assert "error: a: dataset 'moved': unknown" in done.stderr
+    assert "\nb: runs/b/plan.json: not a plan" in done.stderr
+    assert (tmp_path / "results" / "g" / "report.html").exists()
 
 
 def test_what_can_go_wrong_is_said(tmp_path: Path) -> None:
