@@ -72,7 +72,9 @@ def _add(run: PlannedRun, grid: Path, result: dict[str, Any], gathered: Gathered
         again = resample(arrays) if arrays is not None else (None, b"")
         rows += made
         found += [
-            Scored(run.dataset, data.protocol, run.backbone, run.method, run.seed, split, row.value, *again)
+            Scored(
+                run.dataset, data.protocol, run.backbone, run.method, run.seed, split, row.value, *again, run.against
+            )
             for row in headlines(made)
             if row.part == "score"
         ]

@@ -11,7 +11,7 @@ from clef.records import checked, write_json
 from clef.results.audits import Finding
 from clef.results.curves import Point
 from clef.results.data import CellData
-from clef.results.intervals import Interval
+from clef.results.intervals import BASE, Interval
 
 HEADLINES = ("mAP", "accuracy")
 
@@ -32,6 +32,8 @@ class PlannedRun:
     """The folder of the cell that it starts from."""
     protocol: str = LEAK_FREE
     """How its dataset is cut and counted. Plans of older versions don't say: they knew but the usual one."""
+    against: str | None = BASE
+    """The method that it is compared with; None: with none."""
 
 
 @dataclass(frozen=True)

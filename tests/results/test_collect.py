@@ -21,6 +21,7 @@ from clef.engine.metrics import summary
 from clef.errors import CellError
 from clef.results import store
 from clef.results.collect import gather
+from clef.results.comparisons import comparisons
 from clef.results.formats import to_csv, to_latex, to_markdown
 from clef.results.gather import write_tables
 from clef.results.intervals import Interval
@@ -208,6 +209,27 @@ def test_comparisons_count_what_is_planned_and_say_how_many_seeds_it_takes(gathe
         in table.notes[2]
     )
     assert "significan" not in "".join(table.notes) + str(table.rows)
+
+
+def test_a_method_is_compared_with_the_control_that_its_grid_states(grid: Grid) -> None:
+    stated = {"vanilla": "vanilla", "clef": "vanilla", "long": None, "two_stage": "long"}
+    values = {"vanilla": (20, 22), "clef": (23, 27), "long": (30, 31), "two_stage": (28, 33)}
+    for method, against in stated.items():
+        for seed, value in enumerate(values[method]):
+            grid.add("emotic", "emot_net", method, seed, result(value))
+            grid.runs[-1] = replace(grid.runs[-1], against=against)
+    gathered = gather(grid.plan())
+    found = {(one.method, one.base): one.differences for one in comparisons(gathered) if one.split == "test"}
+    assert found == {("clef", "vanilla"): (3, 5), ("two_stage", "long"): (-2, 2)}, "long is compared with nothing"
+    paired = {(one.method, one.base): one.value for one in gathered.intervals if one.base and one.split == "test"}
+    assert paired == {("clef", "vanilla"): 4, ("two_stage", "long"): 0}
+    [table] = [one for one in all_tables(gathered) if "method minus" in one.title]
+    assert table.title == "EMOTIC: mAP, method minus its control, percent"
+    assert [row[1:6] for row in table.rows] == [
+        ["clef", "vanilla", "test", "2", "+4.00 ± 1.41"],
+        ["two_stage", "long", "test", "2", "+0.00 ± 2.83"],
+    ]
+    assert "over the 2 comparisons" in table.notes[0]
 
 
 def test_with_enough_seeds_a_verdict_is_given(grid: Grid) -> None:
