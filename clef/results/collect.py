@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,8 @@ def gather(path: Path, progress: Progress = lambda name, done, total: None) -> G
     _, runs = read_plan(path)
     grid = path.absolute().parent.name  # not the plan's word: a grid that was moved aside still says its old name
     gathered = Gathered(grid, [], {}, runs, {})
+    for run in runs:
+        gathered.cards.setdefault(run.dataset, {})[run.protocol] = cards.load(run.dataset, run.protocol)
     scored: list[Scored] = []
     for done, run in enumerate(runs, 1):
         result = read_json(path.parent / run.folder / RESULT) if run.folder else {}
@@ -58,7 +59,7 @@ def _add(run: PlannedRun, grid: Path, result: dict[str, Any], gathered: Gathered
     data, folder = CellData.model_validate(result["data"]), grid / run.folder
     rows: list[Row] = []
     found: list[Scored] = []
-    classes = _classes(run.dataset, data.protocol)
+    classes = list(cards.load(run.dataset, data.protocol).classes)
     for split, recorded in result["splits"].items():
         kept = predictions.path_of(folder, split)
         arrays = None
@@ -86,11 +87,6 @@ def _add(run: PlannedRun, grid: Path, result: dict[str, Any], gathered: Gathered
 
 def _point(run: PlannedRun) -> tuple[str, str, str, str, int]:
     return run.dataset, run.protocol, run.backbone, run.method, run.seed
-
-
-@cache
-def _classes(dataset: str, protocol: str) -> list[str]:
-    return list(cards.load(dataset, protocol).classes)
 
 
 def _config(folder: Path) -> CellConfig | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from clef.cards import LEAK_FREE
+from clef.cards import LEAK_FREE, Card
 from clef.errors import CellError
 from clef.records import checked, write_json
 from clef.results.audits import Finding
@@ -88,6 +88,8 @@ class Gathered:
     intervals: list[Interval] = field(default_factory=list)
     curves: list[Point] = field(default_factory=list)
     audits: list[Finding] = field(default_factory=list)
+    cards: dict[str, dict[str, Card]] = field(default_factory=dict)
+    """The card of each dataset, as each protocol of the grid has it, when it was gathered."""
 
 
 def plan_path(out: Path, grid: str) -> Path:

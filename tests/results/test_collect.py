@@ -20,10 +20,12 @@ from clef.audit.rows import Row as AuditRow
 from clef.engine.metrics import summary
 from clef.errors import CellError
 from clef.results import store
+from clef.results.audits import Finding
 from clef.results.collect import gather
 from clef.results.comparisons import comparisons
+from clef.results.curves import Point
 from clef.results.formats import to_csv, to_latex, to_markdown
-from clef.results.gather import write_tables
+from clef.results.gather import gather_grid, write_tables
 from clef.results.intervals import Interval
 from clef.results.ranking import CONVENTIONS
 from clef.results.resampling import draws, interval, resampled
@@ -32,6 +34,7 @@ from clef.results.tables import all_tables
 from tests.results.made import Grid, data, result, split_data
 
 SPLITS = ("test", "test_shift")
+WEIGHTS = {"checkpoint": {"sha256": "a1"}}
 
 
 @cache
@@ -87,12 +90,15 @@ def write_audit(folder: Path, weights: str, draws: int = 5) -> None:
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plan of two demo sets, vanilla and clef, three seeds, and a cell that failed."""
+    """The plan of two demo sets, vanilla and clef, three seeds, audited and with their logs, and a cell that failed."""
     grid = Grid(tmp_path_factory.mktemp("full") / "runs")
     for dataset in ("caer_s_demo", "emotic_demo"):
         for seed in range(3):
             add(grid, dataset, "vanilla", seed)
-            add(grid, dataset, "clef", seed, better=1.5, random_init=["body"])
+            folder = add(grid, dataset, "clef", seed, better=1.5, random_init=["body"], run=WEIGHTS)
+            write_audit(folder, WEIGHTS["checkpoint"]["sha256"])
+            lines = [{"step": 9 * epoch, "epoch": epoch, "val": 100 / (7 - seed - epoch)} for epoch in (1, 2)]
+            (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     grid.add("emotic_demo", "emot_net", "vanilla", 3, None, state="non-finite: loss, at\nstep 3")
     return grid.plan()
 
@@ -124,14 +130,46 @@ def test_tables_are_a_function_of_what_is_on_disk(full: Path, gathered: Gathered
     store.write(tmp_path, gathered)
     again = store.read(tmp_path)
     assert again == gathered, "to the last bit"
+    assert len({(p.dataset, p.method, p.seed, p.epoch, p.value) for p in again.curves}) == 2 * 3 * 2
+    assert {(one.class_name, one.value, one.draws) for one in again.audits} == {("", 100 / 3, 5), ("Happy", 100 / 3, 5)}
     made = all_tables(gathered)
     assert all_tables(again) == made
-    store.write(tmp_path / "again", gather(full))
-    for name in (store.ROWS, store.INTERVALS, store.CELLS):
+    assert store.write(tmp_path / "again", gather(full))
+    assert not store.write(tmp_path / "again", gathered), "nothing is other than before"
+    for name in store.FILES:
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), "gathered anew"
     write_tables(tmp_path, again)
     for name, text in (("md", to_markdown(made, "g")), ("csv", to_csv(made)), ("tex", to_latex(made))):
         assert (tmp_path / f"tables.{name}").read_text("utf-8") == text
+
+
+def test_tables_need_no_card_but_that_of_the_day_they_were_gathered(
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "mine.yaml"
+    own.write_text("extends: emotic_demo\nname: mine\ntitle: Of our own\n")
+    for method, value in (("vanilla", 20), ("clef", 23)):
+        grid.add("emotic_demo", "emot_net", method, 0, result(value))
+        grid.runs[-1] = replace(grid.runs[-1], dataset="mine.yaml")
+    gathered = gather(grid.plan())
+    store.write(tmp_path / "made", gathered)
+    made = all_tables(gathered)
+    assert made[0].title == "Of our own: mAP, percent"
+    own.unlink()
+    assert all_tables(store.read(tmp_path / "made")) == made
+
+
+def test_a_page_of_other_numbers_goes_when_a_grid_is_gathered_anew(grid: Grid, tmp_path: Path) -> None:
+    grid.add("emotic", "emot_net", "vanilla", 0, result(20))
+    gather_grid(grid.plan(), tmp_path)
+    page = tmp_path / "g" / "report.html"
+    page.write_text("made of these numbers")
+    gather_grid(grid.plan(), tmp_path)
+    assert page.exists()
+    grid.add("emotic", "emot_net", "vanilla", 1, result(21))
+    gather_grid(grid.plan(), tmp_path)
+    assert not page.exists()
 
 
 def test_rows_that_are_none_are_refused(gathered: Gathered, tmp_path: Path) -> None:
@@ -156,7 +194,7 @@ def test_any_name_and_any_number_come_back_from_csv(name: str, value: float) -> 
     assert store.from_csv(Row, store.to_csv(Row, [row, full])) == [row, full]
 
 
-@pytest.mark.parametrize("kind", [Row, Interval])
+@pytest.mark.parametrize("kind", [Row, Interval, Point, Finding])
 def test_a_csv_without_rows(kind: Any) -> None:
     assert store.from_csv(kind, store.to_csv(kind, [])) == []
 
