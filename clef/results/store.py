@@ -68,16 +68,18 @@ def read(folder: Path) -> Gathered:
             dataset: {protocol: Card.model_validate(facts) for protocol, facts in known.items()}
             for dataset, known in content["cards"].items()
         }
-        rows, *further = (from_csv(kind, (folder / name).read_text("utf-8")) for kind, name in _TABLES.items())
-        return Gathered(content["grid"], rows, content["missing"], runs, data, *further, cards=cards)  # type: ignore[arg-type,misc]
+        return Gathered(
+            content["grid"], _rows(folder / ROWS, Row), content["missing"], runs, data,
+            _rows(folder / INTERVALS, Interval), _rows(folder / CURVES, Point), _rows(folder / AUDITS, Finding), cards,
+        )  # fmt: skip
     except FileNotFoundError as error:
         raise CellError(f"{error.filename}: no such file; gather the grid first (python -m clef.report)") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ValidationError) as error:
         raise CellError(f"{folder}: not a gathered grid ({type(error).__name__}: {error}); gather it again") from None
 
 
-_TABLES: dict[type, str] = {Row: ROWS, Interval: INTERVALS, Point: CURVES, Finding: AUDITS}
-"""In the order of the fields of `Gathered`."""
+def _rows(path: Path, kind: type[R]) -> list[R]:
+    return from_csv(kind, path.read_text("utf-8"))
 
 
 def to_csv(kind: type[R], rows: Iterable[R]) -> str:

@@ -263,6 +263,7 @@ def test_a_method_is_compared_with_the_control_that_its_grid_states(grid: Grid) 
     assert paired == {("clef", "vanilla"): 4, ("two_stage", "long"): 0}
     [table] = [one for one in all_tables(gathered) if "method minus" in one.title]
     assert table.title == "EMOTIC: mAP, method minus its control, percent"
+    assert (table.columns[2], table.numeric[2]) == ("control", False)
     assert [row[1:6] for row in table.rows] == [
         ["clef", "vanilla", "test", "2", "+4.00 ± 1.41"],
         ["two_stage", "long", "test", "2", "+0.00 ± 2.83"],
