@@ -167,6 +167,17 @@ def test_the_ablations_name_the_published_weights() -> None:
     assert "scene" in made["without_masking"].inputs.present
 
 
+def test_readings_are_held_against_what_is_fair() -> None:
+    stated = {c.method_label: c.against for c in shipped("ambiguities", ["emotic", "caer_s"])}
+    controls = {"two_stage": "vanilla_long", "two_stage_frozen": "vanilla_long"}
+    controls |= {"clef_without_vad": "vanilla_without_vad", "last_epoch": "vanilla_last_epoch"}
+    assert {method: stated[method] for method in controls} == controls
+    assert {stated[control] for control in controls.values()} == {None}
+    assert {against for method, against in stated.items() if method not in (*controls, *controls.values())} == {
+        "vanilla"
+    }
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("presets")
