@@ -30,9 +30,8 @@ def gather(path: Path, progress: Progress = lambda name, done, total: None) -> G
     """Every number that the cells of a plan have produced so far. CellError when there is no plan."""
     _, runs = read_plan(path)
     grid = path.absolute().parent.name  # not the plan's word: a grid that was moved aside still says its old name
-    gathered = Gathered(grid, [], {}, runs, {})
-    for run in runs:
-        gathered.cards.setdefault(run.dataset, {})[run.protocol] = cards.load(run.dataset, run.protocol)
+    known = {which: cards.load(*which) for which in dict.fromkeys((run.dataset, run.protocol) for run in runs)}
+    gathered = Gathered(grid, [], {}, runs, {}, cards=known)
     scored: list[Scored] = []
     for done, run in enumerate(runs, 1):
         result = read_json(path.parent / run.folder / RESULT) if run.folder else {}

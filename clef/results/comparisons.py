@@ -43,7 +43,7 @@ def comparisons(gathered: Gathered) -> list[Comparison]:
 
 def _planned(gathered: Gathered) -> Iterator[Comparison]:
     for dataset, protocol in dict.fromkeys((run.dataset, run.protocol) for run in gathered.runs):
-        card = gathered.cards[dataset][protocol]
+        card = gathered.cards[dataset, protocol]
         runs = [run for run in gathered.runs if (run.dataset, run.protocol) == (dataset, protocol)]
         planned = {(run.backbone, run.method): run.against for run in runs}
         numbers = Numbers(row for row in gathered.rows if (row.dataset, row.protocol) == (dataset, protocol))
@@ -59,7 +59,7 @@ def _planned(gathered: Gathered) -> Iterator[Comparison]:
 def table(part: Gathered, compared: list[Comparison], name: str) -> Table:
     """The comparisons of one dataset and protocol. `compared`: those of the whole grid."""
     dataset, protocol = part.runs[0].dataset, part.runs[0].protocol
-    metric = part.cards[dataset][protocol].metric
+    metric = part.cards[dataset, protocol].metric
     own = [one for one in compared if (one.dataset, one.protocol) == (dataset, protocol)]
     several = any(one.base != BASE for one in own)
     columns = ["backbone", "method", *(["control"] if several else []), "split", "seeds", "difference", *HEADS]

@@ -88,8 +88,8 @@ class Gathered:
     intervals: list[Interval] = field(default_factory=list)
     curves: list[Point] = field(default_factory=list)
     audits: list[Finding] = field(default_factory=list)
-    cards: dict[str, dict[str, Card]] = field(default_factory=dict)
-    """The card of each dataset, as each protocol of the grid has it, when it was gathered."""
+    cards: dict[tuple[str, str], Card] = field(default_factory=dict)
+    """Of each dataset and protocol its card, as it was when the grid was gathered."""
 
 
 def plan_path(out: Path, grid: str) -> Path:

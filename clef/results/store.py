@@ -36,10 +36,9 @@ def write(folder: Path, gathered: Gathered) -> bool:
         "cells": [asdict(run) for run in gathered.runs],
         "missing": gathered.missing,
         "data": {name: data.model_dump(mode="json") for name, data in gathered.data.items()},
-        "cards": {
-            dataset: {protocol: card.model_dump(mode="json") for protocol, card in known.items()}
-            for dataset, known in gathered.cards.items()
-        },
+        "cards": [
+            {"dataset": dataset, "card": card.model_dump(mode="json")} for (dataset, _), card in gathered.cards.items()
+        ],
     }
     made = {
         ROWS: to_csv(Row, gathered.rows),
@@ -64,10 +63,8 @@ def read(folder: Path) -> Gathered:
         content = json.loads((folder / CELLS).read_text(encoding="utf-8"))
         data = {name: CellData.model_validate(facts) for name, facts in content["data"].items()}
         runs = [PlannedRun(**cell) for cell in content["cells"]]
-        cards = {
-            dataset: {protocol: Card.model_validate(facts) for protocol, facts in known.items()}
-            for dataset, known in content["cards"].items()
-        }
+        known = [(one["dataset"], Card.model_validate(one["card"])) for one in content["cards"]]
+        cards = {(dataset, card.protocol): card for dataset, card in known}
         return Gathered(
             content["grid"], _rows(folder / ROWS, Row), content["missing"], runs, data,
             _rows(folder / INTERVALS, Interval), _rows(folder / CURVES, Point), _rows(folder / AUDITS, Finding), cards,

@@ -54,7 +54,7 @@ def parts_of(gathered: Gathered) -> list[tuple[Gathered, Card, str]]:
     several = len({run.protocol for run in gathered.runs}) > 1
     made = []
     for dataset, protocol in dict.fromkeys((run.dataset, run.protocol) for run in gathered.runs):
-        card, part = gathered.cards[dataset][protocol], _of(gathered, dataset, protocol)
+        card, part = gathered.cards[dataset, protocol], _of(gathered, dataset, protocol)
         named = several or protocol != cards.LEAK_FREE
         made.append((part, card, f"{card.title}, protocol {protocol}" if named else card.title))
     return made
