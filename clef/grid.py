@@ -48,6 +48,8 @@ class Preset(Strict):
     that method (or preset) with the same dataset, backbone and seed."""
     epochs_times: Annotated[int, Field(ge=1)] = 1
     """Train so many times as long, the steps of the schedule stretched alike."""
+    against: str | None = "vanilla"
+    """The method or preset of the grid that it is compared with; null: none, as of a control."""
 
 
 class Override(Strict):
@@ -118,9 +120,9 @@ def _cell(
     if same not in resolved:
         settings = merge(*(nest(grid.overrides[i].set) for i in applied), nest(preset.set), extra)
         axes = {**point, "backbone": {"name": point["backbone"]}, "method": {"name": preset.method}}
-        label = {"label": point["method"]} if point["method"] in grid.presets else {}
+        told = {"label": point["method"], "against": preset.against} if point["method"] in grid.presets else {}
         _check_axes(settings, {**point, "method": preset.method}, where)
-        made = _longer(cell.resolve(merge(settings, axes, label), where), preset.epochs_times)
+        made = _longer(cell.resolve(merge(settings, axes, told), where), preset.epochs_times)
         resolved[same] = settings, made
     settings, first = resolved[same]
     _check_axes(settings, {**point, "method": preset.method}, where)
@@ -158,6 +160,10 @@ def _check_presets(grid: Grid, where: str) -> None:
             raise ConfigError(f"{where}: presets.{name}: another name is expected, of letters, digits and _")
         if name not in grid.methods:
             raise ConfigError(f"{where}: presets.{name}: not among the grid's methods")
+        others = [one for one in grid.methods if one != name]
+        if preset.against not in (None, "vanilla", *others):
+            text = unknown(f"presets.{name}.against: {preset.against!r}", str(preset.against), others)
+            raise ConfigError(f"{where}: {text}")
         if ":" not in preset.method and preset.method not in methods:
             text = unknown(f"presets.{name}.method: {preset.method!r}", preset.method, methods)
             raise ConfigError(f"{where}: {text}")

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from clef.config import RuntimeConfig
-from clef.errors import CellError, ConfigError, argument_parser, run_command
+from clef.errors import CellError, ClefError, ConfigError, argument_parser, run_command
 
 
 def main() -> int:
@@ -21,19 +21,30 @@ def main() -> int:
     args = _arguments()
     if args.compare:
         return _compare(args.results, *args.compare)
-    grids = args.grids or _planned(args.runs)
+    failed: dict[str, ClefError] = {}
+    for grid in args.grids or _planned(args.runs):
+        try:
+            _build(grid, args)
+        except ClefError as error:  # the other grids can be built nevertheless
+            failed[grid] = error
+    if failed:
+        worst = max(failed.values(), key=lambda error: error.exit_code)
+        raise type(worst)("\n".join(f"{grid}: {error}" for grid, error in failed.items()))
+    return 0
+
+
+def _build(grid: str, args: argparse.Namespace) -> None:
+    """All that is made of a grid."""
     from clef.results import gather, pictures, store  # not before: --help need not wait for NumPy
     from clef.results.rows import plan_path
 
-    for grid in grids:
-        folder = args.results / grid
-        if args.from_rows:
-            gathered = store.read(folder)
-            gather.publish(folder, gathered, args.all)
-        else:
-            gathered = gather.gather_grid(plan_path(args.runs, grid), args.results, args.all)
-        pictures.publish(folder, gathered, None if args.from_rows else args.runs / grid, args.images)
-    return 0
+    folder = args.results / grid
+    if args.from_rows:
+        gathered = store.read(folder)
+        gather.publish(folder, gathered, args.all)
+    else:
+        gathered = gather.gather_grid(plan_path(args.runs, grid), args.results, args.all)
+    pictures.publish(folder, gathered, None if args.from_rows else args.runs / grid, args.images)
 
 
 def _compare(results: Path, first: str, second: str) -> int:

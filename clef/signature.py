@@ -11,7 +11,7 @@ SCHEMA = 4
 4: accumulation, batch statistics over ranks, TF32.
 """
 
-NOT_IDENTITY = ("runtime", "resources", "label")
+NOT_IDENTITY = ("runtime", "resources", "label", "against")
 """Parts of the config that can't change the result."""
 
 

@@ -56,7 +56,7 @@ class PlannedCell:
         reason = str(self.error) if self.error else reason
         parent = self.parent.name if self.parent else None
         return PlannedRun(
-            c.name, c.dataset, c.backbone.name, c.method_label, c.seed, folder, reason, parent, c.protocol
+            c.name, c.dataset, c.backbone.name, c.method_label, c.seed, folder, reason, parent, c.protocol, c.against
         )
 
 

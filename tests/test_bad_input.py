@@ -78,7 +78,7 @@ CELL = (
         ((*SHARD, "emotic", "--verify"), 4, "no shards here"),
         ((*CELL,), 4, "no shards here"),
         ((*CELL, "epochs=0"), 2, "epochs: input should be greater than or equal to 1"),
-        ((*CELL, "lr=1"), 2, "lr: unknown; valid: backbone, batch_size"),
+        ((*CELL, "lr=1"), 2, "lr: unknown; valid: against, backbone, batch_size"),
         ((*CELL, "epochs"), 2, "'epochs': overrides are written key=value"),
         (("train", "--config", "none.yaml"), 2, "none.yaml: no such file"),
         (("train", "dataset=emotic"), 2, "method is missing; say for example method=clef"),

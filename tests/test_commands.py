@@ -80,7 +80,7 @@ def test_a_config_file_that_is_none(run: Run, text: str, message: str) -> None:
         ("optimizer.lr=nan", "optimizer.lr: input should be a finite number, not nan"),
         ("epochs=[1", "'epochs=[1': '[1' is not a YAML value"),
         ("a..b=1", "'a..b=1': overrides are written key=value or key.sub=value"),
-        ("[bold]x=1", "[bold]x: unknown; valid: backbone"),
+        ("[bold]x=1", "[bold]x: unknown; valid: against, backbone"),
         ("inputs.face.size=[24, 24]", "inputs.face: unknown; valid: body, scene (what this backbone and method read)"),
         ("inputs.scene.crop=[900, 900]", "inputs.scene: crop (900, 900) is larger than size (24, 24)"),
         ("loss.categories=bce", "loss.categories: caer_s_demo is single_label, which takes cross_entropy"),

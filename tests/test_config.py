@@ -42,7 +42,7 @@ def test_vanilla_reads_no_context_and_caer_s_gets_cross_entropy() -> None:
             "optimizer.lrr=1",
             r"optimizer\.lrr: unknown \(did you mean lr\?\); valid: accumulate, clip_norm, lr, momentum",
         ),
-        ("optimiser.lr=1", r"optimiser: unknown \(did you mean optimizer\?\); valid: backbone, batch_size"),
+        ("optimiser.lr=1", r"optimiser: unknown \(did you mean optimizer\?\); valid: against, backbone, batch_size"),
         (
             "method.context_branch.netwrk=2",
             r"netwrk: unknown \(did you mean network\?\); valid: input, lr_multiplier, network",

@@ -1,7 +1,7 @@
 """`python -m clef.audit CELL ...`: what a trained cell's predictions owe to the context, and what debiasing changes.
 
-CELL is a cell's folder, its NAME-SIGNATURE below runs/, a part of that which only one cell has, or a grid's folder, all
-of whose finished cells are audited. For example
+CELL is a cell's folder, its NAME-SIGNATURE below runs/, a part of that which only one cell has, or a grid's folder, of
+which all finished cells are audited that its plan lists. For example
 
   python -m clef.audit caer_s_demo-emot_net-clef
   python -m clef.audit runs/audit                          every cell of a grid, and a table of all
@@ -20,6 +20,7 @@ from clef import lookup, records
 from clef.audit import report
 from clef.console import Steps
 from clef.errors import ConfigError, argument_parser, run_command
+from clef.results.rows import plan_path, read_plan
 
 Progress = Callable[[str, int, int], None]
 
@@ -72,10 +73,18 @@ def _folders(wanted: str) -> list[Path]:
     """The cell that is called so, or the finished ones in a grid's folder."""
     path = Path(wanted)
     if path.is_dir() and not (path / records.CONFIG).is_file() and any(path.glob(f"*/{records.CONFIG}")):
-        if found := sorted(result.parent.resolve() for result in path.glob(f"*/{records.RESULT}")):
+        if found := sorted(cell.resolve() for cell in _cells(path) if (cell / records.RESULT).exists()):
             return found
         raise ConfigError(f"{wanted}: no cell of this grid is done yet")
     return [lookup.find_cell(wanted)]
+
+
+def _cells(grid: Path) -> list[Path]:
+    """Those of its plan alone, where it has one: a grid that was changed leaves the cells of before behind."""
+    plan = plan_path(grid.parent, grid.name)
+    if plan.exists():
+        return [grid / run.folder for run in read_plan(plan)[1] if run.folder]
+    return [result.parent for result in grid.glob(f"*/{records.RESULT}")]
 
 
 if __name__ == "__main__":

@@ -161,6 +161,8 @@ class CellConfig(Strict):
     method: MethodConfig
     label: str | None = None
     """What tables call this reading of the method, where a grid has several."""
+    against: str | None = "vanilla"
+    """The method of the same grid, as tables call it, that they compare this one with; null: none."""
     inputs: Inputs
     """Only what the backbone and the method read."""
     loss: LossConfig

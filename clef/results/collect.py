@@ -2,8 +2,8 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from clef import cards, cell
 from clef.config import CellConfig
 from clef.errors import CellError, ConfigError
-from clef.records import CONFIG, RESULT, STATE, read_json, state_of
+from clef.records import CONFIG, RESULT, read_json, said, state_of
 from clef.results import predictions
 from clef.results.audits import findings
 from clef.results.curves import points
@@ -28,8 +28,10 @@ _SAME = 1e-6
 
 def gather(path: Path, progress: Progress = lambda name, done, total: None) -> Gathered:
     """Every number that the cells of a plan have produced so far. CellError when there is no plan."""
-    grid, runs = read_plan(path)
-    gathered = Gathered(grid, [], {}, runs, {})
+    _, runs = read_plan(path)
+    grid = path.absolute().parent.name  # not the plan's word: a grid that was moved aside still says its old name
+    known = {which: cards.load(*which) for which in dict.fromkeys((run.dataset, run.protocol) for run in runs)}
+    gathered = Gathered(grid, [], {}, runs, {}, cards=known)
     scored: list[Scored] = []
     for done, run in enumerate(runs, 1):
         result = read_json(path.parent / run.folder / RESULT) if run.folder else {}
@@ -56,7 +58,7 @@ def _add(run: PlannedRun, grid: Path, result: dict[str, Any], gathered: Gathered
     data, folder = CellData.model_validate(result["data"]), grid / run.folder
     rows: list[Row] = []
     found: list[Scored] = []
-    classes = _classes(run.dataset, data.protocol)
+    classes = list(cards.load(run.dataset, data.protocol).classes)
     for split, recorded in result["splits"].items():
         kept = predictions.path_of(folder, split)
         arrays = None
@@ -70,23 +72,20 @@ def _add(run: PlannedRun, grid: Path, result: dict[str, Any], gathered: Gathered
         again = resample(arrays) if arrays is not None else (None, b"")
         rows += made
         found += [
-            Scored(run.dataset, data.protocol, run.backbone, run.method, run.seed, split, row.value, *again)
+            Scored(
+                run.dataset, data.protocol, run.backbone, run.method, run.seed, split, row.value, *again, run.against
+            )
             for row in headlines(made)
             if row.part == "score"
         ]
     gathered.rows.extend(rows)
-    gathered.audits.extend(findings(folder, *_point(run)))
+    gathered.audits.extend(findings(folder, result, *_point(run)))
     gathered.data[run.name] = data
     scored.extend(found)
 
 
 def _point(run: PlannedRun) -> tuple[str, str, str, str, int]:
     return run.dataset, run.protocol, run.backbone, run.method, run.seed
-
-
-@cache
-def _classes(dataset: str, protocol: str) -> list[str]:
-    return list(cards.load(dataset, protocol).classes)
 
 
 def _config(folder: Path) -> CellConfig | None:
@@ -98,7 +97,7 @@ def _config(folder: Path) -> CellConfig | None:
 
 
 def _check(found: Measure, recorded: float, name: str) -> None:
-    if abs(found.value - recorded) > _SAME:
+    if not abs(found.value - recorded) <= _SAME:  # NaN is never so near
         raise CellError(
             f"{name} gives {found.metric} {found.value:.4f}, {RESULT} says {recorded:.4f}: one of them was changed; "
             "remove the cell's folder and run the grid again"
@@ -108,9 +107,15 @@ def _check(found: Measure, recorded: float, name: str) -> None:
 def _recorded(metric: str, values: dict[str, Any]) -> Iterator[Measure]:
     """What a result says by itself, where the predictions are gone: no more than the headline and its parts."""
     for part, value in {"score": values["value"], **values["variants"]}.items():
-        yield Measure(metric, part, "", value, values["chance"])
+        yield Measure(metric, part, "", _finite(value), values["chance"])
     for name, value in values["per_class"].items():
-        yield Measure("AP" if metric == "mAP" else metric, "score", name, value)
+        yield Measure("AP" if metric == "mAP" else metric, "score", name, _finite(value))
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise CellError(f"{RESULT} holds a number that is not finite; remove the cell's folder and run the grid again")
+    return value
 
 
 def _row(
@@ -138,10 +143,12 @@ def _reason(run: PlannedRun, grid: Path) -> str:
     if run.folder is None:
         return run.reason or "not planned"
     folder = grid / run.folder
-    state, kind = read_json(folder / STATE), state_of(folder)
+    state, kind = said(folder), state_of(folder)
+    if kind == "done":
+        return f"its {RESULT} is damaged; remove it and run the grid again"
     if kind == "new":
         failed = run.parent and state_of(grid / run.parent) in ("failed", "died", "cancelled")
         return "not run: the cell that it starts from has failed" if failed else "not run yet"
-    reason = state.get("reason") if kind in ("failed", "died") else None
-    place = f" at step {state['step']}/{state['steps']}" if state.get("step") else ""
+    reason = state.reason if kind in ("failed", "died") else None
+    place = f" at step {state.step}/{state.steps}" if state.step and state.steps else ""
     return f"{kind}{place}" + (f": {reason}" if reason else "")

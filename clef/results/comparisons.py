@@ -1,9 +1,8 @@
-"""Every method of a grid against vanilla, seed by seed, and what may be said of the differences. Imports no torch."""
+"""Every method of a grid against its control, seed by seed, and what may be said of the differences. No torch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from clef import cards
 from clef.results import significance
 from clef.results.formats import DASH, Table
 from clef.results.intervals import BASE, OVER
@@ -17,12 +16,13 @@ HEADS = tuple(f"{LEVEL} % over {over}" for over in OVER)
 
 @dataclass(frozen=True)
 class Comparison:
-    """A method against vanilla: its headline number less vanilla's, of each seed that has both."""
+    """A method against another, vanilla mostly: its headline number less the other's, of each seed that has both."""
 
     dataset: str
     protocol: str
     backbone: str
     method: str
+    base: str
     split: str
     differences: tuple[float, ...]
     p: float | None = None
@@ -42,35 +42,40 @@ def comparisons(gathered: Gathered) -> list[Comparison]:
 
 
 def _planned(gathered: Gathered) -> Iterator[Comparison]:
-    groups = list(dict.fromkeys((run.dataset, run.protocol, run.backbone, run.method) for run in gathered.runs))
-    for dataset, protocol in dict.fromkeys(group[:2] for group in groups):
-        card = cards.load(dataset, protocol)
+    for dataset, protocol in dict.fromkeys((run.dataset, run.protocol) for run in gathered.runs):
+        card = gathered.cards[dataset, protocol]
+        runs = [run for run in gathered.runs if (run.dataset, run.protocol) == (dataset, protocol)]
+        planned = {(run.backbone, run.method): run.against for run in runs}
         numbers = Numbers(row for row in gathered.rows if (row.dataset, row.protocol) == (dataset, protocol))
-        for _, _, backbone, method in (group for group in groups if group[:2] == (dataset, protocol)):
-            if method == BASE or (dataset, protocol, backbone, BASE) not in groups:
+        for (backbone, method), base in planned.items():
+            if base is None or base == method or (backbone, base) not in planned:
                 continue
             for split in card.test_splits:
-                own, base = (numbers.by_seed(backbone, name, split, card.metric) for name in (method, BASE))
-                differences = tuple(own[seed] - base[seed] for seed in sorted(own.keys() & base.keys()))
-                yield Comparison(dataset, protocol, backbone, method, split, differences)
+                own, other = (numbers.by_seed(backbone, name, split, card.metric) for name in (method, base))
+                differences = tuple(own[seed] - other[seed] for seed in sorted(own.keys() & other.keys()))
+                yield Comparison(dataset, protocol, backbone, method, base, split, differences)
 
 
 def table(part: Gathered, compared: list[Comparison], name: str) -> Table:
     """The comparisons of one dataset and protocol. `compared`: those of the whole grid."""
     dataset, protocol = part.runs[0].dataset, part.runs[0].protocol
-    metric = cards.load(dataset, protocol).metric
+    metric = part.cards[dataset, protocol].metric
     own = [one for one in compared if (one.dataset, one.protocol) == (dataset, protocol)]
-    columns = ["backbone", "method", "split", "seeds", "difference", *HEADS]
+    several = any(one.base != BASE for one in own)
+    columns = ["backbone", "method", *(["control"] if several else []), "split", "seeds", "difference", *HEADS]
     rows = [
         [
-            title(one.backbone), one.method, one.split, str(len(one.differences)), spread(one.differences, "+"),
-            *(within(part, (one.backbone, one.method, BASE, one.split), over, "+") for over in OVER),
+            title(one.backbone), one.method, *([one.base] if several else []), one.split, str(len(one.differences)),
+            spread(one.differences, "+"),
+            *(within(part, (one.backbone, one.method, one.base, one.split), over, "+") for over in OVER),
             *_tested(one, len(compared)),
         ]
         for one in own
     ]  # fmt: skip
     columns += ["p", "p (Holm)", "verdict"]
-    return Table(f"{name}: {metric}, method minus {BASE}, percent", columns, rows, _notes(part, own, len(compared)))
+    base = "its control" if several else BASE
+    notes = _notes(part, own, base, len(compared))
+    return Table(f"{name}: {metric}, method minus {base}, percent", columns, rows, notes)
 
 
 def _tested(one: Comparison, count: int) -> list[str]:
@@ -88,11 +93,11 @@ def within(part: Gathered, wanted: tuple[str, str, str, str], over: str, sign: s
     return DASH
 
 
-def _notes(part: Gathered, own: list[Comparison], count: int) -> list[str]:
+def _notes(part: Gathered, own: list[Comparison], base: str, count: int) -> list[str]:
     fewest = significance.fewest_seeds(count)
     seeds = max((len(one.differences) for one in own), default=0)
     notes = [
-        f"each seed's number less {BASE}'s of the same seed; p: exact sign flips over seeds, two-sided; Holm's "
+        f"each seed's number less {base}'s of the same seed; p: exact sign flips over seeds, two-sided; Holm's "
         f"correction over the {count} comparisons that the grid plans",
         f"with so many comparisons, {fewest} seeds is the least at which any can reach {significance.LEVEL}"
         + (f"; with the {seeds} here p is {significance.lowest(seeds):.3g} at least" if 0 < seeds < fewest else ""),

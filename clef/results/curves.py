@@ -20,6 +20,8 @@ class Point:
     epoch: float
     step: int
     value: float
+    signature: str = ""
+    """Of the cell."""
 
 
 def points(folder: Path, dataset: str, protocol: str, backbone: str, method: str, seed: int) -> Iterator[Point]:
@@ -28,11 +30,12 @@ def points(folder: Path, dataset: str, protocol: str, backbone: str, method: str
         lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
+    cell, signature = (dataset, protocol, backbone, method, seed), folder.name.rpartition("-")[2]
     for line in lines:
         try:
             record = json.loads(line)
             if "val" in record:
                 at = float(record["epoch"]), int(record["step"]), float(record["val"])
-                yield Point(dataset, protocol, backbone, method, seed, *at)
+                yield Point(*cell, *at, signature)
         except (ValueError, TypeError, KeyError):
             continue

@@ -10,6 +10,7 @@ from clef.results import formats, store
 from clef.results.collect import gather
 from clef.results.comparisons import comparisons
 from clef.results.formats import Table
+from clef.results.pictures import PAGE
 from clef.results.rows import Gathered
 from clef.results.tables import all_tables, compared_tables, parts_of, tables
 
@@ -19,7 +20,8 @@ def gather_grid(plan: str | Path, results: str | Path, show_all: bool = False) -
     with console.Steps("cells") as progress:
         gathered = gather(Path(plan), progress)
     folder = Path(results) / gathered.grid
-    store.write(folder, gathered)
+    if store.write(folder, gathered):
+        (folder / PAGE).unlink(missing_ok=True)  # it shows the numbers of before
     publish(folder, gathered, show_all)
     return gathered
 

@@ -1,4 +1,4 @@
-"""Intervals of the headline numbers and of their differences to vanilla, by bootstrap over images and over seeds.
+"""Intervals of the headline numbers and of their differences to a control, by bootstrap over images and over seeds.
 
 They need the predictions themselves, so they are computed when a grid is gathered, and kept. Imports no torch.
 """
@@ -12,7 +12,7 @@ from clef.results import resampling
 from clef.results.predictions import Arrays
 
 BASE = "vanilla"
-"""The method that all others are compared with: that of the same dataset, protocol, backbone and seed."""
+"""The method that others are compared with unless a grid names another: of the same dataset, backbone and seed."""
 OVER = ("images", "seeds")
 """What is resampled for an interval; the other is as it is."""
 
@@ -52,6 +52,8 @@ class Scored:
     resampled: np.ndarray | None = None
     groups: bytes = b""
     """Which samples were drawn together: values are paired where these are equal."""
+    against: str | None = BASE
+    """The method that its own is compared with."""
 
 
 def resample(arrays: Arrays) -> tuple[np.ndarray | None, bytes]:
@@ -72,12 +74,17 @@ def intervals(scored: Iterable[Scored]) -> list[Interval]:
 
 
 def _of_split(cells: list[Scored]) -> Iterator[Interval]:
-    base = {cell.seed: cell for cell in cells if cell.method == BASE}
-    for method in dict.fromkeys(cell.method for cell in cells):
-        own = [cell for cell in cells if cell.method == method]
-        yield from _both(own, "", [])
-        if paired := [(cell, base[cell.seed]) for cell in own if method != BASE and cell.seed in base]:
-            yield from _both([one for one, _ in paired], BASE, [other for _, other in paired])
+    by_method: dict[str, dict[int, Scored]] = {}
+    for cell in cells:
+        by_method.setdefault(cell.method, {})[cell.seed] = cell
+    for method, own in by_method.items():
+        yield from _both(list(own.values()), "", [])
+        base = next(iter(own.values())).against
+        if base is None or base == method:
+            continue
+        others = by_method.get(base, {})
+        if paired := [(cell, others[seed]) for seed, cell in own.items() if seed in others]:
+            yield from _both([one for one, _ in paired], base, [other for _, other in paired])
 
 
 def _both(cells: list[Scored], base: str, others: list[Scored]) -> Iterator[Interval]:

@@ -94,12 +94,12 @@ def _confusion(scores: np.ndarray, target: np.ndarray, classes: list[str]) -> It
 
 
 def _vad(arrays: Arrays) -> Iterator[Measure]:
-    """The mean absolute error over the values that are known."""
-    error = np.abs(arrays["vad"].astype(float) - arrays["vad_target"])
-    for name, column in zip(("", *VAD), (error, *error.T), strict=True):
-        known = column[~np.isnan(column)]
-        if len(known):
-            yield Measure("VAD error", "vad", name, float(known.mean()), None, len(known) if name else None)
+    """The mean absolute error over the values that are known: those whose label is a number."""
+    error, known = np.abs(arrays["vad"].astype(float) - arrays["vad_target"]), ~np.isnan(arrays["vad_target"])
+    for name, column, mask in zip(("", *VAD), (error, *error.T), (known, *known.T), strict=True):
+        if mask.any():
+            value, count = float(column[mask].mean()), int(mask.sum())
+            yield Measure("VAD error", "vad", name, value, None, count if name else None)
 
 
 def _calibrated(arrays: Arrays, classes: list[str], config: CellConfig) -> Iterator[Measure]:

@@ -1,14 +1,14 @@
 """What a reader must know of a table's numbers: the lines below it. Imports no torch."""
 
 from clef.cards import Card
-from clef.results import data
+from clef.results import audits, data
 from clef.results.formats import UNTRAINED
 from clef.results.rows import Gathered, Row, headlines
 
 
 def below(part: Gathered, card: Card, splits: list[str], published: str | None) -> list[str]:
     """The notes of the table of one dataset and protocol. `published`: the protocol of the numbers it compares with."""
-    notes = []
+    notes = [f"warning: {told}" for told in audits.differences(part.audits)]
     if part.data:
         usual = data.most_common(part.data.values())
         notes += ["chance level: " + ", ".join(f"{split} {_chance(part.rows, split)}" for split in splits)]

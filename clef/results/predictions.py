@@ -28,8 +28,8 @@ def load(path: Path, samples: int, classes: int) -> Arrays:
         raise CellError(f"{path.name}: {error}") from None
     except Exception as error:  # a damaged archive fails in ways that neither NumPy nor zipfile lists
         raise CellError(f"{path.name}: not predictions of a cell ({type(error).__name__}: {error})") from None
-    if not all(np.isfinite(arrays[name]).all() for name in ("scores", *_PARTS) if name in arrays):
-        raise CellError(f"{path.name}: some scores are not finite: no metric is computed from them")
+    if not all(np.isfinite(arrays[name]).all() for name in ("scores", *_PARTS, "vad") if name in arrays):
+        raise CellError(f"{path.name}: some predictions are not finite: no metric is computed from them")
     return arrays
 
 

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from clef.cards import LEAK_FREE
+from clef.cards import LEAK_FREE, Card
 from clef.errors import CellError
 from clef.records import checked, write_json
 from clef.results.audits import Finding
 from clef.results.curves import Point
 from clef.results.data import CellData
-from clef.results.intervals import Interval
+from clef.results.intervals import BASE, Interval
 
 HEADLINES = ("mAP", "accuracy")
 
@@ -32,6 +32,8 @@ class PlannedRun:
     """The folder of the cell that it starts from."""
     protocol: str = LEAK_FREE
     """How its dataset is cut and counted. Plans of older versions don't say: they knew but the usual one."""
+    against: str | None = BASE
+    """The method that it is compared with; None: with none."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Gathered:
     intervals: list[Interval] = field(default_factory=list)
     curves: list[Point] = field(default_factory=list)
     audits: list[Finding] = field(default_factory=list)
+    cards: dict[tuple[str, str], Card] = field(default_factory=dict)
+    """Of each dataset and protocol its card, as it was when the grid was gathered."""
 
 
 def plan_path(out: Path, grid: str) -> Path:

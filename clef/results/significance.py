@@ -3,7 +3,10 @@
 Imports no torch.
 """
 
+import math
 from collections.abc import Sequence
+
+from clef.errors import CellError
 
 LEVEL = 0.05
 _EXACT = 1 << 16
@@ -15,6 +18,8 @@ def sign_flip(differences: Sequence[float]) -> float:
 
     If neither method were better, each seed's difference could as well have had the other sign.
     """
+    if not all(map(math.isfinite, differences)):
+        raise CellError("differences between methods are not all finite: no p is computed from them")
     if len(differences) == 1:  # the other sign is as far from 0
         return 1.0
     import numpy as np

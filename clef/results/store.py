@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from clef import files
+from clef.cards import Card
 from clef.errors import CellError
 from clef.results.audits import Finding
 from clef.results.curves import Point
@@ -28,19 +29,32 @@ FILES = (ROWS, INTERVALS, CURVES, AUDITS, CELLS)
 R = TypeVar("R", Row, Interval, Point, Finding)
 
 
-def write(folder: Path, gathered: Gathered) -> None:
-    """Write all of it into `folder`."""
-    files.write(folder / ROWS, to_csv(Row, gathered.rows))
-    files.write(folder / INTERVALS, to_csv(Interval, gathered.intervals))
-    files.write(folder / CURVES, to_csv(Point, gathered.curves))
-    files.write(folder / AUDITS, to_csv(Finding, gathered.audits))
+def write(folder: Path, gathered: Gathered) -> bool:
+    """Write all of it into `folder`. Whether that is other than what was there."""
     content = {
         "grid": gathered.grid,
         "cells": [asdict(run) for run in gathered.runs],
         "missing": gathered.missing,
         "data": {name: data.model_dump(mode="json") for name, data in gathered.data.items()},
+        "cards": [
+            {"dataset": dataset, "card": card.model_dump(mode="json")} for (dataset, _), card in gathered.cards.items()
+        ],
     }
-    files.write(folder / CELLS, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    made = {
+        ROWS: to_csv(Row, gathered.rows),
+        INTERVALS: to_csv(Interval, gathered.intervals),
+        CURVES: to_csv(Point, gathered.curves),
+        AUDITS: to_csv(Finding, gathered.audits),
+        CELLS: json.dumps(content, indent=1, ensure_ascii=False) + "\n",
+    }
+    changed = {name: text.encode() for name, text in made.items() if _bytes(folder / name) != text.encode()}
+    for name, text in changed.items():
+        files.write(folder / name, text)
+    return bool(changed)
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def read(folder: Path) -> Gathered:
@@ -49,16 +63,20 @@ def read(folder: Path) -> Gathered:
         content = json.loads((folder / CELLS).read_text(encoding="utf-8"))
         data = {name: CellData.model_validate(facts) for name, facts in content["data"].items()}
         runs = [PlannedRun(**cell) for cell in content["cells"]]
-        rows, *further = (from_csv(kind, (folder / name).read_text("utf-8")) for kind, name in _TABLES.items())
-        return Gathered(content["grid"], rows, content["missing"], runs, data, *further)  # type: ignore[arg-type]
+        known = [(one["dataset"], Card.model_validate(one["card"])) for one in content["cards"]]
+        cards = {(dataset, card.protocol): card for dataset, card in known}
+        return Gathered(
+            content["grid"], _rows(folder / ROWS, Row), content["missing"], runs, data,
+            _rows(folder / INTERVALS, Interval), _rows(folder / CURVES, Point), _rows(folder / AUDITS, Finding), cards,
+        )  # fmt: skip
     except FileNotFoundError as error:
         raise CellError(f"{error.filename}: no such file; gather the grid first (python -m clef.report)") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ValidationError) as error:
         raise CellError(f"{folder}: not a gathered grid ({type(error).__name__}: {error}); gather it again") from None
 
 
-_TABLES: dict[type, str] = {Row: ROWS, Interval: INTERVALS, Point: CURVES, Finding: AUDITS}
-"""In the order of the fields of `Gathered`."""
+def _rows(path: Path, kind: type[R]) -> list[R]:
+    return from_csv(kind, path.read_text("utf-8"))
 
 
 def to_csv(kind: type[R], rows: Iterable[R]) -> str:

@@ -54,7 +54,7 @@ def parts_of(gathered: Gathered) -> list[tuple[Gathered, Card, str]]:
     several = len({run.protocol for run in gathered.runs}) > 1
     made = []
     for dataset, protocol in dict.fromkeys((run.dataset, run.protocol) for run in gathered.runs):
-        card, part = cards.load(dataset, protocol), _of(gathered, dataset, protocol)
+        card, part = gathered.cards[dataset, protocol], _of(gathered, dataset, protocol)
         named = several or protocol != cards.LEAK_FREE
         made.append((part, card, f"{card.title}, protocol {protocol}" if named else card.title))
     return made
@@ -70,7 +70,7 @@ def _of(gathered: Gathered, dataset: str, protocol: str) -> Gathered:
     found = [interval for interval in gathered.intervals if (interval.dataset, interval.protocol) == wanted]
     curves = [point for point in gathered.curves if (point.dataset, point.protocol) == wanted]
     audits = [finding for finding in gathered.audits if (finding.dataset, finding.protocol) == wanted]
-    return Gathered(gathered.grid, rows, missing, runs, data, found, curves, audits)
+    return Gathered(gathered.grid, rows, missing, runs, data, found, curves, audits, gathered.cards)
 
 
 def _main_and_parts(part: Gathered, card: Card, name: str) -> list[Table]:

@@ -15,6 +15,7 @@ import clef.audit.__main__ as command
 from clef import records
 from clef.audit.record import read
 from clef.audit.rows import find
+from clef.results.rows import PlannedRun, write_plan
 from tests.audit.cells import Cells
 from tests.conftest import Run
 
@@ -26,7 +27,13 @@ def run(run_of: Callable[..., Run]) -> Run:
     return run_of(command.main)
 
 
-def test_an_audit_agrees_with_what_the_cell_recorded_and_comes_out_the_same_again(run: Run, cells: Cells) -> None:
+def plan(runs: Path, grid: str, folder: str | None) -> None:
+    write_plan(runs, grid, [PlannedRun("caer_s_demo-emot_net-clef-s0", "caer_s_demo", "emot_net", "clef", 0, folder)])
+
+
+def test_an_audit_agrees_with_what_the_cell_recorded_and_comes_out_the_same_again(
+    run: Run, cells: Cells, tmp_path: Path
+) -> None:
     folder = cells("caer_s_demo", "emot_net", "clef")
     code, said, told = run(folder, "--draws", 2)
     assert code == 0
@@ -52,8 +59,12 @@ def test_an_audit_agrees_with_what_the_cell_recorded_and_comes_out_the_same_agai
     assert (again, told, (folder / "audit.json").stat().st_mtime_ns) == (said, "", when), "it is read, not computed"
     run(folder, "--draws", 2, "--again", "--workers", 1)
     assert (folder / "audit.json").read_bytes() == first
-    run(folder, "--draws", 1)
+    _, said, _ = run(folder, "--draws", 1)
     assert (folder / "audit.json").read_bytes() != first
+    for name in (folder.name, f"{folder.name[:-16]}{'0' * 16}"):  # the other is of an earlier plan
+        shutil.copytree(folder, tmp_path / "g" / name)
+    plan(tmp_path, "g", folder.name)
+    assert run(tmp_path / "g", "--draws", 1)[:2] == (0, said)
 
 
 def test_several_labels_and_a_grid_at_once(run: Run, cells: Cells) -> None:
@@ -76,12 +87,15 @@ def test_what_cannot_be_audited_is_refused(run: Run, cells: Cells, tmp_path: Pat
     folder = cells("caer_s_demo", "caer_net", "ccim")
     unfinished = Path(shutil.copytree(folder, tmp_path / "runs" / "grid" / folder.name))
     (unfinished / "result.json").unlink()
+    shutil.copytree(folder, tmp_path / "runs" / "changed" / folder.name)
+    plan(tmp_path / "runs", "changed", None)
     refusals: list[tuple[tuple, int, str]] = [
         (("nosuch",), 2, "nosuch: no such folder"),
         ((folder, "--split", "tset"), 2, "--split tset: no such split in"),
         ((folder, "--draws", 0), 2, "--draws 0: 1 or more are expected"),
         ((unfinished,), 6, "not trained to its end (new); an audit needs its result"),
         ((tmp_path / "runs" / "grid",), 2, "no cell of this grid is done yet"),
+        ((tmp_path / "runs" / "changed",), 2, "no cell of this grid is done yet"),
         ((folder, "--shards", tmp_path), 4, "no shards here"),
     ]
     meddled = Path(shutil.copytree(folder, tmp_path / "meddled" / folder.name))

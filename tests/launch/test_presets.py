@@ -12,7 +12,10 @@ from clef.engine.job import run_cell
 from clef.errors import ConfigError
 from clef.grid import Grid
 from clef.identity import write_config
+from clef.results.rows import read_plan, write_plan
+from clef.signature import NOT_IDENTITY, signature
 from launch import plan as plans
+from launch.plan import PlannedCell
 from tests.conftest import TINY
 from tests.launch import tiny_grid
 
@@ -56,9 +59,27 @@ def test_a_longer_control_stretches_its_schedule() -> None:
     assert (long.epochs, long.schedule.every) == (42, 14)
 
 
+def test_what_a_preset_is_compared_with_goes_into_the_plan_and_not_into_the_signature(tmp_path: Path) -> None:
+    presets = {
+        "long": {"method": "vanilla", "epochs_times": 2, "against": None},
+        "other": {"method": "clef", "against": "long", "set": {"epochs": 5}},
+    }
+    made = configs(methods=["vanilla", "clef", "long", "other"], presets=presets)
+    runs = [PlannedCell(config, None, "new").as_run() for config in made]
+    stated = {"vanilla": "vanilla", "clef": "vanilla", "long": None, "other": "long"}
+    assert {run.method: run.against for run in runs} == stated
+    assert read_plan(write_plan(tmp_path, "g", runs))[1] == runs
+    assert len({signature(made[0].model_copy(update={"against": one}), {}, {}) for one in (None, "long")}) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
+        (
+            {"methods": ["vanilla", "x"], "presets": {"x": {"method": "clef", "against": "vanila"}}},
+            "presets.x.against: 'vanila': unknown (did you mean vanilla?)",
+        ),
+        ({"methods": ["x"], "presets": {"x": {"method": "clef", "against": "x"}}}, "presets.x.against: 'x'"),
         ({"presets": {"clef": {"method": "clef"}}}, "presets.clef: another name is expected"),
         ({"presets": {"later": {"method": "clef"}}}, "presets.later: not among the grid's methods"),
         ({"methods": ["x"], "presets": {"x": {"method": "clf"}}}, "'clf': unknown (did you mean clef?)"),
@@ -130,7 +151,7 @@ def tiny(config: CellConfig, shards: Path, out: Path) -> CellConfig:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_cell_of_a_shipped_grid_is_another_experiment(name: str) -> None:
     made = shipped(name, ["emotic", "caer_s"])
-    identities = [c.model_dump_json(exclude={"runtime", "resources", "label"}) for c in made]
+    identities = [c.model_dump_json(exclude=set(NOT_IDENTITY)) for c in made]
     assert len(set(identities)) == len(identities), "two presets say the same"
 
 
@@ -144,6 +165,17 @@ def test_the_ablations_name_the_published_weights() -> None:
     assert stated["without_context_branch"] is None
     assert set(made["without_caer_model"].inputs.present) == {"context"}
     assert "scene" in made["without_masking"].inputs.present
+
+
+def test_readings_are_held_against_what_is_fair() -> None:
+    stated = {c.method_label: c.against for c in shipped("ambiguities", ["emotic", "caer_s"])}
+    controls = {"two_stage": "vanilla_long", "two_stage_frozen": "vanilla_long"}
+    controls |= {"clef_without_vad": "vanilla_without_vad", "last_epoch": "vanilla_last_epoch"}
+    assert {method: stated[method] for method in controls} == controls
+    assert {stated[control] for control in controls.values()} == {None}
+    assert {against for method, against in stated.items() if method not in (*controls, *controls.values())} == {
+        "vanilla"
+    }
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """From predictions on disk to the long form, and from the long form on disk to the tables."""
 
+import json
+import math
 import re
 from dataclasses import fields, replace
 from functools import cache
@@ -13,12 +15,17 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
 from clef import cards, cell
+from clef.audit import record
+from clef.audit.rows import Row as AuditRow
 from clef.engine.metrics import summary
 from clef.errors import CellError
 from clef.results import store
+from clef.results.audits import Finding
 from clef.results.collect import gather
+from clef.results.comparisons import comparisons
+from clef.results.curves import Point
 from clef.results.formats import to_csv, to_latex, to_markdown
-from clef.results.gather import write_tables
+from clef.results.gather import gather_grid, write_tables
 from clef.results.intervals import Interval
 from clef.results.ranking import CONVENTIONS
 from clef.results.resampling import draws, interval, resampled
@@ -27,6 +34,7 @@ from clef.results.tables import all_tables
 from tests.results.made import Grid, data, result, split_data
 
 SPLITS = ("test", "test_shift")
+WEIGHTS = {"checkpoint": {"sha256": "a1"}}
 
 
 @cache
@@ -65,7 +73,7 @@ def add(grid: Grid, dataset: str, method: str, seed: int, better: float = 1.0, *
     scored = summary(arrays, list(classes(dataset)))
     made = {name: split_data(60) for name in ("train", "val", *SPLITS)}
     content = result(0.0, splits=dict.fromkeys(SPLITS, scored), data=data(**made), **changes)
-    content["run"] = {"samples_seen": 640}
+    content["run"] = {"samples_seen": 640} | changes.get("run", {})
     grid.add(dataset, "emot_net", method, seed, content)
     folder = grid.out / "g" / grid.runs[-1].name
     (folder / "config.yaml").write_text(config(dataset, method))
@@ -74,14 +82,23 @@ def add(grid: Grid, dataset: str, method: str, seed: int, better: float = 1.0, *
     return folder
 
 
+def write_audit(folder: Path, weights: str, draws: int = 5) -> None:
+    facts = {"version": record.VERSION, "weights": weights, "draws": draws, "draws_seed": 3, "code": {"commit": "def"}}
+    rows = [AuditRow("value.score", "test", label, 100 / 3, 60) for label in (None, "Happy")]
+    record.write(folder, record.Audit(facts, rows))
+
+
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plan of two demo sets, vanilla and clef, three seeds, and a cell that failed."""
+    """The plan of two demo sets, vanilla and clef, three seeds, audited and with their logs, and a cell that failed."""
     grid = Grid(tmp_path_factory.mktemp("full") / "runs")
     for dataset in ("caer_s_demo", "emotic_demo"):
         for seed in range(3):
             add(grid, dataset, "vanilla", seed)
-            add(grid, dataset, "clef", seed, better=1.5, random_init=["body"])
+            folder = add(grid, dataset, "clef", seed, better=1.5, random_init=["body"], run=WEIGHTS)
+            write_audit(folder, WEIGHTS["checkpoint"]["sha256"])
+            lines = [{"step": 9 * epoch, "epoch": epoch, "val": 100 / (7 - seed - epoch)} for epoch in (1, 2)]
+            (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     grid.add("emotic_demo", "emot_net", "vanilla", 3, None, state="non-finite: loss, at\nstep 3")
     return grid.plan()
 
@@ -113,14 +130,46 @@ def test_tables_are_a_function_of_what_is_on_disk(full: Path, gathered: Gathered
     store.write(tmp_path, gathered)
     again = store.read(tmp_path)
     assert again == gathered, "to the last bit"
+    assert len({(p.dataset, p.method, p.seed, p.epoch, p.value) for p in again.curves}) == 2 * 3 * 2
+    assert {(one.class_name, one.value, one.draws) for one in again.audits} == {("", 100 / 3, 5), ("Happy", 100 / 3, 5)}
     made = all_tables(gathered)
     assert all_tables(again) == made
-    store.write(tmp_path / "again", gather(full))
-    for name in (store.ROWS, store.INTERVALS, store.CELLS):
+    assert store.write(tmp_path / "again", gather(full))
+    assert not store.write(tmp_path / "again", gathered), "nothing is other than before"
+    for name in store.FILES:
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), "gathered anew"
     write_tables(tmp_path, again)
     for name, text in (("md", to_markdown(made, "g")), ("csv", to_csv(made)), ("tex", to_latex(made))):
         assert (tmp_path / f"tables.{name}").read_text("utf-8") == text
+
+
+def test_tables_need_no_card_but_that_of_the_day_they_were_gathered(
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "mine.yaml"
+    own.write_text("extends: emotic_demo\nname: mine\ntitle: Of our own\n")
+    for method, value in (("vanilla", 20), ("clef", 23)):
+        grid.add("emotic_demo", "emot_net", method, 0, result(value))
+        grid.runs[-1] = replace(grid.runs[-1], dataset="mine.yaml")
+    gathered = gather(grid.plan())
+    store.write(tmp_path / "made", gathered)
+    made = all_tables(gathered)
+    assert made[0].title == "Of our own: mAP, percent"
+    own.unlink()
+    assert all_tables(store.read(tmp_path / "made")) == made
+
+
+def test_a_page_of_other_numbers_goes_when_a_grid_is_gathered_anew(grid: Grid, tmp_path: Path) -> None:
+    grid.add("emotic", "emot_net", "vanilla", 0, result(20))
+    gather_grid(grid.plan(), tmp_path)
+    page = tmp_path / "g" / "report.html"
+    page.write_text("made of these numbers")
+    gather_grid(grid.plan(), tmp_path)
+    assert page.exists()
+    grid.add("emotic", "emot_net", "vanilla", 1, result(21))
+    gather_grid(grid.plan(), tmp_path)
+    assert not page.exists()
 
 
 def test_rows_that_are_none_are_refused(gathered: Gathered, tmp_path: Path) -> None:
@@ -145,7 +194,7 @@ def test_any_name_and_any_number_come_back_from_csv(name: str, value: float) -> 
     assert store.from_csv(Row, store.to_csv(Row, [row, full])) == [row, full]
 
 
-@pytest.mark.parametrize("kind", [Row, Interval])
+@pytest.mark.parametrize("kind", [Row, Interval, Point, Finding])
 def test_a_csv_without_rows(kind: Any) -> None:
     assert store.from_csv(kind, store.to_csv(kind, [])) == []
 
@@ -200,6 +249,28 @@ def test_comparisons_count_what_is_planned_and_say_how_many_seeds_it_takes(gathe
     assert "significan" not in "".join(table.notes) + str(table.rows)
 
 
+def test_a_method_is_compared_with_the_control_that_its_grid_states(grid: Grid) -> None:
+    stated = {"vanilla": "vanilla", "clef": "vanilla", "long": None, "two_stage": "long"}
+    values = {"vanilla": (20, 22), "clef": (23, 27), "long": (30, 31), "two_stage": (28, 33)}
+    for method, against in stated.items():
+        for seed, value in enumerate(values[method]):
+            grid.add("emotic", "emot_net", method, seed, result(value))
+            grid.runs[-1] = replace(grid.runs[-1], against=against)
+    gathered = gather(grid.plan())
+    found = {(one.method, one.base): one.differences for one in comparisons(gathered) if one.split == "test"}
+    assert found == {("clef", "vanilla"): (3, 5), ("two_stage", "long"): (-2, 2)}, "long is compared with nothing"
+    paired = {(one.method, one.base): one.value for one in gathered.intervals if one.base and one.split == "test"}
+    assert paired == {("clef", "vanilla"): 4, ("two_stage", "long"): 0}
+    [table] = [one for one in all_tables(gathered) if "method minus" in one.title]
+    assert table.title == "EMOTIC: mAP, method minus its control, percent"
+    assert (table.columns[2], table.numeric[2]) == ("control", False)
+    assert [row[1:6] for row in table.rows] == [
+        ["clef", "vanilla", "test", "2", "+4.00 ± 1.41"],
+        ["two_stage", "long", "test", "2", "+0.00 ± 2.83"],
+    ]
+    assert "over the 2 comparisons" in table.notes[0]
+
+
 def test_with_enough_seeds_a_verdict_is_given(grid: Grid) -> None:
     for seed in range(7):
         add(grid, "caer_s_demo", "vanilla", seed)
@@ -213,8 +284,12 @@ def test_with_enough_seeds_a_verdict_is_given(grid: Grid) -> None:
     [
         (lambda arrays: arrays | {"index": arrays["index"][::-1] // 2}, "30 missing, 30 more than once"),
         (lambda arrays: {name: value[:-1] for name, value in arrays.items()}, "59 of 60 samples"),
-        (lambda arrays: arrays | {"scores": arrays["scores"] * np.nan}, "some scores are not finite"),
+        (lambda arrays: arrays | {"scores": arrays["scores"] * np.nan}, "some predictions are not finite"),
         (lambda arrays: arrays | {"scores": arrays["scores"][::-1]}, "result.json says"),
+        (
+            lambda arrays: arrays | {"vad": np.full((60, 3), np.nan), "vad_target": np.ones((60, 3))},
+            "some predictions are not finite",
+        ),
         (lambda arrays: arrays | {"Y_c": arrays["Y_c"][:, :3]}, r"Y_c is \(60, 3\), where \(60, 7\) is expected"),
         (lambda arrays: arrays | {"group": arrays["group"] / 2}, "group holds other than whole numbers from 0 to 59"),
         (lambda arrays: arrays | {"group": arrays["group"] - 1}, "group holds other than whole numbers"),
@@ -252,6 +327,51 @@ def test_a_cell_whose_predictions_are_gone_keeps_what_its_result_says(grid: Grid
     assert {row.metric for row in kept.rows} == {"mAP", "AP"}
     for row in kept.rows:
         assert row.value == pytest.approx(values[row.split, row.metric, row.part, row.class_name])
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_recorded_number_that_is_none_is_refused(grid: Grid, kept: bool) -> None:
+    folder = add(grid, "caer_s_demo", "vanilla", 0)
+    content = json.loads((folder / "result.json").read_text())
+    content["splits"]["test"]["value"] = math.nan
+    (folder / "result.json").write_text(json.dumps(content))
+    if not kept:
+        for split in SPLITS:
+            (folder / f"predictions-{split}.npz").unlink()
+    gathered = gather(grid.plan())
+    assert gathered.rows == []
+    [reason] = gathered.missing.values()
+    assert ("result.json says nan" if kept else "a number that is not finite") in reason
+
+
+def test_a_cell_whose_records_are_damaged_is_named_with_what_to_do(grid: Grid) -> None:
+    folder = add(grid, "caer_s_demo", "vanilla", 0)
+    text = (folder / "result.json").read_text()
+    (folder / "result.json").write_text(text[: len(text) // 2])
+    (folder / "state.json").write_text(json.dumps({"state": "done", "step": 9, "steps": 9}))
+    grid.add("caer_s_demo", "emot_net", "vanilla", 1, None)
+    (grid.out / "g" / grid.runs[-1].name / "state.json").write_text(json.dumps({"state": "stopped", "step": 3}))
+    gathered = gather(grid.plan())
+    assert gathered.missing == {
+        "caer_s_demo-emot_net-vanilla-s0": "its result.json is damaged; remove it and run the grid again",
+        "caer_s_demo-emot_net-vanilla-s1": "stopped",
+    }
+
+
+def test_audits_of_other_weights_are_left_out_and_other_draws_are_warned_of(grid: Grid) -> None:
+    cells = [add(grid, "caer_s_demo", "clef", seed, run={"checkpoint": {"sha256": f"w{seed}"}}) for seed in range(3)]
+    for folder, weights, swaps in zip(cells, ("w0", "w1", "another"), (5, 1, 7), strict=True):
+        write_audit(folder, weights, swaps)
+    gathered = gather(grid.plan())
+    assert {(one.seed, one.draws, one.draws_seed, one.commit) for one in gathered.audits} == {
+        (0, 5, 3, "def"),
+        (1, 1, 3, "def"),
+    }
+    assert {one.signature for one in gathered.audits} == {row.signature for row in gathered.rows}
+    warning = "warning: audits differ in their draws: 1 of seed 3 or 5 of seed 3"
+    assert warning in all_tables(gathered)[0].notes
+    write_audit(cells[1], "w1", 5)
+    assert warning not in all_tables(gather(grid.plan()))[0].notes
 
 
 def test_what_a_table_says_of_a_cell_that_failed(gathered: Gathered) -> None:

@@ -22,13 +22,16 @@ CLICK = (
 def audited(grid: Grid) -> Grid:
     """Three methods whose order by name, by number, and as numbers' text differs, one failed cell, an audit."""
     for method, value in (("vanilla", 9.5), ("clef", 27.0), ("ccim", 100.0)):
-        grid.add("emotic_demo", "emot_net", method, 0, result(value, dirty=True))
+        grid.add(
+            "emotic_demo", "emot_net", method, 0, result(value, dirty=True, run={"checkpoint": {"sha256": method}})
+        )
     grid.add("emotic_demo", "caer_net", "clef", 0, None, state="non-finite loss <b>at step 3</b>")
     rows = [
         {"name": f"{name}.score", "split": "test", "class": None, "value": 12.25, "samples": 100}
         for name in ("value", "subject_only", "swap.all.value")
     ]
-    (grid.out / "g/emotic_demo-emot_net-clef-s0/audit.json").write_text(json.dumps({"version": 1, "rows": rows}))
+    facts = {"version": 1, "weights": "clef", "draws": 5, "draws_seed": 0, "code": {"commit": "abc"}}
+    (grid.out / "g/emotic_demo-emot_net-clef-s0/audit.json").write_text(json.dumps({**facts, "rows": rows}))
     return grid
 
 

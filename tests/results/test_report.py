@@ -1,5 +1,6 @@
 """`python -m clef.report`, as a real process."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,33 @@ def test_all_grids_and_the_same_tables_without_the_cells(small: Grid, tmp_path: 
     assert "EMOTIC: mAP beside published systems, percent" in done.stdout
     assert contents(folder) == before
     assert "SIB-Net" in before["tables.md"].decode()
+
+
+def test_a_grid_that_was_renamed_keeps_its_results_apart(small: Grid, tmp_path: Path) -> None:
+    (small.out / "g").rename(small.out / "g_old")
+    new = Grid(small.out)
+    new.add("emotic", "emot_net", "vanilla", 0, result(33.0))
+    new.plan()
+    assert report(tmp_path).returncode == 0
+    for name, value in (("g", "33.00"), ("g_old", "27.00")):
+        folder = tmp_path / "results" / name
+        assert {path.name for path in folder.iterdir()} >= {"rows.csv", "tables.md", "report.html"}
+        for file in ("tables.md", "report.html"):
+            assert value in (folder / file).read_text("utf-8")
+        assert f"# Results of the grid `{name}`" in (folder / "tables.md").read_text("utf-8")
+
+
+def test_a_grid_that_cannot_be_built_stops_no_other(small: Grid, tmp_path: Path) -> None:
+    shutil.copytree(small.out / "g", small.out / "a")
+    plan = (small.out / "a" / "plan.json").read_text()
+    (small.out / "a" / "plan.json").write_text(plan.replace('"dataset": "emotic"', '"dataset": "moved"'))
+    (small.out / "b").mkdir()
+    (small.out / "b" / "plan.json").write_text("{")
+    done = report(tmp_path)
+    assert done.returncode == 6, "the worst of 2 and 6"
+    assert "error: a: dataset 'moved': unknown" in done.stderr
+    assert "\nb: runs/b/plan.json: not a plan" in done.stderr
+    assert (tmp_path / "results" / "g" / "report.html").exists()
 
 
 def test_what_can_go_wrong_is_said(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Sign flips, Holm's correction and the fewest seeds, against every pattern, closed testing, and scipy."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from clef.errors import CellError
 from clef.results.significance import fewest_seeds, holm, lowest, sign_flip, verdict
 
 
@@ -29,6 +31,12 @@ def test_sign_flip_by_hand_and_when_all_agree() -> None:
     assert sign_flip([0.0, 0.0]) == 1
     for seeds in range(1, 9):
         assert sign_flip([1.5] * seeds) == lowest(seeds)
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 7])
+def test_a_difference_that_is_no_number_gives_no_p(seeds: int) -> None:
+    with pytest.raises(CellError, match="not all finite"):
+        sign_flip([1.0] * (seeds - 1) + [math.nan])
 
 
 def test_ranks_give_wilcoxons_p() -> None:
