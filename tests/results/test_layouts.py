@@ -58,6 +58,16 @@ def test_ccim_against_clef(grid: Grid) -> None:
     assert table.rows[3] == ["CD-Net", "28.87", "–", "32.51", "–", "–", "–", "–", "–"]
 
 
+def test_clef_less_ccim_is_over_the_seeds_that_both_have(grid: Grid) -> None:
+    for seed, value in enumerate((30.0, 36.0, 42.0)):
+        grid.add("emotic", "emoticon", "ccim", seed, result(value))
+    grid.add("emotic", "emoticon", "clef", 0, result(31.0))
+    grid.add("emotic", "emoticon", "clef", 1, None)
+    table = made(grid)["EMOTIC: CCIM against CLEF, mAP, percent"]
+    assert table.rows[-1][5:] == ["–", "36.00", "31.00", "+1.00"]
+    assert table.notes[1] == "CLEF - CCIM, here: over the seeds that both have: EmotiCon 1 (CCIM has 3, CLEF 1)"
+
+
 def test_classes_here_published_and_the_gap(grid: Grid) -> None:
     def scored(fear: float) -> dict:
         content = result(50.0)
