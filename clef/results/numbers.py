@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable
 
-from clef.results.formats import DASH
+from clef.results.formats import DASH, UNTRAINED
 from clef.results.rows import Row
 
 Key = tuple[str, str, str, str, str, str]
@@ -20,6 +20,10 @@ class Numbers:
             self.untrained |= {(row.backbone, row.method)} if row.random_init else set()
             key = (row.backbone, row.method, row.split, row.metric, row.part, row.class_name)
             self._values.setdefault(key, {})[row.seed] = row.value
+
+    def marked(self, backbone: str, method: str, text: str | None = None) -> str:
+        """A method's name, or `text` in its place, marked where something of it started at random."""
+        return (method if text is None else text) + (UNTRAINED if (backbone, method) in self.untrained else "")
 
     def by_seed(
         self, backbone: str, method: str, split: str, metric: str, part: str = "score", class_name: str = ""
@@ -41,13 +45,13 @@ class Numbers:
         return statistics.fmean(one[seed] - other[seed] for seed in seeds) if seeds else None
 
 
-def spread(values: Iterable[float], sign: str = "") -> str:
+def spread(values: Iterable[float], sign: str = "", digits: int = 2) -> str:
     """The mean, and ± the standard deviation where there are several; `sign="+"` shows its sign."""
     known = list(values)
     if not known:
         return DASH
-    deviation = f" ± {statistics.stdev(known):.2f}" if len(known) > 1 else ""
-    return f"{statistics.fmean(known):{sign}.2f}{deviation}"
+    deviation = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
+    return f"{statistics.fmean(known):{sign}.{digits}f}{deviation}"
 
 
 def minus(one: float | None, other: float | None) -> float | None:
