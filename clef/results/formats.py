@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rich.markup import escape
@@ -58,7 +59,7 @@ def to_markdown(made: list[Table], grid: str) -> str:
     """All tables as one Markdown page."""
     lines = [f"# Results of the grid `{grid}`", ""]
     for table in made:
-        lines += [f"## {table.title}", "", "| " + " | ".join(table.columns) + " |"]
+        lines += [f"## {_cell(table.title)}", "", "| " + " | ".join(map(_cell, table.columns)) + " |"]
         lines.append("| " + " | ".join("---:" if numeric else "---" for numeric in table.numeric) + " |")
         lines += ["| " + " | ".join(_cell(text) for text in row) + " |" for row in table.rows]
         lines += ["", *(f"- {_cell(note)}" for note in table.notes), *([""] if table.notes else [])]
@@ -70,12 +71,16 @@ def _cell(text: str) -> str:
 
 
 def to_csv(made: list[Table]) -> str:
-    """All tables as CSV: a title line, heads, rows, and an empty line between tables."""
+    """All tables as CSV: a title line, heads, rows, a line a note, and an empty line between tables.
+
+    Title and notes are lines of one field; every table has more columns.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for i, table in enumerate(made):
         writer.writerows([[]] if i else [])
-        writer.writerows([[table.title], table.columns, *table.rows])
+        notes = [[" ".join(note.split())] for note in table.notes]
+        writer.writerows([[table.title], table.columns, *table.rows, *notes])
     return text.getvalue()
 
 
@@ -85,25 +90,31 @@ def to_latex(made: list[Table]) -> str:
 
 
 def _latex_table(table: Table) -> str:
-    """A float, made narrower where it is wider than the text; notes below it."""
-    rows = [" & ".join(_latex(_MINUS.sub("−", text)) for text in row) + r" \\" for row in table.rows]
+    """A float, made narrower where it is wider than the text. Notes follow it: they may go on over the page."""
+    rows = [_latex_row(_latex(_MINUS.sub("−", text)) for text in row) for row in table.rows]
     notes = [rf"  \item {_latex(note)}" for note in table.notes]
     lines = [
-        r"\begin{table}[htbp]",
+        r"\begin{table}[!htbp]",
         r"\centering",
         rf"\caption{{{_latex(table.title)}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{''.join('r' if numeric else 'l' for numeric in table.numeric)}}}",
         r"\toprule",
-        " & ".join(map(_latex_head, table.columns)) + r" \\",
+        _latex_row(map(_latex_head, table.columns)),
         r"\midrule",
         *rows,
         r"\bottomrule",
         r"\end{tabular}}",
-        *([r"\begin{itemize}\footnotesize\raggedright", *notes, r"\end{itemize}"] if notes else []),
         r"\end{table}",
+        *([r"\begin{itemize}\footnotesize\raggedright", *notes, r"\end{itemize}"] if notes else []),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    """A row; one that began with [ or * would be taken for an argument of what ends the row above."""
+    text = " & ".join(cells)
+    return ("{}" if text.startswith(("[", "*")) else "") + text + r" \\"
 
 
 def _latex_head(text: str) -> str:
@@ -139,11 +150,11 @@ def to_rich(table: Table, width: int) -> list[RichTable]:
 
 def _rich_piece(table: Table, piece: list[int], needed: list[int], width: int) -> RichTable:
     """Some columns of a table; their heads take several lines where that saves room, cells never do."""
-    made = RichTable(title=table.title, title_justify="left", title_style="bold")
+    made = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
     tight = sum(max(needed[i], len(table.columns[i])) + 3 for i in piece) + 1 > width
     for i in piece:
         justify = "right" if table.numeric[i] else "left"
-        made.add_column(table.columns[i], justify=justify, width=needed[i] if tight else None)  # type: ignore[arg-type]
+        made.add_column(escape(table.columns[i]), justify=justify, width=needed[i] if tight else None)  # type: ignore[arg-type]
     for row in table.rows:
         made.add_row(*(escape(row[i]) for i in piece))
     return made

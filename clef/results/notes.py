@@ -21,7 +21,10 @@ def below(part: Gathered, card: Card, splits: list[str], published: str | None) 
         notes.append("warning: " + _versions(commits, dirty))
     if differs := data.difference(part.data):
         notes.append(f"warning: {differs}")
-    return notes + [f"no number from {name}: {reason}" for name, reason in part.missing.items()]
+    reasons: dict[str, list[str]] = {}
+    for name, reason in part.missing.items():
+        reasons.setdefault(reason, []).append(name)
+    return notes + [f"no number from {', '.join(names)}: {reason}" for reason, names in reasons.items()]
 
 
 def compared_with(part: Gathered, card: Card, split: str, published: str) -> list[str]:

@@ -63,6 +63,16 @@ def test_failed_and_missing_cells_are_shown_with_their_reason(grid: Grid) -> Non
     assert "- no number from caer_s-emot_net-clef-s0: not run yet\n" in text
 
 
+def test_cells_with_one_reason_are_named_together(grid: Grid) -> None:
+    for seed in range(3):
+        grid.add("caer_s", "emot_net", "vanilla", seed, None, state="out of memory" if seed == 1 else "")
+    (table,) = grid.tables()
+    assert table.notes == [
+        "no number from caer_s-emot_net-vanilla-s0, caer_s-emot_net-vanilla-s2: not run yet",
+        "no number from caer_s-emot_net-vanilla-s1: failed at step 3/9: out of memory",
+    ]
+
+
 def test_what_a_reader_must_know_is_noted(grid: Grid) -> None:
     grid.add("emotic", "emot_net", "vanilla", 0, result(27.0, random_init=["body", "scene"]))
     grid.add("emotic", "emot_net", "vanilla", 1, result(27.0, commit="def", dirty=True))
@@ -114,6 +124,10 @@ CSV = """"CAER-S: accuracy, percent"
 backbone,method,seeds,test,published (paper),gap
 EMOT-Net,vanilla,2,75.50 ± 0.71,74.51,+0.99
 EMOT-Net,clef,0,–,77.03,–
+chance level: test 17.00
+"people: train all 100 listed, val all 100 listed, test all 100 listed, test_shift all 100 listed"
+"published: on the protocol paper, not leak_free as here; test is not the official one: 100 people listed, 20,992 there"
+no number from caer_s-emot_net-clef-s0: weights | of N_C missing
 """
 
 
@@ -135,7 +149,9 @@ def test_each_dataset_has_a_table_in_the_order_of_the_grid(grid: Grid) -> None:
     assert [table.title for table in made] == ["CAER-S demo: accuracy, percent", "EMOTIC: mAP, percent"]
     assert made[0].rows == [["EMOT-Net", "vanilla", "2", "51.50 ± 2.12", "41.50 ± 2.12", "-10.00"]]
     lines = tables_to_csv(made).splitlines()
-    assert lines[3:5] == ["", '"EMOTIC: mAP, percent"']
+    end = lines.index("")
+    assert lines[end + 1] == '"EMOTIC: mAP, percent"'
+    assert lines[3] == '"chance level: test 17.00, test_shift 17.00"'
 
 
 def test_a_backbone_of_ones_own_has_no_published_number(grid: Grid) -> None:
