@@ -48,7 +48,7 @@ class _Audits:
 
     def head(self, pair: tuple[str, str]) -> list[str]:
         """The words that begin a row."""
-        return [title(pair[0]), self.numbers.marked(*pair)]
+        return [title(pair[0]), pair[1]]
 
     def called(self, pair: tuple[str, str], part: str) -> str:
         """A part of a method's prediction, as tables call it."""
@@ -140,7 +140,7 @@ def _decisions(found: _Audits, where: str) -> Table:
 
 def _effects(found: _Audits, where: str, backbone: str) -> Table:
     """Mean effects on a class over those who have it: CLEF's own, and those of inputs that are gone."""
-    pairs = [pair for pair in found.pairs if pair[0] == backbone]
+    pairs, marked = [pair for pair in found.pairs if pair[0] == backbone], found.numbers.marked
     wanted = [
         (pair, f"{prefix}{effect}")
         for prefix in ("", "blanked.")
@@ -148,7 +148,7 @@ def _effects(found: _Audits, where: str, backbone: str) -> Table:
         for effect in _EFFECTS
         if any(found.of(pair, f"{prefix}{effect}.own", one) for one in found.people)
     ]
-    columns = [f"{found.numbers.marked(*pair)}, {effect.replace('.', ' ')}" for pair, effect in wanted]
+    columns = [f"{marked(*pair, pair[1])}, {effect.replace('.', ' ')}" for pair, effect in wanted]
     rows = [
         [one, f"{people:,}", *(spread(found.of(pair, f"{effect}.own", one)) for pair, effect in wanted)]
         for one, people in found.people.items()

@@ -38,6 +38,8 @@ class Table:
     columns: list[str]
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
+    main: bool = False
+    """Whether it is among those that are printed when nobody asks for all."""
 
     @property
     def numeric(self) -> list[bool]:

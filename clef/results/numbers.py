@@ -21,9 +21,9 @@ class Numbers:
             key = (row.backbone, row.method, row.split, row.metric, row.part, row.class_name)
             self._values.setdefault(key, {})[row.seed] = row.value
 
-    def marked(self, backbone: str, method: str, text: str | None = None) -> str:
-        """A method's name, or `text` in its place, marked where something of it started at random."""
-        return (method if text is None else text) + (UNTRAINED if (backbone, method) in self.untrained else "")
+    def marked(self, backbone: str, method: str, text: str) -> str:
+        """`text` (a head, or a number of the method), marked where something of it started at random."""
+        return text + UNTRAINED if (backbone, method) in self.untrained and text != DASH else text
 
     def by_seed(
         self, backbone: str, method: str, split: str, metric: str, part: str = "score", class_name: str = ""

@@ -39,6 +39,8 @@ def expected(dataset: str) -> dict[str, set[tuple[str, str, str]]]:
             methods.add((NAMES[backbone], f"{'vanilla' if method == 'vanilla' else method.upper()}, published", value))
             if method != "ccim":
                 classes.add((metric, NAMES[backbone] + SUFFIX[method], value))
+        if dataset in entry.get("own", {}):
+            systems.add((f"{entry['name']}, its paper", "published", f"{entry['own'][dataset]:.2f}"))
     for one in KNOWN["reproductions"]:
         for method in ("vanilla", "clef"):
             if one["dataset"] == dataset:

@@ -50,6 +50,7 @@ def test_the_parts_of_clef_have_a_table_of_their_own(grid: Grid) -> None:
     parts = {"factual": 41.0, "Y_e": 42.0, "Y_c": 20.0}
     grid.add("emotic", "caer_net", "clef", 0, result(40.0, variants=parts))
     grid.add("emotic", "caer_net", "vanilla", 0, result(39.0, variants={"Y_e": 39.0}))
+    grid.add("emotic", "caer_net", "context_only", 0, result(19.0, variants={"Y_c": 19.0}))  # it has no TIE
     assert grid.tables()[1].rows == [["CAER-Net", "clef", "test", "40.00", "41.00", "42.00", "20.00"]]
 
 
@@ -81,6 +82,19 @@ def test_what_a_reader_must_know_is_noted(grid: Grid) -> None:
     assert table.notes[-2:] == [
         "° without pre-training, as configured: emot_net: body and scene (vanilla)",
         "warning: cells come from 2 versions of the code and some code was edited and not committed",
+    ]
+
+
+def test_cells_that_were_computed_in_other_ways_are_warned_of(grid: Grid) -> None:
+    environment = {"code": {"commit": "abc", "dirty": False}}
+    grid.add("emotic", "emot_net", "vanilla", 0, result(27.0))
+    grid.add(
+        "emotic", "emot_net", "vanilla", 1, result(27.0, environment=environment | {"dtype": "bfloat16", "ranks": 4})
+    )
+    (table,) = grid.tables()
+    assert table.notes[-2:] == [
+        "warning: cells were computed in bfloat16 and float32",
+        "warning: cells ran on 1 and 4 ranks: batch statistics are each rank's, if not synchronised",
     ]
 
 
