@@ -121,21 +121,21 @@ def _decisions(found: _Audits, where: str) -> Table:
     """How often decisions change, and which way: by TIE, and by swaps of both kinds."""
     rows = []
     for pair in found.pairs:
-        changes = {"TIE for factual": ("debiased.", "")}
+        causes = {"TIE for factual": ("debiased.", "")}
         for streams in ("branch", "all"):
-            changes |= {f"{streams}: {found.called(pair, part)}": (f"swap.{streams}.", f".{part}") for part in _PARTS}
-        for change, (before, behind) in changes.items():
+            causes |= {f"{streams}: {found.called(pair, part)}": (f"swap.{streams}.", f".{part}") for part in _PARTS}
+        for cause, (before, behind) in causes.items():
             values = [found.of(pair, f"{before}{what}{behind}") for what in _MOVES]
             if any(values):
                 moves = [spread(one, digits=1) for one in values[:3]]
-                rows.append([*found.head(pair), change, *moves, spread(values[3])])
+                rows.append([*found.head(pair), cause, *moves, spread(values[3])])
     notes = [
         found.seeds,
         "TIE for factual: what TIE decides otherwise than the factual prediction; branch, all: what another's context "
         "changes of a part's decisions, in the context branch alone or in every stream that shows it",
         "moved, to right, to wrong: % of all decisions; distance: how far scores move, in standard deviations",
     ]
-    return Table(f"{where}: decisions that change", ["backbone", "method", "change", *_MOVES.values()], rows, notes)
+    return Table(f"{where}: decisions that change", ["backbone", "method", "cause", *_MOVES.values()], rows, notes)
 
 
 def _effects(found: _Audits, where: str, backbone: str) -> Table:

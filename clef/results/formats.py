@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 DASH = "–"
 UNTRAINED = "°"
 """Behind a method or its number: something started at random although pre-trained weights could have been named."""
-_TEXT = ("backbone", "method", "split", "system", "class", "setting", "verdict", "part", "change")
+_TEXT = ("backbone", "method", "split", "system", "class", "setting", "verdict", "part", "cause")
 """Columns of words; all others hold numbers."""
 _LATEX_HEAD = r"""\documentclass[a4paper]{article}
 \usepackage[utf8]{inputenc}

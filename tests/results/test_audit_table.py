@@ -77,7 +77,8 @@ def test_decisions_that_tie_and_both_swaps_change(grid: Grid) -> None:
     audited(grid, "vanilla", 4)
     audited(grid, "clef", 2, debiased__to_right=9.0, swap__branch__moved__factual=30.0)
     table = made(grid)["test: decisions that change"]
-    assert table.columns == ["backbone", "method", "change", "moved", "to right", "to wrong", "distance"]
+    assert table.columns == ["backbone", "method", "cause", "moved", "to right", "to wrong", "distance"]
+    assert table.numeric == [False] * 3 + [True] * 4
     assert [row[1:] for row in table.rows] == [
         ["vanilla", "all: score", "4.0", "4.0", "4.0", "4.00"],
         ["clef", "TIE for factual", "2.0", "9.0", "2.0", "–"],

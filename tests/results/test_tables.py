@@ -43,6 +43,7 @@ def test_demo_sets_show_the_shift_and_nothing_published(grid: Grid) -> None:
     grid.add("emotic_demo", "caer_net", "vanilla", 0, result(34.5))
     (table,) = grid.tables()
     assert table.columns == ["backbone", "method", "seeds", "test", "test_shift", "change"]
+    assert table.numeric == [False, False, True, True, True, True]
     assert table.rows == [["CAER-Net", "vanilla", "1", "34.50", "24.50", "-10.00"]]
 
 
