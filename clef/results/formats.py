@@ -57,9 +57,9 @@ def signed(value: float | None) -> str:
     return DASH if value is None else f"{value:+.2f}"
 
 
-def to_markdown(made: list[Table], grid: str) -> str:
-    """All tables as one Markdown page."""
-    lines = [f"# Results of the grid `{grid}`", ""]
+def to_markdown(made: list[Table], *grids: str) -> str:
+    """All tables as one Markdown page, of one grid or of several side by side."""
+    lines = [f"# Results of the grid {' beside '.join(f'`{grid}`' for grid in grids)}", ""]
     for table in made:
         lines += [f"## {_cell(table.title)}", "", "| " + " | ".join(map(_cell, table.columns)) + " |"]
         lines.append("| " + " | ".join("---:" if numeric else "---" for numeric in table.numeric) + " |")

@@ -28,10 +28,22 @@ def below(part: Gathered, card: Card, splits: list[str], published: str | None) 
     notes += [f"warning: {told}" for told in precision(part.rows)]
     if differs := data.difference(part.data):
         notes.append(f"warning: {differs}")
+    notes += _untested(part, splits)
     reasons: dict[str, list[str]] = {}
     for name, reason in part.missing.items():
         reasons.setdefault(reason, []).append(name)
     return notes + [f"no number from {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+
+
+def _untested(part: Gathered, splits: list[str]) -> list[str]:
+    """Cells whose result lacks a test split that the card has by now."""
+    notes = []
+    for split in splits:
+        known = {(row.backbone, row.method, row.seed) for row in headlines(part.rows) if row.split == split}
+        done = [run for run in part.runs if run.name in part.data]
+        gone = [run.name for run in done if (run.backbone, run.method, run.seed) not in known]
+        notes += [f"no number on {split} from {', '.join(gone)}: not tested on it"] if gone else []
+    return notes
 
 
 def compared_with(part: Gathered, card: Card, split: str, published: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The tables of a grid, as pure functions of what was gathered: its numbers beside the published ones. No torch."""
 
 import statistics
+from collections import Counter
 from dataclasses import replace
 
 from clef import cards
@@ -51,15 +52,20 @@ def _all_of(part: Gathered, card: Card, name: str, compared: list[Comparison]) -
 def parts_of(gathered: Gathered) -> list[tuple[Gathered, Card, str]]:
     """What was gathered of each dataset as each protocol has it, the card, and how tables call it."""
     several = len({run.protocol for run in gathered.runs}) > 1
+    loaded = {
+        which: cards.load(*which) for which in dict.fromkeys((run.dataset, run.protocol) for run in gathered.runs)
+    }
+    titles = Counter(title for title, _ in {(card.title, card.name) for card in loaded.values()})
     made = []
-    for dataset, protocol in dict.fromkeys((run.dataset, run.protocol) for run in gathered.runs):
-        card, part = cards.load(dataset, protocol), _of(gathered, dataset, protocol)
+    for (dataset, protocol), card in loaded.items():
+        called = card.title if titles[card.title] == 1 else f"{card.title} ({card.name})"
         named = several or protocol != cards.LEAK_FREE
-        made.append((part, card, f"{card.title}, protocol {protocol}" if named else card.title))
+        name = f"{called}, protocol {protocol}" if named else called
+        made.append((part_of(gathered, dataset, protocol), card, name))
     return made
 
 
-def _of(gathered: Gathered, dataset: str, protocol: str) -> Gathered:
+def part_of(gathered: Gathered, dataset: str, protocol: str) -> Gathered:
     """What was gathered of one dataset as one protocol has it."""
     wanted = (dataset, protocol)
     runs = [run for run in gathered.runs if (run.dataset, run.protocol) == wanted]

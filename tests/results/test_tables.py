@@ -169,6 +169,23 @@ def test_each_dataset_has_a_table_in_the_order_of_the_grid(grid: Grid) -> None:
     assert lines[3] == '"chance level: test 17.00, test_shift 17.00"'
 
 
+def test_a_split_that_a_cell_was_not_tested_on_is_named(grid: Grid) -> None:
+    whole = result(50.0)
+    grid.add("caer_s_demo", "emot_net", "vanilla", 0, whole)
+    grid.add("caer_s_demo", "emot_net", "clef", 0, whole | {"splits": {"test": whole["splits"]["test"]}})
+    (table,) = grid.tables()
+    assert table.rows[1] == ["EMOT-Net", "clef", "1", "50.00", "–", "–"]
+    assert table.notes[-1] == "no number on test_shift from caer_s_demo-emot_net-clef-s0: not tested on it"
+
+
+def test_two_cards_of_one_title_are_told_apart(grid: Grid, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("name: mine\nextends: emotic\n")
+    dataset = str(tmp_path / "mine.yaml")
+    grid.add("emotic", "emot_net", "vanilla", 0, result(50.0))
+    grid.runs.append(PlannedRun("mine-s0", dataset, "emot_net", "vanilla", 0, None, "no shards"))
+    assert [table.title for table in grid.tables()] == ["EMOTIC (emotic): mAP, percent", "EMOTIC (mine): mAP, percent"]
+
+
 def test_a_backbone_of_ones_own_has_no_published_number(grid: Grid) -> None:
     grid.add("emotic", "mine:Net", "vanilla", 0, result(28.0))
     (table,) = grid.tables()
