@@ -27,6 +27,8 @@ _LATEX = {
     "–": "--", "−": "$-$", "±": r"$\pm$", "°": r"$^\circ$", "×": r"$\times$", "’": "'",
 }  # fmt: skip
 
+_LATEX_WIDTH, _LATEX_ROWS = 140, 50
+"""Letters and rows of a float: as many as a page holds in letters that can be read."""
 _MINUS = re.compile(r"-(?=\d)")
 
 
@@ -92,25 +94,34 @@ def to_latex(made: list[Table]) -> str:
 
 
 def _latex_table(table: Table) -> str:
-    """A float, made narrower where it is wider than the text. Notes follow it: they may go on over the page."""
-    rows = [_latex_row(_latex(_MINUS.sub("−", text)) for text in row) for row in table.rows]
+    """Its floats: several where it is much wider or longer than a page. Notes follow: they may go on over the page."""
+    pieces = _pieces(table, _LATEX_WIDTH)
+    parts = [(piece, at) for piece in pieces for at in range(0, max(len(table.rows), 1), _LATEX_ROWS)]
+    lines = []
+    for number, (piece, at) in enumerate(parts, 1):
+        title = f"{table.title} ({number} of {len(parts)})" if len(parts) > 1 else table.title
+        lines += _latex_float(title, table, piece, table.rows[at : at + _LATEX_ROWS])
     notes = [rf"  \item {_latex(note)}" for note in table.notes]
-    lines = [
+    lines += [r"\begin{itemize}\footnotesize\raggedright", *notes, r"\end{itemize}"] if notes else []
+    return "\n".join(lines) + "\n"
+
+
+def _latex_float(title: str, table: Table, piece: list[int], rows: list[list[str]]) -> list[str]:
+    """Some columns and rows of a table, made narrower where they are wider than the text."""
+    return [
         r"\begin{table}[!htbp]",
         r"\centering",
-        rf"\caption{{{_latex(table.title)}}}",
+        rf"\caption{{{_latex(title)}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{{''.join('r' if numeric else 'l' for numeric in table.numeric)}}}",
+        rf"\begin{{tabular}}{{{''.join('r' if table.numeric[i] else 'l' for i in piece)}}}",
         r"\toprule",
-        _latex_row(map(_latex_head, table.columns)),
+        _latex_row(_latex_head(table.columns[i]) for i in piece),
         r"\midrule",
-        *rows,
+        *(_latex_row(_latex(_MINUS.sub("−", row[i])) for i in piece) for row in rows),
         r"\bottomrule",
         r"\end{tabular}}",
         r"\end{table}",
-        *([r"\begin{itemize}\footnotesize\raggedright", *notes, r"\end{itemize}"] if notes else []),
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _latex_row(cells: Iterable[str]) -> str:
@@ -121,10 +132,11 @@ def _latex_row(cells: Iterable[str]) -> str:
 
 def _latex_head(text: str) -> str:
     """A head on two lines where it has two parts: digits would be tiny below long ones."""
-    first, comma, rest = text.partition(", ")
-    if not comma:
-        first, plus, rest = text.partition(" + ")
-        rest = f"+ {rest}" if plus else ""
+    first, _, rest = text.partition(", ")
+    for sign in ("+", "-"):
+        if not rest:
+            first, found, second = text.partition(f" {sign} ")
+            rest = f"{sign} {second}" if found else ""
     return rf"\shortstack[r]{{{_latex(first)}\\{_latex(rest)}}}" if rest else _latex(text)
 
 
@@ -137,17 +149,27 @@ def to_rich(table: Table, width: int) -> list[RichTable]:
     """A table for a terminal of so many columns: in pieces where it is wider, each with the words that name its rows.
     No number is cut.
     """
-    words = list(range((*table.numeric, True).index(True)))
-    needed = [
+    needed = _needed(table)
+    return [_rich_piece(table, piece, needed, width) for piece in _pieces(table, width - 1)]
+
+
+def _needed(table: Table) -> list[int]:
+    """How many letters each column is wide at least: heads can be broken, cells can't."""
+    return [
         max(len(text) for text in (*column.split(), *(row[i] for row in table.rows)))
         for i, column in enumerate(table.columns)
     ]
-    pieces, room = [list(words)], width - 1
+
+
+def _pieces(table: Table, room: int) -> list[list[int]]:
+    """The columns in pieces of so many letters, three of them between columns; each begins with the words."""
+    words, needed = list(range((*table.numeric, True).index(True))), _needed(table)
+    pieces = [list(words)]
     for i in range(len(words), len(table.columns)):
         if len(pieces[-1]) > len(words) and sum(needed[j] + 3 for j in (*pieces[-1], i)) > room:
             pieces.append(list(words))
         pieces[-1].append(i)
-    return [_rich_piece(table, piece, needed, width) for piece in pieces]
+    return pieces
 
 
 def _rich_piece(table: Table, piece: list[int], needed: list[int], width: int) -> RichTable:

@@ -154,6 +154,20 @@ def test_what_markdown_would_take_for_a_column_is_text() -> None:
     assert lines[2:7] == ["## a \\| b c", "", "| x\\|y | z |", "| ---: | ---: |", "| 1\\|2 | 3 |"]
 
 
+def test_a_table_wider_and_longer_than_a_page_comes_in_floats() -> None:
+    rows = [[f"row {i}", *(f"{i}.{j:02}" for j in range(40))] for i in range(60)]
+    table = Table("many", ["class", *(f"number {j}" for j in range(40))], rows)
+    floats = from_latex(formats.to_latex([table]))
+    assert [one.title for one in floats] == [
+        f"many ({number} of {len(floats)})" for number in range(1, len(floats) + 1)
+    ]
+    assert len({tuple(one.columns) for one in floats}) > 1
+    assert all(len(one.rows) <= 50 for one in floats)
+    found = [one for part in floats for one in cells(part.columns, part.rows)]
+    assert len(found) == 60 * 40
+    assert set(found) == cells(table.columns, table.rows), "each number once, below its head"
+
+
 COMPILER = shutil.which("pdflatex") or shutil.which("tectonic")
 
 
@@ -164,11 +178,12 @@ def test_latex_compiles(tmp_path: Path) -> None:
     notes = ["what % & _ $ # ~ ^ \\ { } < > | mean: 1.0 ± 0.2 – 20° × 3 ’", "naïve Schrödinger Ж"]
     rows = [["[1em]", "0"], ["mine:Net_2", "3"], ["\\x^2", "–"], ["[2] cells", "1"], ["* all", "2"]]
     odd = Table("a_b: 50 % & {more}", ["[backbone]", "seeds"], rows, notes * 60)
-    (tmp_path / "tables.tex").write_text(formats.to_latex([*paper(), odd]), encoding="utf-8")
+    many = Table("many", ["class", *(f"number {i}" for i in range(40))], [["long words", *["12.34 ± 5.67"] * 40]] * 130)
+    (tmp_path / "tables.tex").write_text(formats.to_latex([*paper(), odd, many]), encoding="utf-8")
     assert COMPILER, "CI installs TeX"
     command = [COMPILER, *(["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in COMPILER else [])]
     done = subprocess.run([*command, "tables.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "tables.pdf").read_bytes().startswith(b"%PDF")
     assert "Missing character" not in done.stdout
-    assert "Float too large" not in done.stdout, "notes over more than a page"
+    assert "Float too large" not in done.stdout, "many notes, columns and rows go over more than a page"
