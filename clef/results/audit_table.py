@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from clef.cards import Card
 from clef.results.formats import DASH, Table
-from clef.results.numbers import Numbers, spread
+from clef.results.numbers import Numbers, pairs, spread
 from clef.results.published import title
 from clef.results.rows import Gathered
 
@@ -27,7 +27,7 @@ class _Audits:
 
     def __init__(self, part: Gathered, split: str) -> None:
         self.numbers = Numbers(part.rows)
-        self.pairs = list(dict.fromkeys((run.backbone, run.method) for run in part.runs))
+        self.pairs = pairs(part)
         self._found: dict[tuple[str, ...], list[float]] = defaultdict(list)
         self.people: dict[str, int] = {}
         """Who has a class."""
@@ -140,11 +140,11 @@ def _decisions(found: _Audits, where: str) -> Table:
 
 def _effects(found: _Audits, where: str, backbone: str) -> Table:
     """Mean effects on a class over those who have it: CLEF's own, and those of inputs that are gone."""
-    pairs, marked = [pair for pair in found.pairs if pair[0] == backbone], found.numbers.marked
+    own, marked = [pair for pair in found.pairs if pair[0] == backbone], found.numbers.marked
     wanted = [
         (pair, f"{prefix}{effect}")
         for prefix in ("", "blanked.")
-        for pair in pairs
+        for pair in own
         for effect in _EFFECTS
         if any(found.of(pair, f"{prefix}{effect}.own", one) for one in found.people)
     ]

@@ -7,17 +7,17 @@ from clef.results import layouts
 from clef.results.formats import Table, percent, signed
 from clef.results.layouts import METHODS, METRIC
 from clef.results.notes import compared_with
-from clef.results.numbers import Numbers, minus, spread
+from clef.results.numbers import Numbers, minus, pairs, spread
 from clef.results.published import published, title
 from clef.results.rows import Gathered, headlines
 
 
 def per_class(part: Gathered, card: Card, name: str) -> list[Table]:
     """The metric of each class here, on each test split; on the first one published and the gap, if any is."""
-    planned, numbers = list(dict.fromkeys((run.backbone, run.method) for run in part.runs)), Numbers(part.rows)
-    pairs = [pair for pair in planned if pair[1] in METHODS] or planned
-    columns = {pair: numbers.marked(*pair, layouts.head(*pair)) for pair in pairs}
-    left = dict.fromkeys(method for backbone, method in planned if (backbone, method) not in pairs)
+    planned, numbers = pairs(part), Numbers(part.rows)
+    shown = [pair for pair in planned if pair[1] in METHODS] or planned
+    columns = {pair: numbers.marked(*pair, layouts.head(*pair)) for pair in shown}
+    left = dict.fromkeys(pair[1] for pair in planned if pair not in shown)
     notes = [f"of vanilla, CCIM and CLEF alone; rows.csv has those of {', '.join(left)} too"] if left else []
     titles = {split: f"{name}: {_metric(card, 'any')} of each class, {split}, percent" for split in card.test_splits}
     made = []

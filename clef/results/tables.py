@@ -12,7 +12,7 @@ from clef.results.comparisons import Comparison
 from clef.results.formats import Table, percent, signed
 from clef.results.measures_table import measures
 from clef.results.notes import below, marked
-from clef.results.numbers import Numbers, minus, spread
+from clef.results.numbers import Numbers, minus, pairs, spread
 from clef.results.published import number, published, title
 from clef.results.rows import Gathered
 
@@ -87,7 +87,7 @@ def _main(part: Gathered, card: Card, name: str) -> Table:
     columns += ["change"] if shifted else []
     columns += [f"published ({known['protocol']})", "gap"] if compared else []
     rows = []
-    for backbone, method in _pairs(part):
+    for backbone, method in pairs(part):
         values = [numbers.by_seed(backbone, method, split, card.metric).values() for split in splits]
         means = [statistics.fmean(one) if one else None for one in values]
         row = [title(backbone), method, str(len(values[0])), *map(spread, values)]
@@ -102,7 +102,7 @@ def _main(part: Gathered, card: Card, name: str) -> Table:
 def _parts(part: Gathered, card: Card, name: str) -> Table:
     names = {"score": "TIE", "factual": "factual", "Y_e": "Y_e", "Y_c": "Y_c"}
     rows, numbers = [], Numbers(part.rows)
-    for backbone, method in _pairs(part):
+    for backbone, method in pairs(part):
         for split in card.test_splits:
             values = [numbers.by_seed(backbone, method, split, card.metric, one).values() for one in names]
             if values[1]:  # a context branch by itself has no factual prediction
@@ -110,7 +110,3 @@ def _parts(part: Gathered, card: Card, name: str) -> Table:
     columns = ["backbone", "method", "split", *names.values()]
     notes = ["TIE is the score; Y_e is the backbone's part by itself, Y_c the context's"]
     return Table(f"{name}: the parts of the prediction, {card.metric}, percent", columns, rows, notes)
-
-
-def _pairs(part: Gathered) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((run.backbone, run.method) for run in part.runs))
