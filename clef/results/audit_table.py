@@ -86,7 +86,7 @@ def _left(found: _Audits, where: str, card: Card) -> Table:
     rows.append(["probe", DASH, DASH, DASH, DASH, found.same("prior"), DASH, DASH])
     notes = [
         found.seeds,
-        "TIE is the score of CLEF, of other methods their logits are; subject, context: that alone, the other blanked; "
+        "score: the logits, which CLEF ranks by TIE instead; subject, context: that alone, the other blanked; "
         "swapped: another's context in every stream that shows it; branch: in the context branch alone",
         "probe: a linear one of the context, fitted on train; it knows no network",
     ]
