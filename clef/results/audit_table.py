@@ -60,8 +60,8 @@ class _Audits:
         counts = {pair: len(self.of(pair, "value.score")) for pair in self.pairs}
         audited = {pair: count for pair, count in counts.items() if count}
         if len(set(audited.values())) == 1:
-            return f"means over seeds, of each so many audited: {next(iter(audited.values()))}"
-        return "means over seeds, so many audited: " + ", ".join(f"{title(b)} {m} {n}" for (b, m), n in audited.items())
+            return f"means over seeds; audited: {next(iter(audited.values()))} of each"
+        return "means over seeds; audited: " + ", ".join(f"{title(b)} {m} {n}" for (b, m), n in audited.items())
 
 
 def audit_tables(part: Gathered, card: Card, name: str) -> list[Table]:

@@ -59,7 +59,7 @@ def test_what_is_left_stands_above_chance_and_the_probe_of_each_split(grid: Grid
         ["chance", "–", "–", *["17.0"] * 5],
         ["probe", "–", "–", "–", "–", "31.0", "–", "–"],
     ]
-    assert table.notes[0] == "means over seeds, so many audited: EMOT-Net vanilla 2, EMOT-Net clef 1"
+    assert table.notes[0] == "means over seeds; audited: EMOT-Net vanilla 2, EMOT-Net clef 1"
     shifted = tables["test_shift, mAP, percent"]
     assert shifted.rows[0] == ["EMOT-Net", "vanilla", "score", *["12.0 ± 1.4"] * 4, "–"]
     assert shifted.rows[-1][5] == "41.0"
@@ -70,7 +70,7 @@ def test_thirds_are_held_against_chance_in_a_third(grid: Grid) -> None:
     table = made(grid)["test: typical and atypical contexts, mAP, percent"]
     assert table.rows[0] == ["EMOT-Net", "clef", "TIE", "8.0", "2.0", "3.0"]
     assert table.rows[-1] == ["chance", "–", "–", "6.5", "6.5", "6.5"]
-    assert table.notes[0] == "means over seeds, of each so many audited: 1"
+    assert table.notes[0] == "means over seeds; audited: 1 of each"
 
 
 def test_decisions_that_tie_and_both_swaps_change(grid: Grid) -> None:
