@@ -54,8 +54,8 @@ def _compare(results: Path, first: str, second: str) -> int:
 
     made = compare.side_by_side(store.read(results / first), store.read(results / second))
     gather.show(made)
-    path = results / f"{first}-{second}.md"
-    files.write(path, formats.to_markdown(made, f"{first}` beside `{second}"))
+    path = results / first / f"beside-{second}.md"
+    files.write(path, formats.to_markdown(made, first, second))
     console.out.print(f"written to {path}", markup=False, soft_wrap=True)
     return 0
 

@@ -5,36 +5,67 @@ from collections.abc import Callable
 from clef.cards import Card
 from clef.results import layouts
 from clef.results.formats import Table, percent, signed
+from clef.results.layouts import METHODS, METRIC
 from clef.results.notes import compared_with
-from clef.results.numbers import Numbers, minus
+from clef.results.numbers import Numbers, minus, pairs, spread
 from clef.results.published import published, title
 from clef.results.rows import Gathered, headlines
 
-_BASES = ("clef", "vanilla")
-"""What other readings of CLEF are held against."""
-
 
 def per_class(part: Gathered, card: Card, name: str) -> list[Table]:
-    """The metric of each class: here, published, and the gap where anything is published."""
-    planned, dataset = list(dict.fromkeys((run.backbone, run.method) for run in part.runs)), part.runs[0].dataset
-    columns = [pair for pair in planned if pair[1] in ("vanilla", "clef")] or planned[:8]
-    metric = "AP" if card.task == "multi_label" else card.metric
-    numbers, split = Numbers(part.rows), card.test_splits[0]
+    """The metric of each class here, on each test split; on the first one published and the gap, if any is."""
+    planned, numbers = pairs(part), Numbers(part.rows)
+    shown = [pair for pair in planned if pair[1] in METHODS] or planned
+    columns = {pair: numbers.marked(*pair, layouts.head(*pair)) for pair in shown}
+    left = dict.fromkeys(pair[1] for pair in planned if pair not in shown)
+    notes = [f"of vanilla, CCIM and CLEF alone; rows.csv has those of {', '.join(left)} too"] if left else []
+    titles = {split: f"{name}: {_metric(card, 'any')} of each class, {split}, percent" for split in card.test_splits}
+    made = []
+    for split, what in titles.items():
+        here = layouts.per_class(f"{what}, here", card.metric, list(card.classes), columns, _here(numbers, split, card))
+        made.append(_with_chance(here, part, split))
+        made[-1].notes.extend(notes)
+    if part.runs[0].dataset in METRIC:
+        made += _published_classes(part, card, titles[card.test_splits[0]], columns)
+    return made
 
-    def here(backbone: str, method: str, one: str) -> float | None:
-        return numbers.mean(backbone, method, split, metric if one else card.metric, class_name=one)
 
-    what, classes = f"{name}: {metric} of each class, {split}, percent", list(card.classes)
-    made = [_with_chance(layouts.per_class(f"{what}, here", card.metric, classes, columns, here), part, split)]
-    if dataset in layouts.METRIC:
-        theirs = layouts.per_class_value(dataset)
+def _here(numbers: Numbers, split: str, card: Card) -> layouts.Shown:
+    """Mean and spread of a class (of all: the headline) on a split."""
 
-        def gap(backbone: str, method: str, one: str) -> float | None:
-            return minus(here(backbone, method, one), theirs(backbone, method, one))
+    def shown(backbone: str, method: str, one: str) -> str:
+        return spread(numbers.by_seed(backbone, method, split, _metric(card, one), class_name=one).values())
 
-        made.append(layouts.per_class(f"{what}, published", card.metric, classes, columns, theirs))
-        made.append(layouts.per_class(f"{what}, here less published", card.metric, classes, columns, gap, sign=True))
-        made[-1].notes.extend(compared_with(part, card, split, published()["protocol"]))
+    return shown
+
+
+def _metric(card: Card, class_name: str) -> str:
+    return "AP" if class_name and card.task == "multi_label" else card.metric
+
+
+def _published_classes(part: Gathered, card: Card, what: str, columns: dict[tuple[str, str], str]) -> list[Table]:
+    """What is published of each class, and the means here less that; of the methods of which anything is."""
+    dataset, split, numbers = part.runs[0].dataset, card.test_splits[0], Numbers(part.rows)
+    theirs = layouts.per_class_value(dataset)
+    known = {pair: head for pair, head in columns.items() if any(theirs(*pair, one) for one in card.classes)}
+    if not known:
+        return []
+
+    def gap(backbone: str, method: str, one: str) -> str:
+        own = numbers.mean(backbone, method, split, _metric(card, one), class_name=one)
+        return signed(minus(own, theirs(backbone, method, one)))
+
+    def stated(backbone: str, method: str, one: str) -> str:
+        return percent(theirs(backbone, method, one))
+
+    notes = [layouts.READ_OFF] if dataset == "caer_s" else []
+    heads, classes = {pair: layouts.head(*pair) for pair in known}, list(card.classes)
+    made = [
+        layouts.per_class(f"{what}, published", card.metric, classes, heads, stated),
+        layouts.per_class(f"{what}, here less published", card.metric, classes, known, gap),
+    ]
+    made[0].notes.extend(notes)
+    made[1].notes.extend([*notes, *compared_with(part, card, split, published()["protocol"])])
     return made
 
 
@@ -54,7 +85,7 @@ def _with_chance(table: Table, part: Gathered, split: str) -> Table:
 def as_published(part: Gathered, card: Card, name: str) -> list[Table]:
     """The paper's other tables, of a dataset that it has, each with what its numbers are on."""
     dataset, numbers = part.runs[0].dataset, Numbers(headlines(part.rows))
-    if dataset not in layouts.METRIC:
+    if dataset not in METRIC:
         return []
     methods = {run.method for run in part.runs}
     layout: list[Callable[[str, Numbers, str], Table]] = [layouts.systems]
@@ -66,22 +97,38 @@ def as_published(part: Gathered, card: Card, name: str) -> list[Table]:
     return made
 
 
-def readings(part: Gathered, card: Card, name: str) -> list[Table]:
-    """Other readings of CLEF, a row each, and how far each lies from the default one, of each backbone."""
-    known = {"vanilla", "ccim", "clef", "context_only", *published()["ablations"]}
-    backbones = list(dict.fromkeys(run.backbone for run in part.runs))
-    methods = [method for method in dict.fromkeys(run.method for run in part.runs) if method not in known]
-    if not methods or "clef" not in {run.method for run in part.runs}:
+def settings(part: Gathered, card: Card, name: str) -> list[Table]:
+    """CLEF against CCIM (where the paper's layout has no place for it), its ablations and other readings of it."""
+    methods, known = list(dict.fromkeys(run.method for run in part.runs)), published()["ablations"].keys()
+    if "clef" not in methods:
         return []
-    numbers, split = Numbers(part.rows), card.test_splits[0]
-    heads = ("", *(f" - {base}" for base in _BASES))
-    columns = ["setting"] + [f"{title(one)}{what}" for one in backbones for what in heads]
+    further = [method for method in methods if method not in METHODS and method != "context_only"]
+    ablated, read = ([one for one in further if (one in known) == wanted] for wanted in (True, False))
+    groups: dict[str, tuple[list[str], tuple[str, str]]] = {}
+    if "ccim" in methods and part.runs[0].dataset not in METRIC:
+        groups["CCIM against CLEF"] = ["vanilla", "ccim", "clef"], ("ccim", "vanilla")
+    if ablated:
+        groups["ablations of CLEF, here"] = ["vanilla", "clef", *ablated], ("clef", "vanilla")
+    if read:
+        groups["readings of the method"] = ["vanilla", "clef", *read], ("clef", "vanilla")
+    return [
+        _against(part, card, split, f"{name}: {what}", *group)
+        for what, group in groups.items()
+        for split in card.test_splits
+    ]
+
+
+def _against(part: Gathered, card: Card, split: str, what: str, methods: list[str], bases: tuple[str, str]) -> Table:
+    """A row a method; of each backbone its mean on a split, and how far it lies from two others."""
+    numbers, backbones = Numbers(part.rows), list(dict.fromkeys(run.backbone for run in part.runs))
+    columns = ["setting"] + [f"{title(one)}{less}" for one in backbones for less in ("", *(f" - {b}" for b in bases))]
     rows = []
-    for method in ("vanilla", "clef", *methods):
+    for method in methods:
         row = [method]
         for backbone in backbones:
-            row.append(percent(numbers.mean(backbone, method, split, card.metric)))
-            row += [signed(numbers.paired(backbone, (method, base), split, card.metric)) for base in _BASES]
+            row.append(numbers.marked(backbone, method, percent(numbers.mean(backbone, method, split, card.metric))))
+            row += [signed(numbers.paired(backbone, (method, base), split, card.metric)) for base in bases]
         rows.append(row)
     notes = [f"means over seeds on {split}, of differences over the seeds that both have; docs/method.md explains them"]
-    return [Table(f"{name}: readings of the method, {card.metric}, percent", columns, rows, notes)]
+    on = f", {split}" if len(card.test_splits) > 1 else ""
+    return Table(f"{what}{on}, {card.metric}, percent", columns, rows, notes)

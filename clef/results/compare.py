@@ -1,12 +1,16 @@
 """Two grids side by side: the headline of every dataset, backbone, method and test split of either. No torch."""
 
 import statistics
+from dataclasses import replace
 
+from clef.cards import Card
+from clef.results import data
 from clef.results.formats import Table, signed
-from clef.results.numbers import Numbers, minus, spread
+from clef.results.notes import precision, untrained
+from clef.results.numbers import Numbers, minus, pairs, spread
 from clef.results.published import title
-from clef.results.rows import Gathered, Row
-from clef.results.tables import parts_of
+from clef.results.rows import Gathered
+from clef.results.tables import part_of, parts_of
 
 
 def side_by_side(first: Gathered, second: Gathered) -> list[Table]:
@@ -15,40 +19,41 @@ def side_by_side(first: Gathered, second: Gathered) -> list[Table]:
     A grid is called by its name; where both have the same, by its number too.
     """
     names = [first.grid, second.grid] if first.grid != second.grid else [f"{first.grid} 1", f"{second.grid} 2"]
-    parts = parts_of(first) + parts_of(second)
-    sets = {(part.runs[0].dataset, part.runs[0].protocol): (card, name) for part, card, name in parts}
     made = []
-    for which, (card, name) in sets.items():
-        rows = [[row for row in one.rows if (row.dataset, row.protocol) == which] for one in (first, second)]
-        own, other = map(Numbers, rows)
-        lines = []
-        for backbone, method in dict.fromkeys(_pairs(first, which) + _pairs(second, which)):
-            for split in card.test_splits:
-                a, b = (numbers.by_seed(backbone, method, split, card.metric) for numbers in (own, other))
-                means = [statistics.fmean(one.values()) if one else None for one in (a, b)]
-                seeds = f"{len(a)}, {len(b)}"
-                shown = [spread(a.values()), spread(b.values()), signed(minus(means[1], means[0]))]
-                lines.append([title(backbone), method, split, seeds, *shown])
+    for part, card, name in parts_of(replace(first, runs=first.runs + second.runs, cards=first.cards | second.cards)):
+        which = part.runs[0].dataset, part.runs[0].protocol
+        both = [part_of(one, *which) for one in (first, second)]
         columns = ["backbone", "method", "split", "seeds", *names, "difference"]
-        made.append(Table(f"{name}: {card.metric}, percent", columns, lines, _notes(names, rows)))
+        made.append(Table(f"{name}: {card.metric}, percent", columns, _rows(part, both, card), _notes(names, both)))
     return made
 
 
-def _pairs(gathered: Gathered, which: tuple[str, str]) -> list[tuple[str, str]]:
-    return [(run.backbone, run.method) for run in gathered.runs if (run.dataset, run.protocol) == which]
+def _rows(part: Gathered, both: list[Gathered], card: Card) -> list[list[str]]:
+    """`part`: the plans of both."""
+    made, sides = [], [Numbers(one.rows) for one in both]
+    for pair in pairs(part):
+        for split in card.test_splits:
+            values = [numbers.by_seed(*pair, split, card.metric).values() for numbers in sides]
+            means = [statistics.fmean(one) if one else None for one in values]
+            shown = [numbers.marked(*pair, spread(one)) for numbers, one in zip(sides, values, strict=True)]
+            seeds = ", ".join(str(len(one)) for one in values)
+            made.append([title(pair[0]), pair[1], split, seeds, *shown, signed(minus(means[1], means[0]))])
+    return made
 
 
-def _notes(names: list[str], rows: list[list[Row]]) -> list[str]:
+def _notes(names: list[str], both: list[Gathered]) -> list[str]:
     """What a difference is, and what may be behind it besides the setting that one has in mind."""
+    rows = [row for one in both for row in one.rows]
     notes = [
-        f"difference: the mean of {names[1]} less that of {names[0]}, each over its own seeds; no test is made of it"
+        f"difference: the mean of {names[1]} less that of {names[0]}, each over its own seeds; no test is made of it",
+        *untrained(rows),
     ]
-    if all(rows):
-        samples = [{(row.split, row.samples) for row in one} for one in rows]
-        commits = [sorted({row.commit or "unknown" for row in one}) for one in rows]
-        if samples[0] != samples[1]:
-            notes.append("warning: their splits hold different numbers of people")
-        if commits[0] != commits[1]:
-            told = (f"{name} {', '.join(c[:9] for c in one)}" for name, one in zip(names, commits, strict=True))
-            notes.append(f"code: {'; '.join(told)}")
-    return notes
+    if not all(one.rows for one in both):
+        return notes
+    commits = [sorted({row.commit or "unknown" for row in one.rows}) for one in both]
+    if commits[0] != commits[1]:
+        told = (f"{name} {', '.join(c[:9] for c in one)}" for name, one in zip(names, commits, strict=True))
+        notes.append(f"code: {'; '.join(told)}")
+    cells = {f"{name}: {cell}": one for name, side in zip(names, both, strict=True) for cell, one in side.data.items()}
+    warnings = [*precision(rows), *([differs] if (differs := data.difference(cells)) else [])]
+    return [*notes, *(f"warning: {warning}" for warning in warnings)]

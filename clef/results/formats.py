@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rich.markup import escape
@@ -11,7 +12,7 @@ from rich.table import Table as RichTable
 DASH = "–"
 UNTRAINED = "°"
 """Behind a method or its number: something started at random although pre-trained weights could have been named."""
-_TEXT = ("backbone", "method", "control", "split", "system", "class", "setting", "verdict", "part")
+_TEXT = ("backbone", "method", "control", "split", "system", "class", "setting", "verdict", "part", "cause")
 """Columns of words; all others hold numbers."""
 _LATEX_HEAD = r"""\documentclass[a4paper]{article}
 \usepackage[utf8]{inputenc}
@@ -26,6 +27,8 @@ _LATEX = {
     "–": "--", "−": "$-$", "±": r"$\pm$", "°": r"$^\circ$", "×": r"$\times$", "’": "'",
 }  # fmt: skip
 
+_LATEX_WIDTH, _LATEX_ROWS = 140, 50
+"""Letters and rows of a float: as many as a page holds in letters that can be read."""
 _MINUS = re.compile(r"-(?=\d)")
 
 
@@ -37,6 +40,8 @@ class Table:
     columns: list[str]
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
+    main: bool = False
+    """Whether it is among those that are printed when nobody asks for all."""
 
     @property
     def numeric(self) -> list[bool]:
@@ -54,11 +59,11 @@ def signed(value: float | None) -> str:
     return DASH if value is None else f"{value:+.2f}"
 
 
-def to_markdown(made: list[Table], grid: str) -> str:
-    """All tables as one Markdown page."""
-    lines = [f"# Results of the grid `{grid}`", ""]
+def to_markdown(made: list[Table], *grids: str) -> str:
+    """All tables as one Markdown page, of one grid or of several side by side."""
+    lines = [f"# Results of the grid {' beside '.join(f'`{grid}`' for grid in grids)}", ""]
     for table in made:
-        lines += [f"## {table.title}", "", "| " + " | ".join(table.columns) + " |"]
+        lines += [f"## {_cell(table.title)}", "", "| " + " | ".join(map(_cell, table.columns)) + " |"]
         lines.append("| " + " | ".join("---:" if numeric else "---" for numeric in table.numeric) + " |")
         lines += ["| " + " | ".join(_cell(text) for text in row) + " |" for row in table.rows]
         lines += ["", *(f"- {_cell(note)}" for note in table.notes), *([""] if table.notes else [])]
@@ -70,12 +75,16 @@ def _cell(text: str) -> str:
 
 
 def to_csv(made: list[Table]) -> str:
-    """All tables as CSV: a title line, heads, rows, and an empty line between tables."""
+    """All tables as CSV: a title line, heads, rows, a line a note, and an empty line between tables.
+
+    Title and notes are lines of one field; every table has more columns.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for i, table in enumerate(made):
         writer.writerows([[]] if i else [])
-        writer.writerows([[table.title], table.columns, *table.rows])
+        notes = [[" ".join(note.split())] for note in table.notes]
+        writer.writerows([[table.title], table.columns, *table.rows, *notes])
     return text.getvalue()
 
 
@@ -85,33 +94,49 @@ def to_latex(made: list[Table]) -> str:
 
 
 def _latex_table(table: Table) -> str:
-    """A float, made narrower where it is wider than the text; notes below it."""
-    rows = [" & ".join(_latex(_MINUS.sub("−", text)) for text in row) + r" \\" for row in table.rows]
+    """Its floats: several where it is much wider or longer than a page. Notes follow: they may go on over the page."""
+    pieces = _pieces(table, _LATEX_WIDTH)
+    parts = [(piece, at) for piece in pieces for at in range(0, max(len(table.rows), 1), _LATEX_ROWS)]
+    lines = []
+    for number, (piece, at) in enumerate(parts, 1):
+        title = f"{table.title} ({number} of {len(parts)})" if len(parts) > 1 else table.title
+        lines += _latex_float(title, table, piece, table.rows[at : at + _LATEX_ROWS])
     notes = [rf"  \item {_latex(note)}" for note in table.notes]
-    lines = [
-        r"\begin{table}[htbp]",
+    lines += [r"\begin{itemize}\footnotesize\raggedright", *notes, r"\end{itemize}"] if notes else []
+    return "\n".join(lines) + "\n"
+
+
+def _latex_float(title: str, table: Table, piece: list[int], rows: list[list[str]]) -> list[str]:
+    """Some columns and rows of a table, made narrower where they are wider than the text."""
+    return [
+        r"\begin{table}[!htbp]",
         r"\centering",
-        rf"\caption{{{_latex(table.title)}}}",
+        rf"\caption{{{_latex(title)}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{{''.join('r' if numeric else 'l' for numeric in table.numeric)}}}",
+        rf"\begin{{tabular}}{{{''.join('r' if table.numeric[i] else 'l' for i in piece)}}}",
         r"\toprule",
-        " & ".join(map(_latex_head, table.columns)) + r" \\",
+        _latex_row(_latex_head(table.columns[i]) for i in piece),
         r"\midrule",
-        *rows,
+        *(_latex_row(_latex(_MINUS.sub("−", row[i])) for i in piece) for row in rows),
         r"\bottomrule",
         r"\end{tabular}}",
-        *([r"\begin{itemize}\footnotesize\raggedright", *notes, r"\end{itemize}"] if notes else []),
         r"\end{table}",
     ]
-    return "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    """A row; one that began with [ or * would be taken for an argument of what ends the row above."""
+    text = " & ".join(cells)
+    return ("{}" if text.startswith(("[", "*")) else "") + text + r" \\"
 
 
 def _latex_head(text: str) -> str:
     """A head on two lines where it has two parts: digits would be tiny below long ones."""
-    first, comma, rest = text.partition(", ")
-    if not comma:
-        first, plus, rest = text.partition(" + ")
-        rest = f"+ {rest}" if plus else ""
+    first, _, rest = text.partition(", ")
+    for sign in ("+", "-"):
+        if not rest:
+            first, found, second = text.partition(f" {sign} ")
+            rest = f"{sign} {second}" if found else ""
     return rf"\shortstack[r]{{{_latex(first)}\\{_latex(rest)}}}" if rest else _latex(text)
 
 
@@ -124,26 +149,36 @@ def to_rich(table: Table, width: int) -> list[RichTable]:
     """A table for a terminal of so many columns: in pieces where it is wider, each with the words that name its rows.
     No number is cut.
     """
-    words = list(range((*table.numeric, True).index(True)))
-    needed = [
+    needed = _needed(table)
+    return [_rich_piece(table, piece, needed, width) for piece in _pieces(table, width - 1)]
+
+
+def _needed(table: Table) -> list[int]:
+    """How many letters each column is wide at least: heads can be broken, cells can't."""
+    return [
         max(len(text) for text in (*column.split(), *(row[i] for row in table.rows)))
         for i, column in enumerate(table.columns)
     ]
-    pieces, room = [list(words)], width - 1
+
+
+def _pieces(table: Table, room: int) -> list[list[int]]:
+    """The columns in pieces of so many letters, three of them between columns; each begins with the words."""
+    words, needed = list(range((*table.numeric, True).index(True))), _needed(table)
+    pieces = [list(words)]
     for i in range(len(words), len(table.columns)):
         if len(pieces[-1]) > len(words) and sum(needed[j] + 3 for j in (*pieces[-1], i)) > room:
             pieces.append(list(words))
         pieces[-1].append(i)
-    return [_rich_piece(table, piece, needed, width) for piece in pieces]
+    return pieces
 
 
 def _rich_piece(table: Table, piece: list[int], needed: list[int], width: int) -> RichTable:
     """Some columns of a table; their heads take several lines where that saves room, cells never do."""
-    made = RichTable(title=table.title, title_justify="left", title_style="bold")
+    made = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
     tight = sum(max(needed[i], len(table.columns[i])) + 3 for i in piece) + 1 > width
     for i in piece:
         justify = "right" if table.numeric[i] else "left"
-        made.add_column(table.columns[i], justify=justify, width=needed[i] if tight else None)  # type: ignore[arg-type]
+        made.add_column(escape(table.columns[i]), justify=justify, width=needed[i] if tight else None)  # type: ignore[arg-type]
     for row in table.rows:
         made.add_row(*(escape(row[i]) for i in piece))
     return made

@@ -8,11 +8,10 @@ from rich.table import Table as Grid
 from clef import console, files
 from clef.results import formats, store
 from clef.results.collect import gather
-from clef.results.comparisons import comparisons
 from clef.results.formats import Table
 from clef.results.pictures import PAGE
 from clef.results.rows import Gathered
-from clef.results.tables import all_tables, compared_tables, parts_of, tables
+from clef.results.tables import all_tables
 
 
 def gather_grid(plan: str | Path, results: str | Path, show_all: bool = False) -> Gathered:
@@ -28,12 +27,8 @@ def gather_grid(plan: str | Path, results: str | Path, show_all: bool = False) -
 
 def publish(folder: Path, gathered: Gathered, show_all: bool = False) -> None:
     """Write the tables into `folder`, and print the main ones and the comparisons, or all."""
-    compared = comparisons(gathered)
     made = write_tables(folder, gathered)
-    main = tables(gathered)
-    for part, _, name in parts_of(gathered):
-        main += compared_tables(part, compared, name)
-    show(made if show_all else main)
+    show([table for table in made if table.main or show_all])
     console.out.print(f"written to {folder}: {', '.join(WRITTEN)}", highlight=False, soft_wrap=True)
 
 

@@ -3,8 +3,8 @@
 import statistics
 from collections.abc import Iterable
 
-from clef.results.formats import DASH
-from clef.results.rows import Row
+from clef.results.formats import DASH, UNTRAINED
+from clef.results.rows import Gathered, Row
 
 Key = tuple[str, str, str, str, str, str]
 
@@ -20,6 +20,10 @@ class Numbers:
             self.untrained |= {(row.backbone, row.method)} if row.random_init else set()
             key = (row.backbone, row.method, row.split, row.metric, row.part, row.class_name)
             self._values.setdefault(key, {})[row.seed] = row.value
+
+    def marked(self, backbone: str, method: str, text: str) -> str:
+        """`text` (a head, or a number of the method), marked where something of it started at random."""
+        return text + UNTRAINED if (backbone, method) in self.untrained and text != DASH else text
 
     def by_seed(
         self, backbone: str, method: str, split: str, metric: str, part: str = "score", class_name: str = ""
@@ -41,13 +45,18 @@ class Numbers:
         return statistics.fmean(one[seed] - other[seed] for seed in seeds) if seeds else None
 
 
-def spread(values: Iterable[float], sign: str = "") -> str:
+def pairs(gathered: Gathered) -> list[tuple[str, str]]:
+    """The backbones and methods that are planned, in the plan's order."""
+    return list(dict.fromkeys((run.backbone, run.method) for run in gathered.runs))
+
+
+def spread(values: Iterable[float], sign: str = "", digits: int = 2) -> str:
     """The mean, and ± the standard deviation where there are several; `sign="+"` shows its sign."""
     known = list(values)
     if not known:
         return DASH
-    deviation = f" ± {statistics.stdev(known):.2f}" if len(known) > 1 else ""
-    return f"{statistics.fmean(known):{sign}.2f}{deviation}"
+    deviation = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
+    return f"{statistics.fmean(known):{sign}.{digits}f}{deviation}"
 
 
 def minus(one: float | None, other: float | None) -> float | None:

@@ -1,66 +1,68 @@
 """The tables of a grid, as pure functions of what was gathered: its numbers beside the published ones. No torch."""
 
 import statistics
+from collections import Counter
+from dataclasses import replace
 
 from clef import cards
 from clef.cards import Card
 from clef.results import beside, comparisons
 from clef.results.audit_table import audit_tables
 from clef.results.comparisons import Comparison
-from clef.results.formats import UNTRAINED, Table, percent, signed
+from clef.results.formats import Table, percent, signed
 from clef.results.measures_table import measures
-from clef.results.notes import below
-from clef.results.numbers import Numbers, minus, spread
+from clef.results.notes import below, marked
+from clef.results.numbers import Numbers, minus, pairs, spread
 from clef.results.published import number, published, title
 from clef.results.rows import Gathered
 
 
-def tables(gathered: Gathered) -> list[Table]:
-    """For each dataset, as each protocol of the grid has it, its main table, and one of the parts of CLEF's prediction
-    where there is one. No table mixes two protocols.
-    """
-    return [table for part, card, name in parts_of(gathered) for table in _main_and_parts(part, card, name)]
-
-
 def all_tables(gathered: Gathered) -> list[Table]:
-    """Those, and after them of each dataset: comparisons, further measures, classes, the paper's layouts, the audit."""
+    """All tables of a grid."""
     return [table for _, made in by_set(gathered) for table in made]
 
 
 def by_set(gathered: Gathered) -> list[tuple[str, list[Table]]]:
-    """All tables of each dataset as each protocol has it, and what it is called."""
+    """The tables of each dataset, as each protocol of the grid has it, and what it is called. None mixes two protocols.
+
+    The main one comes first, and one of the parts of CLEF's prediction; then comparisons, further measures, classes,
+    the paper's layouts, and the audit.
+    """
     compared = comparisons.comparisons(gathered)
-    return [(name, _all_of(part, card, name, compared)) for part, card, name in parts_of(gathered)]
+    made = []
+    for part, card, name in parts_of(gathered):
+        numbers = Numbers(part.rows)
+        made.append((name, [marked(table, numbers) for table in _all_of(part, card, name, compared)]))
+    return made
 
 
 def _all_of(part: Gathered, card: Card, name: str, compared: list[Comparison]) -> list[Table]:
-    made = [*_main_and_parts(part, card, name), *compared_tables(part, compared, name)]
-    if part.rows:
-        made.append(measures(part, card, name))
-        made += [*beside.per_class(part, card, name), *beside.as_published(part, card, name)]
-        made += beside.readings(part, card, name)
-    return made + audit_tables(part, card, name)
-
-
-def compared_tables(part: Gathered, compared: list[Comparison], name: str) -> list[Table]:
-    """The comparisons with vanilla of one dataset and protocol, once there is a number in any."""
+    parts = _parts(part, card, name)
+    made = [_main(part, card, name), *([parts] if parts.rows else [])]
     wanted = (part.runs[0].dataset, part.runs[0].protocol)
-    known = any(one.differences for one in compared if (one.dataset, one.protocol) == wanted)
-    return [comparisons.table(part, compared, name)] if known else []
+    if any(one.differences for one in compared if (one.dataset, one.protocol) == wanted):
+        made.append(comparisons.table(part, compared, name))
+    made = [replace(table, main=True) for table in made]
+    if part.rows:
+        made += [measures(part, card, name), *beside.per_class(part, card, name)]
+        made += [*beside.as_published(part, card, name), *beside.settings(part, card, name)]
+    return made + audit_tables(part, card, name)
 
 
 def parts_of(gathered: Gathered) -> list[tuple[Gathered, Card, str]]:
     """What was gathered of each dataset as each protocol has it, the card, and how tables call it."""
     several = len({run.protocol for run in gathered.runs}) > 1
+    titles = Counter(title for title, _ in {(card.title, card.name) for card in gathered.cards.values()})
     made = []
-    for dataset, protocol in dict.fromkeys((run.dataset, run.protocol) for run in gathered.runs):
-        card, part = gathered.cards[dataset, protocol], _of(gathered, dataset, protocol)
+    for (dataset, protocol), card in gathered.cards.items():
+        called = card.title if titles[card.title] == 1 else f"{card.title} ({card.name})"
         named = several or protocol != cards.LEAK_FREE
-        made.append((part, card, f"{card.title}, protocol {protocol}" if named else card.title))
+        name = f"{called}, protocol {protocol}" if named else called
+        made.append((part_of(gathered, dataset, protocol), card, name))
     return made
 
 
-def _of(gathered: Gathered, dataset: str, protocol: str) -> Gathered:
+def part_of(gathered: Gathered, dataset: str, protocol: str) -> Gathered:
     """What was gathered of one dataset as one protocol has it."""
     wanted = (dataset, protocol)
     runs = [run for run in gathered.runs if (run.dataset, run.protocol) == wanted]
@@ -73,11 +75,6 @@ def _of(gathered: Gathered, dataset: str, protocol: str) -> Gathered:
     return Gathered(gathered.grid, rows, missing, runs, data, found, curves, audits, gathered.cards)
 
 
-def _main_and_parts(part: Gathered, card: Card, name: str) -> list[Table]:
-    parts = _parts(part, card, name)
-    return [_main(part, card, name), *([parts] if parts.rows else [])]
-
-
 def _main(part: Gathered, card: Card, name: str) -> Table:
     splits = list(card.test_splits)
     shifted = len(splits) > 1
@@ -87,11 +84,10 @@ def _main(part: Gathered, card: Card, name: str) -> Table:
     columns += ["change"] if shifted else []
     columns += [f"published ({known['protocol']})", "gap"] if compared else []
     rows = []
-    for backbone, method in _pairs(part):
+    for backbone, method in pairs(part):
         values = [numbers.by_seed(backbone, method, split, card.metric).values() for split in splits]
         means = [statistics.fmean(one) if one else None for one in values]
-        marked = method + UNTRAINED if (backbone, method) in numbers.untrained else method
-        row = [title(backbone), marked, str(len(values[0])), *map(spread, values)]
+        row = [title(backbone), method, str(len(values[0])), *map(spread, values)]
         row += [signed(minus(means[-1], means[0]))] if shifted else []
         theirs = number(dataset, backbone, method)
         row += [percent(theirs), signed(minus(means[0], theirs))] if compared else []
@@ -103,15 +99,11 @@ def _main(part: Gathered, card: Card, name: str) -> Table:
 def _parts(part: Gathered, card: Card, name: str) -> Table:
     names = {"score": "TIE", "factual": "factual", "Y_e": "Y_e", "Y_c": "Y_c"}
     rows, numbers = [], Numbers(part.rows)
-    for backbone, method in _pairs(part):
+    for backbone, method in pairs(part):
         for split in card.test_splits:
             values = [numbers.by_seed(backbone, method, split, card.metric, one).values() for one in names]
-            if values[-1]:
+            if values[1]:  # a context branch by itself has no factual prediction
                 rows.append([title(backbone), method, split, *map(spread, values)])
     columns = ["backbone", "method", "split", *names.values()]
     notes = ["TIE is the score; Y_e is the backbone's part by itself, Y_c the context's"]
     return Table(f"{name}: the parts of the prediction, {card.metric}, percent", columns, rows, notes)
-
-
-def _pairs(part: Gathered) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((run.backbone, run.method) for run in part.runs))

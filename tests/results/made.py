@@ -9,7 +9,7 @@ from clef import cards
 from clef.results.collect import gather
 from clef.results.formats import Table
 from clef.results.rows import PlannedRun, write_plan
-from clef.results.tables import tables
+from clef.results.tables import all_tables
 
 
 def split_data(samples: int = 100, left_out: dict | None = None, notes: dict | None = None) -> dict[str, Any]:
@@ -63,4 +63,5 @@ class Grid:
         return write_plan(self.out, "g", self.runs)
 
     def tables(self) -> list[Table]:
-        return tables(gather(self.plan()))
+        """The main ones, without the comparisons."""
+        return [t for t in all_tables(gather(self.plan())) if t.main and "method minus" not in t.title]

@@ -235,8 +235,8 @@ def test_cells_on_other_groups_or_without_any_have_no_interval_over_images(grid:
 def test_comparisons_count_what_is_planned_and_say_how_many_seeds_it_takes(gathered: Gathered) -> None:
     [table] = [one for one in all_tables(gathered) if one.title.startswith("CAER-S demo: accuracy, method")]
     assert [row[:4] for row in table.rows] == [
-        ["EMOT-Net", "clef", "test", "3"],
-        ["EMOT-Net", "clef", "test_shift", "3"],
+        ["EMOT-Net", "clef°", "test", "3"],
+        ["EMOT-Net", "clef°", "test_shift", "3"],
     ]
     assert [row[7] for row in table.rows] == ["0.25", "0.25"], "2 of 8 patterns"
     assert [row[8:] for row in table.rows] == [["1", "needs 8 seeds"]] * 2

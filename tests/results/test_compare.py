@@ -39,4 +39,24 @@ def test_other_people_are_told(both: tuple[Grid, Grid]) -> None:
     second.add("emotic", "emot_net", "clef", 0, content)
     for other, told in ((second, 1), (first, 0)):
         (table,) = side_by_side(gather(first.plan()), gather(other.plan()))
-        assert sum("different numbers of people" in note for note in table.notes) == told
+        assert sum("test has 100 of 100 or 90 of 90 people" in note for note in table.notes) == told
+
+
+def test_what_may_be_behind_a_difference_is_told(both: tuple[Grid, Grid]) -> None:
+    first, second = both
+    first.add("emotic", "emot_net", "clef", 0, result(30.0))
+    environment = {"code": {"commit": "abc", "dirty": False}, "dtype": "bfloat16", "ranks": 2}
+    policies = data(policies={"box_outside": "skip"})
+    second.add(
+        "emotic", "emot_net", "clef", 0, result(31.0, environment=environment, data=policies, random_init=["body"])
+    )
+    (table,) = side_by_side(gather(first.plan()), gather(second.plan()))
+    assert table.rows == [["EMOT-Net", "clef", "test", "1, 1", "30.00", "31.00°", "+1.00"]]
+    assert table.notes[1] == "° without pre-training, as configured: emot_net: body (clef)"
+    assert table.notes[2:4] == [
+        "warning: cells were computed in bfloat16 and float32",
+        "warning: cells ran on 1 and 2 ranks: batch statistics are each rank's, if not synchronised",
+    ]
+    assert table.notes[4].startswith(
+        "warning: not all cells rest on the same data: policy box_outside is clamp or skip (apart from most: g 2: "
+    )

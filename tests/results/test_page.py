@@ -68,8 +68,8 @@ def test_it_holds_what_the_tables_hold_and_what_they_warn_of(audited: Grid, tmp_
     text = page.render(gathered, [], [], ["a remark"])
     for table in write_tables(tmp_path, gathered):
         assert f"<h3>{table.title}</h3>" in text
-    assert "EMOTIC demo: the audit, mAP, percent" in text
-    assert '<td class="n">12.25</td>' in text
+    assert "EMOTIC demo: the audit on test, mAP, percent" in text
+    assert '<td class="n">12.2</td>' in text
     assert '<p class="note">EMOTIC demo: some code was edited and not committed</p>' in text
     assert "non-finite loss &lt;b&gt;at step 3&lt;/b&gt;" in text
     assert "3 of 4 cells have numbers" in text

@@ -92,7 +92,7 @@ def test_two_grids_are_set_side_by_side(small: Grid, tmp_path: Path) -> None:
     done = report(tmp_path, "--compare", "g", "g")
     assert done.returncode == 0
     assert "+0.00" in done.stdout
-    assert "# Results of the grid `g` beside `g`" in (tmp_path / "results" / "g-g.md").read_text()
+    assert "# Results of the grid `g` beside `g`" in (tmp_path / "results" / "g" / "beside-g.md").read_text()
     other = report(tmp_path, "--compare", "g", "other")
     assert (other.returncode, "results/other/cells.json: no such file" in other.stderr) == (6, True)
     assert report(tmp_path, "g", "--compare", "g", "g").returncode == 2

@@ -43,6 +43,7 @@ def test_demo_sets_show_the_shift_and_nothing_published(grid: Grid) -> None:
     grid.add("emotic_demo", "caer_net", "vanilla", 0, result(34.5))
     (table,) = grid.tables()
     assert table.columns == ["backbone", "method", "seeds", "test", "test_shift", "change"]
+    assert table.numeric == [False, False, True, True, True, True]
     assert table.rows == [["CAER-Net", "vanilla", "1", "34.50", "24.50", "-10.00"]]
 
 
@@ -50,6 +51,7 @@ def test_the_parts_of_clef_have_a_table_of_their_own(grid: Grid) -> None:
     parts = {"factual": 41.0, "Y_e": 42.0, "Y_c": 20.0}
     grid.add("emotic", "caer_net", "clef", 0, result(40.0, variants=parts))
     grid.add("emotic", "caer_net", "vanilla", 0, result(39.0, variants={"Y_e": 39.0}))
+    grid.add("emotic", "caer_net", "context_only", 0, result(19.0, variants={"Y_c": 19.0}))  # it has no TIE
     assert grid.tables()[1].rows == [["CAER-Net", "clef", "test", "40.00", "41.00", "42.00", "20.00"]]
 
 
@@ -63,6 +65,16 @@ def test_failed_and_missing_cells_are_shown_with_their_reason(grid: Grid) -> Non
     assert "- no number from caer_s-emot_net-clef-s0: not run yet\n" in text
 
 
+def test_cells_with_one_reason_are_named_together(grid: Grid) -> None:
+    for seed in range(3):
+        grid.add("caer_s", "emot_net", "vanilla", seed, None, state="out of memory" if seed == 1 else "")
+    (table,) = grid.tables()
+    assert table.notes == [
+        "no number from caer_s-emot_net-vanilla-s0, caer_s-emot_net-vanilla-s2: not run yet",
+        "no number from caer_s-emot_net-vanilla-s1: failed at step 3/9: out of memory",
+    ]
+
+
 def test_what_a_reader_must_know_is_noted(grid: Grid) -> None:
     grid.add("emotic", "emot_net", "vanilla", 0, result(27.0, random_init=["body", "scene"]))
     grid.add("emotic", "emot_net", "vanilla", 1, result(27.0, commit="def", dirty=True))
@@ -71,6 +83,19 @@ def test_what_a_reader_must_know_is_noted(grid: Grid) -> None:
     assert table.notes[-2:] == [
         "° without pre-training, as configured: emot_net: body and scene (vanilla)",
         "warning: cells come from 2 versions of the code and some code was edited and not committed",
+    ]
+
+
+def test_cells_that_were_computed_in_other_ways_are_warned_of(grid: Grid) -> None:
+    environment = {"code": {"commit": "abc", "dirty": False}}
+    grid.add("emotic", "emot_net", "vanilla", 0, result(27.0))
+    grid.add(
+        "emotic", "emot_net", "vanilla", 1, result(27.0, environment=environment | {"dtype": "bfloat16", "ranks": 4})
+    )
+    (table,) = grid.tables()
+    assert table.notes[-2:] == [
+        "warning: cells were computed in bfloat16 and float32",
+        "warning: cells ran on 1 and 4 ranks: batch statistics are each rank's, if not synchronised",
     ]
 
 
@@ -114,6 +139,10 @@ CSV = """"CAER-S: accuracy, percent"
 backbone,method,seeds,test,published (paper),gap
 EMOT-Net,vanilla,2,75.50 ± 0.71,74.51,+0.99
 EMOT-Net,clef,0,–,77.03,–
+chance level: test 17.00
+"people: train all 100 listed, val all 100 listed, test all 100 listed, test_shift all 100 listed"
+"published: on the protocol paper, not leak_free as here; test is not the official one: 100 people listed, 20,992 there"
+no number from caer_s-emot_net-clef-s0: weights | of N_C missing
 """
 
 
@@ -135,7 +164,26 @@ def test_each_dataset_has_a_table_in_the_order_of_the_grid(grid: Grid) -> None:
     assert [table.title for table in made] == ["CAER-S demo: accuracy, percent", "EMOTIC: mAP, percent"]
     assert made[0].rows == [["EMOT-Net", "vanilla", "2", "51.50 ± 2.12", "41.50 ± 2.12", "-10.00"]]
     lines = tables_to_csv(made).splitlines()
-    assert lines[3:5] == ["", '"EMOTIC: mAP, percent"']
+    end = lines.index("")
+    assert lines[end + 1] == '"EMOTIC: mAP, percent"'
+    assert lines[3] == '"chance level: test 17.00, test_shift 17.00"'
+
+
+def test_a_split_that_a_cell_was_not_tested_on_is_named(grid: Grid) -> None:
+    whole = result(50.0)
+    grid.add("caer_s_demo", "emot_net", "vanilla", 0, whole)
+    grid.add("caer_s_demo", "emot_net", "clef", 0, whole | {"splits": {"test": whole["splits"]["test"]}})
+    (table,) = grid.tables()
+    assert table.rows[1] == ["EMOT-Net", "clef", "1", "50.00", "–", "–"]
+    assert table.notes[-1] == "no number on test_shift from caer_s_demo-emot_net-clef-s0: not tested on it"
+
+
+def test_two_cards_of_one_title_are_told_apart(grid: Grid, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("name: mine\nextends: emotic\n")
+    dataset = str(tmp_path / "mine.yaml")
+    grid.add("emotic", "emot_net", "vanilla", 0, result(50.0))
+    grid.runs.append(PlannedRun("mine-s0", dataset, "emot_net", "vanilla", 0, None, "no shards"))
+    assert [table.title for table in grid.tables()] == ["EMOTIC (emotic): mAP, percent", "EMOTIC (mine): mAP, percent"]
 
 
 def test_a_backbone_of_ones_own_has_no_published_number(grid: Grid) -> None:
