@@ -3,6 +3,7 @@
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,6 +16,7 @@ from clef.results.collect import gather
 from clef.results.curves import points
 from clef.results.figures import bias, classes, draw, learning
 from clef.results.figures.style import look
+from clef.results.published import title
 from clef.results.tables import parts_of
 from tests.results.made import Grid, result
 
@@ -36,15 +38,19 @@ def three(grid: Grid) -> Grid:
     return filled(grid, *SETS)
 
 
+def cell(number: float, method: str, seed: int) -> dict[str, Any]:
+    content = result(number)
+    known = {name: of_class(k, method, seed) for k, name in enumerate(CLASSES)}
+    for name, split in content["splits"].items():
+        content["splits"][name] = split | {"per_class": known}
+    return content
+
+
 def filled(grid: Grid, *sets: str) -> Grid:
     for dataset in sets:
         for method in ("vanilla", "clef"):
             for seed in (0, 1):
-                content = result(value(dataset, method, seed))
-                known = {name: of_class(number, method, seed) for number, name in enumerate(CLASSES)}
-                for split in content["splits"]:
-                    content["splits"][split] = content["splits"][split] | {"per_class": known}
-                grid.add(dataset, "caer_net", method, seed, content)
+                grid.add(dataset, "caer_net", method, seed, cell(value(dataset, method, seed), method, seed))
                 log = [{"epoch": e, "step": 10 * e, "val": 20.0 * e + seed} for e in (1, 2)]
                 folder = grid.out / "g" / f"{dataset}-caer_net-{method}-s{seed}"
                 (folder / "log.jsonl").write_text("\n".join(map(json.dumps, log)) + '\n{"epoch": 3, "va')
@@ -96,6 +102,30 @@ def test_a_line_over_the_strength_of_the_bias(three: Grid) -> None:
     whole = figure.axes[0].containers[0].lines[2][0].get_segments()[0]
     deviation = statistics.stdev((0, 3))
     assert np.ptp(whole[:, 1]) == pytest.approx(2 * deviation)
+
+
+def test_backbones_and_methods_without_numbers_are_left_out_and_the_rest_is_drawn(three: Grid) -> None:
+    """The first backbone of the plan has failed, of the second vanilla, of the third all but vanilla."""
+    runs = three.runs.copy()
+    three.runs.clear()
+    for dataset in SETS:
+        for backbone, done in (("emot_net", ""), ("cd_net", "clef"), ("emoticon", "vanilla")):
+            for method in ("vanilla", "clef"):
+                content = cell(50.0, method, 0) if method == done else None
+                three.add(dataset, backbone, method, 0, content, state="" if content else "failed")
+    three.runs += runs
+    gathered = gather(three.plan())
+    made = {name: figure for _, name, _, figure in draw._figures(gathered)}
+    assert [axes.get_title(loc="left") for axes in made["caer_s_demo-strength"].axes[::2]] == [
+        f"{title(one)}, test" for one in ("cd_net", "emoticon", "caer_net")
+    ]
+    for name in ("caer_s_demo-strength", "caer_s_demo-shift"):
+        (legend,) = made[name].legends
+        assert [text.get_text() for text in legend.get_texts()] == ["vanilla", "clef"]
+    (legend,) = made["caer_s_demo-classes"].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["vanilla", "clef", "chance"]
+    colours = [patch.get_facecolor() for patch in legend.get_patches()]
+    assert colours == [matplotlib.colors.to_rgba(look(one, [])["color"]) for one in ("vanilla", "clef")]
 
 
 def test_a_demo_set_that_differs_in_more_than_its_bias_is_no_family(three: Grid) -> None:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clef.cards import Card
-from clef.results.figures.style import CHANCE, SPREAD, WIDTH, legend, look, panels
+from clef.results.figures.style import SPREAD, WIDTH, legend, look, panels
 from clef.results.numbers import Numbers
 from clef.results.published import title
 from clef.results.rows import Gathered
@@ -40,6 +40,8 @@ def bars(part: Gathered, card: Card, split: str) -> Figure | None:
             places = [k + (i - (len(chosen) - 1) / 2) * width for k, values in enumerate(found) if values]
             means = [statistics.fmean(values) for values in found if values]
             errors = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in found if v]
+            if not means:
+                continue
             axes.bar(
                 places, means, width, yerr=errors if any(errors) else None, label=method,
                 color=look(method, methods)["color"], error_kw=SPREAD,
@@ -47,7 +49,7 @@ def bars(part: Gathered, card: Card, split: str) -> Figure | None:
         chance = _chance(part, split, metric, card)
         axes.hlines(
             chance, np.arange(len(chance)) - 0.45, np.arange(len(chance)) + 0.45,
-            colors="black", linestyles=":", linewidth=1, label=CHANCE,
+            colors="black", linestyles=":", linewidth=1, label="chance",
         )  # fmt: skip
         axes.set_title(title(backbone), loc="left")
         axes.set_ylabel(f"{metric}, %")
@@ -55,7 +57,7 @@ def bars(part: Gathered, card: Card, split: str) -> Figure | None:
         axes.tick_params(axis="x", length=0)
     axes.set_xticks(np.arange(len(card.classes)), list(card.classes), **_turned(card))
     axes.set_xlim(-0.6, len(card.classes) - 0.4)
-    legend(figure, grid[0][0])
+    legend(figure, chosen)
     return figure
 
 

@@ -32,7 +32,7 @@ def curves(part: Gathered, card: Card) -> Figure | None:
         axes.grid(axis="y")
     for axes in every[::3]:
         axes.set_ylabel(f"{card.metric} on val, %")
-    legend(figure, max(every, key=lambda axes: len(axes.get_legend_handles_labels()[1])))
+    legend(figure, methods)
     return figure
 
 

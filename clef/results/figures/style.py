@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 
 WIDTH = 7.0
 """Inches: the text of a page. Letters have 7 points and more at this width, the numbers of a wide heat map 5.5."""
-CHANCE = "chance"
-"""Its place in a legend is the last."""
 SPREAD: dict[str, Any] = {"capsize": 2, "elinewidth": 0.8, "capthick": 0.8}
 """Of error bars."""
 _NAMED = {"vanilla": "#E69F00", "clef": "#0072B2", "ccim": "#009E73", "context_only": "#CC79A7"}
@@ -75,11 +73,16 @@ def look(method: str, methods: Sequence[str]) -> dict[str, Any]:
     return {"color": colour, "marker": _MARKS[place % len(_MARKS)], "linestyle": dashes}
 
 
-def legend(figure: Figure, axes: Axes) -> None:
-    """One for all panels, above them, of what the given one shows."""
-    shown = list(zip(*axes.get_legend_handles_labels(), strict=True))
-    shown.sort(key=lambda one: one[1] == CHANCE)
-    figure.legend(*zip(*shown, strict=True), loc="outside upper center", ncols=min(len(shown), 6))
+def legend(figure: Figure, names: Sequence[str]) -> None:
+    """One for all panels, above them, of what any of them shows: of `names` in their order, then of all else."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    labels = [*(name for name in names if name in found), *(label for label in found if label not in names)]
+    if labels:
+        handles = [found[label] for label in labels]
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6))
 
 
 def written(figure: Figure, form: str) -> bytes:
