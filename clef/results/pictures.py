@@ -8,6 +8,7 @@ from clef import console, files, records
 from clef.results import page
 from clef.results.page import Image
 from clef.results.rows import Gathered
+from clef.results.tables import parts_of
 
 PAGE, EXAMPLES, INDEX = "report.html", "examples", "examples.json"
 LACKING = "no figures: matplotlib is not installed (pip install 'clef-caer[figures]')"
@@ -17,12 +18,12 @@ def publish(folder: Path, gathered: Gathered, cells: Path | None = None, images:
     """Write figures, examples and page into `folder`, and say so; without matplotlib a page that has no figures.
 
     `cells`: the folder of the grid's cells, for the examples; None: those that were drawn before are taken.
-    `images`: whether people may be shown (`clef.results.examples`).
+    `images`: whether people may be shown (`clef.results.examples.may_show`).
     """
     figures, remarks = _figures(folder, gathered)
     if cells is not None:
         _draw_examples(folder, gathered, cells, images)
-    shown, further = _examples(folder)
+    shown, further = _examples(folder, gathered, images)
     files.write(folder / PAGE, page.render(gathered, figures, shown, remarks + further))
     for remark in remarks + further:
         console.out.print(remark, markup=False, soft_wrap=True)
@@ -54,10 +55,19 @@ def _draw_examples(folder: Path, gathered: Gathered, cells: Path, images: bool |
     files.write(folder / EXAMPLES / INDEX, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def _examples(folder: Path) -> tuple[list[Image], list[str]]:
-    """Those that lie in `folder`, and what was said of others."""
-    known = records.read_json(folder / EXAMPLES / INDEX)
-    found = [
-        Image(**one, png=(folder / EXAMPLES / f"{one['name']}.png").read_bytes()) for one in known.get("examples", [])
-    ]
-    return found, known.get("remarks", [])
+def _examples(folder: Path, gathered: Gathered, images: bool | None) -> tuple[list[Image], list[str]]:
+    """Those that lie in `folder` and may be shown, and what is to be said of others."""
+    from clef.results.examples import HIDDEN, may_show  # slow to import
+
+    known, found = records.read_json(folder / EXAMPLES / INDEX), list[Image]()
+    remarks = list[str](known.get("remarks", []))
+    allowed = {name for _, card, name in parts_of(gathered) if may_show(card, images)}
+    for one in known.get("examples", []):
+        path = folder / EXAMPLES / f"{one['name']}.png"
+        if one["about"] not in allowed:
+            remarks.append(f"{one['about']}: {HIDDEN}")
+        elif not path.exists():
+            remarks.append(f"{path} is gone")
+        else:
+            found.append(Image(**one, png=path.read_bytes()))
+    return found, list(dict.fromkeys(remarks))

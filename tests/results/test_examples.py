@@ -114,6 +114,35 @@ def test_a_page_made_again_without_the_cells_is_the_same(plan: Path, tmp_path: P
     assert b"where CLEF gains most" in pages[0]
 
 
+def test_examples_drawn_before_are_shown_where_they_may_be_and_are_there(grid: Grid, tmp_path: Path) -> None:
+    index = []
+    for dataset, name in (("emotic", "EMOTIC"), ("emotic_demo", "EMOTIC demo")):
+        grid.add(dataset, "emot_net", "clef", 0, result(20.0))
+        index += [{"about": name, "name": f"{dataset}-{k}", "caption": f"{name} {k}"} for k in (1, 2)]
+    gathered, folder = gather(grid.plan()), tmp_path / "out" / "examples"
+    for one in index:
+        write_png(folder / f"{one['name']}.png")
+    (folder / "examples.json").write_text(json.dumps({"remarks": ["before"], "examples": index}))
+    (folder / "emotic_demo-2.png").unlink()
+    hidden = f"EMOTIC: {module.HIDDEN}"
+    gone = f"{folder / 'emotic_demo-2.png'} is gone"
+    for images, shown, said in (
+        (None, ["emotic_demo-1"], [hidden, gone]),
+        (False, [], [hidden, f"EMOTIC demo: {module.HIDDEN}"]),
+        (True, ["emotic-1", "emotic-2", "emotic_demo-1"], [gone]),
+    ):
+        found, remarks = pictures._examples(tmp_path / "out", gathered, images)
+        assert [one.name for one in found] == shown
+        assert remarks == ["before", *said]
+    pictures.publish(tmp_path / "out", gathered)
+    assert "EMOTIC 1" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def write_png(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (60, 40), "white").save(path)
+
+
 def test_a_panel_shows_the_truth_however_low_it_scores() -> None:
     score = -np.arange(26.0)
     told = Told([f"c{k}" for k in range(26)], score, np.full(26, 0.5), None, {})
