@@ -145,7 +145,7 @@ def _panel(pair: _Pair, place: int, name: str, stem: str, what: str) -> Image:
     frame = Pixels.open(io.BytesIO(pair.shards.read(place, "scene.jpg") or b"")).convert("RGB")
     drawn = panel.person(frame, tuple(facts["box"]), own, labels, [(BASE, base.factual)])
     buffer = io.BytesIO()
-    drawn.quantize(128, dither=Pixels.Dither.NONE).save(buffer, "PNG", optimize=True)
+    drawn.save(buffer, "PNG")
     caption = (
         f"{title(pair.run.backbone)}, seed {pair.run.seed}, {pair.shards.name}, {what}: {facts['id']}, true: "
         f"{', '.join(classes[k] for k in labels)}. Highest by {BASE}: {classes[base.order[0]]}, by {METHOD}: "

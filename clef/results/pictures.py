@@ -5,12 +5,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from clef import console, files, records
-from clef.results import page
+from clef.results import page, raster
 from clef.results.page import Image
 from clef.results.rows import Gathered
 from clef.results.tables import parts_of
 
 PAGE, EXAMPLES, INDEX = "report.html", "examples", "examples.json"
+ON_SCREEN = 0.5
+"""The part of an example's dots that a page shows."""
 LACKING = "no figures: matplotlib is not installed (pip install 'clef-caer[figures]')"
 
 
@@ -42,14 +44,15 @@ def _figures(folder: Path, gathered: Gathered) -> tuple[list[Image], list[str]]:
 
 
 def _draw_examples(folder: Path, gathered: Gathered, cells: Path, images: bool | None) -> None:
-    """Write them into `folder`/examples, in place of those of an earlier time."""
+    """Write them into `folder`/examples as PNG and PDF, in place of those of an earlier time."""
     from clef.results.examples import examples  # slow to import
 
     made, remarks = examples(gathered, cells, images)
-    for path in (folder / EXAMPLES).glob("*.png"):
+    for path in [*(folder / EXAMPLES).glob("*.png"), *(folder / EXAMPLES).glob("*.pdf")]:
         path.unlink()
     for one in made:
         files.write(folder / EXAMPLES / f"{one.name}.png", one.png, durable=False)
+        files.write(folder / EXAMPLES / f"{one.name}.pdf", raster.pdf(one.png), durable=False)
     index = [{"about": one.about, "name": one.name, "caption": one.caption} for one in made]
     content = {"remarks": remarks, "examples": index}
     files.write(folder / EXAMPLES / INDEX, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -69,5 +72,5 @@ def _examples(folder: Path, gathered: Gathered, images: bool | None) -> tuple[li
         elif not path.exists():
             remarks.append(f"{path} is gone")
         else:
-            found.append(Image(**one, png=path.read_bytes()))
+            found.append(Image(**one, png=raster.for_a_screen(path.read_bytes(), ON_SCREEN)))
     return found, list(dict.fromkeys(remarks))

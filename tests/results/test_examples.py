@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,6 +112,21 @@ def test_a_page_made_again_without_the_cells_is_the_same(plan: Path, tmp_path: P
         pictures.publish(tmp_path / "out", gathered, cells)
         pages.append((tmp_path / "out" / "report.html").read_bytes())
     assert pages[0] == pages[1]
+    folder = tmp_path / "out" / "examples"
+    (folder / "of_an_earlier_time.pdf").write_bytes(b"")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.stem != "of_an_earlier_time"}
+    assert {f"caer_s_demo-emot_net-{what}-1.{form}" for what in ("gain", "loss") for form in ("png", "pdf")} < {*before}
+    pictures.publish(tmp_path / "out", gathered, plan.parent)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before, "the same bytes"
+    with Image.open(folder / "caer_s_demo-emot_net-gain-1.png") as printed:
+        assert printed.width > 300 * 7, "dots an inch, as wide as a page"
+        (shown, _), _ = pictures._examples(tmp_path / "out", gathered, None)
+        with Image.open(io.BytesIO(shown.png)) as small:
+            assert small.size == (printed.width // 2, printed.height // 2)
+        box = re.search(rb"/MediaBox \[ *0 0 ([0-9.]+) ([0-9.]+)", before["caer_s_demo-emot_net-gain-1.pdf"])
+        assert box is not None
+        assert float(box[1]) == pytest.approx(7 * 72)
+        assert float(box[2]) == pytest.approx(7 * 72 * printed.height / printed.width)
     assert b"where CLEF gains most" in pages[0]
 
 

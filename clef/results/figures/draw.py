@@ -1,11 +1,9 @@
 """Which figures a grid has, and their files."""
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from PIL import Image as Pixels
 
 from clef import files
 from clef.cards import Card
@@ -14,12 +12,15 @@ from clef.results.collect import Progress
 from clef.results.figures import bias, classes, learning
 from clef.results.figures.style import style, written
 from clef.results.page import Image
+from clef.results.raster import for_a_screen
 from clef.results.rows import Gathered
 from clef.results.tables import parts_of
 
 FOLDER = "figures"
 SHOWN = 122
 """Pixels on a page for an inch in print."""
+ON_SCREEN = 0.6
+"""The part of a print's dots that a page shows."""
 FORMS = ("png", "pdf")
 Named = tuple[str, str, str, Figure]
 """The dataset as tables call it ("" for several), the file's name without an ending, the caption, the figure."""
@@ -37,20 +38,13 @@ def draw(folder: Path, gathered: Gathered, progress: Progress = lambda name, don
             forms = {form: written(figure, form) for form in FORMS}
             for form, content in forms.items():
                 files.write(folder / FOLDER / f"{name}.{form}", content, durable=False)
-            made.append(Image(about, name, caption, _for_a_screen(forms["png"]), round(SHOWN * figure.get_figwidth())))
+            small, width = for_a_screen(forms["png"], ON_SCREEN), round(SHOWN * figure.get_figwidth())
+            made.append(Image(about, name, caption, small, width))
             progress("figures drawn", len(made), len(figures))
     known = {f"{one.name}.{form}" for one in made for form in FORMS}
     for path in [path for form in FORMS for path in (folder / FOLDER).glob(f"*.{form}") if path.name not in known]:
         path.unlink()
     return made
-
-
-def _for_a_screen(png: bytes) -> bytes:
-    image = Pixels.open(io.BytesIO(png)).convert("RGB")
-    image = image.resize((image.width * 3 // 5, image.height * 3 // 5), Pixels.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.quantize(64, dither=Pixels.Dither.NONE).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
 
 
 def _figures(gathered: Gathered) -> Iterator[Named]:
