@@ -133,6 +133,12 @@ def test_a_demo_set_that_differs_in_more_than_its_bias_is_no_family(three: Grid)
     other = cards.load("emotic_demo")
     assert list(draw._families([parts[0], (parts[1][0], other)])) == []
     assert list(draw._families(parts[:1])) == []
+    card = parts[1][1]
+    stored = card.model_copy(update={"storage": card.storage.model_copy(update={"quality": 50})})
+    assert list(draw._families([parts[0], (parts[1][0], stored)])) == [], "other images"
+    twin = parts[1][0], card.model_copy(update={"name": "twin", "title": "Twin", "source": "data/twin"})
+    (sets,) = draw._families([parts[0], parts[1], twin])
+    assert [one.name for *_, one in sets] == ["caer_s_demo_weak", "caer_s_demo"], "a strength once"
 
 
 def test_both_tests_of_each_method_and_seed(three: Grid) -> None:

@@ -1,5 +1,6 @@
 """Which figures a grid has, and their files."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,8 @@ SHOWN = 122
 ON_SCREEN = 0.6
 """The part of a print's dots that a page shows."""
 FORMS = ("png", "pdf")
+CALLED = {"name", "title", "source"}
+"""Of a card: what it and its folder are called."""
 Named = tuple[str, str, str, Figure]
 """The dataset as tables call it ("" for several), the file's name without an ending, the caption, the figure."""
 
@@ -81,14 +84,13 @@ def _of_set(part: Gathered, card: Card) -> Iterator[tuple[str, str, Figure]]:
 
 
 def _families(parts: list[tuple[Gathered, Card]]) -> Iterator[list[bias.Set]]:
-    """Demo sets that differ in the strength of their bias alone, the weakest first."""
-    found: dict[str, list[bias.Set]] = {}
+    """Demo sets whose cards differ in the strength of their bias alone, the weakest first; of equal ones the first."""
+    found: dict[str, dict[float, bias.Set]] = {}
     for part, card in parts:
         if card.generator is not None:
-            options = dict(card.generator_options)
-            strength = float(options.pop("strength", STRENGTH))
-            alike = f"{card.generator} {sorted(options.items())} {card.protocol}"
-            found.setdefault(alike, []).append((strength, part, card))
+            content = card.model_dump(mode="json", exclude=CALLED)
+            strength = float(content["generator_options"].pop("strength", STRENGTH))
+            found.setdefault(json.dumps(content, sort_keys=True), {}).setdefault(strength, (strength, part, card))
     for sets in found.values():
-        if len({strength for strength, *_ in sets}) > 1:
-            yield sorted(sets, key=lambda one: one[0])
+        if len(sets) > 1:
+            yield [sets[strength] for strength in sorted(sets)]
