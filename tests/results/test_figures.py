@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from clef import cards
 from clef.results import pictures, store
 from clef.results.collect import gather
-from clef.results.curves import points
+from clef.results.curves import Point, points
 from clef.results.figures import bias, classes, draw, learning
 from clef.results.figures.style import look
 from clef.results.published import title
+from clef.results.rows import Gathered, PlannedRun
 from clef.results.tables import parts_of
 from tests.results.made import Grid, result
 
@@ -154,9 +155,43 @@ def test_both_tests_of_each_method_and_seed(three: Grid) -> None:
 
 def test_learning_curves_hold_what_the_log_says(three: Grid) -> None:
     part, card, _ = parts_of(gather(three.plan()))[0]
-    figure = learning.curves(part, card)
-    assert figure is not None
+    ((_, figure),) = learning.curves(part, card)
     assert lines(figure, 0) == {name: ([1.0, 2.0], [20.5, 40.5]) for name in ("vanilla", "clef")}
+
+
+def test_a_mean_is_of_all_seeds_and_those_that_went_on_go_on_by_themselves() -> None:
+    run = PlannedRun("x", "emotic", "emot_net", "clef", 0, "x")
+    seeds = {0: [10.0, 20.0], 1: [14.0, 30.0, 40.0], 2: [12.0, 22.0, 36.0]}
+    points = [
+        Point("emotic", "leak_free", "emot_net", "clef", seed, float(epoch), epoch, one)
+        for seed, values in seeds.items()
+        for epoch, one in enumerate(values, 1)
+    ]
+    points.append(Point("emotic", "leak_free", "emot_net", "clef", 0, 1.0, 1, 10.0))  # again, after a restart
+    part = Gathered("g", [], {}, [run], {}, curves=points)
+    ((_, figure),) = learning.curves(part, cards.load("emotic"))
+    drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].lines]
+    assert drawn == [([1.0, 2.0], [12.0, 24.0]), ([2.0, 3.0], [30.0, 40.0]), ([2.0, 3.0], [22.0, 36.0])]
+
+
+def test_each_of_many_readings_has_a_panel_with_vanilla_and_clef_behind() -> None:
+    readings = [f"reading_{k}" for k in range(24)]
+    methods = ["vanilla", "clef", *readings]
+    runs = [PlannedRun("x", "emotic", b, m, 0, "x") for b in ("emot_net", "caer_net") for m in methods]
+    points = [
+        Point("emotic", "leak_free", run.backbone, run.method, 0, 1.0, 1, float(methods.index(run.method)))
+        for run in runs
+        if (run.backbone, run.method) != ("caer_net", "reading_7")
+    ]
+    made = dict(learning.curves(Gathered("g", [], {}, runs, {}, curves=points), cards.load("emotic")))
+    for backbone, figure in made.items():
+        shown = [one for one in readings if (backbone, one) != ("caer_net", "reading_7")]
+        panels = [axes for axes in figure.axes if axes.get_visible()]
+        assert [axes.get_title(loc="left") for axes in panels] == shown
+        for axes, one in zip(panels, shown, strict=True):
+            assert [line.get_ydata()[0] for line in axes.lines] == [0, 1, methods.index(one)]
+            assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 3
+    assert list(made) == ["emot_net", "caer_net"]
 
 
 def test_a_log_that_was_spoilt_gives_what_is_left_of_it(tmp_path: Path) -> None:
@@ -189,7 +224,7 @@ def test_the_same_rows_give_the_same_bytes_and_old_figures_go(grid: Grid, tmp_pa
 
 
 def test_methods_look_different_and_vanilla_and_clef_in_grey_too() -> None:
-    names = ["vanilla", "clef", "ccim", "context_only", *map(str, range(8))]
+    names = ["vanilla", "clef", "ccim", "context_only", *map(str, range(30))]
     looks = [look(name, names) for name in names]
     assert len({tuple(one.items()) for one in looks}) == len(names)
     grey = [np.dot(matplotlib.colors.to_rgb(one["color"]), (0.299, 0.587, 0.114)) for one in looks[:2]]

@@ -14,6 +14,8 @@ from clef.results.published import title
 from clef.results.rows import Gathered
 
 _PAIR = ("vanilla", "clef")
+TALL = 7.6
+"""Inches that the rows of a heat map take at most, so that it stays on one page."""
 _NARROW = 10
 """Classes from which on their names stand upright."""
 
@@ -73,7 +75,8 @@ def heat_map(part: Gathered, card: Card, split: str) -> Figure | None:
     if not shown.any():
         return None
     values, pairs = values[shown], [pair for pair, here in zip(pairs, shown, strict=True) if here]
-    figure = Figure(figsize=(WIDTH, 0.22 * len(pairs) + 1.4), layout="constrained")
+    height = min(0.22 * len(pairs), TALL)
+    figure = Figure(figsize=(WIDTH, height + 1.4), layout="constrained")
     axes = figure.subplots()
     mesh = axes.pcolormesh(values, cmap="cividis", edgecolors="white", linewidth=0.5)
     _write_values(axes, values)
@@ -83,7 +86,7 @@ def heat_map(part: Gathered, card: Card, split: str) -> Figure | None:
     axes.invert_yaxis()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.colorbar(mesh, ax=axes, label=f"{metric}, %", aspect=15, pad=0.01)
+    figure.colorbar(mesh, ax=axes, label=f"{metric}, %", aspect=max(15, 12 * height), pad=0.01)
     return figure
 
 

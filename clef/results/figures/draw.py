@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from clef import files
 from clef.cards import Card
 from clef.datasets.demo import STRENGTH
+from clef.results import published
 from clef.results.collect import Progress
 from clef.results.figures import bias, classes, learning
 from clef.results.figures.style import style, written
@@ -79,8 +80,13 @@ def _of_set(part: Gathered, card: Card) -> Iterator[tuple[str, str, Figure]]:
             "small ones: each seed. On the dotted line both are equal."
         )
         yield "shift", caption, figure
-    if figure := learning.curves(part, card):
-        yield "learning", f"{metric} on val after each epoch. Mean over seeds, from the lowest to the highest.", figure
+    for backbone, figure in learning.curves(part, card):
+        of = f"{published.title(backbone)}: " if backbone else ""
+        caption = (
+            f"{of}{metric} on val after each epoch. Mean over seeds, from the lowest to the highest, as far as all of "
+            "them have come; beyond that each by itself, thin."
+        )
+        yield f"learning-{backbone}".removesuffix("-"), caption, figure
 
 
 def _families(parts: list[tuple[Gathered, Card]]) -> Iterator[list[bias.Set]]:

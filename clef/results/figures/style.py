@@ -14,9 +14,10 @@ WIDTH = 7.0
 SPREAD: dict[str, Any] = {"capsize": 2, "elinewidth": 0.8, "capthick": 0.8}
 """Of error bars."""
 _NAMED = {"vanilla": "#E69F00", "clef": "#0072B2", "ccim": "#009E73", "context_only": "#CC79A7"}
-_OTHERS = ("#56B4E9", "#D55E00", "#000000")
+_OTHERS = ("#000000", "#56B4E9", "#D55E00")
 """Okabe and Ito's colours, which the colour-blind can tell apart; vanilla and CLEF differ in grey, too."""
-_MARKS = "os^DvPX"
+_BEHIND = ("vanilla", "clef")
+_MARKS = "os^DvPX<>ph"
 _DASHES = ("-", "--", ":")
 _SETTINGS: Any = {
     "font.size": 8,
@@ -54,10 +55,10 @@ def panels(
     return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
 
 
-def beside(count: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels, three in a row; what is left of the last row is empty."""
-    columns = min(3, count)
-    figure, grid = panels(-(-count // columns), columns, height, WIDTH * (columns + 1) / 4, **options)
+def beside(count: int, height: float, columns: int = 3, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, `columns` in a row; what is left of the last row is empty."""
+    width = WIDTH * min(1, (count + 1) / (columns + 1))
+    figure, grid = panels(-(-count // columns), min(columns, count), height, width, **options)
     every = [axes for row in grid for axes in row]
     for axes in every[count:]:
         axes.set_visible(False)
@@ -71,6 +72,16 @@ def look(method: str, methods: Sequence[str]) -> dict[str, Any]:
     colour = _NAMED.get(method) or _OTHERS[others.index(method) % len(_OTHERS)]
     dashes = _DASHES[place // len(_MARKS) % len(_DASHES)]
     return {"color": colour, "marker": _MARKS[place % len(_MARKS)], "linestyle": dashes}
+
+
+def shared(methods: Sequence[str]) -> list[list[str]]:
+    """Which methods one panel holds: all, or where there are too many to tell them apart, each by itself as the last,
+    and vanilla and CLEF before it.
+    """
+    if sum(one not in _NAMED for one in methods) <= len(_OTHERS):
+        return [list(methods)]
+    behind = [one for one in _BEHIND if one in methods]
+    return [[*behind, one] for one in methods if one not in behind]
 
 
 def legend(figure: Figure, names: Sequence[str]) -> None:
