@@ -11,8 +11,8 @@ from clef.cards import Card
 from clef.datasets.demo import STRENGTH
 from clef.results import published
 from clef.results.collect import Progress
-from clef.results.figures import bias, classes, learning
-from clef.results.figures.style import style, written
+from clef.results.figures import bias, classes, confusion, learning, reliability
+from clef.results.figures.style import FEW, style, written
 from clef.results.page import Image
 from clef.results.raster import for_a_screen
 from clef.results.rows import Gathered
@@ -24,6 +24,8 @@ SHOWN = 122
 ON_SCREEN = 0.6
 """The part of a print's dots that a page shows."""
 FORMS = ("png", "pdf")
+Kind = tuple[str, str, Figure]
+"""What a figure of a dataset shows, in the file's name; the caption; the figure."""
 CALLED = {"name", "title", "source"}
 """Of a card: what it and its folder are called."""
 Named = tuple[str, str, str, Figure]
@@ -62,31 +64,50 @@ def _figures(gathered: Gathered) -> Iterator[Named]:
         )
         yield "", f"{min((one.name for *_, one in sets), key=len)}-strength", caption, bias.over_strength(sets)
     for part, card, title in parts:
-        for kind, caption, figure in _of_set(part, card):
+        for kind, caption, figure in (*_of_classes(part, card), *_of_methods(part, card)):
             yield title, f"{card.folder}-{kind}", caption, figure
 
 
-def _of_set(part: Gathered, card: Card) -> Iterator[tuple[str, str, Figure]]:
-    """The figures of one dataset and protocol."""
-    split, metric = card.test_splits[0], card.metric
+def _of_classes(part: Gathered, card: Card) -> Iterator[Kind]:
+    """Of one dataset and protocol: how well each class is told, what it is taken for, and how surely."""
+    split = card.test_splits[0]
     of_class = f"{classes.metric_of(card)} of each class on {split}, percent"
     if figure := classes.bars(part, card, split):
         yield "classes", f"{of_class}. Mean and standard deviation over seeds.", figure
     if figure := classes.heat_map(part, card, split):
-        yield "heat", f"{of_class}, and at the right {metric}. Means over seeds.", figure
+        yield "heat", f"{of_class}, and at the right {card.metric}. Means over seeds.", figure
+    if figure := confusion.matrices(part, card, split):
+        caption = f"What share of each class was taken for which on {split}, percent. Means over seeds."
+        yield "confusion", caption + _how_many(part), figure
+    if figure := reliability.diagrams(part, split):
+        caption = (
+            f"How often what was stated with a probability came true on {split}, in bins over all seeds that hold at "
+            f"least {reliability.FEWEST}; the larger a mark, the more it holds. On the dotted line both are equal. Of "
+            "CLEF it is the factual prediction."
+        )
+        yield "reliability", caption + _how_many(part), figure
+
+
+def _of_methods(part: Gathered, card: Card) -> Iterator[Kind]:
+    """Of one dataset and protocol: the headline of each method, on both tests, and in training."""
     if figure := bias.against_shift(part, card):
         caption = (
-            f"{metric} on the test without the bias of train, against the one with it. Large marks: means over seeds; "
-            "small ones: each seed. On the dotted line both are equal."
+            f"{card.metric} on the test without the bias of train, against the one with it. Large marks: means over "
+            "seeds; small ones: each seed. On the dotted line both are equal."
         )
         yield "shift", caption, figure
     for backbone, figure in learning.curves(part, card):
         of = f"{published.title(backbone)}: " if backbone else ""
         caption = (
-            f"{of}{metric} on val after each epoch. Mean over seeds, from the lowest to the highest, as far as all of "
-            "them have come; beyond that each by itself, thin."
+            f"{of}{card.metric} on val after each epoch. Mean over seeds, from the lowest to the highest, as far as "
+            "all of them have come; beyond that each by itself, thin."
         )
         yield f"learning-{backbone}".removesuffix("-"), caption, figure
+
+
+def _how_many(part: Gathered) -> str:
+    methods = {run.method for run in part.runs}
+    return f" {FEW} of {len(methods)} methods." if len(methods) > FEW else ""
 
 
 def _families(parts: list[tuple[Gathered, Card]]) -> Iterator[list[bias.Set]]:

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 WIDTH = 7.0
 """Inches: the text of a page. Letters have 7 points and more at this width, the numbers of a wide heat map 5.5."""
+FEW = 4
+"""Methods that a figure of many panels has room for."""
 SPREAD: dict[str, Any] = {"capsize": 2, "elinewidth": 0.8, "capthick": 0.8}
 """Of error bars."""
 _NAMED = {"vanilla": "#E69F00", "clef": "#0072B2", "ccim": "#009E73", "context_only": "#CC79A7"}
@@ -82,6 +84,11 @@ def shared(methods: Sequence[str]) -> list[list[str]]:
         return [list(methods)]
     behind = [one for one in _BEHIND if one in methods]
     return [[*behind, one] for one in methods if one not in behind]
+
+
+def main(methods: Sequence[str]) -> list[str]:
+    """Those that a figure with room for `FEW` shows: the paper's own before a grid's others."""
+    return sorted(dict.fromkeys(methods), key=lambda one: one not in _NAMED)[:FEW]
 
 
 def legend(figure: Figure, names: Sequence[str]) -> None:
