@@ -116,7 +116,7 @@ def test_a_page_made_again_without_the_cells_is_the_same(plan: Path, tmp_path: P
     (folder / "of_an_earlier_time.pdf").write_bytes(b"")
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.stem != "of_an_earlier_time"}
     assert {f"caer_s_demo-emot_net-{what}-1.{form}" for what in ("gain", "loss") for form in ("png", "pdf")} < {*before}
-    pictures.publish(tmp_path / "out", gathered, plan.parent)
+    pictures._draw_examples(tmp_path / "out", gathered, plan.parent, None)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before, "the same bytes"
     with Image.open(folder / "caer_s_demo-emot_net-gain-1.png") as printed:
         assert printed.width > 300 * 7, "dots an inch, as wide as a page"

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clef.cards import Card
-from clef.results.figures.style import SPREAD, WIDTH, legend, look, panels
+from clef.results.figures.style import SPREAD, legend, look, panels
 from clef.results.numbers import Numbers
 from clef.results.published import title
+from clef.results.raster import WIDTH
 from clef.results.rows import Gathered
 
 _PAIR = ("vanilla", "clef")

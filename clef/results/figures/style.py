@@ -9,8 +9,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-WIDTH = 7.0
-"""Inches: the text of a page. Letters have 7 points and more at this width, the numbers of a wide heat map 5.5."""
+from clef.results.raster import WIDTH
+
 FEW = 4
 """Methods that a figure of many panels has room for."""
 SPREAD: dict[str, Any] = {"capsize": 2, "elinewidth": 0.8, "capthick": 0.8}
