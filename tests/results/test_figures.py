@@ -174,7 +174,7 @@ def test_a_mean_is_of_all_seeds_and_those_that_went_on_go_on_by_themselves() -> 
     assert drawn == [([1.0, 2.0], [12.0, 24.0]), ([2.0, 3.0], [30.0, 40.0]), ([2.0, 3.0], [22.0, 36.0])]
 
 
-def test_each_of_many_readings_has_a_panel_with_vanilla_and_clef_behind() -> None:
+def test_each_of_many_methods_has_a_panel_with_vanilla_and_clef_behind() -> None:
     readings = [f"reading_{k}" for k in range(24)]
     methods = ["vanilla", "clef", *readings]
     runs = [PlannedRun("x", "emotic", b, m, 0, "x") for b in ("emot_net", "caer_net") for m in methods]

@@ -15,14 +15,14 @@ from clef.results.figures.style import beside, legend, look, shared
 from clef.results.published import title
 from clef.results.rows import Gathered
 
-READING = "the reading"
+NAMED = "the method named above"
 Panel = tuple[str, list[str], list[Point]]
 """Its title, its methods, and what is known of them."""
 
 
 def curves(part: Gathered, card: Card) -> Iterator[tuple[str, Figure]]:
     """A panel a backbone, in one figure (with it: ""). Where one can't hold all methods, a figure a backbone (with it:
-    which), and in it a panel for each reading of the method, with vanilla and CLEF behind it.
+    which), and in it a panel for each further one, with vanilla and CLEF behind it.
     """
     found: dict[str, list[Panel]] = {}
     methods = list(dict.fromkeys(run.method for run in part.runs))
@@ -45,7 +45,7 @@ def _figure(panels: list[Panel], card: Card, apart: bool) -> Figure:
     figure, every = beside(len(panels), 5.6 / columns, columns, sharey=True)
     for axes, (name, methods, points) in zip(every, panels, strict=True):
         for method in methods:
-            label = READING if apart and method == name else method
+            label = NAMED if apart and method == name else method
             _lines(axes, [point for point in points if point.method == method], label, look(method, methods))
         axes.set_title(name, loc="left", fontsize=7 if apart else None)
         axes.set_xlabel("epoch")
