@@ -80,7 +80,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--images",
         action=argparse.BooleanOptionalAction,
-        help="show people of the sets as examples (default: of those alone that may be passed on, the demo sets)",
+        help="show people of the sets as examples (default: of those alone that may be passed on, the demo sets); "
+        "with --from-rows, of the examples that were drawn before",
     )
     parser.add_argument(
         "--compare", nargs=2, metavar=("GRID_A", "GRID_B"), help="instead, set two gathered grids side by side"
@@ -88,8 +89,6 @@ def _arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.compare and (args.grids or args.from_rows):
         raise ConfigError("--compare: takes two grids, and neither others nor --from-rows")
-    if args.from_rows and args.images is not None:
-        raise ConfigError("--images, --no-images: examples are drawn from the cells; leave out --from-rows")
     if args.from_rows and not args.grids:
         raise ConfigError("--from-rows: say which grids")
     return args

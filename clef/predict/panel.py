@@ -12,8 +12,9 @@ from clef.datasets import Box
 from clef.predict.told import Told
 
 SHOWN = 8
-HEIGHT, NAMES, BARS, GAP, LINE, TEXT = 300, 130, 150, 20, 30, 15
-"""Pixels: the image, the column of names, a column of bars, and between them; a line, and its letters."""
+HEIGHT, NAMES, BARS, GAP, LINE, TEXT = 600, 260, 300, 40, 60, 30
+"""Pixels: the image, the column of names, a column of bars, and between them; a line, and its letters. A panel as wide
+as a page of text has over 300 dots an inch, and letters of 5.5 points and more."""
 POSITIVE, NEGATIVE, GREY, FRAME = (0, 114, 178), (213, 94, 0), (110, 110, 110), (240, 228, 66)
 """Okabe and Ito's colours, which the colour-blind can tell apart."""
 TIE = "TIE"
@@ -71,7 +72,7 @@ def _chosen(told: Told, truth: Sequence[int]) -> list[int]:
 def _mark(draw: ImageDraw.ImageDraw, left: int, top: int, text: str) -> None:
     """Text on yellow."""
     x1, y1, x2, y2 = draw.textbbox((left, top), text, font=_font())
-    draw.rectangle((x1 - 4, y1 - 4, x2 + 4, y2 + 4), fill=FRAME)
+    draw.rectangle((x1 - 8, y1 - 8, x2 + 8, y2 + 8), fill=FRAME)
     draw.text((left, top), text, fill="black", font=_font())
 
 
@@ -84,14 +85,14 @@ def _columns(told: Told) -> list[Column]:
 def _bars(draw: ImageDraw.ImageDraw, left: int, values: np.ndarray, signed: bool) -> None:
     """From a common zero. Signed ones are as long as the largest allows, others are parts of 1."""
     low, high = (min(0.0, float(values.min())), max(0.0, float(values.max()))) if signed else (0.0, 1.0)
-    scale = (BARS - 50) / ((high - low) or 1)
+    scale = (BARS - 100) / ((high - low) or 1)
     zero = left + round(-low * scale)
     for line, value in enumerate(values.tolist(), 1):
         top, end = GAP + line * LINE, zero + round(value * scale)
         colour = (POSITIVE if value >= 0 else NEGATIVE) if signed else GREY
-        draw.rectangle((min(zero, end), top + 2, max(zero, end), top + LINE - 10), fill=colour)
-        draw.text((max(zero, end) + 5, top), f"{value:.2f}", fill="black", font=_font())
-    draw.line((zero, GAP + LINE, zero, GAP + (len(values) + 1) * LINE - 8), fill="black")
+        draw.rectangle((min(zero, end), top + 4, max(zero, end), top + LINE - 20), fill=colour)
+        draw.text((max(zero, end) + 10, top), f"{value:.2f}", fill="black", font=_font())
+    draw.line((zero, GAP + LINE, zero, GAP + (len(values) + 1) * LINE - 16), fill="black", width=2)
 
 
 def _boxed(picture: Image.Image, box: Box) -> Image.Image:
@@ -100,7 +101,7 @@ def _boxed(picture: Image.Image, box: Box) -> Image.Image:
     shown = picture.resize((max(1, round(picture.width * scale)), HEIGHT), Image.Resampling.LANCZOS)
     corners = [round(value * scale) for value in box]
     draw = ImageDraw.Draw(shown)
-    for width, colour in ((5, (0, 0, 0)), (3, FRAME)):
+    for width, colour in ((10, (0, 0, 0)), (6, FRAME)):
         draw.rectangle(corners, outline=colour, width=width)
     return shown
 

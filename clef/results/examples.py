@@ -30,6 +30,7 @@ from clef.results.tables import parts_of
 
 EACH = 2
 """Of gains, and of losses."""
+HIDDEN = "no examples, which would show people of the set (--images shows them)"
 BASE, METHOD = "vanilla", "clef"
 Found = tuple[list[Image], list[str]]
 """Panels, and what is to be said of those that could not be made."""
@@ -43,16 +44,21 @@ class _Cell:
     arrays: predictions.Arrays
 
 
+def may_show(card: Card, images: bool | None) -> bool:
+    """Whether people of a set may be shown. None: where a program has drawn them, as no other may be passed on."""
+    return card.generator is not None if images is None else images
+
+
 def examples(gathered: Gathered, folder: Path, images: bool | None) -> Found:
     """Of each dataset and backbone, by the first seed that has both methods; `folder` holds the grid's cells.
 
-    `images`: whether people may be shown. None: of sets that a program has drawn, as no other may be passed on.
+    `images`: as `may_show` has it.
     """
     made: list[Image] = []
     remarks: list[str] = []
     for part, card, name in parts_of(gathered):
-        if images is False or (images is None and card.generator is None):
-            remarks.append(f"{name}: no examples, which would show people of the set (--images shows them)")
+        if not may_show(card, images):
+            remarks.append(f"{name}: {HIDDEN}")
             continue
         for one, base in _pairs(part):
             try:
@@ -139,7 +145,7 @@ def _panel(pair: _Pair, place: int, name: str, stem: str, what: str) -> Image:
     frame = Pixels.open(io.BytesIO(pair.shards.read(place, "scene.jpg") or b"")).convert("RGB")
     drawn = panel.person(frame, tuple(facts["box"]), own, labels, [(BASE, base.factual)])
     buffer = io.BytesIO()
-    drawn.quantize(128, dither=Pixels.Dither.NONE).save(buffer, "PNG", optimize=True)
+    drawn.save(buffer, "PNG")
     caption = (
         f"{title(pair.run.backbone)}, seed {pair.run.seed}, {pair.shards.name}, {what}: {facts['id']}, true: "
         f"{', '.join(classes[k] for k in labels)}. Highest by {BASE}: {classes[base.order[0]]}, by {METHOD}: "

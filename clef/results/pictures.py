@@ -5,11 +5,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from clef import console, files, records
-from clef.results import page
+from clef.results import page, raster
 from clef.results.page import Image
 from clef.results.rows import Gathered
+from clef.results.tables import parts_of
 
 PAGE, EXAMPLES, INDEX = "report.html", "examples", "examples.json"
+ON_SCREEN = 0.5
+"""The part of an example's dots that a page shows."""
 LACKING = "no figures: matplotlib is not installed (pip install 'clef-caer[figures]')"
 
 
@@ -17,12 +20,12 @@ def publish(folder: Path, gathered: Gathered, cells: Path | None = None, images:
     """Write figures, examples and page into `folder`, and say so; without matplotlib a page that has no figures.
 
     `cells`: the folder of the grid's cells, for the examples; None: those that were drawn before are taken.
-    `images`: whether people may be shown (`clef.results.examples`).
+    `images`: whether people may be shown (`clef.results.examples.may_show`).
     """
     figures, remarks = _figures(folder, gathered)
     if cells is not None:
         _draw_examples(folder, gathered, cells, images)
-    shown, further = _examples(folder)
+    shown, further = _examples(folder, gathered, images)
     files.write(folder / PAGE, page.render(gathered, figures, shown, remarks + further))
     for remark in remarks + further:
         console.out.print(remark, markup=False, soft_wrap=True)
@@ -41,23 +44,33 @@ def _figures(folder: Path, gathered: Gathered) -> tuple[list[Image], list[str]]:
 
 
 def _draw_examples(folder: Path, gathered: Gathered, cells: Path, images: bool | None) -> None:
-    """Write them into `folder`/examples, in place of those of an earlier time."""
+    """Write them into `folder`/examples as PNG and PDF, in place of those of an earlier time."""
     from clef.results.examples import examples  # slow to import
 
     made, remarks = examples(gathered, cells, images)
-    for path in (folder / EXAMPLES).glob("*.png"):
+    for path in [*(folder / EXAMPLES).glob("*.png"), *(folder / EXAMPLES).glob("*.pdf")]:
         path.unlink()
     for one in made:
         files.write(folder / EXAMPLES / f"{one.name}.png", one.png, durable=False)
+        files.write(folder / EXAMPLES / f"{one.name}.pdf", raster.pdf(one.png), durable=False)
     index = [{"about": one.about, "name": one.name, "caption": one.caption} for one in made]
     content = {"remarks": remarks, "examples": index}
     files.write(folder / EXAMPLES / INDEX, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def _examples(folder: Path) -> tuple[list[Image], list[str]]:
-    """Those that lie in `folder`, and what was said of others."""
-    known = records.read_json(folder / EXAMPLES / INDEX)
-    found = [
-        Image(**one, png=(folder / EXAMPLES / f"{one['name']}.png").read_bytes()) for one in known.get("examples", [])
-    ]
-    return found, known.get("remarks", [])
+def _examples(folder: Path, gathered: Gathered, images: bool | None) -> tuple[list[Image], list[str]]:
+    """Those that lie in `folder` and may be shown, and what is to be said of others."""
+    from clef.results.examples import HIDDEN, may_show  # slow to import
+
+    known, found = records.read_json(folder / EXAMPLES / INDEX), list[Image]()
+    remarks = list[str](known.get("remarks", []))
+    allowed = {name for _, card, name in parts_of(gathered) if may_show(card, images)}
+    for one in known.get("examples", []):
+        path = folder / EXAMPLES / f"{one['name']}.png"
+        if one["about"] not in allowed:
+            remarks.append(f"{one['about']}: {HIDDEN}")
+        elif not path.exists():
+            remarks.append(f"{path} is gone")
+        else:
+            found.append(Image(**one, png=raster.for_a_screen(path.read_bytes(), ON_SCREEN)))
+    return found, list(dict.fromkeys(remarks))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,7 +112,51 @@ def test_a_page_made_again_without_the_cells_is_the_same(plan: Path, tmp_path: P
         pictures.publish(tmp_path / "out", gathered, cells)
         pages.append((tmp_path / "out" / "report.html").read_bytes())
     assert pages[0] == pages[1]
+    folder = tmp_path / "out" / "examples"
+    (folder / "of_an_earlier_time.pdf").write_bytes(b"")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.stem != "of_an_earlier_time"}
+    assert {f"caer_s_demo-emot_net-{what}-1.{form}" for what in ("gain", "loss") for form in ("png", "pdf")} < {*before}
+    pictures._draw_examples(tmp_path / "out", gathered, plan.parent, None)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before, "the same bytes"
+    with Image.open(folder / "caer_s_demo-emot_net-gain-1.png") as printed:
+        assert printed.width > 300 * 7, "dots an inch, as wide as a page"
+        (shown, _), _ = pictures._examples(tmp_path / "out", gathered, None)
+        with Image.open(io.BytesIO(shown.png)) as small:
+            assert small.size == (printed.width // 2, printed.height // 2)
+        box = re.search(rb"/MediaBox \[ *0 0 ([0-9.]+) ([0-9.]+)", before["caer_s_demo-emot_net-gain-1.pdf"])
+        assert box is not None
+        assert float(box[1]) == pytest.approx(7 * 72)
+        assert float(box[2]) == pytest.approx(7 * 72 * printed.height / printed.width)
     assert b"where CLEF gains most" in pages[0]
+
+
+def test_examples_drawn_before_are_shown_where_they_may_be_and_are_there(grid: Grid, tmp_path: Path) -> None:
+    index = []
+    for dataset, name in (("emotic", "EMOTIC"), ("emotic_demo", "EMOTIC demo")):
+        grid.add(dataset, "emot_net", "clef", 0, result(20.0))
+        index += [{"about": name, "name": f"{dataset}-{k}", "caption": f"{name} {k}"} for k in (1, 2)]
+    gathered, folder = gather(grid.plan()), tmp_path / "out" / "examples"
+    for one in index:
+        write_png(folder / f"{one['name']}.png")
+    (folder / "examples.json").write_text(json.dumps({"remarks": ["before"], "examples": index}))
+    (folder / "emotic_demo-2.png").unlink()
+    hidden = f"EMOTIC: {module.HIDDEN}"
+    gone = f"{folder / 'emotic_demo-2.png'} is gone"
+    for images, shown, said in (
+        (None, ["emotic_demo-1"], [hidden, gone]),
+        (False, [], [hidden, f"EMOTIC demo: {module.HIDDEN}"]),
+        (True, ["emotic-1", "emotic-2", "emotic_demo-1"], [gone]),
+    ):
+        found, remarks = pictures._examples(tmp_path / "out", gathered, images)
+        assert [one.name for one in found] == shown
+        assert remarks == ["before", *said]
+    pictures.publish(tmp_path / "out", gathered)
+    assert "EMOTIC 1" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def write_png(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (60, 40), "white").save(path)
 
 
 def test_a_panel_shows_the_truth_however_low_it_scores() -> None:

@@ -3,6 +3,7 @@
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,9 +13,11 @@ from matplotlib.figure import Figure
 from clef import cards
 from clef.results import pictures, store
 from clef.results.collect import gather
-from clef.results.curves import points
+from clef.results.curves import Point, points
 from clef.results.figures import bias, classes, draw, learning
 from clef.results.figures.style import look
+from clef.results.published import title
+from clef.results.rows import Gathered, PlannedRun
 from clef.results.tables import parts_of
 from tests.results.made import Grid, result
 
@@ -36,15 +39,19 @@ def three(grid: Grid) -> Grid:
     return filled(grid, *SETS)
 
 
+def cell(number: float, method: str, seed: int) -> dict[str, Any]:
+    content = result(number)
+    known = {name: of_class(k, method, seed) for k, name in enumerate(CLASSES)}
+    for name, split in content["splits"].items():
+        content["splits"][name] = split | {"per_class": known}
+    return content
+
+
 def filled(grid: Grid, *sets: str) -> Grid:
     for dataset in sets:
         for method in ("vanilla", "clef"):
             for seed in (0, 1):
-                content = result(value(dataset, method, seed))
-                known = {name: of_class(number, method, seed) for number, name in enumerate(CLASSES)}
-                for split in content["splits"]:
-                    content["splits"][split] = content["splits"][split] | {"per_class": known}
-                grid.add(dataset, "caer_net", method, seed, content)
+                grid.add(dataset, "caer_net", method, seed, cell(value(dataset, method, seed), method, seed))
                 log = [{"epoch": e, "step": 10 * e, "val": 20.0 * e + seed} for e in (1, 2)]
                 folder = grid.out / "g" / f"{dataset}-caer_net-{method}-s{seed}"
                 (folder / "log.jsonl").write_text("\n".join(map(json.dumps, log)) + '\n{"epoch": 3, "va')
@@ -98,11 +105,41 @@ def test_a_line_over_the_strength_of_the_bias(three: Grid) -> None:
     assert np.ptp(whole[:, 1]) == pytest.approx(2 * deviation)
 
 
+def test_backbones_and_methods_without_numbers_are_left_out_and_the_rest_is_drawn(three: Grid) -> None:
+    """The first backbone of the plan has failed, of the second vanilla, of the third all but vanilla."""
+    runs = three.runs.copy()
+    three.runs.clear()
+    for dataset in SETS:
+        for backbone, done in (("emot_net", ""), ("cd_net", "clef"), ("emoticon", "vanilla")):
+            for method in ("vanilla", "clef"):
+                content = cell(50.0, method, 0) if method == done else None
+                three.add(dataset, backbone, method, 0, content, state="" if content else "failed")
+    three.runs += runs
+    gathered = gather(three.plan())
+    made = {name: figure for _, name, _, figure in draw._figures(gathered)}
+    assert [axes.get_title(loc="left") for axes in made["caer_s_demo-strength"].axes[::2]] == [
+        f"{title(one)}, test" for one in ("cd_net", "emoticon", "caer_net")
+    ]
+    for name in ("caer_s_demo-strength", "caer_s_demo-shift"):
+        (legend,) = made[name].legends
+        assert [text.get_text() for text in legend.get_texts()] == ["vanilla", "clef"]
+    (legend,) = made["caer_s_demo-classes"].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["vanilla", "clef", "chance"]
+    colours = [patch.get_facecolor() for patch in legend.get_patches()]
+    assert colours == [matplotlib.colors.to_rgba(look(one, [])["color"]) for one in ("vanilla", "clef")]
+
+
 def test_a_demo_set_that_differs_in_more_than_its_bias_is_no_family(three: Grid) -> None:
     parts = [(part, card) for part, card, _ in parts_of(gather(three.plan()))]
     other = cards.load("emotic_demo")
     assert list(draw._families([parts[0], (parts[1][0], other)])) == []
     assert list(draw._families(parts[:1])) == []
+    card = parts[1][1]
+    stored = card.model_copy(update={"storage": card.storage.model_copy(update={"quality": 50})})
+    assert list(draw._families([parts[0], (parts[1][0], stored)])) == [], "other images"
+    twin = parts[1][0], card.model_copy(update={"name": "twin", "title": "Twin", "source": "data/twin"})
+    (sets,) = draw._families([parts[0], parts[1], twin])
+    assert [one.name for *_, one in sets] == ["caer_s_demo_weak", "caer_s_demo"], "a strength once"
 
 
 def test_both_tests_of_each_method_and_seed(three: Grid) -> None:
@@ -118,9 +155,43 @@ def test_both_tests_of_each_method_and_seed(three: Grid) -> None:
 
 def test_learning_curves_hold_what_the_log_says(three: Grid) -> None:
     part, card, _ = parts_of(gather(three.plan()))[0]
-    figure = learning.curves(part, card)
-    assert figure is not None
+    ((_, figure),) = learning.curves(part, card)
     assert lines(figure, 0) == {name: ([1.0, 2.0], [20.5, 40.5]) for name in ("vanilla", "clef")}
+
+
+def test_a_mean_is_of_all_seeds_and_those_that_went_on_go_on_by_themselves() -> None:
+    run = PlannedRun("x", "emotic", "emot_net", "clef", 0, "x")
+    seeds = {0: [10.0, 20.0], 1: [14.0, 30.0, 40.0], 2: [12.0, 22.0, 36.0]}
+    points = [
+        Point("emotic", "leak_free", "emot_net", "clef", seed, float(epoch), epoch, one)
+        for seed, values in seeds.items()
+        for epoch, one in enumerate(values, 1)
+    ]
+    points.append(Point("emotic", "leak_free", "emot_net", "clef", 0, 1.0, 1, 10.0))  # again, after a restart
+    part = Gathered("g", [], {}, [run], {}, curves=points)
+    ((_, figure),) = learning.curves(part, cards.load("emotic"))
+    drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].lines]
+    assert drawn == [([1.0, 2.0], [12.0, 24.0]), ([2.0, 3.0], [30.0, 40.0]), ([2.0, 3.0], [22.0, 36.0])]
+
+
+def test_each_of_many_methods_has_a_panel_with_vanilla_and_clef_behind() -> None:
+    readings = [f"reading_{k}" for k in range(24)]
+    methods = ["vanilla", "clef", *readings]
+    runs = [PlannedRun("x", "emotic", b, m, 0, "x") for b in ("emot_net", "caer_net") for m in methods]
+    points = [
+        Point("emotic", "leak_free", run.backbone, run.method, 0, 1.0, 1, float(methods.index(run.method)))
+        for run in runs
+        if (run.backbone, run.method) != ("caer_net", "reading_7")
+    ]
+    made = dict(learning.curves(Gathered("g", [], {}, runs, {}, curves=points), cards.load("emotic")))
+    for backbone, figure in made.items():
+        shown = [one for one in readings if (backbone, one) != ("caer_net", "reading_7")]
+        panels = [axes for axes in figure.axes if axes.get_visible()]
+        assert [axes.get_title(loc="left") for axes in panels] == shown
+        for axes, one in zip(panels, shown, strict=True):
+            assert [line.get_ydata()[0] for line in axes.lines] == [0, 1, methods.index(one)]
+            assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 3
+    assert list(made) == ["emot_net", "caer_net"]
 
 
 def test_a_log_that_was_spoilt_gives_what_is_left_of_it(tmp_path: Path) -> None:
@@ -153,7 +224,7 @@ def test_the_same_rows_give_the_same_bytes_and_old_figures_go(grid: Grid, tmp_pa
 
 
 def test_methods_look_different_and_vanilla_and_clef_in_grey_too() -> None:
-    names = ["vanilla", "clef", "ccim", "context_only", *map(str, range(8))]
+    names = ["vanilla", "clef", "ccim", "context_only", *map(str, range(30))]
     looks = [look(name, names) for name in names]
     assert len({tuple(one.items()) for one in looks}) == len(names)
     grey = [np.dot(matplotlib.colors.to_rgb(one["color"]), (0.299, 0.587, 0.114)) for one in looks[:2]]

@@ -11,7 +11,7 @@ from clef.cards import Card
 from clef.results.figures.style import SPREAD, beside, legend, look, panels
 from clef.results.numbers import Numbers
 from clef.results.published import title
-from clef.results.rows import Gathered
+from clef.results.rows import Gathered, PlannedRun
 
 Set = tuple[float, Gathered, Card]
 """A demo set: the strength of its bias, what was gathered of it, and its card."""
@@ -22,7 +22,7 @@ def against_shift(part: Gathered, card: Card) -> Figure | None:
     if len(card.test_splits) < 2:
         return None
     plain, shifted = card.test_splits[:2]
-    numbers, (backbones, methods) = Numbers(part.rows), _axes_of(part)
+    numbers, (backbones, methods) = Numbers(part.rows), _axes_of(part.runs)
     known = {row.backbone for row in part.rows if row.split == shifted}
     backbones = [one for one in backbones if one in known]
     if not backbones:
@@ -43,7 +43,7 @@ def against_shift(part: Gathered, card: Card) -> Figure | None:
     for axes in every:
         axes.plot(both, both, color="black", linestyle=":", linewidth=0.8)
         axes.set(xlim=both, ylim=both, aspect="equal")
-    legend(figure, max(every, key=lambda axes: len(axes.get_legend_handles_labels()[1])))
+    legend(figure, methods)
     return figure
 
 
@@ -53,7 +53,9 @@ def over_strength(sets: Sequence[Set]) -> Figure:
     `sets` differ in nothing else. Rows of panels: backbones; columns: the test with the bias, and the one without it.
     """
     card = sets[0][2]
-    backbones, methods = _axes_of(sets[0][1])
+    backbones, methods = _axes_of([run for _, part, _ in sets for run in part.runs])
+    known = {row.backbone for _, part, _ in sets for row in part.rows}
+    backbones = [one for one in backbones if one in known]
     figure, grid = panels(len(backbones), len(card.test_splits), 2.0, sharex=True, sharey=True)
     numbers = {strength: Numbers(part.rows) for strength, part, _ in sets}
     for backbone, row in zip(backbones, grid, strict=True):
@@ -67,7 +69,7 @@ def over_strength(sets: Sequence[Set]) -> Figure:
     for axes in grid[-1]:
         axes.set_xlabel("strength of the context bias")
         axes.set_xticks(list(numbers))
-    legend(figure, grid[0][0])
+    legend(figure, methods)
     return figure
 
 
@@ -91,5 +93,5 @@ def _point(axes: Axes, plain: dict[int, float], shifted: dict[int, float], shape
     axes.plot([statistics.fmean(one)], [statistics.fmean(other)], markersize=6, **shape)
 
 
-def _axes_of(part: Gathered) -> tuple[list[str], list[str]]:
-    return list(dict.fromkeys(run.backbone for run in part.runs)), list(dict.fromkeys(run.method for run in part.runs))
+def _axes_of(runs: Sequence[PlannedRun]) -> tuple[list[str], list[str]]:
+    return list(dict.fromkeys(run.backbone for run in runs)), list(dict.fromkeys(run.method for run in runs))

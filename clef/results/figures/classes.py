@@ -8,12 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clef.cards import Card
-from clef.results.figures.style import CHANCE, SPREAD, WIDTH, legend, look, panels
+from clef.results.figures.style import SPREAD, legend, look, panels
 from clef.results.numbers import Numbers
 from clef.results.published import title
+from clef.results.raster import WIDTH
 from clef.results.rows import Gathered
 
 _PAIR = ("vanilla", "clef")
+TALL = 7.6
+"""Inches that the rows of a heat map take at most, so that it stays on one page."""
 _NARROW = 10
 """Classes from which on their names stand upright."""
 
@@ -40,6 +43,8 @@ def bars(part: Gathered, card: Card, split: str) -> Figure | None:
             places = [k + (i - (len(chosen) - 1) / 2) * width for k, values in enumerate(found) if values]
             means = [statistics.fmean(values) for values in found if values]
             errors = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in found if v]
+            if not means:
+                continue
             axes.bar(
                 places, means, width, yerr=errors if any(errors) else None, label=method,
                 color=look(method, methods)["color"], error_kw=SPREAD,
@@ -47,7 +52,7 @@ def bars(part: Gathered, card: Card, split: str) -> Figure | None:
         chance = _chance(part, split, metric, card)
         axes.hlines(
             chance, np.arange(len(chance)) - 0.45, np.arange(len(chance)) + 0.45,
-            colors="black", linestyles=":", linewidth=1, label=CHANCE,
+            colors="black", linestyles=":", linewidth=1, label="chance",
         )  # fmt: skip
         axes.set_title(title(backbone), loc="left")
         axes.set_ylabel(f"{metric}, %")
@@ -55,7 +60,7 @@ def bars(part: Gathered, card: Card, split: str) -> Figure | None:
         axes.tick_params(axis="x", length=0)
     axes.set_xticks(np.arange(len(card.classes)), list(card.classes), **_turned(card))
     axes.set_xlim(-0.6, len(card.classes) - 0.4)
-    legend(figure, grid[0][0])
+    legend(figure, chosen)
     return figure
 
 
@@ -71,7 +76,8 @@ def heat_map(part: Gathered, card: Card, split: str) -> Figure | None:
     if not shown.any():
         return None
     values, pairs = values[shown], [pair for pair, here in zip(pairs, shown, strict=True) if here]
-    figure = Figure(figsize=(WIDTH, 0.22 * len(pairs) + 1.4), layout="constrained")
+    height = min(0.22 * len(pairs), TALL)
+    figure = Figure(figsize=(WIDTH, height + 1.4), layout="constrained")
     axes = figure.subplots()
     mesh = axes.pcolormesh(values, cmap="cividis", edgecolors="white", linewidth=0.5)
     _write_values(axes, values)
@@ -81,7 +87,7 @@ def heat_map(part: Gathered, card: Card, split: str) -> Figure | None:
     axes.invert_yaxis()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.colorbar(mesh, ax=axes, label=f"{metric}, %", aspect=15, pad=0.01)
+    figure.colorbar(mesh, ax=axes, label=f"{metric}, %", aspect=max(15, 12 * height), pad=0.01)
     return figure
 
 

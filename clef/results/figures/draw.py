@@ -1,26 +1,33 @@
 """Which figures a grid has, and their files."""
 
-import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from PIL import Image as Pixels
 
 from clef import files
 from clef.cards import Card
 from clef.datasets.demo import STRENGTH
+from clef.results import published
 from clef.results.collect import Progress
-from clef.results.figures import bias, classes, learning
-from clef.results.figures.style import style, written
+from clef.results.figures import bias, classes, confusion, learning, reliability
+from clef.results.figures.style import FEW, style, written
 from clef.results.page import Image
+from clef.results.raster import for_a_screen
 from clef.results.rows import Gathered
 from clef.results.tables import parts_of
 
 FOLDER = "figures"
 SHOWN = 122
 """Pixels on a page for an inch in print."""
+ON_SCREEN = 0.6
+"""The part of a print's dots that a page shows."""
 FORMS = ("png", "pdf")
+Kind = tuple[str, str, Figure]
+"""What a figure of a dataset shows, in the file's name; the caption; the figure."""
+CALLED = {"name", "title", "source"}
+"""Of a card: what it and its folder are called."""
 Named = tuple[str, str, str, Figure]
 """The dataset as tables call it ("" for several), the file's name without an ending, the caption, the figure."""
 
@@ -37,20 +44,13 @@ def draw(folder: Path, gathered: Gathered, progress: Progress = lambda name, don
             forms = {form: written(figure, form) for form in FORMS}
             for form, content in forms.items():
                 files.write(folder / FOLDER / f"{name}.{form}", content, durable=False)
-            made.append(Image(about, name, caption, _for_a_screen(forms["png"]), round(SHOWN * figure.get_figwidth())))
+            small, width = for_a_screen(forms["png"], ON_SCREEN), round(SHOWN * figure.get_figwidth())
+            made.append(Image(about, name, caption, small, width))
             progress("figures drawn", len(made), len(figures))
     known = {f"{one.name}.{form}" for one in made for form in FORMS}
     for path in [path for form in FORMS for path in (folder / FOLDER).glob(f"*.{form}") if path.name not in known]:
         path.unlink()
     return made
-
-
-def _for_a_screen(png: bytes) -> bytes:
-    image = Pixels.open(io.BytesIO(png)).convert("RGB")
-    image = image.resize((image.width * 3 // 5, image.height * 3 // 5), Pixels.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.quantize(64, dither=Pixels.Dither.NONE).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
 
 
 def _figures(gathered: Gathered) -> Iterator[Named]:
@@ -64,37 +64,60 @@ def _figures(gathered: Gathered) -> Iterator[Named]:
         )
         yield "", f"{min((one.name for *_, one in sets), key=len)}-strength", caption, bias.over_strength(sets)
     for part, card, title in parts:
-        for kind, caption, figure in _of_set(part, card):
+        for kind, caption, figure in (*_of_classes(part, card), *_of_methods(part, card)):
             yield title, f"{card.folder}-{kind}", caption, figure
 
 
-def _of_set(part: Gathered, card: Card) -> Iterator[tuple[str, str, Figure]]:
-    """The figures of one dataset and protocol."""
-    split, metric = card.test_splits[0], card.metric
+def _of_classes(part: Gathered, card: Card) -> Iterator[Kind]:
+    """Of one dataset and protocol: how well each class is told, what it is taken for, and how surely."""
+    split = card.test_splits[0]
     of_class = f"{classes.metric_of(card)} of each class on {split}, percent"
     if figure := classes.bars(part, card, split):
         yield "classes", f"{of_class}. Mean and standard deviation over seeds.", figure
     if figure := classes.heat_map(part, card, split):
-        yield "heat", f"{of_class}, and at the right {metric}. Means over seeds.", figure
+        yield "heat", f"{of_class}, and at the right {card.metric}. Means over seeds.", figure
+    if figure := confusion.matrices(part, card, split):
+        caption = f"What share of each class was taken for which on {split}, percent. Means over seeds."
+        yield "confusion", caption + _how_many(part), figure
+    if figure := reliability.diagrams(part, split):
+        caption = (
+            f"How often what was stated with a probability came true on {split}, in bins over all seeds that hold at "
+            f"least {reliability.FEWEST}; the larger a mark, the more it holds. On the dotted line both are equal. Of "
+            "CLEF it is the factual prediction."
+        )
+        yield "reliability", caption + _how_many(part), figure
+
+
+def _of_methods(part: Gathered, card: Card) -> Iterator[Kind]:
+    """Of one dataset and protocol: the headline of each method, on both tests, and in training."""
     if figure := bias.against_shift(part, card):
         caption = (
-            f"{metric} on the test without the bias of train, against the one with it. Large marks: means over seeds; "
-            "small ones: each seed. On the dotted line both are equal."
+            f"{card.metric} on the test without the bias of train, against the one with it. Large marks: means over "
+            "seeds; small ones: each seed. On the dotted line both are equal."
         )
         yield "shift", caption, figure
-    if figure := learning.curves(part, card):
-        yield "learning", f"{metric} on val after each epoch. Mean over seeds, from the lowest to the highest.", figure
+    for backbone, figure in learning.curves(part, card):
+        of = f"{published.title(backbone)}: " if backbone else ""
+        caption = (
+            f"{of}{card.metric} on val after each epoch. Mean over seeds, from the lowest to the highest, as far as "
+            "all of them have come; beyond that each by itself, thin."
+        )
+        yield f"learning-{backbone}".removesuffix("-"), caption, figure
+
+
+def _how_many(part: Gathered) -> str:
+    methods = {run.method for run in part.runs}
+    return f" {FEW} of {len(methods)} methods." if len(methods) > FEW else ""
 
 
 def _families(parts: list[tuple[Gathered, Card]]) -> Iterator[list[bias.Set]]:
-    """Demo sets that differ in the strength of their bias alone, the weakest first."""
-    found: dict[str, list[bias.Set]] = {}
+    """Demo sets whose cards differ in the strength of their bias alone, the weakest first; of equal ones the first."""
+    found: dict[str, dict[float, bias.Set]] = {}
     for part, card in parts:
         if card.generator is not None:
-            options = dict(card.generator_options)
-            strength = float(options.pop("strength", STRENGTH))
-            alike = f"{card.generator} {sorted(options.items())} {card.protocol}"
-            found.setdefault(alike, []).append((strength, part, card))
+            content = card.model_dump(mode="json", exclude=CALLED)
+            strength = float(content["generator_options"].pop("strength", STRENGTH))
+            found.setdefault(json.dumps(content, sort_keys=True), {}).setdefault(strength, (strength, part, card))
     for sets in found.values():
-        if len({strength for strength, *_ in sets}) > 1:
-            yield sorted(sets, key=lambda one: one[0])
+        if len(sets) > 1:
+            yield [sets[strength] for strength in sorted(sets)]

@@ -9,16 +9,17 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-WIDTH = 7.0
-"""Inches: the text of a page. Letters have 7 points and more at this width, the numbers of a wide heat map 5.5."""
-CHANCE = "chance"
-"""Its place in a legend is the last."""
+from clef.results.raster import WIDTH
+
+FEW = 4
+"""Methods that a figure of many panels has room for."""
 SPREAD: dict[str, Any] = {"capsize": 2, "elinewidth": 0.8, "capthick": 0.8}
 """Of error bars."""
 _NAMED = {"vanilla": "#E69F00", "clef": "#0072B2", "ccim": "#009E73", "context_only": "#CC79A7"}
-_OTHERS = ("#56B4E9", "#D55E00", "#000000")
+_OTHERS = ("#000000", "#56B4E9", "#D55E00")
 """Okabe and Ito's colours, which the colour-blind can tell apart; vanilla and CLEF differ in grey, too."""
-_MARKS = "os^DvPX"
+_BEHIND = ("vanilla", "clef")
+_MARKS = "os^DvPX<>ph"
 _DASHES = ("-", "--", ":")
 _SETTINGS: Any = {
     "font.size": 8,
@@ -56,10 +57,10 @@ def panels(
     return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
 
 
-def beside(count: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels, three in a row; what is left of the last row is empty."""
-    columns = min(3, count)
-    figure, grid = panels(-(-count // columns), columns, height, WIDTH * (columns + 1) / 4, **options)
+def beside(count: int, height: float, columns: int = 3, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, `columns` in a row; what is left of the last row is empty."""
+    width = WIDTH * min(1, (count + 1) / (columns + 1))
+    figure, grid = panels(-(-count // columns), min(columns, count), height, width, **options)
     every = [axes for row in grid for axes in row]
     for axes in every[count:]:
         axes.set_visible(False)
@@ -75,11 +76,31 @@ def look(method: str, methods: Sequence[str]) -> dict[str, Any]:
     return {"color": colour, "marker": _MARKS[place % len(_MARKS)], "linestyle": dashes}
 
 
-def legend(figure: Figure, axes: Axes) -> None:
-    """One for all panels, above them, of what the given one shows."""
-    shown = list(zip(*axes.get_legend_handles_labels(), strict=True))
-    shown.sort(key=lambda one: one[1] == CHANCE)
-    figure.legend(*zip(*shown, strict=True), loc="outside upper center", ncols=min(len(shown), 6))
+def shared(methods: Sequence[str]) -> list[list[str]]:
+    """Which methods one panel holds: all, or where there are too many to tell them apart, each by itself as the last,
+    and vanilla and CLEF before it.
+    """
+    if sum(one not in _NAMED for one in methods) <= len(_OTHERS):
+        return [list(methods)]
+    behind = [one for one in _BEHIND if one in methods]
+    return [[*behind, one] for one in methods if one not in behind]
+
+
+def main(methods: Sequence[str]) -> list[str]:
+    """Those that a figure with room for `FEW` shows: the paper's own before a grid's others."""
+    return sorted(dict.fromkeys(methods), key=lambda one: one not in _NAMED)[:FEW]
+
+
+def legend(figure: Figure, names: Sequence[str]) -> None:
+    """One for all panels, above them, of what any of them shows: of `names` in their order, then of all else."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    labels = [*(name for name in names if name in found), *(label for label in found if label not in names)]
+    if labels:
+        handles = [found[label] for label in labels]
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6))
 
 
 def written(figure: Figure, form: str) -> bytes:
