@@ -91,7 +91,7 @@ def _table(title: str, told: "Told") -> Table:
     probabilities = {"factual": told.factual, "counterfactual": told.counterfactual}
     shares = {name: values for name, values in probabilities.items() if values is not None}
     if len(shares) == 1:
-        shares = {"probability": told.factual}
+        shares = {"probability": shares["factual"]}
     parts = {name: told.effects[name] for name in ("TE", "NDE") if name in told.effects}
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("emotion")

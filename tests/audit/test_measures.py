@@ -9,7 +9,7 @@ import torch
 from clef.audit.measures import measured, with_branch_of
 from clef.audit.passes import Arrays, Passes, donors_of
 from clef.audit.rows import Rows, find
-from clef.config import CellConfig
+from clef.config import CellConfig, CustomMethodConfig
 from clef.methods.clef import tie
 
 Make = Callable[..., CellConfig]
@@ -89,3 +89,12 @@ def test_a_method_without_counterfactual_or_branch_has_no_such_rows(tiny: Make, 
     names = {row.name for row in rows}
     assert not names & {"TE", "NDE", "TIE", "debiased.moved", "swap.branch.moved.score", "value.factual"}
     assert names >= {"blanked.TIE", "swap.all.moved.score", "value.score", "context_only.score", "atypical.score"}
+
+
+def test_blanked_effects_need_probabilities_that_have_logarithms(tiny: Make, passes: Passes) -> None:
+    linear = tiny("emotic_demo", method="vanilla", **{"method.output": "linear"})
+    own = tiny(method="vanilla").model_copy(update={"method": CustomMethodConfig(name="mine:Own")})
+    target = np.arange(N) % K
+    for config in (linear, own):
+        rows = list(measured(config, passes, RNG.random((N, K)), Rows("test", NAMES, target)))
+        assert not any(row.name.startswith("blanked.") for row in rows)

@@ -13,7 +13,7 @@ from PIL import Image
 
 import clef
 import clef.predict.__main__ as command
-from clef import cards
+from clef import cards, cell
 from clef.cues.extractor import Extractor
 from clef.cues.files import CueName
 from clef.cues.person_boxes import FasterRcnnPerson
@@ -21,9 +21,10 @@ from clef.cues.regions import FasterRcnn
 from clef.data import plan
 from clef.datasets import Person
 from clef.datasets.splits import read
+from clef.predict import panel
 from clef.predict.rendered import batch_of
 from clef.predict.subjects import Finder, Given
-from clef.predict.told import told
+from clef.predict.told import of_arrays, told
 from tests.audit.cells import Cells
 from tests.conftest import Run
 
@@ -99,9 +100,9 @@ def test_the_command_prints_every_class_in_order_and_draws_a_panel(run: Run, cel
     places = [said.index(f" {classes[k]} ") for k in np.argsort(-scores)]
     assert places == sorted(places)
     assert "TIE (score) TE NDE factual counterfactual" in said
-    with Image.open("panel.png") as panel:
-        pixels = np.asarray(panel.convert("RGB"))
-    assert panel.format == "PNG"
+    with Image.open("panel.png") as drawn:
+        pixels = np.asarray(drawn.convert("RGB"))
+    assert drawn.format == "PNG"
     signs = {(0, 114, 178) if score > 0 else (213, 94, 0) for score in scores if abs(score) > 0.1 * np.ptp(scores)}
     assert signs <= set(map(tuple, pixels.reshape(-1, 3).tolist())), "the bars of TIE"
     assert f"box {', '.join(f'{value:g}' for value in person.box or ())}" in said
@@ -112,6 +113,7 @@ def test_numbers_told_are_the_predictions(cells: Cells, sources: Path) -> None:
         model = clef.load(cells("caer_s_demo", "emot_net", method), device="cpu")
         prediction = model.predict(next(iter(model.batches("test"))))
         one = told(model.config, model.classes, prediction)[3]
+        assert one.factual is not None
         assert one.factual.sum() == pytest.approx(1)
         assert one.order[0] == int(prediction.scores[3].argmax())
         if method == "vanilla":
@@ -119,6 +121,20 @@ def test_numbers_told_are_the_predictions(cells: Cells, sources: Path) -> None:
             np.testing.assert_allclose(one.factual, prediction.scores[3].softmax(0).numpy(), atol=1e-6)
         else:
             np.testing.assert_allclose(one.effects["TIE"], one.score, atol=1e-5)
+
+
+def test_no_probability_is_shown_of_a_method_that_states_none() -> None:
+    linear = {"dataset": "emotic_demo", "backbone": "emot_net", "method": {"name": "vanilla", "output": "linear"}}
+    scores = np.array([[0.8, 0, -0.3, 1.2]])
+    classes = ["a", "b", "c", "d"]
+    (one,) = of_arrays(cell.resolve(linear), classes, {"scores": scores, "Y_e": scores})
+    assert one.factual is not None
+    assert one.factual.tolist() == [0.8, 0, 0, 1]
+    own = cell.resolve(linear | {"method": "mine:Own"})
+    (one,) = of_arrays(own, classes, {"scores": scores})
+    assert one.factual is None
+    assert [column.header for column in command._table("person 1", one).columns] == ["emotion", "score"]
+    assert [title for title, _ in panel._columns(one)] == ["score"]
 
 
 TWO = [(10.0, 5.0, 60.0, 90.0), (100.0, 20.0, 150.0, 100.0)]
@@ -136,8 +152,8 @@ def test_without_a_box_everyone_is_shown_whom_the_detector_finds(
     assert code == 0
     assert "person 1, box 10, 5, 60, 90" in said
     assert "person 2, box 100, 20, 150, 100" in said
-    with Image.open("two.png") as panel:
-        assert panel.height > 600, "one below the other"
+    with Image.open("two.png") as drawn:
+        assert drawn.height > 600, "one below the other"
     monkeypatch.setattr(FasterRcnnPerson, "people", lambda self, frame: [])
     code, _, said = run(image, "--cell", folder)
     assert (code, "no person found; say where one is with --box x1,y1,x2,y2" in said) == (3, True)

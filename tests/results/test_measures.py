@@ -198,7 +198,12 @@ def test_clef_is_judged_by_its_factual_prediction_as_its_loss_takes_it() -> None
 
 
 def test_what_is_no_probability_is_not_called_calibrated() -> None:
-    assert calibration.stated(one_label(0), config("caer_s", name="tests.methods.stand_ins:Mine")) is None
+    mine = {"name": "tests.methods.stand_ins:Mine"}
+    assert calibration.stated(one_label(0), config("caer_s", **mine)) is None
+    says = calibration.stated(one_label(0), config("caer_s", **mine, probabilities=True))
+    assert says
+    assert says[0] == "score"
+    np.testing.assert_allclose(says[1].sum(1), 1)
     regresses = {"dataset": "emotic", "backbone": "emot_net", "method": {"name": "vanilla", "output": "linear"}}
     linear = calibration.stated(several(0), cell.resolve(regresses))
     assert linear
