@@ -32,6 +32,8 @@ def test_an_audit_agrees_with_what_the_cell_recorded_and_comes_out_the_same_agai
     assert code == 0
     assert "the subject can be seen in scene too: there a swap brings another subject along" in said
     assert "test_shift: 315/315 predictions" in told
+    for split in ("test", "test_shift"):
+        assert f"{split}: mean effects, over who has the class" in said
     first, made = (folder / "audit.json").read_bytes(), read(folder)
     assert made is not None
     result = records.read_json(folder / records.RESULT)
