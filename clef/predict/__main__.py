@@ -7,7 +7,8 @@ CELL is a cell's folder, its NAME-SIGNATURE below runs/, or a part of that which
 
 The box is the subject's, in pixels of the image as stored (left, top, right, bottom). Without it everyone is shown
 whom the detector finds (python -m clef.weights --fetch coco-fasterrcnn). Other cues that the cell reads are found too,
-by the extractors of docs/cues.md. Where the face was the subject in the cell's shards (CAER-S without person boxes),
+by the extractors of docs/cues.md; where others in the image are an input (EmotiCon with third: agents), so are they,
+beside a given box too. Where the face was the subject in the cell's shards (CAER-S without person boxes),
 give the face as --box, too; the detector finds whole people. The image is cut, masked and stored as the shards of the
 cell's dataset are.
 """

@@ -85,6 +85,28 @@ def test_cues_that_are_found_are_read_as_those_of_the_shards(
     np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][place], atol=1e-5)
 
 
+@pytest.mark.parametrize("here", [True, False])
+def test_others_beside_a_given_box_are_agents_where_the_cell_reads_them(
+    sources: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: bool
+) -> None:
+    layer = {"dataset": "emotic_demo", "backbone": {"name": "emoticon", "third": "agents"}, "method": "vanilla"}
+    image, given = people(sources, "emotic_demo")[0].image, Given((12.0, 6.0, 58.0, 88.0))
+    monkeypatch.setattr("clef.predict.subjects.find_class", lambda cue: finding(cue, None))
+    with_detector(monkeypatch, TWO, "" if here else "no weights")
+    (subject,) = Finder(cell.resolve(layer), given).people(image, "Peace", Path())
+    assert subject.box == given.box
+    assert subject.cues.others == ((TWO[1],) if here else ())
+    assert ("reads the others in the image too, who can't be found: no weights" in capsys.readouterr().err) is not here
+
+
+def with_detector(monkeypatch: pytest.MonkeyPatch, found: list[tuple[float, ...]], missing: str = "") -> None:
+    """A detector that finds these people, or is not here."""
+    monkeypatch.setattr(FasterRcnn, "missing", classmethod(lambda cls, settings=None: missing))
+    monkeypatch.setattr(FasterRcnn, "_version", lambda self: "stand-in")
+    monkeypatch.setattr(FasterRcnnPerson, "setup", lambda self: None)
+    monkeypatch.setattr(FasterRcnnPerson, "people", lambda self, frame: found)
+
+
 def finding(cue: CueName, value: Any) -> type[Extractor]:
     """An extractor that always finds that."""
     return type("Finding", (Extractor,), {"cue": cue, "name": "finding", "find": lambda *_: value})
@@ -144,10 +166,7 @@ def test_without_a_box_everyone_is_shown_whom_the_detector_finds(
     run: Run, cells: Cells, sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, image = cells("caer_s_demo", "emot_net", "vanilla"), people(sources, "caer_s_demo")[0].image
-    monkeypatch.setattr(FasterRcnn, "missing", classmethod(lambda cls, settings=None: ""))
-    monkeypatch.setattr(FasterRcnn, "_version", lambda self: "stand-in")
-    monkeypatch.setattr(FasterRcnnPerson, "setup", lambda self: None)
-    monkeypatch.setattr(FasterRcnnPerson, "people", lambda self, frame: TWO)
+    with_detector(monkeypatch, TWO)
     code, said, _ = run(image, "--cell", folder, "--panel", "two.png")
     assert code == 0
     assert "person 1, box 10, 5, 60, 90" in said
