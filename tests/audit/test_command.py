@@ -58,9 +58,9 @@ def test_an_audit_agrees_with_what_the_cell_recorded_and_comes_out_the_same_agai
     assert (folder / "audit.json").read_bytes() != first
 
 
-def test_several_labels_and_a_grid_at_once(run: Run, cells: Cells) -> None:
-    folder = cells("emotic_demo", "emoticon", "vanilla")
-    cells("caer_s_demo", "emot_net", "clef")
+def test_several_labels_and_a_grid_at_once(run: Run, cells: Cells, tmp_path: Path) -> None:
+    trained = cells("emotic_demo", "emoticon", "vanilla"), cells("caer_s_demo", "emot_net", "clef")
+    folder, *_ = (Path(shutil.copytree(one, tmp_path / "grid" / one.name)) for one in trained)
     code, said, told = run(folder.parent, "--draws", 1, "--split", "test")
     assert code == 0
     assert "emotic_demo, emoticon: mAP, means over cells" in said

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clef.audit.measures import measured, with_branch_of
+from clef.audit.measures import measured, predicted, with_branch_of
 from clef.audit.passes import Arrays, Passes, donors_of
 from clef.audit.rows import Rows, find
 from clef.config import CellConfig, CustomMethodConfig
@@ -34,10 +34,14 @@ def passes() -> Passes:
     return Passes(clef_arrays(), clef_arrays(), clef_arrays(), clef_arrays(), donors, [clef_arrays(), clef_arrays()])
 
 
-def test_a_swap_of_ones_own_branch_changes_nothing(passes: Passes) -> None:
-    before, after = with_branch_of(passes.plain, np.arange(N)), with_branch_of(passes.plain, np.arange(N))
-    assert all(np.array_equal(before[part], after[part]) for part in before)
-    np.testing.assert_allclose(before["score"], passes.plain["scores"], atol=1e-5)
+def test_a_swap_of_ones_own_branch_changes_nothing_and_anothers_what_the_branch_reaches(passes: Passes) -> None:
+    before, own = predicted(passes.plain), with_branch_of(passes.plain, np.arange(N))
+    assert before.keys() == own.keys()
+    for part, scores in before.items():
+        np.testing.assert_allclose(own[part], scores, atol=1e-5)
+    others = with_branch_of(passes.plain, passes.donors[0])
+    assert [part for part in before if not np.allclose(others[part], before[part])] == ["score", "factual", "Y_c"]
+    np.testing.assert_array_equal(others["Y_c"], passes.plain["Y_c"][passes.donors[0]])
 
 
 def test_swaps_by_brute_force(tiny: Make, passes: Passes) -> None:
