@@ -14,6 +14,7 @@ cell's dataset are.
 """
 
 import argparse
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -81,7 +82,7 @@ def _box(text: str) -> Box:
         x1, y1, x2, y2 = (float(value) for value in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"four numbers x1,y1,x2,y2 are expected, not {text!r}") from None
-    if not (x1 < x2 and y1 < y2):
+    if not (0 < x2 - x1 < math.inf and 0 < y2 - y1 < math.inf):
         raise argparse.ArgumentTypeError(f"left, top, right, bottom are expected, not {text!r}")
     return x1, y1, x2, y2
 

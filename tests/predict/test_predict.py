@@ -14,11 +14,12 @@ from PIL import Image
 import clef
 import clef.predict.__main__ as command
 from clef import cards, cell
+from clef.cues import view
 from clef.cues.extractor import Extractor
 from clef.cues.files import CueName
 from clef.cues.person_boxes import FasterRcnnPerson
 from clef.cues.regions import FasterRcnn
-from clef.data import plan
+from clef.data import frame, plan
 from clef.datasets import Person
 from clef.datasets.splits import read
 from clef.predict import panel
@@ -186,6 +187,7 @@ def test_what_cannot_be_predicted_is_refused(run: Run, cells: Cells, sources: Pa
         ((image, "--cell", "nosuch"), 2, "nosuch: no such folder"),
         ((image, "--cell", folder, "--box", "1,2,3"), 2, "four numbers x1,y1,x2,y2 are expected, not '1,2,3'"),
         ((image, "--cell", folder, "--box", "9,2,3,4"), 2, "left, top, right, bottom are expected, not '9,2,3,4'"),
+        ((image, "--cell", folder, "--box", "0,0,inf,4"), 2, "left, top, right, bottom are expected, not '0,0,inf,4'"),
         ((image, "--cell", folder, "--panel", "p.pdf"), 2, "--panel p.pdf: a PNG is drawn; call it .png"),
         ((image, "--cell", folder, "--face", "1,2,3,4"), 2, "--face: goes with --box"),
         ((image, "--cell", folder, "--box", "900,2,903,4"), 3, "the box is empty, or lies outside the frame"),
@@ -197,6 +199,24 @@ def test_what_cannot_be_predicted_is_refused(run: Run, cells: Cells, sources: Pa
         found, _, said = run(*arguments)
         assert message in said
         assert found == code
+
+
+def test_grey_of_16_bits_is_read_as_the_same_in_8(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (30, 40)).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "8.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    for path in (tmp_path / "8.png", tmp_path / "16.png"):
+        for pixels in (view.read(path), np.asarray(frame.decoded(path, 10**6, None).image)):
+            np.testing.assert_array_equal(pixels, np.stack([grey] * 3, axis=2))
+
+
+def test_an_image_larger_than_the_limit_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("1", (40, 30)).save(tmp_path / "large.png")
+    monkeypatch.setattr(view, "MAX_PIXELS", 40 * 30 - 1)
+    with pytest.raises(view.Unreadable, match="image too large"):
+        view.read(tmp_path / "large.png")
 
 
 def test_the_detector_that_is_missing_is_named_with_what_to_do(
