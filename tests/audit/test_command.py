@@ -61,7 +61,7 @@ def test_an_audit_agrees_with_what_the_cell_recorded_and_comes_out_the_same_agai
 def test_several_labels_and_a_grid_at_once(run: Run, cells: Cells, tmp_path: Path) -> None:
     trained = cells("emotic_demo", "emoticon", "vanilla"), cells("caer_s_demo", "emot_net", "clef")
     folder, *_ = (Path(shutil.copytree(one, tmp_path / "grid" / one.name)) for one in trained)
-    code, said, told = run(folder.parent, "--draws", 1, "--split", "test")
+    code, said, told = run(folder.parent, "--draws", 1, "--split", "test", "--split", "test")
     assert code == 0
     assert "emotic_demo, emoticon: mAP, means over cells" in said
     assert "vanilla (1)" in said
@@ -70,6 +70,7 @@ def test_several_labels_and_a_grid_at_once(run: Run, cells: Cells, tmp_path: Pat
     made = read(folder)
     assert made is not None
     assert {row.split for row in made.rows} == {"test"}
+    assert made.facts["splits"] == ["test"]
     assert find(made.rows, "test", "blanked.TIE.own", "Engagement") is not None
     assert made.facts["context_shows_subject"] == ["depth"]
 
@@ -93,6 +94,20 @@ def test_what_cannot_be_audited_is_refused(run: Run, cells: Cells, tmp_path: Pat
         found, _, said = run(*arguments)
         assert message in said
         assert found == code
+    assert not (folder / "audit.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [(np.zeros(1, int), "--split test: it holds one person"), (np.zeros((9, 7)), "--split test: nobody there has any")],
+)
+def test_a_split_of_which_an_audit_says_nothing_is_refused(
+    run: Run, cells: Cells, monkeypatch: pytest.MonkeyPatch, target: np.ndarray, message: str
+) -> None:
+    folder = cells("caer_s_demo", "caer_net", "ccim")
+    monkeypatch.setattr("clef.audit.cell.targets", lambda shards: target)
+    code, _, said = run(folder, "--split", "test")
+    assert (code, message in said) == (2, True)
     assert not (folder / "audit.json").exists()
 
 
