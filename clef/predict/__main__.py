@@ -7,10 +7,10 @@ CELL is a cell's folder, its NAME-SIGNATURE below runs/, or a part of that which
 
 The box is the subject's, in pixels of the image as stored (left, top, right, bottom). Without it everyone is shown
 whom the detector finds (python -m clef.weights --fetch coco-fasterrcnn). Other cues that the cell reads are found too,
-by the extractors of docs/cues.md; where others in the image are an input (EmotiCon with third: agents), so are they,
-beside a given box too. Where the face was the subject in the cell's shards (CAER-S without person boxes),
-give the face as --box, too; the detector finds whole people. The image is cut, masked and stored as the shards of the
-cell's dataset are.
+by the extractors of docs/cues.md, and the lack of one is said. So are the others in the image where a cell reads them
+(EmotiCon with third: agents), beside a given box too. Where the face was the subject in the cell's shards (CAER-S
+without person boxes), give the face as --box, too; the detector finds whole people. The image is cut, masked and stored
+as the shards of the cell's dataset are.
 """
 
 import argparse
@@ -52,8 +52,10 @@ def main() -> int:
         batch = batch_of(people, card, model.config)
     found = told(model.config, model.classes, model.predict(batch))
     out.print(f"{folder.name}: {args.image}", markup=False, soft_wrap=True)
-    for number, (person, one) in enumerate(zip(people, found, strict=True), 1):
-        out.print(_table(f"person {number}, box {_written(person.box)}", one))
+    for number, (person, one) in enumerate(zip(people, found, strict=True)):
+        missing = [name for name, valid in batch["valid"].items() if not valid[number]]
+        without = f", without {', '.join(missing)}" if missing else ""
+        out.print(_table(f"person {number + 1}, box {_written(person.box)}{without}", one))
     if args.panel:
         panel.save(args.panel, args.image, [person.box for person in people if person.box], found)
         out.print(f"panel: {args.panel}", markup=False, soft_wrap=True)

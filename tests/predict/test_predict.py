@@ -86,6 +86,14 @@ def test_cues_that_are_found_are_read_as_those_of_the_shards(
     np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][place], atol=1e-5)
 
 
+@pytest.mark.parametrize(("face", "said"), [("5,5,15,15", "box 0, 0, 20, 20 "), ("900,5,950,15", "20, without face ")])
+def test_a_cue_that_is_lacking_is_said(run: Run, cells: Cells, sources: Path, face: str, said: str) -> None:
+    folder, image = cells("caer_s_demo", "caer_net", "ccim"), people(sources, "caer_s_demo")[0].image
+    code, shown, _ = run(image, "--cell", folder, "--box", "0,0,20,20", "--face", face)
+    assert code == 0
+    assert said in shown
+
+
 @pytest.mark.parametrize("here", [True, False])
 def test_others_beside_a_given_box_are_agents_where_the_cell_reads_them(
     sources: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: bool
