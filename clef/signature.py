@@ -24,6 +24,7 @@ def signature(config: CellConfig, content: dict[str, str], weights: dict[str, st
     by its parent's signature, wherever that lies.
     """
     identity: dict[str, Any] = config.model_dump(mode="json", exclude=set(NOT_IDENTITY))
+    identity["method"].pop("probabilities", None)  # of a method of your own; it changes no result
     if parent is not None:
         identity["method"]["start_from"] = parent
     text = json.dumps([SCHEMA, identity, content, weights], sort_keys=True, separators=(",", ":"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clef.config import CellConfig
+from clef.config import CellConfig, CustomMethodConfig
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.errors import ShardError
@@ -28,6 +28,12 @@ def test_what_cannot_change_the_result_is_no_part_of_it(
     tiny: Make, manifest: Manifest, settings: dict[str, Any]
 ) -> None:
     assert identify(tiny(**settings), manifest) == identify(tiny(), manifest)
+
+
+def test_what_is_said_of_a_method_of_ones_own_changes_no_signature(tiny: Make, manifest: Manifest) -> None:
+    silent, says = (CustomMethodConfig(name="mine:Own", probabilities=said) for said in (False, True))
+    marks = {identify(tiny().model_copy(update={"method": method}), manifest) for method in (silent, says)}
+    assert len(marks) == 1
 
 
 @pytest.mark.parametrize(

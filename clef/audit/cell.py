@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from clef import cards, cell, records
@@ -16,6 +17,7 @@ from clef.audit.record import VERSION, Audit, read, write
 from clef.audit.rows import Row, Rows
 from clef.audit.streams import CONTEXT, SHOWING, SUBJECT, Split, of
 from clef.data import manifest as manifests
+from clef.data.dataset import targets
 from clef.data.manifest import SOURCE, Manifest
 from clef.data.shards import SplitShards
 from clef.engine import trained
@@ -44,7 +46,7 @@ def audit(
     """The audit of a trained cell, from its folder where the same one lies there, else computed and written.
 
     `runtime` overrides where shards lie, workers and device. Raises CellError for a cell that isn't done, ShardError
-    for shards that aren't its own, ConfigError for a split that they lack.
+    for shards that aren't its own, ConfigError for a split that they lack, or that holds too little for an audit.
     """
     weights = records.read_json(folder / records.RESULT).get("run", {}).get("checkpoint", {}).get("sha256")
     if weights is None:
@@ -52,15 +54,16 @@ def audit(
     model = _loaded(folder, runtime)
     manifest = manifests.load(model.config.shards)
     check_cell(folder, model.config, manifest)
-    splits = settings.splits or cards.load(model.config.dataset, model.config.protocol).test_splits
+    card = cards.load(model.config.dataset, model.config.protocol)
+    splits = tuple(dict.fromkeys(settings.splits or card.test_splits))
     if strange := sorted(set(splits) - set(manifest.splits)):
         there = ", ".join(manifest.splits)
         raise ConfigError(f"--split {strange[0]}: no such split in {model.config.shards}; there are: {there}")
-    facts = _facts(folder, model, weights, manifest, replace(settings, splits=tuple(splits)))
+    facts = _facts(folder, model, weights, manifest, replace(settings, splits=splits))
     kept = None if again else read(folder)
     if kept and _same(kept.facts, facts):
         return kept
-    made = Audit(facts, _rows(model, manifest, tuple(splits), settings, progress))
+    made = Audit(facts, _rows(model, manifest, splits, settings, progress))
     write(folder, made)
     return made
 
@@ -113,11 +116,20 @@ def _rows(
     for name in splits:
         shards = SplitShards(config.shards, name, manifest)
         split = Split(config, shards)
+        _check(name, targets(shards))
         scored = _counting(name, passes.count(split, settings.draws), progress)
         found = passes.run(model, split, settings.draws, settings.seed, scored)
         known = Rows(name, model.classes, found.plain["target"])
         rows += measured(config, found, prior.probabilities(shards), known)
     return rows
+
+
+def _check(name: str, target: np.ndarray) -> None:
+    """Refuse a split in which no context can be swapped, or no label can be found."""
+    if len(target) < 2:
+        raise ConfigError(f"--split {name}: it holds one person, and an audit swaps contexts between people")
+    if target.ndim == 2 and not target.any():
+        raise ConfigError(f"--split {name}: nobody there has any label: no metric is computed")
 
 
 @lru_cache(maxsize=1)  # the cells of a grid share it, dataset by dataset

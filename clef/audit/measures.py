@@ -52,16 +52,16 @@ def _performance(passes: Passes, rows: Rows) -> Iterator[Row]:
 
 
 def _effects(config: CellConfig, passes: Passes, rows: Rows) -> Iterator[Row]:
-    """By CLEF's own counterfactual, and by one that every method has: its factual prediction with inputs gone."""
+    """By CLEF's own counterfactual, and by inputs that are gone, where the method states probabilities."""
     for name, values in effects.effects(passes.plain).items():
         yield from rows.effect(name, values)
-    whole, context, nothing = (
-        effects.log_probabilities(config, effects.factual(arrays))
-        for arrays in (passes.plain, passes.context_only, passes.neither)
-    )
-    blanked = {"TE": whole - nothing, "NDE": context - nothing, "TIE": whole - context}
-    for name, values in blanked.items():
-        yield from rows.effect(f"blanked.{name}", values)
+    seen = (effects.factual(arrays) for arrays in (passes.plain, passes.context_only, passes.neither))
+    stated = [value for logits in seen if (value := effects.log_probabilities(config, logits)) is not None]
+    if stated:
+        whole, context, nothing = stated
+        blanked = {"TE": whole - nothing, "NDE": context - nothing, "TIE": whole - context}
+        for name, values in blanked.items():
+            yield from rows.effect(f"blanked.{name}", values)
 
 
 def _against_factual(plain: Arrays, rows: Rows) -> Iterator[Row]:

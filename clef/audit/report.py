@@ -54,7 +54,8 @@ def _cell(audit: Audit) -> Iterator[RenderableType]:
     for split in facts["splits"]:
         yield _performance(audit, split)
         yield _movement(audit, split)
-    yield _effects(audit)
+        if any(row.name.endswith(".own") for row in audit.rows):
+            yield _effects(audit, split)
 
 
 def _listed(names: list[str]) -> str:
@@ -105,11 +106,10 @@ def _movement(audit: Audit, split: str) -> Table:
     return table
 
 
-def _effects(audit: Audit) -> Table:
+def _effects(audit: Audit, split: str) -> Table:
     """Mean effects on a class over those who have it; CLEF's own, and those of inputs that are gone."""
-    split = audit.facts["splits"][0]
-    kinds = [kind for kind in ("TE", "NDE", "TIE") if any(row.name == kind for row in audit.rows)]
-    kinds += [f"blanked.{kind}" for kind in ("TE", "NDE", "TIE")]
+    names, effects = {row.name for row in audit.rows}, ("TE", "NDE", "TIE")
+    kinds = [kind for kind in (*effects, *(f"blanked.{kind}" for kind in effects)) if kind in names]
     heads = [kind.replace("blanked.", "blanked\n") for kind in kinds]
     table = _table(f"{split}: mean effects, over who has the class", ["class", *heads, "people"])
     for label in dict.fromkeys(row.label for row in audit.rows if row.label):

@@ -159,6 +159,8 @@ class CustomMethodConfig(MethodBase):
 
     options: dict[str, Any] = {}
     """Whatever it takes."""
+    probabilities: bool = False
+    """Whether its logits state probabilities, a softmax of one label or a sigmoid of each of several. No identity."""
 
 
 MethodConfig = Annotated[

@@ -54,21 +54,28 @@ def view(frame: np.ndarray, box: Box, margin: float = 0.1, longest: int = 640) -
     return View(np.ascontiguousarray(part), left, top, scale)
 
 
+def rgb(image: Image.Image) -> Image.Image:
+    """The image in RGB. Grey of 16 bits is scaled to 8: Pillow would make white of all but the darkest."""
+    if image.mode.startswith("I;16"):
+        image = image.point(lambda value: value * (1 / 256)).convert("L")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
 class Unreadable(Exception):
     """An image that can't be used; the text says why."""
 
 
 def read(path: Path) -> np.ndarray:
     """An image as H,W,3 uint8 RGB, as stored: no EXIF rotation, for annotations were drawn so. Raises Unreadable."""
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    Image.MAX_IMAGE_PIXELS = None  # the limit is ours
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            if image.width * image.height > MAX_PIXELS:
+                raise Unreadable("image too large")
+            return np.asarray(rgb(image))
     except FileNotFoundError:
         raise Unreadable("image missing") from None
-    except Image.DecompressionBombError:
-        raise Unreadable("image too large") from None
     except OSError as error:
         raise Unreadable(f"image unreadable: {error.strerror}" if error.strerror else "image truncated") from None
-    except (SyntaxError, ValueError, Image.DecompressionBombWarning):
+    except (SyntaxError, ValueError):
         raise Unreadable("image truncated or not an image") from None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from clef.cues.view import rgb
 from clef.data.boxes import PixelBox, outward
 
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
@@ -81,8 +82,7 @@ def decoded(path: Path, max_pixels: int, short_side: int | None) -> Frame:
         faults = _faults(image, path)
         factor = _reduce(image, short_side)
         image.load()
-        rgb = image if image.mode == "RGB" else image.convert("RGB")
-        return Frame(path, rgb, size, factor, hashlib.sha256(data).hexdigest(), faults)
+        return Frame(path, rgb(image), size, factor, hashlib.sha256(data).hexdigest(), faults)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         raise BadImage("image_unreadable") from None
 

@@ -4,11 +4,12 @@
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
-from clef.config import CellConfig, ClefConfig
+from clef.config import CellConfig, ClefConfig, CustomMethodConfig, VanillaConfig
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -46,12 +47,40 @@ def effects(arrays: Arrays) -> dict[str, np.ndarray]:
     return {"TE": seen - nothing, "NDE": unseen - nothing, "TIE": seen - unseen}
 
 
-def log_probabilities(config: CellConfig, logits: np.ndarray) -> np.ndarray:
-    """What a cell takes the logits of a prediction for: log softmax of one label, log sigmoid of each of several."""
+def stated_by(config: CellConfig) -> Literal["softmax", "sigmoid", "linear"] | None:
+    """How a cell states probabilities: by a softmax of its logits, a sigmoid of each, as they are, or not at all."""
     method = config.method
-    one = config.loss.categories == "cross_entropy"
-    if isinstance(method, ClefConfig):
-        one = one or method.multi_label == "softmax"
-        logits = log_sigmoid(logits) if one and method.single_label == "log_sigmoid" else logits
-    result: np.ndarray = log_softmax(logits.astype(float), axis=-1) if one else log_sigmoid(logits)
+    if isinstance(method, CustomMethodConfig) and not method.probabilities:
+        return None
+    if isinstance(method, VanillaConfig) and method.output == "linear":
+        return "linear"
+    shared = isinstance(method, ClefConfig) and method.multi_label == "softmax"
+    return "softmax" if shared or config.loss.categories == "cross_entropy" else "sigmoid"
+
+
+def probabilities(config: CellConfig, logits: np.ndarray) -> np.ndarray | None:
+    """The probabilities that a cell states by the logits of a prediction, N,K; None of a method that states none."""
+    by, result = stated_by(config), None
+    if by == "softmax":
+        result = softmax(_softmax_input(config, logits), axis=-1)
+    elif by == "sigmoid":
+        result = np.exp(log_sigmoid(logits))
+    elif by == "linear":
+        result = np.clip(logits, 0, 1)
     return result
+
+
+def log_probabilities(config: CellConfig, logits: np.ndarray) -> np.ndarray | None:
+    """Their logarithms, exact where one is 0 or 1; None too of linear outputs, of which many are 0."""
+    by, result = stated_by(config), None
+    if by == "softmax":
+        result = log_softmax(_softmax_input(config, logits), axis=-1)
+    elif by == "sigmoid":
+        result = log_sigmoid(logits)
+    return result
+
+
+def _softmax_input(config: CellConfig, logits: np.ndarray) -> np.ndarray:
+    """What the loss takes the softmax of: the logits, or of CLEF, unless it says otherwise, their log sigmoid."""
+    literal = isinstance(config.method, ClefConfig) and config.method.single_label == "log_sigmoid"
+    return log_sigmoid(logits) if literal else logits.astype(float)

@@ -7,12 +7,14 @@ CELL is a cell's folder, its NAME-SIGNATURE below runs/, or a part of that which
 
 The box is the subject's, in pixels of the image as stored (left, top, right, bottom). Without it everyone is shown
 whom the detector finds (python -m clef.weights --fetch coco-fasterrcnn). Other cues that the cell reads are found too,
-by the extractors of docs/cues.md. Where the face was the subject in the cell's shards (CAER-S without person boxes),
-give the face as --box, too; the detector finds whole people. The image is cut, masked and stored as the shards of the
-cell's dataset are.
+by the extractors of docs/cues.md, and the lack of one is said. So are the others in the image where a cell reads them
+(EmotiCon with third: agents), beside a given box too. Where the face was the subject in the cell's shards (CAER-S
+without person boxes), give the face as --box, too; the detector finds whole people. The image is cut, masked and stored
+as the shards of the cell's dataset are.
 """
 
 import argparse
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -50,8 +52,10 @@ def main() -> int:
         batch = batch_of(people, card, model.config)
     found = told(model.config, model.classes, model.predict(batch))
     out.print(f"{folder.name}: {args.image}", markup=False, soft_wrap=True)
-    for number, (person, one) in enumerate(zip(people, found, strict=True), 1):
-        out.print(_table(f"person {number}, box {_written(person.box)}", one))
+    for number, (person, one) in enumerate(zip(people, found, strict=True)):
+        missing = [name for name, valid in batch["valid"].items() if not valid[number]]
+        without = f", without {', '.join(missing)}" if missing else ""
+        out.print(_table(f"person {number + 1}, box {_written(person.box)}{without}", one))
     if args.panel:
         panel.save(args.panel, args.image, [person.box for person in people if person.box], found)
         out.print(f"panel: {args.panel}", markup=False, soft_wrap=True)
@@ -80,7 +84,7 @@ def _box(text: str) -> Box:
         x1, y1, x2, y2 = (float(value) for value in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"four numbers x1,y1,x2,y2 are expected, not {text!r}") from None
-    if not (x1 < x2 and y1 < y2):
+    if not (0 < x2 - x1 < math.inf and 0 < y2 - y1 < math.inf):
         raise argparse.ArgumentTypeError(f"left, top, right, bottom are expected, not {text!r}")
     return x1, y1, x2, y2
 
@@ -91,7 +95,7 @@ def _table(title: str, told: "Told") -> Table:
     probabilities = {"factual": told.factual, "counterfactual": told.counterfactual}
     shares = {name: values for name, values in probabilities.items() if values is not None}
     if len(shares) == 1:
-        shares = {"probability": told.factual}
+        shares = {"probability": shares["factual"]}
     parts = {name: told.effects[name] for name in ("TE", "NDE") if name in told.effects}
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("emotion")

@@ -17,7 +17,7 @@ HEIGHT, NAMES, BARS, GAP, LINE, TEXT = 600, 260, 300, 40, 60, 30
 as a page of text has over 300 dots an inch, and letters of 5.5 points and more."""
 POSITIVE, NEGATIVE, GREY, FRAME = (0, 114, 178), (213, 94, 0), (110, 110, 110), (240, 228, 66)
 """Okabe and Ito's colours, which the colour-blind can tell apart."""
-TIE = "TIE"
+TIE, SCORE = "TIE", "score"
 Column = tuple[str, np.ndarray]
 
 
@@ -57,7 +57,7 @@ def person(
     left += NAMES
     for title, values in columns:
         draw.text((left, GAP), title, fill="black", font=_font())
-        _bars(draw, left, values[chosen], signed=title == TIE)
+        _bars(draw, left, values[chosen], signed=title in (TIE, SCORE))
         left += BARS + GAP
     return row
 
@@ -77,6 +77,8 @@ def _mark(draw: ImageDraw.ImageDraw, left: int, top: int, text: str) -> None:
 
 
 def _columns(told: Told) -> list[Column]:
+    if told.factual is None:
+        return [(SCORE, told.score)]
     if told.counterfactual is None:
         return [("probability", told.factual)]
     return [("factual", told.factual), ("counterfactual", told.counterfactual), (TIE, told.effects[TIE])]

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from clef.config import CellConfig, InputName
-from clef.cues.boxes import inside
+from clef.console import err
+from clef.cues.boxes import best_person, inside
 from clef.cues.extractor import Extractor, Settings, find_class
 from clef.cues.files import CueName
 from clef.cues.person_boxes import FasterRcnnPerson
@@ -45,11 +46,12 @@ class Finder:
         needed = dict.fromkeys(_CUE[name] for name in _CUE if name in config.inputs.present)
         if given.face:
             needed.pop("face", None)
-        classes = {cue: find_class(cue) for cue in needed} | ({} if given.box else {"person": FasterRcnnPerson})
         settings = Settings(device=device)
+        detects = not given.box or ("agents" in config.inputs.present and _can_see_others(settings))
+        classes = {cue: find_class(cue) for cue in needed} | ({"person": FasterRcnnPerson} if detects else {})
         _check(classes, settings)
         self.given = given
-        self.detector = None if given.box else FasterRcnnPerson(settings)
+        self.detector = FasterRcnnPerson(settings) if detects else None
         self.extractors: dict[CueName, Extractor] = {cue: classes[cue](settings) for cue in needed}
 
     def people(self, image: Path, label: str, folder: Path) -> list[Person]:
@@ -61,13 +63,12 @@ class Finder:
             frame = read(image)
         except Unreadable as fault:
             raise DataError(f"{image}: {fault}") from None
-        boxes = [self.given.box] if self.given.box else self._detected(frame)
+        found = self.detector.people(frame) if self.detector else []
+        boxes = [self.given.box, *_without(self.given, found)] if self.given.box else found
         if not boxes:
             raise DataError(f"{image}: no person found; say where one is with --box x1,y1,x2,y2")
-        return [self._person(frame, image, boxes, number, label, folder) for number in range(len(boxes))]
-
-    def _detected(self, frame: np.ndarray) -> list[Box]:
-        return self.detector.people(frame) if self.detector else []
+        subjects = boxes[:1] if self.given.box else boxes
+        return [self._person(frame, image, boxes, number, label, folder) for number in range(len(subjects))]
 
     def _person(
         self, frame: np.ndarray, image: Path, boxes: Sequence[Box], number: int, label: str, folder: Path
@@ -88,6 +89,20 @@ class Finder:
         height, width = frame.shape[:2]
         whole = (0.0, 0.0, float(width), float(height))
         return (inside(box, width, height) or whole) if extractor.scope == "person" else whole
+
+
+def _can_see_others(settings: Settings) -> bool:
+    """Whether the detector is here. Where it isn't, it is said that the subject will be the graph's only agent."""
+    if fault := FasterRcnnPerson.missing(settings):
+        note = f"note: this cell reads the others in the image too, who can't be found: {fault}"
+        err.print(note, markup=False, soft_wrap=True)
+    return not fault
+
+
+def _without(given: Given, found: Sequence[Box]) -> list[Box]:
+    """The people found but for the subject."""
+    subject = best_person(found, given.box, given.face) if given.box else None
+    return [box for box in found if box != subject]
 
 
 def _check(classes: Mapping[CueName, type[Extractor]], settings: Settings) -> None:

@@ -19,8 +19,8 @@ class Told:
 
     classes: list[str]
     score: np.ndarray
-    factual: np.ndarray
-    """Probabilities."""
+    factual: np.ndarray | None
+    """Probabilities, where the method states any."""
     counterfactual: np.ndarray | None
     """Probabilities without the subject."""
     effects: Mapping[str, np.ndarray]
@@ -40,17 +40,17 @@ def told(config: CellConfig, classes: list[str], prediction: "Prediction") -> li
 
 def of_arrays(config: CellConfig, classes: list[str], known: effects.Arrays) -> list[Told]:
     """Of each person of predictions that are written down: scores, and the effects that the method has, each N,K."""
-    factual = np.exp(effects.log_probabilities(config, effects.factual(known)))
+    factual = effects.probabilities(config, effects.factual(known))
     against = effects.counterfactual(known)
-    unseen = None if against is None else np.exp(effects.log_probabilities(config, against))
+    unseen = None if against is None else effects.probabilities(config, against)
     parts = effects.effects(known)
     return [
         Told(
             classes,
-            known["scores"][row],
-            factual[row],
+            score,
+            None if factual is None else factual[row],
             None if unseen is None else unseen[row],
             {name: values[row] for name, values in parts.items()},
         )
-        for row in range(len(factual))
+        for row, score in enumerate(known["scores"])
     ]

@@ -143,7 +143,8 @@ def _panel(pair: _Pair, place: int, name: str, stem: str, what: str) -> Image:
     own, base = (_told(one, classes, place) for one in (pair.own, pair.base))
     labels = np.flatnonzero(pair.truth[place]).tolist()
     frame = Pixels.open(io.BytesIO(pair.shards.read(place, "scene.jpg") or b"")).convert("RGB")
-    drawn = panel.person(frame, tuple(facts["box"]), own, labels, [(BASE, base.factual)])
+    before = [] if base.factual is None else [(BASE, base.factual)]
+    drawn = panel.person(frame, tuple(facts["box"]), own, labels, before)
     buffer = io.BytesIO()
     drawn.save(buffer, "PNG")
     caption = (

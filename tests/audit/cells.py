@@ -11,6 +11,9 @@ from tests.conftest import TINY, TINY_METHOD
 from tests.engine.trained_cell import train
 
 Cells = Callable[..., Path]
+BACKBONES = TINY | {"agents": merge(TINY["emoticon"], {"backbone": {"third": "agents"}})}
+"""And EmotiCon with the graph of agents in place of the depth map."""
+del BACKBONES["agents"]["inputs"]["depth"]
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +27,7 @@ def cells(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Cells:
             dataset, backbone, method = names
             places = {"shards": str(shards), "out": str(home / "runs"), "features": str(home / "cache"), "workers": 0}
             base = {"dataset": dataset, "epochs": 2, "batch_size": 16, "runtime": places, "optimizer": {"lr": 0.05}}
-            made[names] = train(cell.resolve(merge(base, TINY[backbone], TINY_METHOD[method])))
+            made[names] = train(cell.resolve(merge(base, BACKBONES[backbone], TINY_METHOD[method])))
         return made[names]
 
     return trained

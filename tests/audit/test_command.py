@@ -39,6 +39,8 @@ def test_an_audit_agrees_with_what_the_cell_recorded_and_comes_out_the_same_agai
     assert code == 0
     assert "the subject can be seen in scene too: there a swap brings another subject along" in said
     assert "test_shift: 315/315 predictions" in told
+    for split in ("test", "test_shift"):
+        assert f"{split}: mean effects, over who has the class" in said
     first, made = (folder / "audit.json").read_bytes(), read(folder)
     assert made is not None
     result = records.read_json(folder / records.RESULT)
@@ -67,10 +69,10 @@ def test_an_audit_agrees_with_what_the_cell_recorded_and_comes_out_the_same_agai
     assert run(tmp_path / "g", "--draws", 1)[:2] == (0, said)
 
 
-def test_several_labels_and_a_grid_at_once(run: Run, cells: Cells) -> None:
-    folder = cells("emotic_demo", "emoticon", "vanilla")
-    cells("caer_s_demo", "emot_net", "clef")
-    code, said, told = run(folder.parent, "--draws", 1, "--split", "test")
+def test_several_labels_and_a_grid_at_once(run: Run, cells: Cells, tmp_path: Path) -> None:
+    trained = cells("emotic_demo", "emoticon", "vanilla"), cells("caer_s_demo", "emot_net", "clef")
+    folder, *_ = (Path(shutil.copytree(one, tmp_path / "grid" / one.name)) for one in trained)
+    code, said, told = run(folder.parent, "--draws", 1, "--split", "test", "--split", "test")
     assert code == 0
     assert "emotic_demo, emoticon: mAP, means over cells" in said
     assert "vanilla (1)" in said
@@ -79,6 +81,7 @@ def test_several_labels_and_a_grid_at_once(run: Run, cells: Cells) -> None:
     made = read(folder)
     assert made is not None
     assert {row.split for row in made.rows} == {"test"}
+    assert made.facts["splits"] == ["test"]
     assert find(made.rows, "test", "blanked.TIE.own", "Engagement") is not None
     assert made.facts["context_shows_subject"] == ["depth"]
 
@@ -105,6 +108,20 @@ def test_what_cannot_be_audited_is_refused(run: Run, cells: Cells, tmp_path: Pat
         found, _, said = run(*arguments)
         assert message in said
         assert found == code
+    assert not (folder / "audit.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [(np.zeros(1, int), "--split test: it holds one person"), (np.zeros((9, 7)), "--split test: nobody there has any")],
+)
+def test_a_split_of_which_an_audit_says_nothing_is_refused(
+    run: Run, cells: Cells, monkeypatch: pytest.MonkeyPatch, target: np.ndarray, message: str
+) -> None:
+    folder = cells("caer_s_demo", "caer_net", "ccim")
+    monkeypatch.setattr("clef.audit.cell.targets", lambda shards: target)
+    code, _, said = run(folder, "--split", "test")
+    assert (code, message in said) == (2, True)
     assert not (folder / "audit.json").exists()
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from clef.audit.measures import measured, with_branch_of
+from clef.audit.measures import measured, predicted, with_branch_of
 from clef.audit.passes import Arrays, Passes, donors_of
 from clef.audit.rows import Rows, find
-from clef.config import CellConfig
+from clef.config import CellConfig, CustomMethodConfig
 from clef.methods.clef import tie
 
 Make = Callable[..., CellConfig]
@@ -34,10 +34,14 @@ def passes() -> Passes:
     return Passes(clef_arrays(), clef_arrays(), clef_arrays(), clef_arrays(), donors, [clef_arrays(), clef_arrays()])
 
 
-def test_a_swap_of_ones_own_branch_changes_nothing(passes: Passes) -> None:
-    before, after = with_branch_of(passes.plain, np.arange(N)), with_branch_of(passes.plain, np.arange(N))
-    assert all(np.array_equal(before[part], after[part]) for part in before)
-    np.testing.assert_allclose(before["score"], passes.plain["scores"], atol=1e-5)
+def test_a_swap_of_ones_own_branch_changes_nothing_and_anothers_what_the_branch_reaches(passes: Passes) -> None:
+    before, own = predicted(passes.plain), with_branch_of(passes.plain, np.arange(N))
+    assert before.keys() == own.keys()
+    for part, scores in before.items():
+        np.testing.assert_allclose(own[part], scores, atol=1e-5)
+    others = with_branch_of(passes.plain, passes.donors[0])
+    assert [part for part in before if not np.allclose(others[part], before[part])] == ["score", "factual", "Y_c"]
+    np.testing.assert_array_equal(others["Y_c"], passes.plain["Y_c"][passes.donors[0]])
 
 
 def test_swaps_by_brute_force(tiny: Make, passes: Passes) -> None:
@@ -89,3 +93,12 @@ def test_a_method_without_counterfactual_or_branch_has_no_such_rows(tiny: Make, 
     names = {row.name for row in rows}
     assert not names & {"TE", "NDE", "TIE", "debiased.moved", "swap.branch.moved.score", "value.factual"}
     assert names >= {"blanked.TIE", "swap.all.moved.score", "value.score", "context_only.score", "atypical.score"}
+
+
+def test_blanked_effects_need_probabilities_that_have_logarithms(tiny: Make, passes: Passes) -> None:
+    linear = tiny("emotic_demo", method="vanilla", **{"method.output": "linear"})
+    own = tiny(method="vanilla").model_copy(update={"method": CustomMethodConfig(name="mine:Own")})
+    target = np.arange(N) % K
+    for config in (linear, own):
+        rows = list(measured(config, passes, RNG.random((N, K)), Rows("test", NAMES, target)))
+        assert not any(row.name.startswith("blanked.") for row in rows)

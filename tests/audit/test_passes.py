@@ -19,6 +19,9 @@ WHICH = [
     ("caer_s_demo", "emot_net", "clef"),
     ("emotic_demo", "emoticon", "vanilla"),
     ("caer_s_demo", "caer_net", "ccim"),
+    ("caer_s_demo", "cd_net", "clef"),
+    ("emotic_demo", "gnn_cnn", "vanilla"),
+    ("emotic_demo", "agents", "vanilla"),
 ]
 
 
@@ -113,6 +116,15 @@ def test_depth_within_the_box_is_gone_and_the_rest_is_left(cells: Cells) -> None
         touched = np.outer((ys < y2) & (ys + step[1] > y1), (xs < x2) & (xs + step[0] > x1))
         expected = np.where(touched, 0, plain["depth"][row, 0].numpy())
         np.testing.assert_array_equal(batch["depth"][row, 0].numpy(), expected)
+
+
+@pytest.mark.parametrize(("backbone", "name"), [("gnn_cnn", "regions"), ("agents", "agents")])
+def test_boxes_stay_with_the_context_when_the_subject_is_gone(cells: Cells, backbone: str, name: str) -> None:
+    _, split = opened(cells, "emotic_demo", backbone, "vanilla")
+    batch, plain = next(split.without_subject()), next(split.batches())
+    assert torch.equal(batch[name], plain[name])
+    assert torch.equal(batch["valid"][name], plain["valid"][name])
+    assert plain[name].any()
 
 
 def test_nothing_is_the_same_for_everyone(cells: Cells) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from clef.config import CellConfig
+from clef.config import CellConfig, CustomMethodConfig
 from clef.engine import effects
 from clef.methods.clef import tie
 
@@ -76,6 +76,23 @@ def test_far_logits_stay_finite() -> None:
 def test_probabilities_are_what_the_loss_takes_logits_for(
     tiny: Make, dataset: str, method: str, settings: dict, expected: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
-    logits = arrays()["Y_e"]
-    found = effects.log_probabilities(tiny(dataset, method=method, **settings), logits)
-    np.testing.assert_allclose(found, expected(torch.from_numpy(logits)).numpy(), atol=1e-5)
+    logits, config = arrays()["Y_e"], tiny(dataset, method=method, **settings)
+    log = expected(torch.from_numpy(logits)).numpy()
+    np.testing.assert_allclose(effects.log_probabilities(config, logits), log, atol=1e-5)
+    np.testing.assert_allclose(effects.probabilities(config, logits), np.exp(log), atol=1e-6)
+
+
+def test_linear_outputs_are_probabilities_as_they_are_without_logarithms(tiny: Make) -> None:
+    config = tiny("emotic_demo", method="vanilla", **{"method.output": "linear"})
+    logits = np.array([[0.8, 0, -0.3, 1.2]])
+    assert effects.probabilities(config, logits).tolist() == [[0.8, 0, 0, 1]]  # type: ignore[union-attr]
+    assert effects.log_probabilities(config, logits) is None
+
+
+def test_a_method_of_ones_own_states_probabilities_where_it_says_so(tiny: Make) -> None:
+    logits, vanilla = arrays()["Y_e"], tiny(method="vanilla")
+    silent = vanilla.model_copy(update={"method": CustomMethodConfig(name="mine:Own")})
+    assert effects.probabilities(silent, logits) is None
+    assert effects.log_probabilities(silent, logits) is None
+    says = vanilla.model_copy(update={"method": CustomMethodConfig(name="mine:Own", probabilities=True)})
+    np.testing.assert_array_equal(effects.probabilities(says, logits), effects.probabilities(vanilla, logits))

@@ -13,17 +13,19 @@ from PIL import Image
 
 import clef
 import clef.predict.__main__ as command
-from clef import cards
+from clef import cards, cell
+from clef.cues import view
 from clef.cues.extractor import Extractor
 from clef.cues.files import CueName
 from clef.cues.person_boxes import FasterRcnnPerson
 from clef.cues.regions import FasterRcnn
-from clef.data import plan
+from clef.data import frame, plan
 from clef.datasets import Person
 from clef.datasets.splits import read
+from clef.predict import panel
 from clef.predict.rendered import batch_of
 from clef.predict.subjects import Finder, Given
-from clef.predict.told import told
+from clef.predict.told import of_arrays, told
 from tests.audit.cells import Cells
 from tests.conftest import Run
 
@@ -84,6 +86,36 @@ def test_cues_that_are_found_are_read_as_those_of_the_shards(
     np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][place], atol=1e-5)
 
 
+@pytest.mark.parametrize(("face", "said"), [("5,5,15,15", "box 0, 0, 20, 20 "), ("900,5,950,15", "20, without face ")])
+def test_a_cue_that_is_lacking_is_said(run: Run, cells: Cells, sources: Path, face: str, said: str) -> None:
+    folder, image = cells("caer_s_demo", "caer_net", "ccim"), people(sources, "caer_s_demo")[0].image
+    code, shown, _ = run(image, "--cell", folder, "--box", "0,0,20,20", "--face", face)
+    assert code == 0
+    assert said in shown
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_others_beside_a_given_box_are_agents_where_the_cell_reads_them(
+    sources: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: bool
+) -> None:
+    layer = {"dataset": "emotic_demo", "backbone": {"name": "emoticon", "third": "agents"}, "method": "vanilla"}
+    image, given = people(sources, "emotic_demo")[0].image, Given((12.0, 6.0, 58.0, 88.0))
+    monkeypatch.setattr("clef.predict.subjects.find_class", lambda cue: finding(cue, None))
+    with_detector(monkeypatch, TWO, "" if here else "no weights")
+    (subject,) = Finder(cell.resolve(layer), given).people(image, "Peace", Path())
+    assert subject.box == given.box
+    assert subject.cues.others == ((TWO[1],) if here else ())
+    assert ("reads the others in the image too, who can't be found: no weights" in capsys.readouterr().err) is not here
+
+
+def with_detector(monkeypatch: pytest.MonkeyPatch, found: list[tuple[float, ...]], missing: str = "") -> None:
+    """A detector that finds these people, or is not here."""
+    monkeypatch.setattr(FasterRcnn, "missing", classmethod(lambda cls, settings=None: missing))
+    monkeypatch.setattr(FasterRcnn, "_version", lambda self: "stand-in")
+    monkeypatch.setattr(FasterRcnnPerson, "setup", lambda self: None)
+    monkeypatch.setattr(FasterRcnnPerson, "people", lambda self, frame: found)
+
+
 def finding(cue: CueName, value: Any) -> type[Extractor]:
     """An extractor that always finds that."""
     return type("Finding", (Extractor,), {"cue": cue, "name": "finding", "find": lambda *_: value})
@@ -99,9 +131,9 @@ def test_the_command_prints_every_class_in_order_and_draws_a_panel(run: Run, cel
     places = [said.index(f" {classes[k]} ") for k in np.argsort(-scores)]
     assert places == sorted(places)
     assert "TIE (score) TE NDE factual counterfactual" in said
-    with Image.open("panel.png") as panel:
-        pixels = np.asarray(panel.convert("RGB"))
-    assert panel.format == "PNG"
+    with Image.open("panel.png") as drawn:
+        pixels = np.asarray(drawn.convert("RGB"))
+    assert drawn.format == "PNG"
     signs = {(0, 114, 178) if score > 0 else (213, 94, 0) for score in scores if abs(score) > 0.1 * np.ptp(scores)}
     assert signs <= set(map(tuple, pixels.reshape(-1, 3).tolist())), "the bars of TIE"
     assert f"box {', '.join(f'{value:g}' for value in person.box or ())}" in said
@@ -112,6 +144,7 @@ def test_numbers_told_are_the_predictions(cells: Cells, sources: Path) -> None:
         model = clef.load(cells("caer_s_demo", "emot_net", method), device="cpu")
         prediction = model.predict(next(iter(model.batches("test"))))
         one = told(model.config, model.classes, prediction)[3]
+        assert one.factual is not None
         assert one.factual.sum() == pytest.approx(1)
         assert one.order[0] == int(prediction.scores[3].argmax())
         if method == "vanilla":
@@ -121,6 +154,20 @@ def test_numbers_told_are_the_predictions(cells: Cells, sources: Path) -> None:
             np.testing.assert_allclose(one.effects["TIE"], one.score, atol=1e-5)
 
 
+def test_no_probability_is_shown_of_a_method_that_states_none() -> None:
+    linear = {"dataset": "emotic_demo", "backbone": "emot_net", "method": {"name": "vanilla", "output": "linear"}}
+    scores = np.array([[0.8, 0, -0.3, 1.2]])
+    classes = ["a", "b", "c", "d"]
+    (one,) = of_arrays(cell.resolve(linear), classes, {"scores": scores, "Y_e": scores})
+    assert one.factual is not None
+    assert one.factual.tolist() == [0.8, 0, 0, 1]
+    own = cell.resolve(linear | {"method": "mine:Own"})
+    (one,) = of_arrays(own, classes, {"scores": scores})
+    assert one.factual is None
+    assert [column.header for column in command._table("person 1", one).columns] == ["emotion", "score"]
+    assert [title for title, _ in panel._columns(one)] == ["score"]
+
+
 TWO = [(10.0, 5.0, 60.0, 90.0), (100.0, 20.0, 150.0, 100.0)]
 
 
@@ -128,16 +175,13 @@ def test_without_a_box_everyone_is_shown_whom_the_detector_finds(
     run: Run, cells: Cells, sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, image = cells("caer_s_demo", "emot_net", "vanilla"), people(sources, "caer_s_demo")[0].image
-    monkeypatch.setattr(FasterRcnn, "missing", classmethod(lambda cls, settings=None: ""))
-    monkeypatch.setattr(FasterRcnn, "_version", lambda self: "stand-in")
-    monkeypatch.setattr(FasterRcnnPerson, "setup", lambda self: None)
-    monkeypatch.setattr(FasterRcnnPerson, "people", lambda self, frame: TWO)
+    with_detector(monkeypatch, TWO)
     code, said, _ = run(image, "--cell", folder, "--panel", "two.png")
     assert code == 0
     assert "person 1, box 10, 5, 60, 90" in said
     assert "person 2, box 100, 20, 150, 100" in said
-    with Image.open("two.png") as panel:
-        assert panel.height > 600, "one below the other"
+    with Image.open("two.png") as drawn:
+        assert drawn.height > 600, "one below the other"
     monkeypatch.setattr(FasterRcnnPerson, "people", lambda self, frame: [])
     code, _, said = run(image, "--cell", folder)
     assert (code, "no person found; say where one is with --box x1,y1,x2,y2" in said) == (3, True)
@@ -151,6 +195,7 @@ def test_what_cannot_be_predicted_is_refused(run: Run, cells: Cells, sources: Pa
         ((image, "--cell", "nosuch"), 2, "nosuch: no such folder"),
         ((image, "--cell", folder, "--box", "1,2,3"), 2, "four numbers x1,y1,x2,y2 are expected, not '1,2,3'"),
         ((image, "--cell", folder, "--box", "9,2,3,4"), 2, "left, top, right, bottom are expected, not '9,2,3,4'"),
+        ((image, "--cell", folder, "--box", "0,0,inf,4"), 2, "left, top, right, bottom are expected, not '0,0,inf,4'"),
         ((image, "--cell", folder, "--panel", "p.pdf"), 2, "--panel p.pdf: a PNG is drawn; call it .png"),
         ((image, "--cell", folder, "--face", "1,2,3,4"), 2, "--face: goes with --box"),
         ((image, "--cell", folder, "--box", "900,2,903,4"), 3, "the box is empty, or lies outside the frame"),
@@ -162,6 +207,24 @@ def test_what_cannot_be_predicted_is_refused(run: Run, cells: Cells, sources: Pa
         found, _, said = run(*arguments)
         assert message in said
         assert found == code
+
+
+def test_grey_of_16_bits_is_read_as_the_same_in_8(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (30, 40)).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "8.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    for path in (tmp_path / "8.png", tmp_path / "16.png"):
+        for pixels in (view.read(path), np.asarray(frame.decoded(path, 10**6, None).image)):
+            np.testing.assert_array_equal(pixels, np.stack([grey] * 3, axis=2))
+
+
+def test_an_image_larger_than_the_limit_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("1", (40, 30)).save(tmp_path / "large.png")
+    monkeypatch.setattr(view, "MAX_PIXELS", 40 * 30 - 1)
+    with pytest.raises(view.Unreadable, match="image too large"):
+        view.read(tmp_path / "large.png")
 
 
 def test_the_detector_that_is_missing_is_named_with_what_to_do(

@@ -80,6 +80,16 @@ def test_average_precision_in_three_conventions(seed: int, ties: bool) -> None:
     assert found["mAP", "score", ""].chance == pytest.approx(100 * target[:, :4].mean())
 
 
+def test_voc_by_the_worked_example_of_padilla_et_al() -> None:
+    # "A Survey on Performance Metrics for Object-Detection Algorithms" (2020), whose 24 detections find 7 of 15
+    # objects. Those that are never found stand behind a million others: their precision is as good as none.
+    found = np.isin(np.arange(1, 25), [1, 3, 10, 12, 13, 14, 23])
+    positive = np.concatenate([found, np.zeros(10**6, bool), np.ones(8, bool)])
+    values = average_precisions(-np.arange(len(positive))[:, None], positive[:, None])
+    assert values[" VOC"][0] == pytest.approx(24.56, abs=0.01), "they cut digits on the way"
+    assert values[" VOC 11-point"][0] == pytest.approx(26.84, abs=0.01)
+
+
 def test_scores_that_know_nothing_reach_the_prevalence_in_every_convention() -> None:
     arrays = several(0)
     arrays["scores"][:] = 1
@@ -179,6 +189,19 @@ def test_calibration_of_one_label_is_that_of_the_class_decided_for() -> None:
     assert found["ECE", "score", ""].value == pytest.approx(slow_error(probability.max(1), right))
 
 
+def test_calibration_by_the_examples_in_torchmetrics_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "BINS", 3)
+    probability = np.array([[0.25, 0.20, 0.55], [0.55, 0.05, 0.40], [0.10, 0.30, 0.60], [0.90, 0.05, 0.05]])
+    one = {"scores": np.log(probability), "target": np.array([0, 1, 2, 0])}
+    found = by_name(measures(one, list("abc"), config("caer_s", name="vanilla")))
+    assert found["ECE", "score", ""].value == pytest.approx(20.00)
+    monkeypatch.setattr(calibration, "BINS", 2)
+    stated = np.array([[0.25, 0.25, 0.55, 0.75, 0.75]]).T
+    several = {"scores": np.log(stated / (1 - stated)), "target": np.array([[0, 0, 1, 1, 1]]).T}
+    found = by_name(measures(several, ["a"], config("emotic", name="vanilla")))
+    assert found["ECE", "score", ""].value == pytest.approx(29.00)
+
+
 def test_clef_is_judged_by_its_factual_prediction_as_its_loss_takes_it() -> None:
     rng = np.random.default_rng(1)
     logits = {"Y_e": rng.normal(size=(80, 5)), "Y_c": rng.normal(size=(80, 5))}
@@ -198,7 +221,12 @@ def test_clef_is_judged_by_its_factual_prediction_as_its_loss_takes_it() -> None
 
 
 def test_what_is_no_probability_is_not_called_calibrated() -> None:
-    assert calibration.stated(one_label(0), config("caer_s", name="tests.methods.stand_ins:Mine")) is None
+    mine = {"name": "tests.methods.stand_ins:Mine"}
+    assert calibration.stated(one_label(0), config("caer_s", **mine)) is None
+    says = calibration.stated(one_label(0), config("caer_s", **mine, probabilities=True))
+    assert says
+    assert says[0] == "score"
+    np.testing.assert_allclose(says[1].sum(1), 1)
     regresses = {"dataset": "emotic", "backbone": "emot_net", "method": {"name": "vanilla", "output": "linear"}}
     linear = calibration.stated(several(0), cell.resolve(regresses))
     assert linear
