@@ -6,7 +6,7 @@ Every message names the file, key or option, what was expected, and what to do.
 import argparse
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -73,6 +73,12 @@ EXIT_CODES = """exit codes:
   75  preempted: a run was asked to stop (SIGTERM, SIGUSR1, SIGUSR2, SIGINT), saved itself and can go on
 130  interrupted
 """
+
+
+def joined(failed: Mapping[str, ClefError]) -> ClefError:
+    """One error that tells what failed of several things and why, with the highest exit code."""
+    worst = max(failed.values(), key=lambda error: error.exit_code)
+    return type(worst)("\n".join(f"{name}: {error}" for name, error in failed.items()))
 
 
 def argument_parser(prog: str, description: str | None) -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from clef.config import RuntimeConfig
-from clef.errors import CellError, ClefError, ConfigError, argument_parser, run_command
+from clef.errors import CellError, ClefError, ConfigError, argument_parser, joined, run_command
 
 
 def main() -> int:
@@ -28,8 +28,7 @@ def main() -> int:
         except ClefError as error:  # the other grids can be built nevertheless
             failed[grid] = error
     if failed:
-        worst = max(failed.values(), key=lambda error: error.exit_code)
-        raise type(worst)("\n".join(f"{grid}: {error}" for grid, error in failed.items()))
+        raise joined(failed)
     return 0
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from clef import lookup, records
 from clef.audit import report
 from clef.console import Steps
-from clef.errors import ConfigError, argument_parser, run_command
+from clef.errors import ClefError, ConfigError, argument_parser, joined, run_command
 from clef.results.rows import plan_path, read_plan
 
 Progress = Callable[[str, int, int], None]
@@ -32,12 +32,19 @@ def main() -> int:
     from clef.audit.cell import Settings, audit  # not before: --help need not wait for torch
 
     settings = Settings(args.draws, args.seed, tuple(args.split))
-    made = []
+    made, failed = [], {}
     for number, folder in enumerate(folders, 1):
         label = f"{number}/{len(folders)} " if len(folders) > 1 else ""
-        with Steps("predictions") as show:
-            made.append(audit(folder, settings, _runtime(args), args.again, _labelled(show, label)))
+        try:
+            with Steps("predictions") as show:
+                made.append(audit(folder, settings, _runtime(args), args.again, _labelled(show, label)))
+        except ClefError as error:
+            if len(folders) == 1:
+                raise
+            failed[folder.name] = error  # the others can be audited nevertheless
     report.show(made)
+    if failed:
+        raise joined(failed)
     return 0
 
 

@@ -111,6 +111,18 @@ def test_what_cannot_be_audited_is_refused(run: Run, cells: Cells, tmp_path: Pat
     assert not (folder / "audit.json").exists()
 
 
+def test_a_cell_that_cannot_be_audited_stops_no_other(run: Run, cells: Cells, tmp_path: Path) -> None:
+    folder = cells("caer_s_demo", "caer_net", "ccim")
+    spoilt, good = (Path(shutil.copytree(folder, tmp_path / "grid" / f"{n}-{folder.name}")) for n in "ab")
+    (spoilt / "result.json").write_text('{"run": {}}')
+    code, said, told = run(tmp_path / "grid", "--draws", 1, "--split", "test")
+    assert code == 6
+    assert f"{spoilt.name}: " in told
+    assert "an audit needs its result" in told
+    assert "ccim" in said
+    assert (good / "audit.json").exists()
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [(np.zeros(1, int), "--split test: it holds one person"), (np.zeros((9, 7)), "--split test: nobody there has any")],
