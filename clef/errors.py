@@ -70,7 +70,7 @@ EXIT_CODES = """exit codes:
   5  the machine lacks something: Slurm, weights, a GPU, ranks, a precision, a writable path
   6  a cell failed, or what it left on disk can't be used
   7  no training step ended within runtime.watchdog seconds; the cell's folder holds the stacks of all threads
-  75  preempted: a run was asked to stop (SIGTERM, SIGUSR1, SIGUSR2, SIGINT), saved itself and can go on
+ 75  preempted: a run was asked to stop (SIGTERM, SIGUSR1, SIGUSR2, SIGINT), saved itself and can go on
 130  interrupted
 """
 

@@ -44,7 +44,7 @@ class Preset(Strict):
 
     method: str
     set: dict[str, Any] = {}
-    """Its settings; they go before the grid's overrides. `method.start_from: "@NAME"` starts from the trained cell of
+    """Its settings; they win over the grid's overrides. `method.start_from: "@NAME"` starts from the trained cell of
     that method (or preset) with the same dataset, backbone and seed."""
     epochs_times: Annotated[int, Field(ge=1)] = 1
     """Train so many times as long, the steps of the schedule stretched alike."""

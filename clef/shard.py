@@ -54,7 +54,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argument_parser("python -m clef.shard", __doc__)
     parser.add_argument(
-        "--dataset", required=True, help="emotic, caer_s, emotic_demo, caer_s_demo, or a card's path (.yaml)"
+        "--dataset", required=True, help="a card in shards/ (emotic, caer_s, ...), or a card's path (.yaml)"
     )
     parser.add_argument(
         "--protocol",
@@ -66,12 +66,14 @@ def _arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="RULE=WORD",
-        help="what is done about a fault (shards/README.md)",
+        help="what is done about a fault (shards/README.md; repeatable)",
     )
     parser.add_argument("--source", help="the dataset's folder (default: the card's, below data/)")
     parser.add_argument("--cues", help="the folder that python -m clef.cues --out wrote to (default: the source)")
     parser.add_argument("--out", default="shards", help="shards go to OUT/<dataset> (default: shards)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: as many as cores)"
+    )
     parser.add_argument("--verify", action="store_true", help="read every byte of existing shards against the manifest")
     parser.add_argument("--part", metavar="I/N", help="make one of N shares of the shards (1/N to N/N), and no set yet")
     parser.add_argument("--finish", action="store_true", help="make a set of the shards that all parts have made")

@@ -35,6 +35,7 @@ from launch.plan import Plan
 from launch.scheduler import Job
 
 NAME = "large"
+JSON = Path("results/bench/grid.json")
 BARS = {"planned and shown": 10.0, "status": 1.0}
 """Seconds that 10,000 cells may take."""
 ARRAY = 1000
@@ -47,7 +48,7 @@ def main() -> int:
     parser = argument_parser("python -m launch.bench", __doc__)
     parser.add_argument("--cells", type=positive, default=10_000, help="at least so many cells (10000)")
     parser.add_argument("--rounds", type=positive, default=5, help="medians are of so many, each in a new process (5)")
-    parser.add_argument("--json", type=Path, default=Path("results/bench/grid.json"), metavar="PATH")
+    parser.add_argument("--json", type=Path, default=JSON, metavar="PATH", help=f"default: {JSON}")
     args = parser.parse_args()
     host = machine.facts()
     with tempfile.TemporaryDirectory(prefix="clef-bench-") as folder, Steps("measurements") as progress:

@@ -27,7 +27,7 @@ def arguments(description: str | None) -> argparse.Namespace:
         const=0,
         type=_local,
         metavar="N",
-        help="train here, N cells at a time (default: one a core, or a GPU)",
+        help="train here, N cells at a time (default: one for each core, or for each GPU)",
     )
     where.add_argument("--debug", action="store_true", help="train one cell (the first to do, or --cells) right here")
     parser.add_argument(
@@ -86,7 +86,9 @@ def _add_looks(parser: argparse.ArgumentParser) -> None:
     look = group.add_mutually_exclusive_group()
     look.add_argument("--status", action="store_true", help="show where its cells are")
     look.add_argument("--watch", action="store_true", help="the same, live, until they have ended or Ctrl-C")
-    look.add_argument("--logs", metavar="CELL", help="the last lines of a cell's log and of its job (or a unique part)")
+    look.add_argument(
+        "--logs", metavar="CELL", help="the last lines of a cell's log and of its job (or a part of its name)"
+    )
     look.add_argument("--cancel", metavar="PATTERN", help="cancel the cells of this name that wait or run")
     group.add_argument("--cells", metavar="PATTERN", help="--status, --watch, --debug: only cells of this name")
     group.add_argument("--all", action="store_true", help="--status, --watch: list all cells, however many")

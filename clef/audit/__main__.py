@@ -4,7 +4,7 @@ CELL is a cell's folder, its NAME-SIGNATURE below runs/, a part of that which on
 which all finished cells are audited that its plan lists. For example
 
   python -m clef.audit caer_s_demo-emot_net-clef
-  python -m clef.audit runs/audit                          every cell of a grid, and a table of all
+  python -m clef.audit runs/audit                          every finished cell of a grid, and what compares them
 
 Effects (TE, NDE, TIE), how often TIE decides otherwise and which way, subject and context alone, contexts swapped
 between people, and people whose context is typical or atypical of their label. docs/audit.md says what each number

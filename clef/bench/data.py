@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_drawn(parser, people=600)
     parser.add_argument("--backbone", default="emot_net", help="whose inputs are read (default: emot_net)")
     parser.add_argument("--method", default="clef", help="likewise (default: clef)")
-    text = f"loader processes (default: one a core, {cores})"
+    text = f"loader processes (default: one for each core, {cores})"
     parser.add_argument("--workers", type=options.positive, default=cores, metavar="N", help=text)
     parser.add_argument("--samples", type=options.positive, default=2048, metavar="N", help="people in a pass (2048)")
     parser.add_argument("--batch", type=options.positive, metavar="N", help="people in a batch (default: the recipe's)")

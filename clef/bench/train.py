@@ -19,6 +19,7 @@ from clef.overrides import nest
 
 BAR = 300.0
 """Microseconds a step that our loop may cost on top."""
+JSON = Path("results/bench/train.json")
 DATASET: Literal["caer_s_demo"] = "caer_s_demo"
 PEOPLE = 210
 TINY: dict[str, Any] = nest(
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("--pairs", type=options.positive, default=201, help="rounds; medians are of so many (201)")
     parser.add_argument("--steps", type=options.positive, default=40, help="steps of each loop in a round (40)")
-    parser.add_argument("--json", type=Path, default=Path("results/bench/train.json"), metavar="PATH")
+    parser.add_argument("--json", type=Path, default=JSON, metavar="PATH", help=f"default: {JSON}")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -54,7 +54,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argument_parser("python -m clef.cues", __doc__)
-    parser.add_argument("--dataset", help="emotic, caer_s, emotic_demo, caer_s_demo, or a card's path (.yaml)")
+    parser.add_argument("--dataset", help="a card in shards/ (emotic, caer_s, ...), or a card's path (.yaml)")
     parser.add_argument("--protocol", default=cards.LEAK_FREE, help="how the set is cut into splits, as for clef.shard")
     parser.add_argument("--cue", help=", ".join(files.ALL))
     parser.add_argument("--extractor", help="one that --list shows, or your own as module:Class (default: the first)")

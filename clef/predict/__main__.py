@@ -6,11 +6,11 @@ CELL is a cell's folder, its NAME-SIGNATURE below runs/, or a part of that which
   python -m clef.predict photo.jpg --cell emotic-emot_net-clef --panel photo.png
 
 The box is the subject's, in pixels of the image as stored (left, top, right, bottom). Without it everyone is shown
-whom the detector finds (python -m clef.weights --fetch coco-fasterrcnn). Other cues that the cell reads are found too,
-by the extractors of docs/cues.md, and the lack of one is said. So are the others in the image where a cell reads them
-(EmotiCon with third: agents), beside a given box too. Where the face was the subject in the cell's shards (CAER-S
-without person boxes), give the face as --box, too; the detector finds whole people. The image is cut, masked and stored
-as the shards of the cell's dataset are.
+whom the detector finds (python -m clef.weights --fetch coco-fasterrcnn). The extractors of docs/cues.md look for
+whatever else the cell reads of a person; what is not found is named behind the box. A cell that reads the other people
+of the image (EmotiCon with third: agents) has them looked for, beside a given box too. Where the face was the subject
+in the cell's shards (CAER-S without person boxes), give the face as --box, too: the detector finds whole people. The
+image is cut, masked and stored as the shards of the cell's dataset are.
 """
 
 import argparse
