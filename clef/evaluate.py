@@ -4,7 +4,7 @@ CELL is the cell's folder, its NAME-SIGNATURE below runs/, or a part of that whi
 trained, and nothing written into the cell. For example
 
   python -m clef.evaluate emotic-emot_net-clef-s0                    what its result was scored with, on test
-  python -m clef.evaluate runs/paper/emotic-emot_net-clef-s0-... --split val --checkpoint last --json score.json
+  python -m clef.evaluate runs/paper/emotic-emot_net-clef-s0-... --split val --json score.json
   torchrun --standalone --nproc_per_node 2 -m clef.evaluate emotic-emot_net-clef-s0
 
 On as many ranks and threads, and the same build, the metrics and predictions come out equal to the last bit. What

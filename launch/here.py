@@ -30,8 +30,8 @@ def run(look: Callable[[], Plan], args: argparse.Namespace) -> int:
             plan = look()
             show.plan(plan, here=True)
             path = write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells])
-            if not plan.todo:
-                plan.check()
+            if not any(cell.state == "done" for cell in plan.cells) and not plan.todo:
+                plan.check()  # there is nothing to train, and nothing to show
             elsewhere = {cell.folder for cell in plan.cells if cell.state in ("queued", "running")}
             now = [cell for cell in plan.todo if cell.parent not in elsewhere]
             ended = stack.enter_context(claims.claimed(grid, [folder_of(cell).name for cell in now]))

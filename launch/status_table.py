@@ -38,7 +38,7 @@ def render(picture: Picture, width: int, reasons: int | None = None) -> Renderab
     if picture.cells:
         parts.append(_table(picture.cells, width))
     if picture.unlisted:
-        parts.append(Text(f"and {picture.unlisted} cells that are not listed; --all lists them", style="dim"))
+        parts.append(Text(f"not listed: {console.cells(picture.unlisted)}; --all lists them", style="dim"))
     parts += [Text(f"- {line(job)}") for job in picture.overview.sharding]
     for reason in _reasons(picture.cells)[:reasons]:
         reason.no_wrap, reason.overflow = reasons is not None, "ellipsis" if reasons is not None else "fold"

@@ -79,7 +79,8 @@ def _labelled(show: Progress, label: str) -> Progress:
 def _folders(wanted: str) -> list[Path]:
     """The cell that is called so, or the finished ones in a grid's folder."""
     path = Path(wanted)
-    if path.is_dir() and not (path / records.CONFIG).is_file() and any(path.glob(f"*/{records.CONFIG}")):
+    grid = plan_path(path.parent, path.name).exists() or any(path.glob(f"*/{records.CONFIG}"))
+    if path.is_dir() and grid and not (path / records.CONFIG).is_file():
         if found := sorted(cell.resolve() for cell in _cells(path) if (cell / records.RESULT).exists()):
             return found
         raise ConfigError(f"{wanted}: no cell of this grid is done yet")

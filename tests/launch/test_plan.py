@@ -1,5 +1,6 @@
 """From a grid's YAML to its cells and their states, and what the command says before anything trains."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from clef.config import CellConfig
 from clef.errors import ConfigError, SetupError, ShardError
 from clef.grid import Grid
 from clef.overrides import nest
-from launch import ledger, queued, show
+from launch import here, ledger, queued, show
 from launch import plan as plans
 from launch.queued import Queued
 from tests.launch import tiny_grid
@@ -221,6 +222,22 @@ def test_no_shards_stand_in_the_way(one_cell: list[CellConfig], tmp_path: Path) 
     assert isinstance(cell.error, ShardError)
     assert "python -m clef.shard --dataset caer_s_demo" in str(cell.error)
     assert cell.as_run().reason == str(cell.error)
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_what_is_done_is_gathered_though_the_rest_cannot_be_trained(
+    one_cell: list[CellConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
+    runtime = one_cell[0].runtime.model_copy(update={"shards": str(tmp_path / "nowhere")})
+    blocked = one_cell[0].model_copy(update={"runtime": runtime, "seed": 1})
+    made = [*one_cell, blocked] if done else [blocked]
+    records.write_json(folder_of(one_cell) / records.RESULT, {})
+    gathered: list[Path] = []
+    monkeypatch.setattr(here, "gather_grid", lambda path, results: gathered.append(path))
+    args = argparse.Namespace(out=str(tmp_path / "runs"), grid=Path("one.yaml"), results="results", local=1)
+    with pytest.raises(ShardError, match="1 cell can't be trained"):
+        here.run(lambda: plans.make("one", made, []), args)
+    assert len(gathered) == done
 
 
 def test_missing_weights_stand_in_the_way(shards: Path, tmp_path: Path) -> None:

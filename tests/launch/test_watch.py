@@ -72,7 +72,7 @@ def test_a_wide_terminal_has_more_of_it(plan: Callable[[int], Path]) -> None:
 def test_of_many_cells_those_of_interest_are_listed_and_the_others_counted(plan: Callable[[int], Path]) -> None:
     lines = rendered(plan(40), INTERESTING, 80)
     assert [line.split()[0] for line in lines[2:5]] == [f"{LONG}{i}" for i in range(3)]
-    assert lines[5] == "and 37 cells that are not listed; --all lists them"
+    assert lines[5] == "not listed: 37 cells; --all lists them"
     assert sum(line.startswith(LONG) for line in rendered(plan(40), EVERYTHING, 80)) == 40
     some = rendered(plan(40), View("*-s1*", False, 15.0), 80)
     assert some[0] == "grid g: 11 cells: 10 new, 1 failed"
