@@ -16,8 +16,7 @@ from clef import records
 from clef.audit.record import read
 from clef.audit.rows import find
 from clef.results.rows import PlannedRun, write_plan
-from tests.audit.cells import Cells
-from tests.conftest import Run
+from tests.conftest import Cells, Run
 
 pytestmark = pytest.mark.xdist_group("audited")
 
