@@ -19,7 +19,7 @@ def per_class(part: Gathered, card: Card, name: str) -> list[Table]:
     columns = {pair: numbers.marked(*pair, layouts.head(*pair)) for pair in shown}
     left = dict.fromkeys(pair[1] for pair in planned if pair not in shown)
     notes = [f"of vanilla, CCIM and CLEF alone; rows.csv has those of {', '.join(left)} too"] if left else []
-    titles = {split: f"{name}: {_metric(card, 'any')} of each class, {split}, percent" for split in card.test_splits}
+    titles = {split: f"{name}: {card.class_metric} of each class, {split}, percent" for split in card.test_splits}
     made = []
     for split, what in titles.items():
         here = layouts.per_class(f"{what}, here", card.metric, list(card.classes), columns, _here(numbers, split, card))
@@ -34,13 +34,10 @@ def _here(numbers: Numbers, split: str, card: Card) -> layouts.Shown:
     """Mean and spread of a class (of all: the headline) on a split."""
 
     def shown(backbone: str, method: str, one: str) -> str:
-        return spread(numbers.by_seed(backbone, method, split, _metric(card, one), class_name=one).values())
+        metric = card.class_metric if one else card.metric
+        return spread(numbers.by_seed(backbone, method, split, metric, class_name=one).values())
 
     return shown
-
-
-def _metric(card: Card, class_name: str) -> str:
-    return "AP" if class_name and card.task == "multi_label" else card.metric
 
 
 def _published_classes(part: Gathered, card: Card, what: str, columns: dict[tuple[str, str], str]) -> list[Table]:
@@ -52,7 +49,8 @@ def _published_classes(part: Gathered, card: Card, what: str, columns: dict[tupl
         return []
 
     def gap(backbone: str, method: str, one: str) -> str:
-        own = numbers.mean(backbone, method, split, _metric(card, one), class_name=one)
+        metric = card.class_metric if one else card.metric
+        own = numbers.mean(backbone, method, split, metric, class_name=one)
         return signed(minus(own, theirs(backbone, method, one)))
 
     def stated(backbone: str, method: str, one: str) -> str:

@@ -21,16 +21,11 @@ _NARROW = 10
 """Classes from which on their names stand upright."""
 
 
-def metric_of(card: Card) -> str:
-    """What is shown of a class: its AP, or its accuracy."""
-    return "AP" if card.task == "multi_label" else card.metric
-
-
 def bars(part: Gathered, card: Card, split: str) -> Figure | None:
     """A panel a backbone, a bar a class and method: the mean over seeds, and their standard deviation."""
     methods = list(dict.fromkeys(run.method for run in part.runs))
     chosen = [name for name in _PAIR if name in methods] if "vanilla" in methods and "clef" in methods else methods[:3]
-    numbers, metric = Numbers(part.rows), metric_of(card)
+    numbers, metric = Numbers(part.rows), card.class_metric
     known = {(row.backbone, row.method) for row in part.rows if row.metric == metric and row.class_name}
     backbones = [one for one in _backbones(part) if any((one, method) in known for method in chosen)]
     if not backbones:
@@ -66,7 +61,7 @@ def bars(part: Gathered, card: Card, split: str) -> Figure | None:
 
 def heat_map(part: Gathered, card: Card, split: str) -> Figure | None:
     """A row a backbone and method, a column a class and at last the headline; means over seeds."""
-    numbers, metric = Numbers(part.rows), metric_of(card)
+    numbers, metric = Numbers(part.rows), card.class_metric
     pairs = list(dict.fromkeys((run.backbone, run.method) for run in part.runs))
     asked = [*((metric, one) for one in card.classes), (card.metric, "")]
     values = np.array(

@@ -71,7 +71,7 @@ def _figures(gathered: Gathered) -> Iterator[Named]:
 def _of_classes(part: Gathered, card: Card) -> Iterator[Kind]:
     """Of one dataset and protocol: how well each class is told, what it is taken for, and how surely."""
     split = card.test_splits[0]
-    of_class = f"{classes.metric_of(card)} of each class on {split}, percent"
+    of_class = f"{card.class_metric} of each class on {split}, percent"
     if figure := classes.bars(part, card, split):
         yield "classes", f"{of_class}. Mean and standard deviation over seeds.", figure
     if figure := classes.heat_map(part, card, split):
