@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from clef.cards import Card
 from clef.results.formats import DASH, Table
-from clef.results.numbers import Numbers, pairs, spread
+from clef.results.numbers import Numbers, spread
 from clef.results.published import title
 from clef.results.rows import Gathered
 
@@ -27,7 +27,7 @@ class _Audits:
 
     def __init__(self, part: Gathered, split: str) -> None:
         self.numbers = Numbers(part.rows)
-        self.pairs = pairs(part)
+        self.pairs = part.pairs
         self._found: dict[tuple[str, ...], list[float]] = defaultdict(list)
         self.people: dict[str, int] = {}
         """Who has a class."""

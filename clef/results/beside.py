@@ -7,14 +7,14 @@ from clef.results import layouts
 from clef.results.formats import Table, percent, signed
 from clef.results.layouts import METHODS, METRIC
 from clef.results.notes import compared_with
-from clef.results.numbers import Numbers, minus, pairs, spread
+from clef.results.numbers import Numbers, minus, spread
 from clef.results.published import published, title
 from clef.results.rows import Gathered, headlines
 
 
 def per_class(part: Gathered, card: Card, name: str) -> list[Table]:
     """The metric of each class here, on each test split; on the first one published and the gap, if any is."""
-    planned, numbers = pairs(part), Numbers(part.rows)
+    planned, numbers = part.pairs, Numbers(part.rows)
     shown = [pair for pair in planned if pair[1] in METHODS] or planned
     columns = {pair: numbers.marked(*pair, layouts.head(*pair)) for pair in shown}
     left = dict.fromkeys(pair[1] for pair in planned if pair not in shown)
@@ -85,10 +85,9 @@ def as_published(part: Gathered, card: Card, name: str) -> list[Table]:
     dataset, numbers = part.runs[0].dataset, Numbers(headlines(part.rows))
     if dataset not in METRIC:
         return []
-    methods = {run.method for run in part.runs}
     layout: list[Callable[[str, Numbers, str], Table]] = [layouts.systems]
-    layout += [layouts.ablations] if methods & (published()["ablations"].keys() - {"vanilla", "clef"}) else []
-    layout += [layouts.ccim_against_clef] if "ccim" in methods else []
+    layout += [layouts.ablations] if set(part.methods) & (published()["ablations"].keys() - {"vanilla", "clef"}) else []
+    layout += [layouts.ccim_against_clef] if "ccim" in part.methods else []
     made = [one(dataset, numbers, name) for one in layout]
     for table in made:
         table.notes.extend(compared_with(part, card, card.test_splits[0], published()["protocol"]))
@@ -97,7 +96,7 @@ def as_published(part: Gathered, card: Card, name: str) -> list[Table]:
 
 def settings(part: Gathered, card: Card, name: str) -> list[Table]:
     """CLEF against CCIM (where the paper's layout has no place for it), its ablations and other readings of it."""
-    methods, known = list(dict.fromkeys(run.method for run in part.runs)), published()["ablations"].keys()
+    methods, known = part.methods, published()["ablations"].keys()
     if "clef" not in methods:
         return []
     further = [method for method in methods if method not in METHODS and method != "context_only"]
@@ -118,12 +117,13 @@ def settings(part: Gathered, card: Card, name: str) -> list[Table]:
 
 def _against(part: Gathered, card: Card, split: str, what: str, methods: list[str], bases: tuple[str, str]) -> Table:
     """A row a method; of each backbone its mean on a split, and how far it lies from two others."""
-    numbers, backbones = Numbers(part.rows), list(dict.fromkeys(run.backbone for run in part.runs))
-    columns = ["setting"] + [f"{title(one)}{less}" for one in backbones for less in ("", *(f" - {b}" for b in bases))]
+    numbers = Numbers(part.rows)
+    heads = ["", *(f" - {base}" for base in bases)]
+    columns = ["setting", *(f"{title(one)}{head}" for one in part.backbones for head in heads)]
     rows = []
     for method in methods:
         row = [method]
-        for backbone in backbones:
+        for backbone in part.backbones:
             row.append(numbers.marked(backbone, method, percent(numbers.mean(backbone, method, split, card.metric))))
             row += [signed(numbers.paired(backbone, (method, base), split, card.metric)) for base in bases]
         rows.append(row)

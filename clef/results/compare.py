@@ -7,7 +7,7 @@ from clef.cards import Card
 from clef.results import data
 from clef.results.formats import Table, signed
 from clef.results.notes import precision, untrained
-from clef.results.numbers import Numbers, minus, pairs, spread
+from clef.results.numbers import Numbers, minus, spread
 from clef.results.published import title
 from clef.results.rows import Gathered
 from clef.results.tables import part_of, parts_of
@@ -31,7 +31,7 @@ def side_by_side(first: Gathered, second: Gathered) -> list[Table]:
 def _rows(part: Gathered, both: list[Gathered], card: Card) -> list[list[str]]:
     """`part`: the plans of both."""
     made, sides = [], [Numbers(one.rows) for one in both]
-    for pair in pairs(part):
+    for pair in part.pairs:
         for split in card.test_splits:
             values = [numbers.by_seed(*pair, split, card.metric).values() for numbers in sides]
             means = [statistics.fmean(one) if one else None for one in values]

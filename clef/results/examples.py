@@ -71,7 +71,7 @@ def examples(gathered: Gathered, folder: Path, images: bool | None) -> Found:
 def _pairs(part: Gathered) -> Iterator[tuple[PlannedRun, PlannedRun]]:
     """CLEF's cell and vanilla's of each backbone, of the lowest seed that has numbers of both."""
     done = {(run.backbone, run.method, run.seed): run for run in part.runs if run.name in part.data}
-    for backbone in dict.fromkeys(run.backbone for run in part.runs):
+    for backbone in part.backbones:
         seeds = [s for b, m, s in done if (b, m) == (backbone, METHOD) and (backbone, BASE, s) in done]
         if seeds:
             yield done[backbone, METHOD, min(seeds)], done[backbone, BASE, min(seeds)]

@@ -12,7 +12,7 @@ from clef.results.comparisons import Comparison
 from clef.results.formats import Table, percent, signed
 from clef.results.measures_table import measures
 from clef.results.notes import below, marked
-from clef.results.numbers import Numbers, minus, pairs, spread
+from clef.results.numbers import Numbers, minus, spread
 from clef.results.published import number, published, title
 from clef.results.rows import Gathered
 
@@ -84,7 +84,7 @@ def _main(part: Gathered, card: Card, name: str) -> Table:
     columns += ["change"] if shifted else []
     columns += [f"published ({known['protocol']})", "gap"] if compared else []
     rows = []
-    for backbone, method in pairs(part):
+    for backbone, method in part.pairs:
         values = [numbers.by_seed(backbone, method, split, card.metric).values() for split in splits]
         means = [statistics.fmean(one) if one else None for one in values]
         row = [title(backbone), method, str(len(values[0])), *map(spread, values)]
@@ -99,7 +99,7 @@ def _main(part: Gathered, card: Card, name: str) -> Table:
 def _parts(part: Gathered, card: Card, name: str) -> Table:
     names = {"score": "TIE", "factual": "factual", "Y_e": "Y_e", "Y_c": "Y_c"}
     rows, numbers = [], Numbers(part.rows)
-    for backbone, method in pairs(part):
+    for backbone, method in part.pairs:
         for split in card.test_splits:
             values = [numbers.by_seed(backbone, method, split, card.metric, one).values() for one in names]
             if values[1]:  # a context branch by itself has no factual prediction

@@ -23,11 +23,11 @@ _NARROW = 10
 
 def bars(part: Gathered, card: Card, split: str) -> Figure | None:
     """A panel a backbone, a bar a class and method: the mean over seeds, and their standard deviation."""
-    methods = list(dict.fromkeys(run.method for run in part.runs))
+    methods = part.methods
     chosen = [name for name in _PAIR if name in methods] if "vanilla" in methods and "clef" in methods else methods[:3]
     numbers, metric = Numbers(part.rows), card.class_metric
     known = {(row.backbone, row.method) for row in part.rows if row.metric == metric and row.class_name}
-    backbones = [one for one in _backbones(part) if any((one, method) in known for method in chosen)]
+    backbones = [one for one in part.backbones if any((one, method) in known for method in chosen)]
     if not backbones:
         return None
     figure, grid = panels(len(backbones), 1, 1.5, sharex=True)
@@ -62,15 +62,14 @@ def bars(part: Gathered, card: Card, split: str) -> Figure | None:
 def heat_map(part: Gathered, card: Card, split: str) -> Figure | None:
     """A row a backbone and method, a column a class and at last the headline; means over seeds."""
     numbers, metric = Numbers(part.rows), card.class_metric
-    pairs = list(dict.fromkeys((run.backbone, run.method) for run in part.runs))
     asked = [*((metric, one) for one in card.classes), (card.metric, "")]
     values = np.array(
-        [[_known(numbers.mean(*pair, split, name, class_name=one)) for name, one in asked] for pair in pairs]
+        [[_known(numbers.mean(*pair, split, name, class_name=one)) for name, one in asked] for pair in part.pairs]
     )
     shown = ~np.isnan(values[:, :-1]).all(axis=1)
     if not shown.any():
         return None
-    values, pairs = values[shown], [pair for pair, here in zip(pairs, shown, strict=True) if here]
+    values, pairs = values[shown], [pair for pair, here in zip(part.pairs, shown, strict=True) if here]
     height = min(0.22 * len(pairs), TALL)
     figure = Figure(figsize=(WIDTH, height + 1.4), layout="constrained")
     axes = figure.subplots()
@@ -110,7 +109,3 @@ def _chance(part: Gathered, split: str, metric: str, card: Card) -> list[float]:
 
 def _known(value: float | None) -> float:
     return float("nan") if value is None else value
-
-
-def _backbones(part: Gathered) -> list[str]:
-    return list(dict.fromkeys(run.backbone for run in part.runs))

@@ -106,8 +106,8 @@ def _of_methods(part: Gathered, card: Card) -> Iterator[Kind]:
 
 
 def _how_many(part: Gathered) -> str:
-    methods = {run.method for run in part.runs}
-    return f" {FEW} of {len(methods)} methods." if len(methods) > FEW else ""
+    count = len(part.methods)
+    return f" {FEW} of {count} methods." if count > FEW else ""
 
 
 def _families(parts: list[tuple[Gathered, Card]]) -> Iterator[list[bias.Set]]:

@@ -88,7 +88,7 @@ def shared(methods: Sequence[str]) -> list[list[str]]:
 
 def main(methods: Sequence[str]) -> list[str]:
     """Those that a figure with room for `FEW` shows: the paper's own before a grid's others."""
-    return sorted(dict.fromkeys(methods), key=lambda one: one not in _NAMED)[:FEW]
+    return sorted(methods, key=lambda one: one not in _NAMED)[:FEW]
 
 
 def legend(figure: Figure, names: Sequence[str]) -> None:
