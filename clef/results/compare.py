@@ -1,6 +1,5 @@
 """Two grids side by side: the headline of every dataset, backbone, method and test split of either. No torch."""
 
-import statistics
 from dataclasses import replace
 
 from clef.cards import Card
@@ -8,9 +7,9 @@ from clef.results import data
 from clef.results.formats import Table, signed
 from clef.results.notes import precision, untrained
 from clef.results.numbers import Numbers, minus, spread
+from clef.results.parts import part_of, parts_of
 from clef.results.published import title
 from clef.results.rows import Gathered
-from clef.results.tables import part_of, parts_of
 
 
 def side_by_side(first: Gathered, second: Gathered) -> list[Table]:
@@ -34,7 +33,7 @@ def _rows(part: Gathered, both: list[Gathered], card: Card) -> list[list[str]]:
     for pair in part.pairs:
         for split in card.test_splits:
             values = [numbers.by_seed(*pair, split, card.metric).values() for numbers in sides]
-            means = [statistics.fmean(one) if one else None for one in values]
+            means = [numbers.mean(*pair, split, card.metric) for numbers in sides]
             shown = [numbers.marked(*pair, spread(one)) for numbers, one in zip(sides, values, strict=True)]
             seeds = ", ".join(str(len(one)) for one in values)
             made.append([title(pair[0]), pair[1], split, seeds, *shown, signed(minus(means[1], means[0]))])

@@ -7,6 +7,7 @@ from clef.results import significance
 from clef.results.formats import DASH, Table
 from clef.results.intervals import BASE, OVER
 from clef.results.numbers import Numbers, spread
+from clef.results.parts import part_of
 from clef.results.published import title
 from clef.results.resampling import LEVEL
 from clef.results.rows import Gathered
@@ -43,10 +44,9 @@ def comparisons(gathered: Gathered) -> list[Comparison]:
 
 def _planned(gathered: Gathered) -> Iterator[Comparison]:
     for dataset, protocol in dict.fromkeys((run.dataset, run.protocol) for run in gathered.runs):
-        card = gathered.cards[dataset, protocol]
-        runs = [run for run in gathered.runs if (run.dataset, run.protocol) == (dataset, protocol)]
-        planned = {(run.backbone, run.method): run.against for run in runs}
-        numbers = Numbers(row for row in gathered.rows if (row.dataset, row.protocol) == (dataset, protocol))
+        part, card = part_of(gathered, dataset, protocol), gathered.cards[dataset, protocol]
+        planned = {(run.backbone, run.method): run.against for run in part.runs}
+        numbers = Numbers(part.rows)
         for (backbone, method), base in planned.items():
             if base is None or base == method or (backbone, base) not in planned:
                 continue

@@ -24,9 +24,9 @@ from clef.predict.told import Told, of_arrays
 from clef.records import CONFIG
 from clef.results import predictions
 from clef.results.page import Image
+from clef.results.parts import parts_of
 from clef.results.published import title
 from clef.results.rows import Gathered, PlannedRun
-from clef.results.tables import parts_of
 
 EACH = 2
 """Of gains, and of losses."""

@@ -1,10 +1,7 @@
 """The tables of a grid, as pure functions of what was gathered: its numbers beside the published ones. No torch."""
 
-import statistics
-from collections import Counter
 from dataclasses import replace
 
-from clef import cards
 from clef.cards import Card
 from clef.results import beside, comparisons
 from clef.results.audit_table import audit_tables
@@ -13,6 +10,7 @@ from clef.results.formats import Table, percent, signed
 from clef.results.measures_table import measures
 from clef.results.notes import below, marked
 from clef.results.numbers import Numbers, minus, spread
+from clef.results.parts import parts_of
 from clef.results.published import number, published, title
 from clef.results.rows import Gathered
 
@@ -49,32 +47,6 @@ def _all_of(part: Gathered, card: Card, name: str, compared: list[Comparison]) -
     return made + audit_tables(part, card, name)
 
 
-def parts_of(gathered: Gathered) -> list[tuple[Gathered, Card, str]]:
-    """What was gathered of each dataset as each protocol has it, the card, and how tables call it."""
-    several = len({run.protocol for run in gathered.runs}) > 1
-    titles = Counter(title for title, _ in {(card.title, card.name) for card in gathered.cards.values()})
-    made = []
-    for (dataset, protocol), card in gathered.cards.items():
-        called = card.title if titles[card.title] == 1 else f"{card.title} ({card.name})"
-        named = several or protocol != cards.LEAK_FREE
-        name = f"{called}, protocol {protocol}" if named else called
-        made.append((part_of(gathered, dataset, protocol), card, name))
-    return made
-
-
-def part_of(gathered: Gathered, dataset: str, protocol: str) -> Gathered:
-    """What was gathered of one dataset as one protocol has it."""
-    wanted = (dataset, protocol)
-    runs = [run for run in gathered.runs if (run.dataset, run.protocol) == wanted]
-    rows = [row for row in gathered.rows if (row.dataset, row.protocol) == wanted]
-    missing = {run.name: gathered.missing[run.name] for run in runs if run.name in gathered.missing}
-    data = {run.name: gathered.data[run.name] for run in runs if run.name in gathered.data}
-    found = [interval for interval in gathered.intervals if (interval.dataset, interval.protocol) == wanted]
-    curves = [point for point in gathered.curves if (point.dataset, point.protocol) == wanted]
-    audits = [finding for finding in gathered.audits if (finding.dataset, finding.protocol) == wanted]
-    return Gathered(gathered.grid, rows, missing, runs, data, found, curves, audits, gathered.cards)
-
-
 def _main(part: Gathered, card: Card, name: str) -> Table:
     splits = list(card.test_splits)
     shifted = len(splits) > 1
@@ -86,7 +58,7 @@ def _main(part: Gathered, card: Card, name: str) -> Table:
     rows = []
     for backbone, method in part.pairs:
         values = [numbers.by_seed(backbone, method, split, card.metric).values() for split in splits]
-        means = [statistics.fmean(one) if one else None for one in values]
+        means = [numbers.mean(backbone, method, split, card.metric) for split in splits]
         row = [title(backbone), method, str(len(values[0])), *map(spread, values)]
         row += [signed(minus(means[-1], means[0]))] if shifted else []
         theirs = number(dataset, backbone, method)

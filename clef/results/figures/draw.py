@@ -14,9 +14,9 @@ from clef.results.collect import Progress
 from clef.results.figures import bias, classes, confusion, learning, reliability
 from clef.results.figures.style import FEW, style, written
 from clef.results.page import Image
+from clef.results.parts import parts_of
 from clef.results.raster import for_a_screen
 from clef.results.rows import Gathered
-from clef.results.tables import parts_of
 
 FOLDER = "figures"
 SHOWN = 122
