@@ -56,11 +56,13 @@ def _planned(gathered: Gathered) -> Iterator[Comparison]:
                 yield Comparison(dataset, protocol, backbone, method, base, split, differences)
 
 
-def table(part: Gathered, compared: list[Comparison], name: str) -> Table:
-    """The comparisons of one dataset and protocol. `compared`: those of the whole grid."""
+def tables(part: Gathered, compared: list[Comparison], name: str) -> list[Table]:
+    """The comparisons of one dataset and protocol, if any has numbers. `compared`: those of the whole grid."""
     dataset, protocol = part.runs[0].dataset, part.runs[0].protocol
     metric = part.cards[dataset, protocol].metric
     own = [one for one in compared if (one.dataset, one.protocol) == (dataset, protocol)]
+    if not any(one.differences for one in own):
+        return []
     several = any(one.base != BASE for one in own)
     columns = ["backbone", "method", *(["control"] if several else []), "split", "seeds", "difference", *HEADS]
     rows = [
@@ -75,7 +77,7 @@ def table(part: Gathered, compared: list[Comparison], name: str) -> Table:
     columns += ["p", "p (Holm)", "verdict"]
     base = "its control" if several else BASE
     notes = _notes(part, own, base, len(compared))
-    return Table(f"{name}: {metric}, method minus {base}, percent", columns, rows, notes)
+    return [Table(f"{name}: {metric}, method minus {base}, percent", columns, rows, notes)]
 
 
 def _tested(one: Comparison, count: int) -> list[str]:

@@ -36,10 +36,7 @@ def by_set(gathered: Gathered) -> list[tuple[str, list[Table]]]:
 
 def _all_of(part: Gathered, card: Card, name: str, compared: list[Comparison]) -> list[Table]:
     parts = _parts(part, card, name)
-    made = [_main(part, card, name), *([parts] if parts.rows else [])]
-    wanted = (part.runs[0].dataset, part.runs[0].protocol)
-    if any(one.differences for one in compared if (one.dataset, one.protocol) == wanted):
-        made.append(comparisons.table(part, compared, name))
+    made = [_main(part, card, name), *([parts] if parts.rows else []), *comparisons.tables(part, compared, name)]
     made = [replace(table, main=True) for table in made]
     if part.rows:
         made += [measures(part, card, name), *beside.per_class(part, card, name)]
