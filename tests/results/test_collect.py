@@ -24,9 +24,10 @@ from clef.results.audits import Finding
 from clef.results.collect import gather
 from clef.results.comparisons import comparisons
 from clef.results.curves import Point
-from clef.results.formats import to_csv, to_latex, to_markdown
+from clef.results.formats import to_csv, to_markdown
 from clef.results.gather import gather_grid, write_tables
 from clef.results.intervals import Interval
+from clef.results.latex import to_latex
 from clef.results.ranking import CONVENTIONS
 from clef.results.resampling import draws, interval, resampled
 from clef.results.rows import Gathered, Row

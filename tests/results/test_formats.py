@@ -15,6 +15,7 @@ from rich.console import Console
 from clef import resources
 from clef.results import formats
 from clef.results.formats import Table
+from clef.results.latex import to_latex
 from clef.results.layouts import paper
 
 KNOWN = yaml.safe_load((resources.PACKAGE / "results" / "published.yaml").read_text())
@@ -118,7 +119,7 @@ def test_the_published_tables_come_out_digit_by_digit(form: str) -> None:
     back = {
         "markdown": lambda: from_markdown(formats.to_markdown(made, "published")),
         "csv": lambda: from_csv(formats.to_csv(made)),
-        "latex": lambda: from_latex(formats.to_latex(made)),
+        "latex": lambda: from_latex(to_latex(made)),
         "terminal": lambda: from_rich(made, 200),
         "narrow terminal": lambda: from_rich(made, 80),
     }[form]()
@@ -132,7 +133,7 @@ def test_the_published_tables_come_out_digit_by_digit(form: str) -> None:
 
 
 def test_what_latex_would_take_for_commands_is_text() -> None:
-    text = formats.to_latex([Table("50 % & more_of $x$", ["a#b"], [["{1}~^\\"]], ["–±°<|>\nЖ"])])
+    text = to_latex([Table("50 % & more_of $x$", ["a#b"], [["{1}~^\\"]], ["–±°<|>\nЖ"])])
     assert r"\caption{50 \% \& more\_of \$x\$}" in text
     assert r"a\#b \\" in text
     assert r"\{1\}\textasciitilde{}\textasciicircum{}\textbackslash{} \\" in text
@@ -157,7 +158,7 @@ def test_what_markdown_would_take_for_a_column_is_text() -> None:
 def test_a_table_wider_and_longer_than_a_page_comes_in_floats() -> None:
     rows = [[f"row {i}", *(f"{i}.{j:02}" for j in range(40))] for i in range(60)]
     table = Table("many", ["class", *(f"number {j}" for j in range(40))], rows)
-    floats = from_latex(formats.to_latex([table]))
+    floats = from_latex(to_latex([table]))
     assert [one.title for one in floats] == [
         f"many ({number} of {len(floats)})" for number in range(1, len(floats) + 1)
     ]
@@ -179,7 +180,7 @@ def test_latex_compiles(tmp_path: Path) -> None:
     rows = [["[1em]", "0"], ["mine:Net_2", "3"], ["\\x^2", "–"], ["[2] cells", "1"], ["* all", "2"]]
     odd = Table("a_b: 50 % & {more}", ["[backbone]", "seeds"], rows, notes * 60)
     many = Table("many", ["class", *(f"number {i}" for i in range(40))], [["long words", *["12.34 ± 5.67"] * 40]] * 130)
-    (tmp_path / "tables.tex").write_text(formats.to_latex([*paper(), odd, many]), encoding="utf-8")
+    (tmp_path / "tables.tex").write_text(to_latex([*paper(), odd, many]), encoding="utf-8")
     assert COMPILER, "CI installs TeX"
     command = [COMPILER, *(["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in COMPILER else [])]
     done = subprocess.run([*command, "tables.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
