@@ -55,11 +55,9 @@ def told(grid: Path, entries: Mapping[str, Submission], jobs: Mapping[str, Job])
 def _told(grid: Path, number: str, entry: Submission, job: Job) -> ShardingJob:
     does = f"{DOES[entry.kind]} {Path(str(entry.shards)).name}"
     if job.active:
-        reason = None if job.reason in ("", "None") else job.reason
-        return ShardingJob(
-            number, does, job.state, True, job.node or None, job.seconds if job.running else None, reason
-        )
-    words = [ending(job), last_line(outputs(grid, entry.tag, number))]
-    return ShardingJob(
-        number, does, job.state, False, job.node or None, None, "; ".join(word for word in words if word)
-    )
+        reason = job.reason if job.reason not in ("", "None") else None
+    else:
+        words = [ending(job), last_line(outputs(grid, entry.tag, number))]
+        reason = "; ".join(word for word in words if word)
+    seconds = job.seconds if job.running else None
+    return ShardingJob(number, does, job.state, job.active, job.node or None, seconds, reason)
