@@ -330,6 +330,19 @@ def test_the_jobs_that_blocked_cells_wait_for_are_told(slurm: Slurm, tmp_path: P
     ]
 
 
+def test_a_job_that_slurm_was_not_asked_about_yet_is_waited_for(slurm: Slurm, tmp_path: Path) -> None:
+    write_plan(tmp_path / "runs", "g", [PlannedRun("cell", "d", "b", "m", 0, None, "no shards")])
+    grid = tmp_path / "runs/g"
+    facts: Any = {"kind": "shards", "array": False, "shards": str(tmp_path / "shards/mine")}
+    submitted(grid, "12", **facts)
+    assert status.look(grid / "plan.json").over, "it has timed out"
+    submitted(grid, "30", made="2026-01-02", **facts)
+    overview = status.look(grid / "plan.json")
+    assert [status_table.line(job) for job in overview.sharding] == ["job 30, which makes the shards of mine, waits"]
+    assert not overview.over
+    assert len(slurm.called("squeue")) == 1
+
+
 def test_a_set_that_is_there_needs_no_job(slurm: Slurm, tmp_path: Path) -> None:
     write_plan(tmp_path / "runs", "g", [PlannedRun("cell", "d", "b", "m", 0, None, "no weights")])
     made = tmp_path / "shards/mine"
