@@ -40,10 +40,8 @@ class Settings:
     """Which are audited; none: the card's test splits."""
 
 
-def audit(
-    folder: Path, settings: Settings, runtime: dict[str, Any], again: bool = False, progress: Progress | None = None
-) -> Audit:
-    """The audit of a trained cell, from its folder where the same one lies there, else computed and written.
+def audit(folder: Path, settings: Settings, runtime: dict[str, Any], again: bool, progress: Progress) -> Audit:
+    """The audit of a trained cell, from its folder where the same one lies there; else, or `again`, made and written.
 
     `runtime` overrides where shards lie, workers and device. Raises CellError for a cell that isn't done, ShardError
     for shards that aren't its own, ConfigError for a split that they lack, or that holds too little for an audit.
@@ -108,7 +106,7 @@ def _same(kept: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def _rows(
-    model: Trained, manifest: Manifest, splits: tuple[str, ...], settings: Settings, progress: Progress | None
+    model: Trained, manifest: Manifest, splits: tuple[str, ...], settings: Settings, progress: Progress
 ) -> list[Row]:
     config = model.config
     prior = _prior(config.shards, manifest.source, config.runtime.workers)
@@ -138,13 +136,12 @@ def _prior(shards: Path, source: str, workers: int) -> ContextPrior:
     return ContextPrior(SplitShards(shards, "train"), workers)
 
 
-def _counting(name: str, total: int, progress: Progress | None) -> passes.Scored:
+def _counting(name: str, total: int, progress: Progress) -> passes.Scored:
     done = 0
 
     def scored(more: int) -> None:
         nonlocal done
         done += more
-        if progress:
-            progress(name, done, total)
+        progress(name, done, total)
 
     return scored

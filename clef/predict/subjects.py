@@ -43,7 +43,7 @@ class Finder:
     """The extractors that a cell needs. SetupError, before anything is computed, where one lacks package or weights."""
 
     def __init__(self, config: CellConfig, given: Given, device: str = "cpu") -> None:
-        needed = dict.fromkeys(_CUE[name] for name in _CUE if name in config.inputs.present)
+        needed = dict.fromkeys(cue for name, cue in _CUE.items() if name in config.inputs.present)
         if given.face:
             needed.pop("face", None)
         settings = Settings(device=device)

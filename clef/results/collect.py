@@ -36,7 +36,7 @@ def gather(path: Path, progress: Progress = lambda name, done, total: None) -> G
     for done, run in enumerate(runs, 1):
         result = read_json(path.parent / run.folder / RESULT) if run.folder else {}
         if run.folder:
-            gathered.curves.extend(points(path.parent / run.folder, *_point(run)))
+            gathered.curves.extend(points(path.parent / run.folder, *_which(run)))
         try:
             _add(run, path.parent, result, gathered, scored)
         except CellError as error:
@@ -79,12 +79,13 @@ def _add(run: PlannedRun, grid: Path, result: dict[str, Any], gathered: Gathered
             if row.part == "score"
         ]
     gathered.rows.extend(rows)
-    gathered.audits.extend(findings(folder, result, *_point(run)))
+    gathered.audits.extend(findings(folder, result, *_which(run)))
     gathered.data[run.name] = data
     scored.extend(found)
 
 
-def _point(run: PlannedRun) -> tuple[str, str, str, str, int]:
+def _which(run: PlannedRun) -> tuple[str, str, str, str, int]:
+    """What points of curves and findings of audits begin with."""
     return run.dataset, run.protocol, run.backbone, run.method, run.seed
 
 
