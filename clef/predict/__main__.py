@@ -27,10 +27,9 @@ from clef import lookup
 from clef.console import out
 from clef.errors import ConfigError, argument_parser, run_command
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # --help need not wait for NumPy
+    from clef.datasets import Box
     from clef.predict.told import Told
-
-Box = tuple[float, float, float, float]
 
 
 def main() -> int:
@@ -79,7 +78,7 @@ def _arguments() -> argparse.Namespace:
     return args
 
 
-def _box(text: str) -> Box:
+def _box(text: str) -> "Box":
     try:
         x1, y1, x2, y2 = (float(value) for value in text.split(","))
     except ValueError:
@@ -107,7 +106,7 @@ def _table(title: str, told: "Told") -> Table:
     return table
 
 
-def _written(values: Box | None) -> str:
+def _written(values: "Box | None") -> str:
     return ", ".join(f"{value:g}" for value in values or ())
 
 
