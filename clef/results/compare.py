@@ -5,7 +5,7 @@ from dataclasses import replace
 from clef.cards import Card
 from clef.results import data
 from clef.results.formats import Table, signed
-from clef.results.notes import precision, untrained
+from clef.results.notes import WARNING, precision, untrained
 from clef.results.numbers import Numbers, minus, spread
 from clef.results.parts import part_of, parts_of
 from clef.results.published import title
@@ -54,5 +54,4 @@ def _notes(names: list[str], both: list[Gathered]) -> list[str]:
         told = (f"{name} {', '.join(c[:9] for c in one)}" for name, one in zip(names, commits, strict=True))
         notes.append(f"code: {'; '.join(told)}")
     cells = {f"{name}: {cell}": one for name, side in zip(names, both, strict=True) for cell, one in side.data.items()}
-    warnings = [*precision(rows), *([differs] if (differs := data.difference(cells)) else [])]
-    return [*notes, *(f"warning: {warning}" for warning in warnings)]
+    return [*notes, *(f"{WARNING}{told}" for told in (*precision(rows), *data.differences(cells)))]

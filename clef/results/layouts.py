@@ -113,20 +113,3 @@ def _other_seeds(ours: Numbers, metric: str) -> list[str]:
         if one != other and one and other:
             counts.append(f"{title(backbone)} {len(one & other)} (CCIM has {len(one)}, CLEF {len(other)})")
     return [f"CLEF - CCIM, here: over the seeds that both have: {', '.join(counts)}"] if counts else []
-
-
-def paper() -> list[Table]:
-    """The published numbers alone, in all these layouts."""
-    made, none = [], Numbers([])
-    for dataset, name in (("emotic", "EMOTIC"), ("caer_s", "CAER-S")):
-        theirs = per_class_value(dataset)
-        columns = {(one, method): head(one, method) for one in _backbones() for method in _PAIR}
-        what = "AP of each category" if dataset == "emotic" else "accuracy of each class, read off a figure"
-        made.append(
-            per_class(
-                f"{name}: {what}, percent, published", METRIC[dataset], list(published()[_PER_CLASS[dataset]]),
-                columns, lambda *cell, theirs=theirs: percent(theirs(*cell)),
-            )
-        )  # fmt: skip
-        made += [layout(dataset, none, name) for layout in (systems, ablations, ccim_against_clef)]
-    return made

@@ -13,13 +13,14 @@ import yaml
 from rich.console import Console
 
 from clef import resources
-from clef.results import formats
-from clef.results.formats import Table
+from clef.results import formats, layouts
+from clef.results.formats import Table, percent
 from clef.results.latex import to_latex
-from clef.results.layouts import paper
+from clef.results.numbers import Numbers
 
 KNOWN = yaml.safe_load((resources.PACKAGE / "results" / "published.yaml").read_text())
 NAMES = {key: entry["name"] for key, entry in KNOWN["backbones"].items()}
+PER_CLASS = {"emotic": "emotic_per_category", "caer_s": "caer_s_per_class"}
 SUFFIX = {"vanilla": "", "clef": " + CLEF", "ccim": " + CCIM"}
 
 
@@ -27,7 +28,7 @@ def expected(dataset: str) -> dict[str, set[tuple[str, str, str]]]:
     """Every published number of a dataset as (row, column, digits), by the title's words."""
     metric = KNOWN["metrics"][dataset]
     classes, systems, ablations, methods = (set[tuple[str, str, str]]() for _ in range(4))
-    for name, row in KNOWN["emotic_per_category" if dataset == "emotic" else "caer_s_per_class"].items():
+    for name, row in KNOWN[PER_CLASS[dataset]].items():
         for backbone, (vanilla, clef) in row.items():
             classes |= {(name, NAMES[backbone], f"{vanilla:.2f}"), (name, f"{NAMES[backbone]} + CLEF", f"{clef:.2f}")}
     for entry in KNOWN["comparisons"].values():
@@ -49,6 +50,26 @@ def expected(dataset: str) -> dict[str, set[tuple[str, str, str]]]:
     for name, entry in KNOWN["ablations"].items():
         ablations |= {(name, f"{NAMES[key]}, published", f"{value:.2f}") for key, value in entry[dataset].items()}
     return {"of each": classes, "beside": systems, "ablations": ablations, "CCIM against": methods}
+
+
+def paper() -> list[Table]:
+    """What is published alone, in all layouts of the paper."""
+    made = []
+    for dataset, name in (("emotic", "EMOTIC"), ("caer_s", "CAER-S")):
+        further = (layouts.systems, layouts.ablations, layouts.ccim_against_clef)
+        made += [of_each_class(dataset, name), *(layout(dataset, Numbers([]), name) for layout in further)]
+    return made
+
+
+def of_each_class(dataset: str, name: str) -> Table:
+    value = layouts.per_class_value(dataset)
+
+    def shown(*cell: str) -> str:
+        return percent(value(*cell))
+
+    columns = {(one, method): layouts.head(one, method) for one in NAMES for method in ("vanilla", "clef")}
+    classes = list(KNOWN[PER_CLASS[dataset]])
+    return layouts.per_class(f"{name}: of each class", KNOWN["metrics"][dataset], classes, columns, shown)
 
 
 def cells(columns: list[str], rows: list[list[str]]) -> set[tuple[str, str, str]]:
