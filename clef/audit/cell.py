@@ -1,6 +1,5 @@
 """The audit of one cell."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from clef.audit.prior import ContextPrior
 from clef.audit.record import VERSION, Audit, read, write
 from clef.audit.rows import Row, Rows
 from clef.audit.streams import CONTEXT, SHOWING, SUBJECT, Split, of
+from clef.console import Progress
 from clef.data import manifest as manifests
 from clef.data.dataset import targets
 from clef.data.manifest import SOURCE, Manifest
@@ -24,8 +24,6 @@ from clef.engine import trained
 from clef.engine.trained import Trained
 from clef.errors import CellError, ConfigError
 from clef.identity import check_cell
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

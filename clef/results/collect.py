@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from clef import cards, cell
 from clef.config import CellConfig
+from clef.console import Progress
 from clef.errors import CellError, ConfigError
 from clef.records import CONFIG, RESULT, read_json, said, state_of
 from clef.results import predictions
@@ -21,7 +22,6 @@ from clef.results.intervals import Scored, intervals, resample
 from clef.results.measures import Measure, measures
 from clef.results.rows import Gathered, PlannedRun, Row, headlines, read_plan
 
-Progress = Callable[[str, int, int], None]
 _SAME = 1e-6
 """By how much a number may differ from the one that was recorded where it was computed: another build's last bits."""
 

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from clef import files
 from clef.cards import Card
+from clef.console import Progress
 from clef.datasets.demo import STRENGTH
 from clef.results import published
-from clef.results.collect import Progress
 from clef.results.figures import bias, classes, confusion, learning, reliability
 from clef.results.figures.style import FEW, style, written
 from clef.results.page import Image
