@@ -34,9 +34,10 @@ def gather(path: Path, progress: Progress = lambda name, done, total: None) -> G
     gathered = Gathered(grid, [], {}, runs, {}, cards=known)
     scored: list[Scored] = []
     for done, run in enumerate(runs, 1):
-        result = read_json(path.parent / run.folder / RESULT) if run.folder else {}
-        if run.folder:
-            gathered.curves.extend(points(path.parent / run.folder, *_which(run)))
+        folder = path.parent / run.folder if run.folder else None
+        result = read_json(folder / RESULT) if folder else {}
+        if folder:
+            gathered.curves.extend(points(folder, *_which(run)))
         try:
             _add(run, path.parent, result, gathered, scored)
         except CellError as error:
@@ -61,15 +62,14 @@ def _add(run: PlannedRun, grid: Path, result: dict[str, Any], gathered: Gathered
     classes = list(cards.load(run.dataset, data.protocol).classes)
     for split, recorded in result["splits"].items():
         kept = predictions.path_of(folder, split)
-        arrays = None
         if kept.exists():
             arrays = predictions.load(kept, data.splits[split].samples, len(classes))
             numbers = measures(arrays, classes, _config(folder))
             _check(numbers[0], recorded["value"], kept.name)
+            again = resample(arrays)
         else:
-            numbers = list(_recorded(result["metric"], recorded))
+            numbers, again = list(_recorded(result["metric"], recorded)), (None, b"")
         made = [_row(run, result, data, split, recorded, number) for number in numbers]
-        again = resample(arrays) if arrays is not None else (None, b"")
         rows += made
         found += [
             Scored(

@@ -129,8 +129,8 @@ def ranked(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def _panels(pair: _Pair, name: str) -> Iterator[Image]:
     """Best gains, then worst losses; of equal ones who stands first in the split."""
-    for what, sign in (("gain", 1), ("loss", -1)):
-        change = sign * pair.gains
+    gains = pair.gains
+    for what, change in (("gain", gains), ("loss", -gains)):
         for number, place in enumerate(np.argsort(-change, kind="stable")[:EACH].tolist(), 1):
             if change[place] > 0:
                 stem = f"{pair.card.folder}-{pair.run.backbone}-{what}-{number}"
