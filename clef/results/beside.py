@@ -5,7 +5,7 @@ from collections.abc import Callable
 from clef.cards import Card
 from clef.results import layouts
 from clef.results.formats import Table, percent, signed
-from clef.results.layouts import METHODS, METRIC
+from clef.results.layouts import METHODS
 from clef.results.notes import compared_with
 from clef.results.numbers import Numbers, minus, spread
 from clef.results.published import published, title
@@ -25,7 +25,7 @@ def per_class(part: Gathered, card: Card, name: str) -> list[Table]:
         here = layouts.per_class(f"{what}, here", card.metric, list(card.classes), columns, _here(numbers, split, card))
         made.append(_with_chance(here, part, split))
         made[-1].notes.extend(notes)
-    if part.runs[0].dataset in METRIC:
+    if part.runs[0].dataset in published()["metrics"]:
         made += _published_classes(part, card, titles[card.test_splits[0]], columns)
     return made
 
@@ -83,7 +83,7 @@ def _with_chance(table: Table, part: Gathered, split: str) -> Table:
 def as_published(part: Gathered, card: Card, name: str) -> list[Table]:
     """The paper's other tables, of a dataset that it has, each with what its numbers are on."""
     dataset, numbers = part.runs[0].dataset, Numbers(headlines(part.rows))
-    if dataset not in METRIC:
+    if dataset not in published()["metrics"]:
         return []
     layout: list[Callable[[str, Numbers, str], Table]] = [layouts.systems]
     layout += [layouts.ablations] if set(part.methods) & (published()["ablations"].keys() - {"vanilla", "clef"}) else []
@@ -102,7 +102,7 @@ def settings(part: Gathered, card: Card, name: str) -> list[Table]:
     further = [method for method in methods if method not in METHODS and method != "context_only"]
     ablated, read = ([one for one in further if (one in known) == wanted] for wanted in (True, False))
     groups: dict[str, tuple[list[str], tuple[str, str]]] = {}
-    if "ccim" in methods and part.runs[0].dataset not in METRIC:
+    if "ccim" in methods and part.runs[0].dataset not in published()["metrics"]:
         groups["CCIM against CLEF"] = ["vanilla", "ccim", "clef"], ("ccim", "vanilla")
     if ablated:
         groups["ablations of CLEF, here"] = ["vanilla", "clef", *ablated], ("clef", "vanilla")
