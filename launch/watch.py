@@ -12,7 +12,8 @@ from rich.text import Text
 
 from clef.console import duration, out
 from clef.errors import ConfigError
-from launch.status import OF_INTEREST, CellStatus, called_otherwise, detailed, look
+from launch.details import detailed
+from launch.status import OF_INTEREST, CellStatus, called_otherwise, look
 from launch.status_table import Picture, line, render, summary
 
 FEW = 30

@@ -14,6 +14,7 @@ from clef.data import manifest as manifests
 from clef.errors import CellError, SetupError
 from clef.results.rows import PlannedRun, write_plan
 from launch import actions, cancelled, claims, known, scheduler, status, status_table
+from launch.details import detailed
 from launch.ledger import FOLDER, Submission
 from launch.scheduler import Job
 
@@ -91,7 +92,7 @@ def states(grid: Path) -> dict[str, str]:
 
 def details(grid: Path, name: str, stuck: float = 15.0) -> status.CellStatus:
     overview = status.look(grid / "plan.json")
-    return status.detailed(overview, [cell for cell in overview.cells if cell.name == name], stuck)[0]
+    return detailed(overview, [cell for cell in overview.cells if cell.name == name], stuck)[0]
 
 
 # ---- what Slurm prints ----
