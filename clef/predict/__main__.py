@@ -90,18 +90,18 @@ def _box(text: str) -> "Box":
 
 def _table(title: str, told: "Told") -> Table:
     """The classes, the highest score first."""
-    columns = {"score": told.score} if "TIE" not in told.effects else {"TIE (score)": told.score}
+    scores = {"TIE (score)" if "TIE" in told.effects else "score": told.score}
+    scores |= {name: told.effects[name] for name in ("TE", "NDE") if name in told.effects}
     probabilities = {"factual": told.factual, "counterfactual": told.counterfactual}
     shares = {name: values for name, values in probabilities.items() if values is not None}
     if len(shares) == 1:
         shares = {"probability": shares["factual"]}
-    parts = {name: told.effects[name] for name in ("TE", "NDE") if name in told.effects}
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("emotion")
-    for name in (*columns, *parts, *shares):
+    for name in (*scores, *shares):
         table.add_column(name, justify="right")
     for k in told.order:
-        numbers = [f"{values[k]:.3f}" for values in (*columns.values(), *parts.values())]
+        numbers = [f"{values[k]:.3f}" for values in scores.values()]
         table.add_row(escape(told.classes[k]), *numbers, *(f"{100 * values[k]:.1f} %" for values in shares.values()))
     return table
 

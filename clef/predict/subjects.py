@@ -67,8 +67,8 @@ class Finder:
         boxes = [self.given.box, *_without(self.given, found)] if self.given.box else found
         if not boxes:
             raise DataError(f"{image}: no person found; say where one is with --box x1,y1,x2,y2")
-        subjects = boxes[:1] if self.given.box else boxes
-        return [self._person(frame, image, boxes, number, label, folder) for number in range(len(subjects))]
+        subjects = 1 if self.given.box else len(boxes)
+        return [self._person(frame, image, boxes, number, label, folder) for number in range(subjects)]
 
     def _person(
         self, frame: np.ndarray, image: Path, boxes: Sequence[Box], number: int, label: str, folder: Path

@@ -27,7 +27,7 @@ def gather_grid(plan: str | Path, results: str | Path, show_all: bool = False) -
     return gathered
 
 
-def publish(folder: Path, gathered: Gathered, show_all: bool = False) -> None:
+def publish(folder: Path, gathered: Gathered, show_all: bool) -> None:
     """Write the tables into `folder`, and print the main ones and the comparisons, or all."""
     made = write_tables(folder, gathered)
     show([table for table in made if table.main or show_all])
