@@ -109,6 +109,11 @@ class Card(Strict):
         """The headline metric, in percent."""
         return "mAP" if self.task == "multi_label" else "accuracy"
 
+    @property
+    def class_metric(self) -> str:
+        """The same of one class: its AP, or its accuracy."""
+        return "AP" if self.task == "multi_label" else self.metric
+
     def canonical(self, label: str) -> str | None:
         """The class that a spelling stands for, or None; case and outer blanks don't matter."""
         spellings = {name.lower(): name for name in self.classes}

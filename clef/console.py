@@ -8,19 +8,21 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bars
 from rich.text import Text
 
 from clef.errors import ConfigError
 
 WIDTH = 140
 """Columns where no terminal says how many there are: a table in a log file must not be cut."""
+Progress = Callable[[str, int, int], None]
+"""Called with the name of what is counted, how much of it is done, and how much there is."""
 out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDTH)
 
@@ -36,7 +38,7 @@ class Steps:
 
     def __init__(self, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.unit, self._clock = unit, clock
-        self._bars = Progress(
+        self._bars = Bars(
             TextColumn("{task.description:<12}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -49,7 +51,7 @@ class Steps:
         self._tasks: dict[str, TaskID] = {}
         self._last = clock()
 
-    def __enter__(self) -> Callable[[str, int, int], None]:
+    def __enter__(self) -> Progress:
         if err.is_terminal:
             self._bars.start()
         return self.show

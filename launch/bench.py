@@ -24,7 +24,7 @@ from clef import grid as grids
 from clef.bench import machine
 from clef.bench.options import positive
 from clef.bench.rounds import Spread, spread
-from clef.console import Steps, out
+from clef.console import Progress, Steps, out
 from clef.data import manifest as manifests
 from clef.data.manifest import KINDS, Manifest, Split
 from clef.errors import argument_parser, run_command
@@ -163,7 +163,7 @@ def _rounds(
     grid: Grid,
     rounds: int,
     name: str,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> list[Seconds]:
     """What each round took, with the most memory (MB) that its process had. One before them warms the caches."""
     found = []

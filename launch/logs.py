@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from clef import records
 from clef.console import out
 from clef.errors import ConfigError
+from launch.details import detailed
 from launch.outputs import last_lines, outputs
-from launch.status import ALIVE, CellStatus, Overview, busy_and_jobs, detailed, look
+from launch.status import ALIVE, CellStatus, Overview, busy_and_jobs, look
 from launch.status_table import Picture, render
 
 LINES = 15
@@ -29,8 +31,8 @@ def show(plan: Path, name: str, follow: bool) -> int:
     if cell.folder is None:
         raise ConfigError(f"{cell.name}: it has no folder yet: {cell.error}")
     folder = overview.path / cell.folder
-    one = Overview(overview.grid, overview.path, [cell], overview.known, overview.jobs)
-    out.print(render(Picture(one, [cell], 0), out.width))
+    one = Picture(replace(overview, cells=[cell], sharding=[]), [cell], 0)
+    out.print(render(one, out.width))
     job = cell.job or busy_and_jobs(overview.path)[1].get(cell.folder)  # the status leaves out that of a done cell
     files = [folder / records.LOG, *outputs(overview.path, cell.folder, job)]
     sizes = {path: _size(path) for path in files}

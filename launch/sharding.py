@@ -10,6 +10,8 @@ from launch.ledger import Submission
 from launch.outputs import last_line, outputs
 from launch.scheduler import Job
 
+UNSEEN = Job("PENDING", "", "", "")
+"""What a job is taken for that Slurm hasn't been asked about yet, or can't be."""
 DOES = {"shards": "makes the shards of", "launch": "submits the cells of"}
 
 
@@ -20,7 +22,7 @@ class ShardingJob:
     job: str
     does: str
     state: str
-    """Slurm's word."""
+    """Slurm's word; PENDING where there is none yet."""
     active: bool
     """Whether it waits or runs."""
     node: str | None
@@ -44,22 +46,17 @@ def submitted(submissions: Iterable[Submission]) -> dict[str, Submission]:
 
 
 def told(grid: Path, entries: Mapping[str, Submission], jobs: Mapping[str, Job]) -> list[ShardingJob]:
-    """Those that Slurm knows of, but the ones that did what they were to do."""
-    return [
-        _told(grid, number, entry, jobs[number])
-        for number, entry in entries.items()
-        if number in jobs and jobs[number].state != "COMPLETED"
-    ]
+    """All but the ones that did what they were to do."""
+    found = {number: jobs.get(number, UNSEEN) for number in entries}
+    return [_told(grid, number, entries[number], job) for number, job in found.items() if job.state != "COMPLETED"]
 
 
 def _told(grid: Path, number: str, entry: Submission, job: Job) -> ShardingJob:
     does = f"{DOES[entry.kind]} {Path(str(entry.shards)).name}"
     if job.active:
-        reason = None if job.reason in ("", "None") else job.reason
-        return ShardingJob(
-            number, does, job.state, True, job.node or None, job.seconds if job.running else None, reason
-        )
-    words = [ending(job), last_line(outputs(grid, entry.tag, number))]
-    return ShardingJob(
-        number, does, job.state, False, job.node or None, None, "; ".join(word for word in words if word)
-    )
+        reason = job.reason if job.reason not in ("", "None") else None
+    else:
+        words = [ending(job), last_line(outputs(grid, entry.tag, number))]
+        reason = "; ".join(word for word in words if word)
+    seconds = job.seconds if job.running else None
+    return ShardingJob(number, does, job.state, job.active, job.node or None, seconds, reason)

@@ -1,18 +1,15 @@
 """Where the cells of a grid are: from their folders, from what was submitted, and from what Slurm said of it."""
 
-import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from clef import attempts, records
+from clef import records
 from clef.results.rows import PlannedRun, read_plan
 from launch import claims, known, ledger, sharding
-from launch.known import FORGOTTEN, VANISHED, Known, ending
-from launch.options import STUCK
-from launch.outputs import last_line, outputs
+from launch.known import FORGOTTEN, VANISHED, Known
+from launch.outputs import outputs
 from launch.scheduler import Job
 from launch.sharding import ShardingJob
 
@@ -64,7 +61,7 @@ class Overview:
     known: Known
     jobs: Mapping[str, Job]
     """The newest job of each cell that was submitted and isn't done, by folder."""
-    sharding: list[ShardingJob] = field(default_factory=list)
+    sharding: list[ShardingJob]
     """The jobs that blocked cells wait for, or wait for in vain."""
 
     @property
@@ -167,52 +164,3 @@ def _without_a_word(folder: Path, number: str | None, job: Job) -> str:
     if job.state in (FORGOTTEN, VANISHED) and not outputs(folder.parent, folder.name, number):  # it never began
         return "cancelled" if job.state == VANISHED else "new"
     return "new" if job.state == "CANCELLED" else "died"
-
-
-def detailed(overview: Overview, cells: Iterable[CellStatus], stuck: float = STUCK) -> list[CellStatus]:
-    """These cells with all that their folders say. `stuck`: minutes without a word."""
-    now = time.time()
-    return [_detailed(overview, cell, stuck, now) for cell in cells]
-
-
-def _detailed(overview: Overview, cell: CellStatus, stuck: float, now: float) -> CellStatus:
-    if cell.folder is None or cell.state == "new":
-        return cell
-    folder, job = overview.path / cell.folder, overview.jobs.get(cell.folder)
-    told = records.said(folder)
-    facts: dict[str, Any] = {
-        key: getattr(told, key) for key in ("epoch", "epochs", "step", "steps", "metric", "images_per_s")
-    }
-    cell = replace(
-        cell, attempt=len(attempts.read(folder)) or None, node=(job.node if job else None) or told.host, **facts
-    )
-    if cell.state not in ("running", "starting"):
-        return replace(cell, images_per_s=None, error=_error(overview, cell, told.reason, job))
-    quiet = _quiet(folder, job, now, overview.known.answered)
-    return replace(
-        cell,
-        quiet_s=quiet,
-        stuck=quiet is not None and quiet > 60 * stuck,
-        left_s=None if told.left_s is None else max(0.0, told.left_s - (now - told.updated)),
-    )
-
-
-def _quiet(folder: Path, job: Job | None, now: float, answered: float) -> float | None:
-    """Seconds since the cell's last word, or since its job began, if that was later."""
-    ages = [now - path.stat().st_mtime for name in (records.LOG, records.STATE) if (path := folder / name).exists()]
-    if job and job.running:
-        ages.append(job.seconds + now - answered)
-    return max(0.0, min(ages)) if ages else None
-
-
-def _error(overview: Overview, cell: CellStatus, reason: str | None, job: Job | None) -> str | None:
-    if cell.state in ("done", "queued", "stopped"):
-        return None
-    if cell.state == "cancelled" and (by := records.read_json(overview.path / str(cell.folder) / records.CANCELLED)):
-        return f"by {by.get('by')}"
-    if reason and cell.state in ("failed", "preempted", "died", "cancelled"):
-        return reason
-    words = [] if job is None or job.active else [ending(job)]
-    if cell.state == "died" and (said := last_line(outputs(overview.path, str(cell.folder), cell.job))):
-        words.append(said)
-    return "; ".join(words) or None

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from rich.live import Live
 from rich.text import Text
 
 from clef.console import duration, out
 from clef.errors import ConfigError
-from launch.status import OF_INTEREST, CellStatus, called_otherwise, detailed, look
+from launch.details import detailed
+from launch.status import OF_INTEREST, CellStatus, called_otherwise, look
 from launch.status_table import Picture, line, render, summary
 
 FEW = 30
@@ -59,12 +59,14 @@ def once(plan: Path, view: View) -> int:
 def as_json(plan: Path, view: View) -> int:
     """Print it for machines: counts, when Slurm answered, the jobs that make shards, and all cells."""
     picture = take(plan, replace(view, everything=True))
-    known = picture.overview.known
-    slurm = {"answered": known.answered or None, "problem": known.problem}
-    cells = [asdict(cell) for cell in picture.cells]
-    sharding = [asdict(job) for job in picture.overview.sharding]
-    content: dict[str, Any] = {"grid": picture.overview.grid, "counts": picture.overview.counts, "slurm": slurm}
-    content |= {"sharding": sharding, "cells": cells}
+    overview = picture.overview
+    content = {
+        "grid": overview.grid,
+        "counts": overview.counts,
+        "slurm": {"answered": overview.known.answered or None, "problem": overview.known.problem},
+        "sharding": [asdict(job) for job in overview.sharding],
+        "cells": [asdict(cell) for cell in picture.cells],
+    }
     print(json.dumps(content, indent=1, ensure_ascii=False))
     return 0
 

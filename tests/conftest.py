@@ -31,6 +31,8 @@ settings.load_profile("unhurried")
 
 Run = Callable[..., tuple[int, str, str]]
 """A command, called with its arguments: exit code, what it printed to stdout and to stderr, each on one line."""
+Cells = Callable[..., Path]
+"""Trains the tiny cell of a dataset, backbone and method, the first time that it is asked for; its folder."""
 PEOPLE = {"emotic_demo": 150, "caer_s_demo": 210}
 TINY: dict[str, dict[str, Any]] = {
     "emot_net": nest(
@@ -98,6 +100,13 @@ TINY_METHOD: dict[str, dict[str, Any]] = {
         }
     ),
 }
+TINY_AGENTS = nest(
+    {
+        "backbone": {"name": "emoticon", "third": "agents", "width": 0.0625, "weights": {"context": "none"}},
+        "inputs.context.size": [24, 24],
+    }
+)
+"""EmotiCon with the graph of agents in place of the depth map."""
 
 
 @pytest.fixture(scope="session")
@@ -150,6 +159,26 @@ def tiny(shards: Path, tmp_path: Path) -> Callable[..., CellConfig]:
         return cell.resolve(merge(base, TINY[backbone], TINY_METHOD[method], nest(settings)))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cells(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Cells:
+    """`cells("caer_s_demo", "emot_net", "clef")`: the folder of that cell, below runs/single; trained once for all."""
+    from tests.engine.trained_cell import train  # imports torch
+
+    home = tmp_path_factory.mktemp("trained")
+    backbones = TINY | {"agents": TINY_AGENTS}
+    made: dict[tuple[str, ...], Path] = {}
+
+    def trained(*names: str) -> Path:
+        if names not in made:
+            dataset, backbone, method = names
+            places = {"shards": str(shards), "out": str(home / "runs"), "features": str(home / "cache"), "workers": 0}
+            base = {"dataset": dataset, "epochs": 2, "batch_size": 16, "runtime": places, "optimizer": {"lr": 0.05}}
+            made[names] = train(cell.resolve(merge(base, backbones[backbone], TINY_METHOD[method])))
+        return made[names]
+
+    return trained
 
 
 @pytest.fixture

@@ -12,17 +12,14 @@ means. They are printed, and written to audit.json in the cell's folder; an audi
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from clef import lookup, records
 from clef.audit import report
-from clef.console import Steps
+from clef.console import Progress, Steps
 from clef.errors import ClefError, ConfigError, argument_parser, joined, run_command
 from clef.results.rows import plan_path, read_plan
-
-Progress = Callable[[str, int, int], None]
 
 
 def main() -> int:

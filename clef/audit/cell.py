@@ -1,6 +1,5 @@
 """The audit of one cell."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from clef.audit.prior import ContextPrior
 from clef.audit.record import VERSION, Audit, read, write
 from clef.audit.rows import Row, Rows
 from clef.audit.streams import CONTEXT, SHOWING, SUBJECT, Split, of
+from clef.console import Progress
 from clef.data import manifest as manifests
 from clef.data.dataset import targets
 from clef.data.manifest import SOURCE, Manifest
@@ -24,8 +24,6 @@ from clef.engine import trained
 from clef.engine.trained import Trained
 from clef.errors import CellError, ConfigError
 from clef.identity import check_cell
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,8 @@ class Settings:
     """Which are audited; none: the card's test splits."""
 
 
-def audit(
-    folder: Path, settings: Settings, runtime: dict[str, Any], again: bool = False, progress: Progress | None = None
-) -> Audit:
-    """The audit of a trained cell, from its folder where the same one lies there, else computed and written.
+def audit(folder: Path, settings: Settings, runtime: dict[str, Any], again: bool, progress: Progress) -> Audit:
+    """The audit of a trained cell, from its folder where the same one lies there; else, or `again`, made and written.
 
     `runtime` overrides where shards lie, workers and device. Raises CellError for a cell that isn't done, ShardError
     for shards that aren't its own, ConfigError for a split that they lack, or that holds too little for an audit.
@@ -108,7 +104,7 @@ def _same(kept: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def _rows(
-    model: Trained, manifest: Manifest, splits: tuple[str, ...], settings: Settings, progress: Progress | None
+    model: Trained, manifest: Manifest, splits: tuple[str, ...], settings: Settings, progress: Progress
 ) -> list[Row]:
     config = model.config
     prior = _prior(config.shards, manifest.source, config.runtime.workers)
@@ -138,13 +134,12 @@ def _prior(shards: Path, source: str, workers: int) -> ContextPrior:
     return ContextPrior(SplitShards(shards, "train"), workers)
 
 
-def _counting(name: str, total: int, progress: Progress | None) -> passes.Scored:
+def _counting(name: str, total: int, progress: Progress) -> passes.Scored:
     done = 0
 
     def scored(more: int) -> None:
         nonlocal done
         done += more
-        if progress:
-            progress(name, done, total)
+        progress(name, done, total)
 
     return scored

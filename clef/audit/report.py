@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -37,15 +37,15 @@ COMPARED = {
 """The columns that compare several cells, on the first split."""
 
 
-def show(audits: Sequence[Audit], console: Console = out) -> None:
+def show(audits: Sequence[Audit]) -> None:
     """Print all of one audit, or of several what compares them."""
     for part in _cell(audits[0]) if len(audits) == 1 else _overview(audits):
-        console.print(part)
+        out.print(part)
 
 
 def _cell(audit: Audit) -> Iterator[RenderableType]:
     facts = audit.facts
-    yield Text(f"{facts['cell']}", style="bold")
+    yield Text(facts["cell"], style="bold")
     yield Text(f"subject: {_listed(facts['subject'])}; context: {_listed(facts['context'])}")
     if shows := facts["context_shows_subject"]:
         yield Text(
@@ -88,19 +88,14 @@ def _short(audit: Audit, part: str) -> str:
 def _movement(audit: Audit, split: str) -> Table:
     """How often decisions change, and which way."""
     rows = audit.rows
-    table = _table(
-        f"{split}: decisions, %",
-        ["what changes", "of", "moved", "to right", "to wrong", "distance"],
-    )
+    table = _table(f"{split}: decisions, %", ["what changes", "of", "moved", "to right", "to wrong", "distance"])
     if (moved := find(rows, split, "debiased.moved")) is not None:
         right, wrong = (find(rows, split, f"debiased.to_{way}") for way in ("right", "wrong"))
         table.add_row("TIE in place of factual", "", *map(_number, (moved, right, wrong)), "")
     for streams, words in (("branch", "context swapped in the branch"), ("all", "context swapped everywhere")):
         for part in PARTS:
-            name = f"swap.{streams}"
-            values = [
-                find(rows, split, f"{name}.{what}.{part}") for what in ("moved", "to_right", "to_wrong", "spreads")
-            ]
+            kinds = ("moved", "to_right", "to_wrong", "spreads")
+            values = [find(rows, split, f"swap.{streams}.{kind}.{part}") for kind in kinds]
             if values[0] is not None:
                 table.add_row(words, _short(audit, part), *map(_number, values[:3]), _number(values[3], 2))
     return table

@@ -7,9 +7,10 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from clef.console import Progress
+
 Run = Callable[[], float]
 """One measured pass: how many people a second."""
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Rates rest on bytes and pixels, not on what is to be seen: sizes, people an imag
 """
 
 import csv
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -15,6 +14,7 @@ import numpy as np
 from clef import cards, files
 from clef.bench.photograph import PixelBox, head_of, photograph
 from clef.bench.processes import leave_interrupts
+from clef.console import Progress
 from clef.datasets.demo.emotic_mat import Annotation, ImageEntry, write_mat
 from clef.errors import ConfigError
 
@@ -24,7 +24,6 @@ PEOPLE = (1, 2, 3, 4)
 SHARES = (0.68, 0.22, 0.07, 0.03)
 """How many people an image shows, and how often: 1.45 on average, as in EMOTIC's 34,320 in 23,571."""
 QUALITY = 90
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,9 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.sharedctypes import RawArray, RawValue
 from typing import Any, Protocol, TypeVar
 
+from clef.console import Progress
 from clef.errors import SetupError
 
-Progress = Callable[[str, int, int], None]
-"""Called with a split, how much of it is done (people or bytes), and how much there is."""
 Tick = Callable[[int], None]
 """Called by a task with how much of it is done."""
 EVERY = 0.2

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from clef import datasets
 from clef.cards import Card
+from clef.console import Progress
 from clef.data import writer
 from clef.data.manifest import Manifest
-from clef.data.pool import Progress
 
 
 def prepare(

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from clef import files
+from clef.console import Progress
 from clef.data import finish, pool, shard_file, space
 from clef.data import manifest as manifests
 from clef.data.finish import Facts
 from clef.data.manifest import KINDS, Manifest, Split
-from clef.data.pool import Progress, Tick
+from clef.data.pool import Tick
 from clef.data.shard_file import Entry, ShardFile, Tally
 from clef.data.shards import SplitShards
 from clef.data.writer import locked

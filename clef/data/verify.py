@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from clef import arrays, files
+from clef.console import Progress
 from clef.data import finish, pool
 from clef.data import manifest as manifests
 from clef.data.manifest import KINDS, ROW, Manifest, Shard, Split
-from clef.data.pool import Progress, Tick
+from clef.data.pool import Tick
 
 _BYTES = "not the bytes that were written"
 

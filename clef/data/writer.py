@@ -11,13 +11,13 @@ from pathlib import Path
 
 from clef import files
 from clef.cards import Card
-from clef.console import err
+from clef.console import Progress, err
 from clef.data import finish, parts, plan, pool, shard_file, space
 from clef.data.decide import Unusable
 from clef.data.manifest import Manifest
 from clef.data.parts import Job, Part
 from clef.data.plan import Plan
-from clef.data.pool import Progress, Tick
+from clef.data.pool import Tick
 from clef.data.render import render
 from clef.data.shard_file import Entry, Tally
 from clef.errors import ShardError

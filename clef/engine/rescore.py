@@ -1,7 +1,7 @@
 """Scores the weights of a trained cell once more, and holds the numbers against the recorded ones. No training."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from accelerate.state import AcceleratorState
 
 from clef import cards, cell, console, files, records
 from clef.config import CellConfig
+from clef.console import Progress
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.data.shards import SplitShards
@@ -26,8 +27,6 @@ from clef.engine.restore import restore, weights_of
 from clef.errors import CellError, ConfigError
 from clef.identity import check_cell
 from clef.methods import Method
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,9 @@ from clef import lookup
 from clef.console import out
 from clef.errors import ConfigError, argument_parser, run_command
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # --help need not wait for NumPy
+    from clef.datasets import Box
     from clef.predict.told import Told
-
-Box = tuple[float, float, float, float]
 
 
 def main() -> int:
@@ -79,7 +78,7 @@ def _arguments() -> argparse.Namespace:
     return args
 
 
-def _box(text: str) -> Box:
+def _box(text: str) -> "Box":
     try:
         x1, y1, x2, y2 = (float(value) for value in text.split(","))
     except ValueError:
@@ -91,23 +90,23 @@ def _box(text: str) -> Box:
 
 def _table(title: str, told: "Told") -> Table:
     """The classes, the highest score first."""
-    columns = {"score": told.score} if "TIE" not in told.effects else {"TIE (score)": told.score}
+    scores = {"TIE (score)" if "TIE" in told.effects else "score": told.score}
+    scores |= {name: told.effects[name] for name in ("TE", "NDE") if name in told.effects}
     probabilities = {"factual": told.factual, "counterfactual": told.counterfactual}
     shares = {name: values for name, values in probabilities.items() if values is not None}
     if len(shares) == 1:
         shares = {"probability": shares["factual"]}
-    parts = {name: told.effects[name] for name in ("TE", "NDE") if name in told.effects}
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("emotion")
-    for name in (*columns, *parts, *shares):
+    for name in (*scores, *shares):
         table.add_column(name, justify="right")
     for k in told.order:
-        numbers = [f"{values[k]:.3f}" for values in (*columns.values(), *parts.values())]
+        numbers = [f"{values[k]:.3f}" for values in scores.values()]
         table.add_row(escape(told.classes[k]), *numbers, *(f"{100 * values[k]:.1f} %" for values in shares.values()))
     return table
 
 
-def _written(values: Box | None) -> str:
+def _written(values: "Box | None") -> str:
     return ", ".join(f"{value:g}" for value in values or ())
 
 

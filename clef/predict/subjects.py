@@ -43,7 +43,7 @@ class Finder:
     """The extractors that a cell needs. SetupError, before anything is computed, where one lacks package or weights."""
 
     def __init__(self, config: CellConfig, given: Given, device: str = "cpu") -> None:
-        needed = dict.fromkeys(_CUE[name] for name in _CUE if name in config.inputs.present)
+        needed = dict.fromkeys(cue for name, cue in _CUE.items() if name in config.inputs.present)
         if given.face:
             needed.pop("face", None)
         settings = Settings(device=device)
@@ -67,8 +67,8 @@ class Finder:
         boxes = [self.given.box, *_without(self.given, found)] if self.given.box else found
         if not boxes:
             raise DataError(f"{image}: no person found; say where one is with --box x1,y1,x2,y2")
-        subjects = boxes[:1] if self.given.box else boxes
-        return [self._person(frame, image, boxes, number, label, folder) for number in range(len(subjects))]
+        subjects = 1 if self.given.box else len(boxes)
+        return [self._person(frame, image, boxes, number, label, folder) for number in range(subjects)]
 
     def _person(
         self, frame: np.ndarray, image: Path, boxes: Sequence[Box], number: int, label: str, folder: Path

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from clef.cards import Card
 from clef.results.formats import DASH, Table
-from clef.results.numbers import Numbers, pairs, spread
+from clef.results.numbers import Numbers, spread
 from clef.results.published import title
 from clef.results.rows import Gathered
 
@@ -27,10 +27,10 @@ class _Audits:
 
     def __init__(self, part: Gathered, split: str) -> None:
         self.numbers = Numbers(part.rows)
-        self.pairs = pairs(part)
+        self.pairs = part.pairs
         self._found: dict[tuple[str, ...], list[float]] = defaultdict(list)
         self.people: dict[str, int] = {}
-        """Who has a class."""
+        """How many have each class."""
         for one in part.audits:
             if one.split == split:
                 self._found[one.backbone, one.method, one.name, one.class_name].append(one.value)
@@ -45,10 +45,6 @@ class _Audits:
         """A number about the split, which no cell changes."""
         values = {f"{value:.1f}" for pair in self.pairs for value in self.of(pair, name)}
         return " or ".join(sorted(values, key=float)) or DASH
-
-    def head(self, pair: tuple[str, str]) -> list[str]:
-        """The words that begin a row."""
-        return [title(pair[0]), pair[1]]
 
     def called(self, pair: tuple[str, str], part: str) -> str:
         """A part of a method's prediction, as tables call it."""
@@ -113,7 +109,8 @@ def _rows(found: _Audits, kinds: Iterable[str]) -> list[list[str]]:
         for part in _PARTS:
             values = [found.of(pair, f"{kind}.{part}") for kind in kinds]
             if any(values):
-                made.append([*found.head(pair), found.called(pair, part), *(spread(one, digits=1) for one in values)])
+                words = [title(pair[0]), pair[1], found.called(pair, part)]
+                made.append([*words, *(spread(one, digits=1) for one in values)])
     return made
 
 
@@ -128,7 +125,7 @@ def _decisions(found: _Audits, where: str) -> Table:
             values = [found.of(pair, f"{before}{what}{behind}") for what in _MOVES]
             if any(values):
                 moves = [spread(one, digits=1) for one in values[:3]]
-                rows.append([*found.head(pair), cause, *moves, spread(values[3])])
+                rows.append([title(pair[0]), pair[1], cause, *moves, spread(values[3])])
     notes = [
         found.seeds,
         "TIE for factual: what TIE decides otherwise than the factual prediction; branch, all: what another's context "

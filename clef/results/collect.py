@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from clef import cards, cell
 from clef.config import CellConfig
+from clef.console import Progress
 from clef.errors import CellError, ConfigError
 from clef.records import CONFIG, RESULT, read_json, said, state_of
 from clef.results import predictions
@@ -21,7 +22,6 @@ from clef.results.intervals import Scored, intervals, resample
 from clef.results.measures import Measure, measures
 from clef.results.rows import Gathered, PlannedRun, Row, headlines, read_plan
 
-Progress = Callable[[str, int, int], None]
 _SAME = 1e-6
 """By how much a number may differ from the one that was recorded where it was computed: another build's last bits."""
 
@@ -34,9 +34,10 @@ def gather(path: Path, progress: Progress = lambda name, done, total: None) -> G
     gathered = Gathered(grid, [], {}, runs, {}, cards=known)
     scored: list[Scored] = []
     for done, run in enumerate(runs, 1):
-        result = read_json(path.parent / run.folder / RESULT) if run.folder else {}
-        if run.folder:
-            gathered.curves.extend(points(path.parent / run.folder, *_point(run)))
+        folder = path.parent / run.folder if run.folder else None
+        result = read_json(folder / RESULT) if folder else {}
+        if folder:
+            gathered.curves.extend(points(folder, *_which(run)))
         try:
             _add(run, path.parent, result, gathered, scored)
         except CellError as error:
@@ -61,15 +62,14 @@ def _add(run: PlannedRun, grid: Path, result: dict[str, Any], gathered: Gathered
     classes = list(cards.load(run.dataset, data.protocol).classes)
     for split, recorded in result["splits"].items():
         kept = predictions.path_of(folder, split)
-        arrays = None
         if kept.exists():
             arrays = predictions.load(kept, data.splits[split].samples, len(classes))
             numbers = measures(arrays, classes, _config(folder))
             _check(numbers[0], recorded["value"], kept.name)
+            again = resample(arrays)
         else:
-            numbers = list(_recorded(result["metric"], recorded))
+            numbers, again = list(_recorded(result["metric"], recorded)), (None, b"")
         made = [_row(run, result, data, split, recorded, number) for number in numbers]
-        again = resample(arrays) if arrays is not None else (None, b"")
         rows += made
         found += [
             Scored(
@@ -79,12 +79,13 @@ def _add(run: PlannedRun, grid: Path, result: dict[str, Any], gathered: Gathered
             if row.part == "score"
         ]
     gathered.rows.extend(rows)
-    gathered.audits.extend(findings(folder, result, *_point(run)))
+    gathered.audits.extend(findings(folder, result, *_which(run)))
     gathered.data[run.name] = data
     scored.extend(found)
 
 
-def _point(run: PlannedRun) -> tuple[str, str, str, str, int]:
+def _which(run: PlannedRun) -> tuple[str, str, str, str, int]:
+    """What points of curves and findings of audits begin with."""
     return run.dataset, run.protocol, run.backbone, run.method, run.seed
 
 

@@ -1,16 +1,15 @@
 """Two grids side by side: the headline of every dataset, backbone, method and test split of either. No torch."""
 
-import statistics
 from dataclasses import replace
 
 from clef.cards import Card
 from clef.results import data
 from clef.results.formats import Table, signed
-from clef.results.notes import precision, untrained
-from clef.results.numbers import Numbers, minus, pairs, spread
+from clef.results.notes import WARNING, precision, untrained
+from clef.results.numbers import Numbers, minus, spread
+from clef.results.parts import part_of, parts_of
 from clef.results.published import title
 from clef.results.rows import Gathered
-from clef.results.tables import part_of, parts_of
 
 
 def side_by_side(first: Gathered, second: Gathered) -> list[Table]:
@@ -31,10 +30,10 @@ def side_by_side(first: Gathered, second: Gathered) -> list[Table]:
 def _rows(part: Gathered, both: list[Gathered], card: Card) -> list[list[str]]:
     """`part`: the plans of both."""
     made, sides = [], [Numbers(one.rows) for one in both]
-    for pair in pairs(part):
+    for pair in part.pairs:
         for split in card.test_splits:
             values = [numbers.by_seed(*pair, split, card.metric).values() for numbers in sides]
-            means = [statistics.fmean(one) if one else None for one in values]
+            means = [numbers.mean(*pair, split, card.metric) for numbers in sides]
             shown = [numbers.marked(*pair, spread(one)) for numbers, one in zip(sides, values, strict=True)]
             seeds = ", ".join(str(len(one)) for one in values)
             made.append([title(pair[0]), pair[1], split, seeds, *shown, signed(minus(means[1], means[0]))])
@@ -55,5 +54,4 @@ def _notes(names: list[str], both: list[Gathered]) -> list[str]:
         told = (f"{name} {', '.join(c[:9] for c in one)}" for name, one in zip(names, commits, strict=True))
         notes.append(f"code: {'; '.join(told)}")
     cells = {f"{name}: {cell}": one for name, side in zip(names, both, strict=True) for cell, one in side.data.items()}
-    warnings = [*precision(rows), *([differs] if (differs := data.difference(cells)) else [])]
-    return [*notes, *(f"warning: {warning}" for warning in warnings)]
+    return [*notes, *(f"{WARNING}{told}" for told in (*precision(rows), *data.differences(cells)))]

@@ -7,6 +7,7 @@ from clef.results import significance
 from clef.results.formats import DASH, Table
 from clef.results.intervals import BASE, OVER
 from clef.results.numbers import Numbers, spread
+from clef.results.parts import part_of
 from clef.results.published import title
 from clef.results.resampling import LEVEL
 from clef.results.rows import Gathered
@@ -43,10 +44,9 @@ def comparisons(gathered: Gathered) -> list[Comparison]:
 
 def _planned(gathered: Gathered) -> Iterator[Comparison]:
     for dataset, protocol in dict.fromkeys((run.dataset, run.protocol) for run in gathered.runs):
-        card = gathered.cards[dataset, protocol]
-        runs = [run for run in gathered.runs if (run.dataset, run.protocol) == (dataset, protocol)]
-        planned = {(run.backbone, run.method): run.against for run in runs}
-        numbers = Numbers(row for row in gathered.rows if (row.dataset, row.protocol) == (dataset, protocol))
+        part, card = part_of(gathered, dataset, protocol), gathered.cards[dataset, protocol]
+        planned = {(run.backbone, run.method): run.against for run in part.runs}
+        numbers = Numbers(part.rows)
         for (backbone, method), base in planned.items():
             if base is None or base == method or (backbone, base) not in planned:
                 continue
@@ -56,11 +56,13 @@ def _planned(gathered: Gathered) -> Iterator[Comparison]:
                 yield Comparison(dataset, protocol, backbone, method, base, split, differences)
 
 
-def table(part: Gathered, compared: list[Comparison], name: str) -> Table:
-    """The comparisons of one dataset and protocol. `compared`: those of the whole grid."""
+def tables(part: Gathered, compared: list[Comparison], name: str) -> list[Table]:
+    """The comparisons of one dataset and protocol, if any has numbers. `compared`: those of the whole grid."""
     dataset, protocol = part.runs[0].dataset, part.runs[0].protocol
     metric = part.cards[dataset, protocol].metric
     own = [one for one in compared if (one.dataset, one.protocol) == (dataset, protocol)]
+    if not any(one.differences for one in own):
+        return []
     several = any(one.base != BASE for one in own)
     columns = ["backbone", "method", *(["control"] if several else []), "split", "seeds", "difference", *HEADS]
     rows = [
@@ -75,7 +77,7 @@ def table(part: Gathered, compared: list[Comparison], name: str) -> Table:
     columns += ["p", "p (Holm)", "verdict"]
     base = "its control" if several else BASE
     notes = _notes(part, own, base, len(compared))
-    return Table(f"{name}: {metric}, method minus {base}, percent", columns, rows, notes)
+    return [Table(f"{name}: {metric}, method minus {base}, percent", columns, rows, notes)]
 
 
 def _tested(one: Comparison, count: int) -> list[str]:

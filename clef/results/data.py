@@ -80,18 +80,16 @@ def _counted(rules: Counts, shown: int, splits: list[str]) -> str:
     )
 
 
-def difference(cells: Mapping[str, CellData]) -> str | None:
-    """In what the data of cells of one table differs, and which cells stand apart; None where all have the same."""
-    if not cells:
-        return None
-    usual = most_common(cells.values())
+def differences(cells: Mapping[str, CellData]) -> list[str]:
+    """In what the data of cells of one table differs, and which cells stand apart; nothing where all have the same."""
+    usual = most_common(cells.values()) if cells else None
     others = [name for name, data in cells.items() if data != usual]
     if not others:
-        return None
+        return []
     what = _differing_policies(list(cells.values())) + _differing_counts(list(cells.values()))
     what = what or ["other boxes, cues or sizes of storage, the counts being the same"]
     rest = f" and {len(others) - 3} more" if len(others) > 3 else ""
-    return f"not all cells rest on the same data: {'; '.join(what)} (apart from most: {', '.join(others[:3])}{rest})"
+    return [f"not all cells rest on the same data: {'; '.join(what)} (apart from most: {', '.join(others[:3])}{rest})"]
 
 
 def _differing_policies(known: list[CellData]) -> list[str]:

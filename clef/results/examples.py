@@ -24,9 +24,9 @@ from clef.predict.told import Told, of_arrays
 from clef.records import CONFIG
 from clef.results import predictions
 from clef.results.page import Image
+from clef.results.parts import parts_of
 from clef.results.published import title
 from clef.results.rows import Gathered, PlannedRun
-from clef.results.tables import parts_of
 
 EACH = 2
 """Of gains, and of losses."""
@@ -71,7 +71,7 @@ def examples(gathered: Gathered, folder: Path, images: bool | None) -> Found:
 def _pairs(part: Gathered) -> Iterator[tuple[PlannedRun, PlannedRun]]:
     """CLEF's cell and vanilla's of each backbone, of the lowest seed that has numbers of both."""
     done = {(run.backbone, run.method, run.seed): run for run in part.runs if run.name in part.data}
-    for backbone in dict.fromkeys(run.backbone for run in part.runs):
+    for backbone in part.backbones:
         seeds = [s for b, m, s in done if (b, m) == (backbone, METHOD) and (backbone, BASE, s) in done]
         if seeds:
             yield done[backbone, METHOD, min(seeds)], done[backbone, BASE, min(seeds)]
@@ -129,8 +129,8 @@ def ranked(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def _panels(pair: _Pair, name: str) -> Iterator[Image]:
     """Best gains, then worst losses; of equal ones who stands first in the split."""
-    for what, sign in (("gain", 1), ("loss", -1)):
-        change = sign * pair.gains
+    gains = pair.gains
+    for what, change in (("gain", gains), ("loss", -gains)):
         for number, place in enumerate(np.argsort(-change, kind="stable")[:EACH].tolist(), 1):
             if change[place] > 0:
                 stem = f"{pair.card.folder}-{pair.run.backbone}-{what}-{number}"

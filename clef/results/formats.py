@@ -1,9 +1,7 @@
-"""A table, and its forms: terminal, Markdown, CSV and LaTeX. Imports no torch."""
+"""A table, and its forms: terminal, Markdown and CSV; `latex` has the fourth. Imports no torch."""
 
 import csv
 import io
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rich.markup import escape
@@ -14,22 +12,6 @@ UNTRAINED = "°"
 """Behind a method or its number: something started at random although pre-trained weights could have been named."""
 _TEXT = ("backbone", "method", "control", "split", "system", "class", "setting", "verdict", "part", "cause")
 """Columns of words; all others hold numbers."""
-_LATEX_HEAD = r"""\documentclass[a4paper]{article}
-\usepackage[utf8]{inputenc}
-\usepackage[margin=2cm]{geometry}
-\usepackage{booktabs}
-\usepackage{graphicx}
-\begin{document}
-"""
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''",
-    "–": "--", "−": "$-$", "±": r"$\pm$", "°": r"$^\circ$", "×": r"$\times$", "’": "'",
-}  # fmt: skip
-
-_LATEX_WIDTH, _LATEX_ROWS = 140, 50
-"""Letters and rows of a float: as many as a page holds in letters that can be read."""
-_MINUS = re.compile(r"-(?=\d)")
 
 
 @dataclass(frozen=True)
@@ -82,67 +64,11 @@ def to_csv(made: list[Table]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for i, table in enumerate(made):
-        writer.writerows([[]] if i else [])
+        if i:
+            writer.writerow([])
         notes = [[" ".join(note.split())] for note in table.notes]
         writer.writerows([[table.title], table.columns, *table.rows, *notes])
     return text.getvalue()
-
-
-def to_latex(made: list[Table]) -> str:
-    """All tables as a LaTeX document, each with booktabs' rules and on a page of its own, to be copied into a paper."""
-    return _LATEX_HEAD + "".join(f"\n{_latex_table(table)}\\clearpage\n" for table in made) + "\n\\end{document}\n"
-
-
-def _latex_table(table: Table) -> str:
-    """Its floats: several where it is much wider or longer than a page. Notes follow: they may go on over the page."""
-    pieces = _pieces(table, _LATEX_WIDTH)
-    parts = [(piece, at) for piece in pieces for at in range(0, max(len(table.rows), 1), _LATEX_ROWS)]
-    lines = []
-    for number, (piece, at) in enumerate(parts, 1):
-        title = f"{table.title} ({number} of {len(parts)})" if len(parts) > 1 else table.title
-        lines += _latex_float(title, table, piece, table.rows[at : at + _LATEX_ROWS])
-    notes = [rf"  \item {_latex(note)}" for note in table.notes]
-    lines += [r"\begin{itemize}\footnotesize\raggedright", *notes, r"\end{itemize}"] if notes else []
-    return "\n".join(lines) + "\n"
-
-
-def _latex_float(title: str, table: Table, piece: list[int], rows: list[list[str]]) -> list[str]:
-    """Some columns and rows of a table, made narrower where they are wider than the text."""
-    return [
-        r"\begin{table}[!htbp]",
-        r"\centering",
-        rf"\caption{{{_latex(title)}}}",
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{{''.join('r' if table.numeric[i] else 'l' for i in piece)}}}",
-        r"\toprule",
-        _latex_row(_latex_head(table.columns[i]) for i in piece),
-        r"\midrule",
-        *(_latex_row(_latex(_MINUS.sub("−", row[i])) for i in piece) for row in rows),
-        r"\bottomrule",
-        r"\end{tabular}}",
-        r"\end{table}",
-    ]
-
-
-def _latex_row(cells: Iterable[str]) -> str:
-    """A row; one that began with [ or * would be taken for an argument of what ends the row above."""
-    text = " & ".join(cells)
-    return ("{}" if text.startswith(("[", "*")) else "") + text + r" \\"
-
-
-def _latex_head(text: str) -> str:
-    """A head on two lines where it has two parts: digits would be tiny below long ones."""
-    first, _, rest = text.partition(", ")
-    for sign in ("+", "-"):
-        if not rest:
-            first, found, second = text.partition(f" {sign} ")
-            rest = f"{sign} {second}" if found else ""
-    return rf"\shortstack[r]{{{_latex(first)}\\{_latex(rest)}}}" if rest else _latex(text)
-
-
-def _latex(text: str) -> str:
-    """Text as LaTeX sets it; what is beyond Latin letters and has no name above becomes a question mark."""
-    return "".join(_LATEX.get(letter, letter if ord(letter) < 0x180 else "?") for letter in " ".join(text.split()))
 
 
 def to_rich(table: Table, width: int) -> list[RichTable]:
@@ -150,7 +76,7 @@ def to_rich(table: Table, width: int) -> list[RichTable]:
     No number is cut.
     """
     needed = _needed(table)
-    return [_rich_piece(table, piece, needed, width) for piece in _pieces(table, width - 1)]
+    return [_rich_piece(table, piece, needed, width) for piece in pieces(table, width - 1)]
 
 
 def _needed(table: Table) -> list[int]:
@@ -161,15 +87,15 @@ def _needed(table: Table) -> list[int]:
     ]
 
 
-def _pieces(table: Table, room: int) -> list[list[int]]:
+def pieces(table: Table, room: int) -> list[list[int]]:
     """The columns in pieces of so many letters, three of them between columns; each begins with the words."""
     words, needed = list(range((*table.numeric, True).index(True))), _needed(table)
-    pieces = [list(words)]
+    found = [list(words)]
     for i in range(len(words), len(table.columns)):
-        if len(pieces[-1]) > len(words) and sum(needed[j] + 3 for j in (*pieces[-1], i)) > room:
-            pieces.append(list(words))
-        pieces[-1].append(i)
-    return pieces
+        if len(found[-1]) > len(words) and sum(needed[j] + 3 for j in (*found[-1], i)) > room:
+            found.append(list(words))
+        found[-1].append(i)
+    return found
 
 
 def _rich_piece(table: Table, piece: list[int], needed: list[int], width: int) -> RichTable:

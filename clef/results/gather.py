@@ -6,12 +6,14 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from clef import console, files
-from clef.results import formats, store
+from clef.results import formats, latex, store
 from clef.results.collect import gather
 from clef.results.formats import Table
 from clef.results.pictures import PAGE
 from clef.results.rows import Gathered
 from clef.results.tables import all_tables
+
+WRITTEN = ("tables.md", "tables.csv", "tables.tex", *store.FILES)
 
 
 def gather_grid(plan: str | Path, results: str | Path, show_all: bool = False) -> Gathered:
@@ -25,14 +27,11 @@ def gather_grid(plan: str | Path, results: str | Path, show_all: bool = False) -
     return gathered
 
 
-def publish(folder: Path, gathered: Gathered, show_all: bool = False) -> None:
+def publish(folder: Path, gathered: Gathered, show_all: bool) -> None:
     """Write the tables into `folder`, and print the main ones and the comparisons, or all."""
     made = write_tables(folder, gathered)
     show([table for table in made if table.main or show_all])
     console.out.print(f"written to {folder}: {', '.join(WRITTEN)}", highlight=False, soft_wrap=True)
-
-
-WRITTEN = ("tables.md", "tables.csv", "tables.tex", *store.FILES)
 
 
 def write_tables(folder: Path, gathered: Gathered) -> list[Table]:
@@ -40,7 +39,7 @@ def write_tables(folder: Path, gathered: Gathered) -> list[Table]:
     made = all_tables(gathered)
     files.write(folder / "tables.md", formats.to_markdown(made, gathered.grid))
     files.write(folder / "tables.csv", formats.to_csv(made))
-    files.write(folder / "tables.tex", formats.to_latex(made))
+    files.write(folder / "tables.tex", latex.to_latex(made))
     return made
 
 

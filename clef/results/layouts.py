@@ -10,7 +10,6 @@ from clef.results.formats import DASH, Table, percent, signed
 from clef.results.numbers import Numbers, minus
 from clef.results.published import number, published, reproduced, title
 
-METRIC = {"emotic": "mAP", "caer_s": "accuracy"}
 READ_OFF = "what is published of each class was read off a figure, to about 0.1 either way"
 _PER_CLASS = {"emotic": "emotic_per_category", "caer_s": "caer_s_per_class"}
 _PAIR = ("vanilla", "clef")
@@ -49,7 +48,7 @@ def head(backbone: str, method: str) -> str:
 
 def systems(dataset: str, ours: Numbers, sets: str) -> Table:
     """The systems that CLEF is compared with, and each backbone with and without it: the layout of Tables 2 and 3."""
-    metric = METRIC[dataset]
+    metric = published()["metrics"][dataset]
     columns = ["system", "published", "reproduction", "here", "gap", "second gap"]
     others = [(one["name"], one[dataset]) for one in published()["comparisons"].values()]
     others += [(f"{one['name']}, its paper", one.get("own", {}).get(dataset)) for one in _backbones().values()]
@@ -76,7 +75,7 @@ def _backbones() -> dict[str, dict[str, Any]]:
 
 def ablations(dataset: str, ours: Numbers, sets: str) -> Table:
     """The parts of CLEF taken out one by one: the layout of Table 4, one dataset."""
-    metric, backbones = METRIC[dataset], ("cd_net", "emoticon")
+    metric, backbones = published()["metrics"][dataset], ("cd_net", "emoticon")
     columns = ["setting"] + [f"{title(name)}, {what}" for name in backbones for what in ("published", "here", "gap")]
     rows = []
     for method, known in published()["ablations"].items():
@@ -91,7 +90,7 @@ def ablations(dataset: str, ours: Numbers, sets: str) -> Table:
 
 def ccim_against_clef(dataset: str, ours: Numbers, sets: str) -> Table:
     """The two ways of debiasing beside each other, and CLEF less CCIM."""
-    metric = METRIC[dataset]
+    metric = published()["metrics"][dataset]
     heads = ["vanilla", "CCIM", "CLEF", "CLEF - CCIM"]
     columns = ["backbone"] + [f"{what}, {where}" for where in ("published", "here") for what in heads]
     rows = []
@@ -113,20 +112,3 @@ def _other_seeds(ours: Numbers, metric: str) -> list[str]:
         if one != other and one and other:
             counts.append(f"{title(backbone)} {len(one & other)} (CCIM has {len(one)}, CLEF {len(other)})")
     return [f"CLEF - CCIM, here: over the seeds that both have: {', '.join(counts)}"] if counts else []
-
-
-def paper() -> list[Table]:
-    """The published numbers alone, in all these layouts."""
-    made, none = [], Numbers([])
-    for dataset, name in (("emotic", "EMOTIC"), ("caer_s", "CAER-S")):
-        theirs = per_class_value(dataset)
-        columns = {(one, method): head(one, method) for one in _backbones() for method in _PAIR}
-        what = "AP of each category" if dataset == "emotic" else "accuracy of each class, read off a figure"
-        made.append(
-            per_class(
-                f"{name}: {what}, percent, published", METRIC[dataset], list(published()[_PER_CLASS[dataset]]),
-                columns, lambda *cell, theirs=theirs: percent(theirs(*cell)),
-            )
-        )  # fmt: skip
-        made += [layout(dataset, none, name) for layout in (systems, ablations, ccim_against_clef)]
-    return made

@@ -4,7 +4,7 @@ from clef.cards import Card
 from clef.results.comparisons import HEADS, over_images, within
 from clef.results.formats import Table
 from clef.results.intervals import OVER
-from clef.results.numbers import Numbers, pairs, spread
+from clef.results.numbers import Numbers, spread
 from clef.results.published import title
 from clef.results.ranking import CONVENTIONS
 from clef.results.rows import Gathered
@@ -21,7 +21,7 @@ def measures(part: Gathered, card: Card, name: str) -> Table:
     several, vad = card.task == "multi_label", card.task == "multi_label" and card.vad
     ranked = _RANKED if several else _DECIDED
     rows = []
-    for backbone, method in pairs(part):
+    for backbone, method in part.pairs:
         for split in card.test_splits:
             first, *values = [numbers.by_seed(backbone, method, split, metric).values() for metric in ranked]
             ranges = [within(part, (backbone, method, "", split), over) for over in OVER]

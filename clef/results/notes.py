@@ -10,12 +10,14 @@ from clef.results.numbers import Numbers
 from clef.results.published import title
 from clef.results.rows import Gathered, Row, headlines
 
+WARNING = "warning: "
+"""What a note begins with that a reader must not miss; the page shows it at its top, too."""
 _MARK = f"{UNTRAINED} without pre-training, as configured"
 
 
 def below(part: Gathered, card: Card, splits: list[str], published: str | None) -> list[str]:
     """The notes of the table of one dataset and protocol. `published`: the protocol of the numbers it compares with."""
-    notes = [f"warning: {told}" for told in audits.differences(part.audits)]
+    notes = [f"{WARNING}{told}" for told in audits.differences(part.audits)]
     if part.data:
         usual = data.most_common(part.data.values())
         notes += ["chance level: " + ", ".join(f"{split} {_chance(part.rows, split)}" for split in splits)]
@@ -24,10 +26,8 @@ def below(part: Gathered, card: Card, splits: list[str], published: str | None) 
     notes += untrained(part.rows)
     commits, dirty = {row.commit for row in part.rows}, any(row.dirty for row in part.rows)
     if len(commits) > 1 or dirty:
-        notes.append("warning: " + _versions(commits, dirty))
-    notes += [f"warning: {told}" for told in precision(part.rows)]
-    if differs := data.difference(part.data):
-        notes.append(f"warning: {differs}")
+        notes.append(WARNING + _versions(commits, dirty))
+    notes += [f"{WARNING}{told}" for told in (*precision(part.rows), *data.differences(part.data))]
     notes += _untested(part, splits)
     reasons: dict[str, list[str]] = {}
     for name, reason in part.missing.items():

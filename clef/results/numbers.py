@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable
 
 from clef.results.formats import DASH, UNTRAINED
-from clef.results.rows import Gathered, Row
+from clef.results.rows import Row
 
 Key = tuple[str, str, str, str, str, str]
 
@@ -43,11 +43,6 @@ class Numbers:
         one, other = (self.by_seed(backbone, method, split, metric) for method in pair)
         seeds = sorted(one.keys() & other.keys())
         return statistics.fmean(one[seed] - other[seed] for seed in seeds) if seeds else None
-
-
-def pairs(gathered: Gathered) -> list[tuple[str, str]]:
-    """The backbones and methods that are planned, in the plan's order."""
-    return list(dict.fromkeys((run.backbone, run.method) for run in gathered.runs))
 
 
 def spread(values: Iterable[float], sign: str = "", digits: int = 2) -> str:

@@ -8,10 +8,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from clef.results.formats import Table
+from clef.results.notes import WARNING
 from clef.results.rows import Gathered
 from clef.results.tables import by_set
-
-WARNING = "warning: "
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from clef import console, files, records
 from clef.results import page, raster
 from clef.results.page import Image
+from clef.results.parts import parts_of
 from clef.results.rows import Gathered
-from clef.results.tables import parts_of
 
 PAGE, EXAMPLES, INDEX = "report.html", "examples", "examples.json"
 ON_SCREEN = 0.5

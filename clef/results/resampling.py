@@ -68,10 +68,10 @@ def _precisions(scores: np.ndarray, positive: np.ndarray, group: np.ndarray, dra
         return np.asarray((hits * precision).sum(axis=0, dtype=float) / hits.sum(axis=0, dtype=float))
 
 
-def over_seeds(values: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
+def over_seeds(values: np.ndarray) -> np.ndarray:
     """The mean of each resample of the seeds' values."""
     rng = np.random.default_rng(_SEED)
-    return np.asarray(values[rng.integers(len(values), size=(resamples, len(values)))].mean(axis=1))
+    return np.asarray(values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1))
 
 
 def centred(means: np.ndarray, value: float) -> np.ndarray:

@@ -91,6 +91,21 @@ class Gathered:
     cards: dict[tuple[str, str], Card] = field(default_factory=dict)
     """Of each dataset and protocol its card, as it was when the grid was gathered."""
 
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The backbones and methods that are planned, in the plan's order."""
+        return list(dict.fromkeys((run.backbone, run.method) for run in self.runs))
+
+    @property
+    def backbones(self) -> list[str]:
+        """Those that are planned, in the plan's order."""
+        return list(dict.fromkeys(run.backbone for run in self.runs))
+
+    @property
+    def methods(self) -> list[str]:
+        """Likewise."""
+        return list(dict.fromkeys(run.method for run in self.runs))
+
 
 def plan_path(out: Path, grid: str) -> Path:
     """Where the plan of a grid lies."""

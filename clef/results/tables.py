@@ -1,10 +1,7 @@
 """The tables of a grid, as pure functions of what was gathered: its numbers beside the published ones. No torch."""
 
-import statistics
-from collections import Counter
 from dataclasses import replace
 
-from clef import cards
 from clef.cards import Card
 from clef.results import beside, comparisons
 from clef.results.audit_table import audit_tables
@@ -12,7 +9,8 @@ from clef.results.comparisons import Comparison
 from clef.results.formats import Table, percent, signed
 from clef.results.measures_table import measures
 from clef.results.notes import below, marked
-from clef.results.numbers import Numbers, minus, pairs, spread
+from clef.results.numbers import Numbers, minus, spread
+from clef.results.parts import parts_of
 from clef.results.published import number, published, title
 from clef.results.rows import Gathered
 
@@ -38,41 +36,12 @@ def by_set(gathered: Gathered) -> list[tuple[str, list[Table]]]:
 
 def _all_of(part: Gathered, card: Card, name: str, compared: list[Comparison]) -> list[Table]:
     parts = _parts(part, card, name)
-    made = [_main(part, card, name), *([parts] if parts.rows else [])]
-    wanted = (part.runs[0].dataset, part.runs[0].protocol)
-    if any(one.differences for one in compared if (one.dataset, one.protocol) == wanted):
-        made.append(comparisons.table(part, compared, name))
+    made = [_main(part, card, name), *([parts] if parts.rows else []), *comparisons.tables(part, compared, name)]
     made = [replace(table, main=True) for table in made]
     if part.rows:
         made += [measures(part, card, name), *beside.per_class(part, card, name)]
         made += [*beside.as_published(part, card, name), *beside.settings(part, card, name)]
     return made + audit_tables(part, card, name)
-
-
-def parts_of(gathered: Gathered) -> list[tuple[Gathered, Card, str]]:
-    """What was gathered of each dataset as each protocol has it, the card, and how tables call it."""
-    several = len({run.protocol for run in gathered.runs}) > 1
-    titles = Counter(title for title, _ in {(card.title, card.name) for card in gathered.cards.values()})
-    made = []
-    for (dataset, protocol), card in gathered.cards.items():
-        called = card.title if titles[card.title] == 1 else f"{card.title} ({card.name})"
-        named = several or protocol != cards.LEAK_FREE
-        name = f"{called}, protocol {protocol}" if named else called
-        made.append((part_of(gathered, dataset, protocol), card, name))
-    return made
-
-
-def part_of(gathered: Gathered, dataset: str, protocol: str) -> Gathered:
-    """What was gathered of one dataset as one protocol has it."""
-    wanted = (dataset, protocol)
-    runs = [run for run in gathered.runs if (run.dataset, run.protocol) == wanted]
-    rows = [row for row in gathered.rows if (row.dataset, row.protocol) == wanted]
-    missing = {run.name: gathered.missing[run.name] for run in runs if run.name in gathered.missing}
-    data = {run.name: gathered.data[run.name] for run in runs if run.name in gathered.data}
-    found = [interval for interval in gathered.intervals if (interval.dataset, interval.protocol) == wanted]
-    curves = [point for point in gathered.curves if (point.dataset, point.protocol) == wanted]
-    audits = [finding for finding in gathered.audits if (finding.dataset, finding.protocol) == wanted]
-    return Gathered(gathered.grid, rows, missing, runs, data, found, curves, audits, gathered.cards)
 
 
 def _main(part: Gathered, card: Card, name: str) -> Table:
@@ -84,9 +53,9 @@ def _main(part: Gathered, card: Card, name: str) -> Table:
     columns += ["change"] if shifted else []
     columns += [f"published ({known['protocol']})", "gap"] if compared else []
     rows = []
-    for backbone, method in pairs(part):
+    for backbone, method in part.pairs:
         values = [numbers.by_seed(backbone, method, split, card.metric).values() for split in splits]
-        means = [statistics.fmean(one) if one else None for one in values]
+        means = [numbers.mean(backbone, method, split, card.metric) for split in splits]
         row = [title(backbone), method, str(len(values[0])), *map(spread, values)]
         row += [signed(minus(means[-1], means[0]))] if shifted else []
         theirs = number(dataset, backbone, method)
@@ -99,7 +68,7 @@ def _main(part: Gathered, card: Card, name: str) -> Table:
 def _parts(part: Gathered, card: Card, name: str) -> Table:
     names = {"score": "TIE", "factual": "factual", "Y_e": "Y_e", "Y_c": "Y_c"}
     rows, numbers = [], Numbers(part.rows)
-    for backbone, method in pairs(part):
+    for backbone, method in part.pairs:
         for split in card.test_splits:
             values = [numbers.by_seed(backbone, method, split, card.metric, one).values() for one in names]
             if values[1]:  # a context branch by itself has no factual prediction

@@ -1,7 +1,7 @@
 """Fetches the official files: each is whole and of the right hash, or not there."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from clef import files
-from clef.console import err
+from clef.console import Progress, err
 from clef.errors import ConfigError, SetupError
 from clef.weights import integrity
 from clef.weights.names import FILES, locate, missing
@@ -18,8 +18,6 @@ LOCK = ".fetch.lock"
 BLOCK, MEGABYTE = 1 << 20, 1_000_000
 TIMEOUT = 30.0
 """Seconds of silence after which a server counts as gone."""
-Progress = Callable[[str, int, int], None]
-"""Is told the name, the megabytes that have come, and how many there are."""
 
 
 def fetch(name: str, folder: Path, mirror: str | None, progress: Progress) -> Path:

@@ -12,7 +12,7 @@ from clef.data.shards import SplitShards
 from clef.engine import trained
 from clef.engine.trained import Trained
 from clef.errors import CellError
-from tests.audit.cells import Cells
+from tests.conftest import Cells
 
 pytestmark = pytest.mark.xdist_group("audited")
 WHICH = [

@@ -11,7 +11,7 @@ import pytest
 
 from clef.bench.processes import apart
 from clef.errors import SetupError
-from tests.data.test_pool import _runs
+from tests.alive import runs
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,9 +42,9 @@ def test_contenders_end_with_a_command_that_is_killed() -> None:
         contender = command.stdout.readline().strip()
         command.kill()
     deadline = time.monotonic() + 60
-    while _runs(contender) and time.monotonic() < deadline:
+    while runs(contender) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _runs(contender)
+    assert not runs(contender)
 
 
 def test_each_stays_in_a_process_of_its_own() -> None:

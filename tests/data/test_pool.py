@@ -13,6 +13,7 @@ import pytest
 from clef.data import pool
 from clef.data.pool import Tick
 from clef.errors import DataError, SetupError
+from tests.alive import runs
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,6 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
         assert len(workers) == 3
         parent.kill()
     deadline = time.monotonic() + 60
-    while any(_runs(pid) for pid in workers) and time.monotonic() < deadline:
+    while any(runs(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not [pid for pid in workers if _runs(pid)]
-
-
-def _runs(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+    assert not [pid for pid in workers if runs(pid)]

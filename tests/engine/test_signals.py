@@ -19,6 +19,7 @@ from clef.engine import vault
 from clef.engine.task import TrainCell
 from clef.errors import Preempted
 from clef.identity import write_config
+from tests.alive import runs
 from tests.engine.processes import Runs
 
 Make = Callable[..., CellConfig]
@@ -83,17 +84,9 @@ def test_loader_workers_leave_with_a_killed_reader(tmp_path: Path, method: str) 
     # Trap: workers of a fork server outlive the reader for ever, each waiting for the other to go.
     done = read(tmp_path, DIES, method)
     assert done.returncode == -signal.SIGKILL
-    workers = [Path("/proc") / pid for pid in done.stdout.split()]
+    workers = done.stdout.split()
     assert len(workers) == 2
-    wait_for("workers gone", lambda: not any(path.exists() and "zombie" not in state(path) for path in workers))
-
-
-def state(process: Path) -> str:
-    """What the system says of a process, as far as it still knows it."""
-    try:
-        return (process / "status").read_text()
-    except OSError:
-        return "zombie"
+    wait_for("workers gone", lambda: not any(map(runs, workers)))
 
 
 def test_the_flag_is_set_and_handlers_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from clef.data import manifest as manifests
 from clef.errors import CellError, SetupError
 from clef.results.rows import PlannedRun, write_plan
 from launch import actions, cancelled, claims, known, scheduler, status, status_table
+from launch.details import detailed
 from launch.ledger import FOLDER, Submission
 from launch.scheduler import Job
 
@@ -91,7 +92,7 @@ def states(grid: Path) -> dict[str, str]:
 
 def details(grid: Path, name: str, stuck: float = 15.0) -> status.CellStatus:
     overview = status.look(grid / "plan.json")
-    return status.detailed(overview, [cell for cell in overview.cells if cell.name == name], stuck)[0]
+    return detailed(overview, [cell for cell in overview.cells if cell.name == name], stuck)[0]
 
 
 # ---- what Slurm prints ----
@@ -328,6 +329,19 @@ def test_the_jobs_that_blocked_cells_wait_for_are_told(slurm: Slurm, tmp_path: P
         "job 21, which makes the shards of mine, has ended: FAILED (NonZeroExitCode); error: no image in train",
         "job 22, which submits the cells of mine, has ended: CANCELLED (DependencyNeverSatisfied)",
     ]
+
+
+def test_a_job_that_slurm_was_not_asked_about_yet_is_waited_for(slurm: Slurm, tmp_path: Path) -> None:
+    write_plan(tmp_path / "runs", "g", [PlannedRun("cell", "d", "b", "m", 0, None, "no shards")])
+    grid = tmp_path / "runs/g"
+    facts: Any = {"kind": "shards", "array": False, "shards": str(tmp_path / "shards/mine")}
+    submitted(grid, "12", **facts)
+    assert status.look(grid / "plan.json").over, "it has timed out"
+    submitted(grid, "30", made="2026-01-02", **facts)
+    overview = status.look(grid / "plan.json")
+    assert [status_table.line(job) for job in overview.sharding] == ["job 30, which makes the shards of mine, waits"]
+    assert not overview.over
+    assert len(slurm.called("squeue")) == 1
 
 
 def test_a_set_that_is_there_needs_no_job(slurm: Slurm, tmp_path: Path) -> None:

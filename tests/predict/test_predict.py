@@ -26,8 +26,7 @@ from clef.predict import panel
 from clef.predict.rendered import batch_of
 from clef.predict.subjects import Finder, Given
 from clef.predict.told import of_arrays, told
-from tests.audit.cells import Cells
-from tests.conftest import Run
+from tests.conftest import Cells, Run
 
 pytestmark = pytest.mark.xdist_group("audited")
 

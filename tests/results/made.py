@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from clef import cards
+from clef.audit import record
+from clef.audit.rows import Row
 from clef.results.collect import gather
 from clef.results.formats import Table
 from clef.results.rows import PlannedRun, write_plan
@@ -39,6 +41,12 @@ def result(value: float, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def write_audit(folder: Path, weights: str, rows: list[Row], draws: int = 5) -> None:
+    """The audit of a cell, as `python -m clef.audit` leaves it, as far as a gathered grid reads it."""
+    facts = {"version": record.VERSION, "weights": weights, "draws": draws, "draws_seed": 3, "code": {"commit": "def"}}
+    record.write(folder, record.Audit(facts, rows))
+
+
 class Grid:
     """A grid's folder, filled cell by cell."""
 
@@ -65,3 +73,9 @@ class Grid:
     def tables(self) -> list[Table]:
         """The main ones, without the comparisons."""
         return [t for t in all_tables(gather(self.plan())) if t.main and "method minus" not in t.title]
+
+    def by_title(self) -> dict[str, Table]:
+        """All of them; no two are called alike."""
+        found = all_tables(gather(self.plan()))
+        assert len({table.title for table in found}) == len(found)
+        return {table.title: table for table in found}

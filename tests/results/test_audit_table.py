@@ -1,13 +1,8 @@
 """The audits of a grid's cells in its tables: each number beside what it is held against."""
 
-from typing import Any
-
-from clef.audit.record import VERSION, Audit, write
 from clef.audit.rows import Row
-from clef.results.collect import gather
 from clef.results.formats import Table
-from clef.results.tables import all_tables
-from tests.results.made import Grid, result
+from tests.results.made import Grid, result, write_audit
 
 SPLITS = ("test", "test_shift")
 KINDS = ("value", "subject_only", "context_only", "swap.all.value", "typical", "middle", "atypical")
@@ -33,16 +28,11 @@ def audited(grid: Grid, method: str, seed: int, **changes: float) -> None:
         for split in SPLITS
         for name, value in known.items()
     ]
-    facts: dict[str, Any] = {
-        "version": VERSION, "weights": f"{method}-{seed}", "draws": 5, "draws_seed": 0, "splits": list(SPLITS),
-        "signature": "0" * 16, "code": {"commit": "abc", "dirty": False},
-    }  # fmt: skip
-    write(grid.out / "g" / str(grid.runs[-1].folder), Audit(facts, rows))
+    write_audit(grid.out / "g" / str(grid.runs[-1].folder), f"{method}-{seed}", rows)
 
 
 def made(grid: Grid) -> dict[str, Table]:
-    found = all_tables(gather(grid.plan()))
-    return {table.title.removeprefix("EMOTIC demo: the audit on "): table for table in found}
+    return {title.removeprefix("EMOTIC demo: the audit on "): table for title, table in grid.by_title().items()}
 
 
 def test_what_is_left_stands_above_chance_and_the_probe_of_each_split(grid: Grid) -> None:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
 from clef import cards, cell
-from clef.audit import record
 from clef.audit.rows import Row as AuditRow
 from clef.engine.metrics import summary
 from clef.errors import CellError
@@ -24,17 +23,19 @@ from clef.results.audits import Finding
 from clef.results.collect import gather
 from clef.results.comparisons import comparisons
 from clef.results.curves import Point
-from clef.results.formats import to_csv, to_latex, to_markdown
+from clef.results.formats import to_csv, to_markdown
 from clef.results.gather import gather_grid, write_tables
 from clef.results.intervals import Interval
+from clef.results.latex import to_latex
 from clef.results.ranking import CONVENTIONS
 from clef.results.resampling import draws, interval, resampled
 from clef.results.rows import Gathered, Row
 from clef.results.tables import all_tables
-from tests.results.made import Grid, data, result, split_data
+from tests.results.made import Grid, data, result, split_data, write_audit
 
 SPLITS = ("test", "test_shift")
 WEIGHTS = {"checkpoint": {"sha256": "a1"}}
+AUDIT = [AuditRow("value.score", "test", label, 100 / 3, 60) for label in (None, "Happy")]
 
 
 @cache
@@ -42,10 +43,10 @@ def classes(dataset: str) -> tuple[str, ...]:
     return cards.load(dataset).classes
 
 
-def predicted(dataset: str, seed: int, better: float = 1.0, people: int = 60) -> dict[str, np.ndarray]:
+def predicted(dataset: str, seed: int, better: float = 1.0) -> dict[str, np.ndarray]:
     """What a cell of a demo set may have predicted, VAD and groups included; the labels are the same for all seeds."""
     rng, fixed = np.random.default_rng(seed), np.random.default_rng(99)
-    count = len(classes(dataset))
+    people, count = 60, len(classes(dataset))
     target = fixed.integers(0, count, people)
     known = np.eye(count, dtype=np.float32)[target]
     parts = {name: (rng.normal(size=(people, count)) + better * known).astype(np.float32) for name in ("Y_e", "Y_c")}
@@ -82,12 +83,6 @@ def add(grid: Grid, dataset: str, method: str, seed: int, better: float = 1.0, *
     return folder
 
 
-def write_audit(folder: Path, weights: str, draws: int = 5) -> None:
-    facts = {"version": record.VERSION, "weights": weights, "draws": draws, "draws_seed": 3, "code": {"commit": "def"}}
-    rows = [AuditRow("value.score", "test", label, 100 / 3, 60) for label in (None, "Happy")]
-    record.write(folder, record.Audit(facts, rows))
-
-
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plan of two demo sets, vanilla and clef, three seeds, audited and with their logs, and a cell that failed."""
@@ -96,7 +91,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for seed in range(3):
             add(grid, dataset, "vanilla", seed)
             folder = add(grid, dataset, "clef", seed, better=1.5, random_init=["body"], run=WEIGHTS)
-            write_audit(folder, WEIGHTS["checkpoint"]["sha256"])
+            write_audit(folder, WEIGHTS["checkpoint"]["sha256"], AUDIT)
             lines = [{"step": 9 * epoch, "epoch": epoch, "val": 100 / (7 - seed - epoch)} for epoch in (1, 2)]
             (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     grid.add("emotic_demo", "emot_net", "vanilla", 3, None, state="non-finite: loss, at\nstep 3")
@@ -361,7 +356,7 @@ def test_a_cell_whose_records_are_damaged_is_named_with_what_to_do(grid: Grid) -
 def test_audits_of_other_weights_are_left_out_and_other_draws_are_warned_of(grid: Grid) -> None:
     cells = [add(grid, "caer_s_demo", "clef", seed, run={"checkpoint": {"sha256": f"w{seed}"}}) for seed in range(3)]
     for folder, weights, swaps in zip(cells, ("w0", "w1", "another"), (5, 1, 7), strict=True):
-        write_audit(folder, weights, swaps)
+        write_audit(folder, weights, AUDIT, swaps)
     gathered = gather(grid.plan())
     assert {(one.seed, one.draws, one.draws_seed, one.commit) for one in gathered.audits} == {
         (0, 5, 3, "def"),
@@ -370,7 +365,7 @@ def test_audits_of_other_weights_are_left_out_and_other_draws_are_warned_of(grid
     assert {one.signature for one in gathered.audits} == {row.signature for row in gathered.rows}
     warning = "warning: audits differ in their draws: 1 of seed 3 or 5 of seed 3"
     assert warning in all_tables(gathered)[0].notes
-    write_audit(cells[1], "w1", 5)
+    write_audit(cells[1], "w1", AUDIT)
     assert warning not in all_tables(gather(grid.plan()))[0].notes
 
 

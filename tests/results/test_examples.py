@@ -24,6 +24,7 @@ from clef.results.predictions import path_of
 from clef.results.rows import PlannedRun, write_plan
 from tests.results.made import Grid, data, result, split_data
 
+SETS = ("emotic", "caer_s", "emotic_demo", "caer_s_demo")
 VANILLA_WRONG, CLEF_WRONG = 3, 5
 """Places of the split."""
 
@@ -91,7 +92,7 @@ def test_people_of_sets_that_may_not_be_passed_on_are_not_shown(grid: Grid, monk
     tried = []
     monkeypatch.setattr(module, "_pair", lambda part, folder, run, base: tried.append(run.dataset))
     monkeypatch.setattr(module, "_panels", lambda pair, name: [])
-    for dataset in ("emotic", "caer_s", "emotic_demo", "caer_s_demo"):
+    for dataset in SETS:
         for method in ("vanilla", "clef"):
             grid.add(dataset, "emot_net", method, 0, result(20.0))
     gathered = gather(grid.plan())
@@ -100,9 +101,6 @@ def test_people_of_sets_that_may_not_be_passed_on_are_not_shown(grid: Grid, monk
         remarks = examples(gathered, grid.out / "g", images)[1]
         assert tried == shown
         assert len(remarks) == len(SETS) - len(shown)
-
-
-SETS = ("emotic", "caer_s", "emotic_demo", "caer_s_demo")
 
 
 def test_a_page_made_again_without_the_cells_is_the_same(plan: Path, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from clef.results.collect import gather
 from clef.results.curves import Point, points
 from clef.results.figures import bias, classes, draw, learning
 from clef.results.figures.style import look
+from clef.results.parts import parts_of
 from clef.results.published import title
 from clef.results.rows import Gathered, PlannedRun
-from clef.results.tables import parts_of
 from tests.results.made import Grid, result
 
 SETS = {"caer_s_demo_weak": 0.3, "caer_s_demo": 0.65, "caer_s_demo_strong": 0.9}

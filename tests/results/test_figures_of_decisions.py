@@ -16,9 +16,9 @@ CARD = cards.load("caer_s_demo")
 K = len(CARD.classes)
 
 
-def row(method: str, seed: int, metric: str, class_name: str, value: float, count: int, part: str = "score") -> Row:
+def row(method: str, seed: int, metric: str, class_name: str, value: float, count: int) -> Row:
     return Row(
-        "caer_s_demo", "leak_free", "emot_net", method, seed, "test", metric, part, class_name, value, None, count,
+        "caer_s_demo", "leak_free", "emot_net", method, seed, "test", metric, "score", class_name, value, None, count,
         100, 100, 0, 1, "s", "c", False, "h", "float32", 1, "",
     )  # fmt: skip
 
@@ -63,18 +63,10 @@ def test_a_diagram_is_that_of_all_seeds_together() -> None:
     seeds = [rng.random(400) ** power for power in (1, 3)]
     true = [(rng.random(400) < probability).astype(float) for probability in seeds]
     rows = [
-        row(
-            "clef",
-            seed,
-            f"reliability, {which}",
-            f"bin {one.number:02}",
-            100 * getattr(one, which),
-            one.count,
-            "factual",
-        )
+        row("clef", seed, f"reliability, {which}", f"bin {one.number:02}", 100 * value, one.count)
         for seed, known in enumerate(zip(seeds, true, strict=True))
         for one in bins(*known)
-        for which in ("stated", "observed")
+        for which, value in (("stated", one.stated), ("observed", one.observed))
     ]
     rows += [
         row("clef", 0, "reliability, stated", "bin 99", 99.0, 9),

@@ -13,12 +13,14 @@ import yaml
 from rich.console import Console
 
 from clef import resources
-from clef.results import formats
-from clef.results.formats import Table
-from clef.results.layouts import paper
+from clef.results import formats, layouts
+from clef.results.formats import Table, percent
+from clef.results.latex import to_latex
+from clef.results.numbers import Numbers
 
 KNOWN = yaml.safe_load((resources.PACKAGE / "results" / "published.yaml").read_text())
 NAMES = {key: entry["name"] for key, entry in KNOWN["backbones"].items()}
+PER_CLASS = {"emotic": "emotic_per_category", "caer_s": "caer_s_per_class"}
 SUFFIX = {"vanilla": "", "clef": " + CLEF", "ccim": " + CCIM"}
 
 
@@ -26,7 +28,7 @@ def expected(dataset: str) -> dict[str, set[tuple[str, str, str]]]:
     """Every published number of a dataset as (row, column, digits), by the title's words."""
     metric = KNOWN["metrics"][dataset]
     classes, systems, ablations, methods = (set[tuple[str, str, str]]() for _ in range(4))
-    for name, row in KNOWN["emotic_per_category" if dataset == "emotic" else "caer_s_per_class"].items():
+    for name, row in KNOWN[PER_CLASS[dataset]].items():
         for backbone, (vanilla, clef) in row.items():
             classes |= {(name, NAMES[backbone], f"{vanilla:.2f}"), (name, f"{NAMES[backbone]} + CLEF", f"{clef:.2f}")}
     for entry in KNOWN["comparisons"].values():
@@ -48,6 +50,26 @@ def expected(dataset: str) -> dict[str, set[tuple[str, str, str]]]:
     for name, entry in KNOWN["ablations"].items():
         ablations |= {(name, f"{NAMES[key]}, published", f"{value:.2f}") for key, value in entry[dataset].items()}
     return {"of each": classes, "beside": systems, "ablations": ablations, "CCIM against": methods}
+
+
+def paper() -> list[Table]:
+    """What is published alone, in all layouts of the paper."""
+    made = []
+    for dataset, name in (("emotic", "EMOTIC"), ("caer_s", "CAER-S")):
+        further = (layouts.systems, layouts.ablations, layouts.ccim_against_clef)
+        made += [of_each_class(dataset, name), *(layout(dataset, Numbers([]), name) for layout in further)]
+    return made
+
+
+def of_each_class(dataset: str, name: str) -> Table:
+    value = layouts.per_class_value(dataset)
+
+    def shown(*cell: str) -> str:
+        return percent(value(*cell))
+
+    columns = {(one, method): layouts.head(one, method) for one in NAMES for method in ("vanilla", "clef")}
+    classes = list(KNOWN[PER_CLASS[dataset]])
+    return layouts.per_class(f"{name}: of each class", KNOWN["metrics"][dataset], classes, columns, shown)
 
 
 def cells(columns: list[str], rows: list[list[str]]) -> set[tuple[str, str, str]]:
@@ -118,7 +140,7 @@ def test_the_published_tables_come_out_digit_by_digit(form: str) -> None:
     back = {
         "markdown": lambda: from_markdown(formats.to_markdown(made, "published")),
         "csv": lambda: from_csv(formats.to_csv(made)),
-        "latex": lambda: from_latex(formats.to_latex(made)),
+        "latex": lambda: from_latex(to_latex(made)),
         "terminal": lambda: from_rich(made, 200),
         "narrow terminal": lambda: from_rich(made, 80),
     }[form]()
@@ -132,7 +154,7 @@ def test_the_published_tables_come_out_digit_by_digit(form: str) -> None:
 
 
 def test_what_latex_would_take_for_commands_is_text() -> None:
-    text = formats.to_latex([Table("50 % & more_of $x$", ["a#b"], [["{1}~^\\"]], ["–±°<|>\nЖ"])])
+    text = to_latex([Table("50 % & more_of $x$", ["a#b"], [["{1}~^\\"]], ["–±°<|>\nЖ"])])
     assert r"\caption{50 \% \& more\_of \$x\$}" in text
     assert r"a\#b \\" in text
     assert r"\{1\}\textasciitilde{}\textasciicircum{}\textbackslash{} \\" in text
@@ -157,7 +179,7 @@ def test_what_markdown_would_take_for_a_column_is_text() -> None:
 def test_a_table_wider_and_longer_than_a_page_comes_in_floats() -> None:
     rows = [[f"row {i}", *(f"{i}.{j:02}" for j in range(40))] for i in range(60)]
     table = Table("many", ["class", *(f"number {j}" for j in range(40))], rows)
-    floats = from_latex(formats.to_latex([table]))
+    floats = from_latex(to_latex([table]))
     assert [one.title for one in floats] == [
         f"many ({number} of {len(floats)})" for number in range(1, len(floats) + 1)
     ]
@@ -179,7 +201,7 @@ def test_latex_compiles(tmp_path: Path) -> None:
     rows = [["[1em]", "0"], ["mine:Net_2", "3"], ["\\x^2", "–"], ["[2] cells", "1"], ["* all", "2"]]
     odd = Table("a_b: 50 % & {more}", ["[backbone]", "seeds"], rows, notes * 60)
     many = Table("many", ["class", *(f"number {i}" for i in range(40))], [["long words", *["12.34 ± 5.67"] * 40]] * 130)
-    (tmp_path / "tables.tex").write_text(formats.to_latex([*paper(), odd, many]), encoding="utf-8")
+    (tmp_path / "tables.tex").write_text(to_latex([*paper(), odd, many]), encoding="utf-8")
     assert COMPILER, "CI installs TeX"
     command = [COMPILER, *(["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in COMPILER else [])]
     done = subprocess.run([*command, "tables.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120)

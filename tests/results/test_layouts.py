@@ -2,23 +2,14 @@
 
 import json
 
-from clef.results.collect import gather
-from clef.results.formats import Table
-from clef.results.tables import all_tables
 from tests.results.made import Grid, data, result
-
-
-def made(grid: Grid) -> dict[str, Table]:
-    found = all_tables(gather(grid.plan()))
-    assert len({table.title for table in found}) == len(found)
-    return {table.title: table for table in found}
 
 
 def test_ours_stand_beside_all_published_systems_and_the_reproduction(grid: Grid) -> None:
     for seed, value in enumerate((20.0, 22.0)):
         grid.add("emotic", "emot_net", "clef", seed, result(value))
     grid.add("emotic", "cd_net", "ccim", 0, result(30.0, random_init=["face"]))
-    table = made(grid)["EMOTIC: mAP beside published systems, percent"]
+    table = grid.by_title()["EMOTIC: mAP beside published systems, percent"]
     assert table.columns == ["system", "published", "reproduction", "here", "gap", "second gap"]
     assert table.rows[0] == ["HLCR", "30.02", "–", "–", "–", "–"]
     assert ["EMOT-Net, its paper", "27.38", "–", "–", "–", "–"] in table.rows
@@ -39,7 +30,7 @@ def test_ablations_and_readings_have_tables_of_their_own(grid: Grid) -> None:
     for method, value in values.items():
         grid.add("caer_s", "cd_net", method, 0, result(value))
     grid.add("caer_s", "cd_net", "star_vector", 1, result(88.0))  # no other method has this seed
-    tables = made(grid)
+    tables = grid.by_title()
     ablations = tables["CAER-S: ablations of CLEF, accuracy, percent"]
     assert ablations.columns[:4] == ["setting", "CD-Net, published", "CD-Net, here", "CD-Net, gap"]
     assert ["without_kl", "88.09", "83.50", "-4.59", "90.36", "–", "–"] in ablations.rows
@@ -56,7 +47,7 @@ def test_ablations_and_readings_have_tables_of_their_own(grid: Grid) -> None:
 def test_ccim_against_clef(grid: Grid) -> None:
     for method, value in (("vanilla", 30.0), ("ccim", 36.0), ("clef", 34.5)):
         grid.add("emotic", "emoticon", method, 0, result(value))
-    table = made(grid)["EMOTIC: CCIM against CLEF, mAP, percent"]
+    table = grid.by_title()["EMOTIC: CCIM against CLEF, mAP, percent"]
     assert table.columns[4] == "CLEF - CCIM, published"
     assert table.rows[-1] == ["EmotiCon", "35.28", "39.13", "38.05", "-1.08", "30.00", "36.00", "34.50", "-1.50"]
     assert table.rows[3] == ["CD-Net", "28.87", "–", "32.51", "–", "–", "–", "–", "–"]
@@ -67,7 +58,7 @@ def test_clef_less_ccim_is_over_the_seeds_that_both_have(grid: Grid) -> None:
         grid.add("emotic", "emoticon", "ccim", seed, result(value))
     grid.add("emotic", "emoticon", "clef", 0, result(31.0))
     grid.add("emotic", "emoticon", "clef", 1, None)
-    table = made(grid)["EMOTIC: CCIM against CLEF, mAP, percent"]
+    table = grid.by_title()["EMOTIC: CCIM against CLEF, mAP, percent"]
     assert table.rows[-1][5:] == ["–", "36.00", "31.00", "+1.00"]
     assert table.notes[1] == "CLEF - CCIM, here: over the seeds that both have: EmotiCon 1 (CCIM has 3, CLEF 1)"
 
@@ -81,7 +72,7 @@ def test_classes_here_published_and_the_gap(grid: Grid) -> None:
     grid.add("emotic", "emot_net", "vanilla", 0, scored(10.0))
     grid.add("emotic", "emot_net", "vanilla", 1, scored(13.0))
     grid.add("emotic", "emot_net", "ccim", 0, scored(99.0))
-    tables = made(grid)
+    tables = grid.by_title()
     names = ["here", "published", "here less published"]
     here, theirs, gap = (tables[f"EMOTIC: AP of each class, test, percent, {name}"] for name in names)
     assert here.columns == ["class", "chance", "EMOT-Net", "EMOT-Net + CCIM"]
@@ -101,13 +92,13 @@ def test_classes_of_both_tests_and_of_methods_that_are_no_main_ones(grid: Grid) 
         content = result(50.0)
         content["splits"]["test_shift"]["per_class"] = {"Fear": 7.0}
         grid.add("emotic_demo", "emot_net", method, 0, content)
-    tables = made(grid)
+    tables = grid.by_title()
     assert tables["EMOTIC demo: AP of each class, test, percent, here"].rows[-1][2] == "50.00"
     table = tables["EMOTIC demo: AP of each class, test_shift, percent, here"]
     assert table.columns == ["class", "chance", *(f"EMOT-Net + {method}" for method in methods)], "none is cut off"
     assert [row[2] for row in table.rows if row[0] == "Fear"] == ["7.00"]
     grid.add("emotic_demo", "emot_net", "ccim", 0, result(50.0))
-    table = made(grid)["EMOTIC demo: AP of each class, test, percent, here"]
+    table = grid.by_title()["EMOTIC demo: AP of each class, test, percent, here"]
     assert table.columns == ["class", "chance", "EMOT-Net + CCIM"]
     assert table.notes[0].startswith("of vanilla, CCIM and CLEF alone; rows.csv has those of reading_0, reading_1, ")
 
@@ -115,7 +106,7 @@ def test_classes_of_both_tests_and_of_methods_that_are_no_main_ones(grid: Grid) 
 def test_classes_read_off_a_figure_say_so(grid: Grid) -> None:
     grid.add("caer_s", "emot_net", "clef", 0, result(80.0))
     grid.add("emotic", "emot_net", "clef", 0, result(30.0))
-    for title, table in made(grid).items():
+    for title, table in grid.by_title().items():
         said = "what is published of each class was read off a figure, to about 0.1 either way" in table.notes
         assert said == (
             title
@@ -127,7 +118,7 @@ def test_demo_sets_have_ccim_and_ablations_without_anything_published(grid: Grid
     for method, value in {"vanilla": 40.0, "ccim": 41.0, "clef": 44.0, "without_kl": 43.0}.items():
         grid.add("emotic_demo", "emot_net", method, 0, result(value))
     grid.add("emotic_demo", "emot_net", "clef", 1, result(90.0))
-    tables = made(grid)
+    tables = grid.by_title()
     table = tables["EMOTIC demo: CCIM against CLEF, test, mAP, percent"]
     assert table.columns == ["setting", "EMOT-Net", "EMOT-Net - ccim", "EMOT-Net - vanilla"]
     assert table.rows[1:] == [["ccim", "41.00", "+0.00", "+1.00"], ["clef", "67.00", "+3.00", "+4.00"]]
@@ -143,7 +134,7 @@ def test_what_started_at_random_is_marked_in_every_table(grid: Grid) -> None:
         grid.add("emotic", "emot_net", method, 0, result(value, variants=parts if method == "clef" else {}))
     folder = grid.out / "g/emotic-emot_net-clef-s0"
     (folder / "result.json").write_text(json.dumps(result(44.0, variants=parts, random_init=["branch"])))
-    tables = made(grid)
+    tables = grid.by_title()
     for title in (
         "mAP, percent",
         "the parts of the prediction, mAP, percent",
@@ -166,10 +157,10 @@ def test_what_started_at_random_is_marked_in_every_table(grid: Grid) -> None:
 
 def test_nothing_is_published_of_other_sets_and_protocols_stay_apart(grid: Grid) -> None:
     grid.add("caer_s_demo", "emot_net", "clef", 0, result(50.0))
-    assert not any("published" in title for title in made(grid))
+    assert not any("published" in title for title in grid.by_title())
     grid.add("emotic", "emot_net", "clef", 0, result(20.0))
     grid.add("emotic", "emot_net", "clef", 1, result(30.0, data=data("paper")))
-    tables = made(grid)
+    tables = grid.by_title()
     for protocol, value in (("leak_free", "20.00"), ("paper", "30.00")):
         table = tables[f"EMOTIC, protocol {protocol}: mAP beside published systems, percent"]
         assert [row[3] for row in table.rows if row[3] != "–"] == [value]
@@ -177,11 +168,11 @@ def test_nothing_is_published_of_other_sets_and_protocols_stay_apart(grid: Grid)
 
 def test_without_vanilla_there_is_nothing_to_compare_with(grid: Grid) -> None:
     grid.add("emotic", "emot_net", "clef", 0, result(20.0))
-    assert not any("minus vanilla" in title for title in made(grid))
+    assert not any("minus vanilla" in title for title in grid.by_title())
     grid.add("emotic", "caer_net", "vanilla", 0, result(20.0))
-    assert not any("minus vanilla" in title for title in made(grid)), "another backbone's is none"
+    assert not any("minus vanilla" in title for title in grid.by_title()), "another backbone's is none"
     grid.add("emotic", "caer_net", "clef", 1, result(20.0))
-    assert not any("minus vanilla" in title for title in made(grid)), "nor another seed's"
+    assert not any("minus vanilla" in title for title in grid.by_title()), "nor another seed's"
     grid.add("emotic", "caer_net", "clef", 0, result(21.0))
-    [row] = made(grid)["EMOTIC: mAP, method minus vanilla, percent"].rows
+    [row] = grid.by_title()["EMOTIC: mAP, method minus vanilla, percent"].rows
     assert row == ["CAER-Net", "clef", "test", "1", "+1.00", "–", "–", "1", "1", "needs 6 seeds"]

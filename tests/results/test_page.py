@@ -1,6 +1,5 @@
 """The page of a grid: that it holds tables and figures, needs nothing else, and that a browser shows and sorts it."""
 
-import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -8,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from clef.audit.rows import Row
 from clef.results import page, pictures
 from clef.results.collect import gather
 from clef.results.gather import write_tables
-from tests.results.made import Grid, result
+from tests.results.made import Grid, result, write_audit
 
 CLICK = (
     """<script>document.querySelectorAll("#set1 table")[0].querySelectorAll("th button")[{column}].click();</script>"""
@@ -26,12 +26,8 @@ def audited(grid: Grid) -> Grid:
             "emotic_demo", "emot_net", method, 0, result(value, dirty=True, run={"checkpoint": {"sha256": method}})
         )
     grid.add("emotic_demo", "caer_net", "clef", 0, None, state="non-finite loss <b>at step 3</b>")
-    rows = [
-        {"name": f"{name}.score", "split": "test", "class": None, "value": 12.25, "samples": 100}
-        for name in ("value", "subject_only", "swap.all.value")
-    ]
-    facts = {"version": 1, "weights": "clef", "draws": 5, "draws_seed": 0, "code": {"commit": "abc"}}
-    (grid.out / "g/emotic_demo-emot_net-clef-s0/audit.json").write_text(json.dumps({**facts, "rows": rows}))
+    rows = [Row(f"{name}.score", "test", None, 12.25, 100) for name in ("value", "subject_only", "swap.all.value")]
+    write_audit(grid.out / "g/emotic_demo-emot_net-clef-s0", "clef", rows)
     return grid
 
 

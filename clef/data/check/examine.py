@@ -1,11 +1,12 @@
 """From what was listed and seen to the report."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 from clef.cards import Card
+from clef.console import Progress
 from clef.cues.files import image_key
 from clef.data.check import leaks, releases
 from clef.data.check.reading import Source
@@ -17,7 +18,6 @@ from clef.policies import RULES, describe
 
 Tallies = dict[str, Tally]
 """By split."""
-Progress = Callable[[str, int, int], None]
 
 
 def examine(

@@ -1,11 +1,12 @@
 """What a source lists, under each protocol of its card."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from clef.cards import Card
+from clef.console import Progress
 from clef.cues import join
 from clef.data.check.releases import Listed
 from clef.data.check.tally import unstopped
@@ -34,7 +35,7 @@ def read(
     protocol: str,
     source: Path,
     cues: Path,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Source | DataError]:
     """The source under each protocol, or why it can't be read so. DataError if it can't under the one asked for."""
     result: dict[str, Source | DataError] = {}

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from clef.console import Progress
 from clef.data import frame
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, the images done and the images in all."""
 SIDE = 16
 BITS = SIDE * SIDE
 """Bits of the perceptual hash. Of 64, different views of one place often share all but four; not so of 256."""

@@ -3,13 +3,14 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
+from clef.console import Progress
 from clef.cues.boxes import inside
 from clef.data.manifest import KINDS, Split
 from clef.data.shards import SplitShards
@@ -19,7 +20,6 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 VAD = ("valence", "arousal", "dominance")
 EVERY = 500
 """People between two words of progress."""
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass

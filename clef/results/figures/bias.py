@@ -11,7 +11,7 @@ from clef.cards import Card
 from clef.results.figures.style import SPREAD, beside, legend, look, panels
 from clef.results.numbers import Numbers
 from clef.results.published import title
-from clef.results.rows import Gathered, PlannedRun
+from clef.results.rows import Gathered
 
 Set = tuple[float, Gathered, Card]
 """A demo set: the strength of its bias, what was gathered of it, and its card."""
@@ -22,9 +22,9 @@ def against_shift(part: Gathered, card: Card) -> Figure | None:
     if len(card.test_splits) < 2:
         return None
     plain, shifted = card.test_splits[:2]
-    numbers, (backbones, methods) = Numbers(part.rows), _axes_of(part.runs)
+    numbers, methods = Numbers(part.rows), part.methods
     known = {row.backbone for row in part.rows if row.split == shifted}
-    backbones = [one for one in backbones if one in known]
+    backbones = [one for one in part.backbones if one in known]
     if not backbones:
         return None
     figure, every = beside(len(backbones), 2.3, sharex=True, sharey=True)
@@ -53,9 +53,9 @@ def over_strength(sets: Sequence[Set]) -> Figure:
     `sets` differ in nothing else. Rows of panels: backbones; columns: the test with the bias, and the one without it.
     """
     card = sets[0][2]
-    backbones, methods = _axes_of([run for _, part, _ in sets for run in part.runs])
+    methods = list(dict.fromkeys(one for _, part, _ in sets for one in part.methods))
     known = {row.backbone for _, part, _ in sets for row in part.rows}
-    backbones = [one for one in backbones if one in known]
+    backbones = list(dict.fromkeys(one for _, part, _ in sets for one in part.backbones if one in known))
     figure, grid = panels(len(backbones), len(card.test_splits), 2.0, sharex=True, sharey=True)
     numbers = {strength: Numbers(part.rows) for strength, part, _ in sets}
     for backbone, row in zip(backbones, grid, strict=True):
@@ -91,7 +91,3 @@ def _point(axes: Axes, plain: dict[int, float], shifted: dict[int, float], shape
     if len(seeds) > 1:
         axes.plot(one, other, markersize=3.5, alpha=0.5, markeredgewidth=0, **shape | {"label": None})
     axes.plot([statistics.fmean(one)], [statistics.fmean(other)], markersize=6, **shape)
-
-
-def _axes_of(runs: Sequence[PlannedRun]) -> tuple[list[str], list[str]]:
-    return list(dict.fromkeys(run.backbone for run in runs)), list(dict.fromkeys(run.method for run in runs))

@@ -8,74 +8,64 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clef.cards import Card
-from clef.results.figures.style import SPREAD, legend, look, panels
+from clef.results.figures.style import PAIR, SPREAD, legend, look, panels
 from clef.results.numbers import Numbers
 from clef.results.published import title
 from clef.results.raster import WIDTH
 from clef.results.rows import Gathered
 
-_PAIR = ("vanilla", "clef")
 TALL = 7.6
 """Inches that the rows of a heat map take at most, so that it stays on one page."""
 _NARROW = 10
 """Classes from which on their names stand upright."""
 
 
-def metric_of(card: Card) -> str:
-    """What is shown of a class: its AP, or its accuracy."""
-    return "AP" if card.task == "multi_label" else card.metric
-
-
 def bars(part: Gathered, card: Card, split: str) -> Figure | None:
     """A panel a backbone, a bar a class and method: the mean over seeds, and their standard deviation."""
-    methods = list(dict.fromkeys(run.method for run in part.runs))
-    chosen = [name for name in _PAIR if name in methods] if "vanilla" in methods and "clef" in methods else methods[:3]
-    numbers, metric = Numbers(part.rows), metric_of(card)
+    chosen = list(PAIR) if set(PAIR) <= set(part.methods) else part.methods[:3]
+    numbers, metric = Numbers(part.rows), card.class_metric
     known = {(row.backbone, row.method) for row in part.rows if row.metric == metric and row.class_name}
-    backbones = [one for one in _backbones(part) if any((one, method) in known for method in chosen)]
+    backbones = [one for one in part.backbones if any((one, method) in known for method in chosen)]
     if not backbones:
         return None
     figure, grid = panels(len(backbones), 1, 1.5, sharex=True)
-    width = 0.8 / len(chosen)
+    places, width, chance = np.arange(len(card.classes)), 0.8 / len(chosen), _chance(part, split, metric, card)
     for (axes,), backbone in zip(grid, backbones, strict=True):
         for i, method in enumerate(chosen):
             found = [numbers.by_seed(backbone, method, split, metric, class_name=one).values() for one in card.classes]
-            places = [k + (i - (len(chosen) - 1) / 2) * width for k, values in enumerate(found) if values]
-            means = [statistics.fmean(values) for values in found if values]
-            errors = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in found if v]
-            if not means:
-                continue
-            axes.bar(
-                places, means, width, yerr=errors if any(errors) else None, label=method,
-                color=look(method, methods)["color"], error_kw=SPREAD,
-            )  # fmt: skip
-        chance = _chance(part, split, metric, card)
-        axes.hlines(
-            chance, np.arange(len(chance)) - 0.45, np.arange(len(chance)) + 0.45,
-            colors="black", linestyles=":", linewidth=1, label="chance",
-        )  # fmt: skip
+            shape: dict[str, Any] = {"width": width, "label": method, "color": look(method, part.methods)["color"]}
+            _bars(axes, [list(values) for values in found], (i - (len(chosen) - 1) / 2) * width, shape)
+        axes.hlines(chance, places - 0.45, places + 0.45, colors="black", linestyles=":", linewidth=1, label="chance")
         axes.set_title(title(backbone), loc="left")
         axes.set_ylabel(f"{metric}, %")
         axes.grid(axis="y")
         axes.tick_params(axis="x", length=0)
-    axes.set_xticks(np.arange(len(card.classes)), list(card.classes), **_turned(card))
+    axes.set_xticks(places, list(card.classes), **_turned(card))
     axes.set_xlim(-0.6, len(card.classes) - 0.4)
     legend(figure, chosen)
     return figure
 
 
+def _bars(axes: Axes, found: list[list[float]], shift: float, shape: dict[str, Any]) -> None:
+    """A method's bar for each class that has numbers, `shift` beside its place. `found`: K lists of a value a seed."""
+    known = {k: values for k, values in enumerate(found) if values}
+    means = [statistics.fmean(values) for values in known.values()]
+    errors = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in known.values()]
+    if known:
+        places = [k + shift for k in known]
+        axes.bar(places, means, yerr=errors if any(errors) else None, error_kw=SPREAD, **shape)
+
+
 def heat_map(part: Gathered, card: Card, split: str) -> Figure | None:
     """A row a backbone and method, a column a class and at last the headline; means over seeds."""
-    numbers, metric = Numbers(part.rows), metric_of(card)
-    pairs = list(dict.fromkeys((run.backbone, run.method) for run in part.runs))
+    numbers, metric = Numbers(part.rows), card.class_metric
     asked = [*((metric, one) for one in card.classes), (card.metric, "")]
-    values = np.array(
-        [[_known(numbers.mean(*pair, split, name, class_name=one)) for name, one in asked] for pair in pairs]
-    )
+    means = [[numbers.mean(*pair, split, name, class_name=one) for name, one in asked] for pair in part.pairs]
+    values = np.array(means, float)
     shown = ~np.isnan(values[:, :-1]).all(axis=1)
     if not shown.any():
         return None
-    values, pairs = values[shown], [pair for pair, here in zip(pairs, shown, strict=True) if here]
+    values, pairs = values[shown], [pair for pair, here in zip(part.pairs, shown, strict=True) if here]
     height = min(0.22 * len(pairs), TALL)
     figure = Figure(figsize=(WIDTH, height + 1.4), layout="constrained")
     axes = figure.subplots()
@@ -107,15 +97,7 @@ def _turned(card: Card) -> dict[str, Any]:
     return {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if upright else {}
 
 
-def _chance(part: Gathered, split: str, metric: str, card: Card) -> list[float]:
-    """Of each class: of an AP the prevalence; NaN where nobody knows."""
+def _chance(part: Gathered, split: str, metric: str, card: Card) -> np.ndarray:
+    """Of each class, K: of an AP the prevalence; NaN where nobody knows."""
     known = {row.class_name: row.chance for row in part.rows if (row.split, row.metric) == (split, metric)}
-    return [_known(known.get(one)) for one in card.classes]
-
-
-def _known(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
-def _backbones(part: Gathered) -> list[str]:
-    return list(dict.fromkeys(run.backbone for run in part.runs))
+    return np.array([known.get(one) for one in card.classes], float)

@@ -16,9 +16,9 @@ WRITTEN = 10
 
 def matrices(part: Gathered, card: Card, split: str) -> Figure | None:
     """Rows of panels: backbones; columns: methods. The mean over seeds of the share of a class taken for each."""
-    numbers, methods = Numbers(part.rows), main([run.method for run in part.runs])
+    numbers, methods = Numbers(part.rows), main(part.methods)
     known = {row.backbone for row in part.rows if (row.split, row.metric) == (split, "confusion")}
-    backbones = [one for one in dict.fromkeys(run.backbone for run in part.runs) if one in known]
+    backbones = [one for one in part.backbones if one in known]
     if not backbones:
         return None
     width = 0.8 + 1.55 * len(methods)

@@ -8,15 +8,15 @@ from matplotlib.figure import Figure
 
 from clef import files
 from clef.cards import Card
+from clef.console import Progress
 from clef.datasets.demo import STRENGTH
 from clef.results import published
-from clef.results.collect import Progress
 from clef.results.figures import bias, classes, confusion, learning, reliability
 from clef.results.figures.style import FEW, style, written
 from clef.results.page import Image
+from clef.results.parts import parts_of
 from clef.results.raster import for_a_screen
 from clef.results.rows import Gathered
-from clef.results.tables import parts_of
 
 FOLDER = "figures"
 SHOWN = 122
@@ -71,7 +71,7 @@ def _figures(gathered: Gathered) -> Iterator[Named]:
 def _of_classes(part: Gathered, card: Card) -> Iterator[Kind]:
     """Of one dataset and protocol: how well each class is told, what it is taken for, and how surely."""
     split = card.test_splits[0]
-    of_class = f"{classes.metric_of(card)} of each class on {split}, percent"
+    of_class = f"{card.class_metric} of each class on {split}, percent"
     if figure := classes.bars(part, card, split):
         yield "classes", f"{of_class}. Mean and standard deviation over seeds.", figure
     if figure := classes.heat_map(part, card, split):
@@ -106,8 +106,8 @@ def _of_methods(part: Gathered, card: Card) -> Iterator[Kind]:
 
 
 def _how_many(part: Gathered) -> str:
-    methods = {run.method for run in part.runs}
-    return f" {FEW} of {len(methods)} methods." if len(methods) > FEW else ""
+    count = len(part.methods)
+    return f" {FEW} of {count} methods." if count > FEW else ""
 
 
 def _families(parts: list[tuple[Gathered, Card]]) -> Iterator[list[bias.Set]]:

@@ -25,7 +25,7 @@ def curves(part: Gathered, card: Card) -> Iterator[tuple[str, Figure]]:
     which), and in it a panel for each further one, with vanilla and CLEF behind it.
     """
     found: dict[str, list[Panel]] = {}
-    methods = list(dict.fromkeys(run.method for run in part.runs))
+    methods = part.methods
     for backbone in dict.fromkeys(point.backbone for point in part.curves):
         points = [point for point in part.curves if point.backbone == backbone]
         known = {point.method for point in points}

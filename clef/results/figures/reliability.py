@@ -28,11 +28,8 @@ def diagrams(part: Gathered, split: str) -> Figure | None:
     for row in part.rows:
         if row.split == split and row.metric in (STATED, OBSERVED):
             found[row.backbone, row.method][row.class_name][row.metric].append((row.positives or 0, row.value))
-    all_methods = list(dict.fromkeys(run.method for run in part.runs))
-    methods = main(all_methods)
-    backbones = [
-        one for one in dict.fromkeys(run.backbone for run in part.runs) if any((one, m) in found for m in methods)
-    ]
+    methods = main(part.methods)
+    backbones = [one for one in part.backbones if any((one, method) in found for method in methods)]
     if not backbones:
         return None
     figure, every = beside(len(backbones), 2.3, sharex=True, sharey=True)
@@ -40,7 +37,7 @@ def diagrams(part: Gathered, split: str) -> Figure | None:
         axes.plot((0, 100), (0, 100), color="black", linestyle=":", linewidth=0.8)
         for method in methods:
             if (backbone, method) in found:
-                _line(axes, found[backbone, method], method, all_methods)
+                _line(axes, found[backbone, method], method, part.methods)
         axes.set_title(title(backbone), loc="left")
         axes.set_xlabel("stated, %")
         axes.tick_params(labelbottom=True)

@@ -18,7 +18,8 @@ SPREAD: dict[str, Any] = {"capsize": 2, "elinewidth": 0.8, "capthick": 0.8}
 _NAMED = {"vanilla": "#E69F00", "clef": "#0072B2", "ccim": "#009E73", "context_only": "#CC79A7"}
 _OTHERS = ("#000000", "#56B4E9", "#D55E00")
 """Okabe and Ito's colours, which the colour-blind can tell apart; vanilla and CLEF differ in grey, too."""
-_BEHIND = ("vanilla", "clef")
+PAIR = ("vanilla", "clef")
+"""What others are held against."""
 _MARKS = "os^DvPX<>ph"
 _DASHES = ("-", "--", ":")
 _SETTINGS: Any = {
@@ -82,13 +83,13 @@ def shared(methods: Sequence[str]) -> list[list[str]]:
     """
     if sum(one not in _NAMED for one in methods) <= len(_OTHERS):
         return [list(methods)]
-    behind = [one for one in _BEHIND if one in methods]
+    behind = [one for one in PAIR if one in methods]
     return [[*behind, one] for one in methods if one not in behind]
 
 
 def main(methods: Sequence[str]) -> list[str]:
     """Those that a figure with room for `FEW` shows: the paper's own before a grid's others."""
-    return sorted(dict.fromkeys(methods), key=lambda one: one not in _NAMED)[:FEW]
+    return sorted(methods, key=lambda one: one not in _NAMED)[:FEW]
 
 
 def legend(figure: Figure, names: Sequence[str]) -> None:
