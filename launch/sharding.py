@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clef.data import manifest as manifests
-from launch.known import ending
+from launch.known import FORGOTTEN, ending
 from launch.ledger import Submission
 from launch.outputs import last_line, outputs
 from launch.scheduler import Job
@@ -13,6 +13,8 @@ from launch.scheduler import Job
 UNSEEN = Job("PENDING", "", "", "")
 """What a job is taken for that Slurm hasn't been asked about yet, or can't be."""
 DOES = {"shards": "makes the shards of", "launch": "submits the cells of"}
+OVER = {"shards": ("COMPLETED",), "launch": ("COMPLETED", FORGOTTEN)}
+"""States of which there is nothing to tell: a set that isn't there was not made, but cells may be blocked by else."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,9 @@ def submitted(submissions: Iterable[Submission]) -> dict[str, Submission]:
 
 
 def told(grid: Path, entries: Mapping[str, Submission], jobs: Mapping[str, Job]) -> list[ShardingJob]:
-    """All but the ones that did what they were to do."""
-    found = {number: jobs.get(number, UNSEEN) for number in entries}
-    return [_told(grid, number, entries[number], job) for number, job in found.items() if job.state != "COMPLETED"]
+    """All but the ones that did what they were to do, as far as is known."""
+    found = [(number, entry, jobs.get(number, UNSEEN)) for number, entry in entries.items()]
+    return [_told(grid, number, entry, job) for number, entry, job in found if job.state not in OVER[entry.kind]]
 
 
 def _told(grid: Path, number: str, entry: Submission, job: Job) -> ShardingJob:

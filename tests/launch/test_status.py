@@ -344,6 +344,14 @@ def test_a_job_that_slurm_was_not_asked_about_yet_is_waited_for(slurm: Slurm, tm
     assert len(slurm.called("squeue")) == 1
 
 
+def test_a_job_that_slurm_forgot_is_told_only_where_its_set_is_not_there(slurm: Slurm, tmp_path: Path) -> None:
+    write_plan(tmp_path / "runs", "g", [PlannedRun("cell", "d", "b", "m", 0, None, "no weights")])
+    for job, kind in (("31", "shards"), ("32", "launch")):
+        submitted(tmp_path / "runs/g", job, kind=kind, array=False, shards=str(tmp_path / "shards/mine"))
+    [told] = status.look(tmp_path / "runs/g/plan.json").sharding
+    assert status_table.line(told).endswith("shards of mine, has ended: Slurm no longer knows its job")
+
+
 def test_a_set_that_is_there_needs_no_job(slurm: Slurm, tmp_path: Path) -> None:
     write_plan(tmp_path / "runs", "g", [PlannedRun("cell", "d", "b", "m", 0, None, "no weights")])
     made = tmp_path / "shards/mine"
