@@ -134,4 +134,4 @@ def test_errors_carry_their_exit_codes() -> None:
         "CellError": 6,
         "Preempted": 75,
     }
-    assert all(f"\n  {code}  " in errors.EXIT_CODES for code in codes.values())
+    assert all(f"\n{code:>3}  " in errors.EXIT_CODES for code in codes.values())

@@ -77,7 +77,7 @@ def test_the_parent_is_trained_first_whatever_the_order(shards: Path, tmp_path: 
     config = cell.from_yaml(results[CHILD].parent / "config.yaml")
     assert config.method.parent == str(results[PARENT].parent.resolve())
     table = (tmp_path / "results/two/tables.md").read_text()
-    assert "| CAER-Net | two_stage |" in table
+    assert "| CAER-Net | two_stage° |" in table
 
     # The backbone that the child started from is the one that its parent was tested with.
     counts = [1] * 7
