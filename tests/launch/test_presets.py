@@ -178,14 +178,9 @@ def test_readings_are_held_against_what_is_fair() -> None:
     }
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("presets")
-
-
 @pytest.mark.parametrize(("grid", "method"), presets())
-def test_every_preset_plans_and_trains_a_step(shards: Path, base: Path, grid: str, method: str) -> None:
-    made = [tiny(c, shards, base) for c in shipped(grid, ["emotic_demo", "caer_s_demo"])]
+def test_every_preset_plans_and_trains_a_step(shards: Path, tmp_path: Path, grid: str, method: str) -> None:
+    made = [tiny(c, shards, tmp_path) for c in shipped(grid, ["emotic_demo", "caer_s_demo"])]
     config = next(c for c in made if c.method_label == method)
     vanilla = config.name.replace(f"-{method}-", "-vanilla-")
     starts = [config] if config.method.parent is None else [next(c for c in made if c.name == vanilla), config]
