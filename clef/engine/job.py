@@ -1,5 +1,6 @@
 """From a cell's folder to its result: what `clef.train`, a local grid and a Slurm task all run."""
 
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -82,6 +83,7 @@ def _recorded(folder: Path, resume: bool, leave: Leave) -> dict[str, Any]:
             try:
                 return _run(config, folder, accelerator, resume, leave)
             finally:
+                gc.collect()  # the trainer holds the process group, which should not be left to the interpreter's end
                 accelerator.end_training()
                 AcceleratorState._reset_state()  # the next cell in this process may want another precision
     except Preempted as error:
