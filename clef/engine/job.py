@@ -3,8 +3,8 @@
 import gc
 import os
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,18 @@ def start(config: CellConfig) -> Accelerator:
     return accelerator
 
 
+@contextmanager
+def started(config: CellConfig) -> Iterator[Accelerator]:
+    """The ranks, which are up within this block; raises as `start` does."""
+    accelerator = start(config)
+    try:
+        yield accelerator
+    finally:
+        gc.collect()  # the trainer holds the process group, which should not be left to the interpreter's end
+        accelerator.end_training()
+        AcceleratorState._reset_state()  # the next cell in this process may want another precision
+
+
 def run_cell(folder: Path, resume: bool = True, leave: Leave | None = None, patience: float = 0.0) -> dict[str, Any]:
     """Train and test the cell whose `config.yaml` lies in `folder`; the result is returned and written there.
 
@@ -78,14 +90,9 @@ def _recorded(folder: Path, resume: bool, leave: Leave) -> dict[str, Any]:
     began = time.time()
     try:
         config = cell.from_yaml(folder / records.CONFIG)
-        with signals.listening(config.runtime.grace, lambda why: _forced(folder, began, why, leave)):
-            accelerator = start(config)
-            try:
-                return _run(config, folder, accelerator, resume, leave)
-            finally:
-                gc.collect()  # the trainer holds the process group, which should not be left to the interpreter's end
-                accelerator.end_training()
-                AcceleratorState._reset_state()  # the next cell in this process may want another precision
+        heeding = signals.listening(config.runtime.grace, lambda why: _forced(folder, began, why, leave))
+        with heeding, started(config) as accelerator:
+            return _run(config, folder, accelerator, resume, leave)
     except Preempted as error:
         _record_end(folder, began, "preempted", str(error))
         raise

@@ -1,15 +1,12 @@
 """Scores the weights of a trained cell once more, and holds the numbers against the recorded ones. No training."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from clef import cards, cell, console, files, records
 from clef.config import CellConfig
@@ -21,7 +18,7 @@ from clef.engine import provenance
 from clef.engine.evaluation import ADDED, Arrays, evaluate
 from clef.engine.frozen import FrozenFeatures
 from clef.engine.groups import groups
-from clef.engine.job import start
+from clef.engine.job import started
 from clef.engine.metrics import summary
 from clef.engine.restore import restore, weights_of
 from clef.errors import CellError, ConfigError
@@ -85,7 +82,7 @@ def rescore(
         raise ConfigError(f"--split {split}: no such split in {config.shards}; there are: {', '.join(manifest.splits)}")
     check_cell(folder, config, manifest)
     weights, shards = weights_of(folder, checkpoint), SplitShards(config.shards, split, manifest)
-    with _ranks(config) as accelerator:
+    with started(config) as accelerator:
         method = restore(config, weights, accelerator.device)
         main = accelerator.is_main_process
         if progress and main:
@@ -99,16 +96,6 @@ def rescore(
             with files.atomic(predictions) as file:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         return _against_record(folder, config, manifest, split, weights, arrays, accelerator)
-
-
-@contextmanager
-def _ranks(config: CellConfig) -> Iterator[Accelerator]:
-    accelerator = start(config)
-    try:
-        yield accelerator
-    finally:
-        accelerator.end_training()
-        AcceleratorState._reset_state()
 
 
 def _silent(_: str) -> None:
