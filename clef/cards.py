@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from clef import resources
 from clef.config import Strict
+from clef.config import base as resources
+from clef.config.base import merge, unknown, validate
 from clef.errors import ConfigError
-from clef.overrides import merge, unknown, validate
 from clef.policies import Policies
 
 LEAK_FREE = "leak_free"

@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clef import lookup, records
+from clef.cells import lookup, records
 from clef.console import Steps, out
 from clef.errors import CellError, ConfigError, argument_parser, run_command
 

@@ -48,13 +48,13 @@ def _build(grid: str, args: argparse.Namespace) -> None:
 
 def _compare(results: Path, first: str, second: str) -> int:
     """Print two grids side by side, and write that as Markdown, too."""
-    from clef import console, files
+    from clef import console, io
     from clef.results import compare, formats, gather, store
 
     made = compare.side_by_side(store.read(results / first), store.read(results / second))
     gather.show(made)
     path = results / first / f"beside-{second}.md"
-    files.write(path, formats.to_markdown(made, first, second))
+    io.write(path, formats.to_markdown(made, first, second))
     console.out.print(f"written to {path}", markup=False, soft_wrap=True)
     return 0
 

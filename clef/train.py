@@ -14,11 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from clef import cards, cell, records, resources
-from clef.config import CellConfig
+from clef import cards
+from clef.cells import records
+from clef.config import CellConfig, base, resolve
+from clef.config.base import expand, merge, parse
 from clef.console import Steps, out
 from clef.errors import CellError, argument_parser, run_command
-from clef.overrides import expand, merge, parse
 
 
 def main() -> int:
@@ -26,7 +27,7 @@ def main() -> int:
     args = _arguments()
     config = _config(args)
     if args.print_config:
-        print(cell.to_yaml(config), end="")
+        print(resolve.to_yaml(config), end="")
         return 0
 
     from clef.engine.job import run_cell  # not before: --help and --print-config need not wait for torch
@@ -39,7 +40,7 @@ def main() -> int:
         raise CellError(f"{folder / records.RESULT}: not the result of a cell; train it anew with --restart")
     if not result:
         _check_fresh(folder, args.resume or args.restart)
-        from clef.identity import write_config
+        from clef.cells.identity import write_config
 
         write_config(folder, config)
         result = run_cell(folder)
@@ -62,17 +63,17 @@ def _arguments() -> argparse.Namespace:
 def _config(args: argparse.Namespace) -> CellConfig:
     layer: dict[str, Any] = parse(args.overrides)
     if args.config:
-        layer = merge(expand(resources.read_yaml(args.config)), layer)
+        layer = merge(expand(base.read_yaml(args.config)), layer)
     elif "dataset" not in layer:
-        layer = merge(resources.read_yaml(resources.resource("configs/train.yaml")), layer)
-    return cell.resolve(layer, str(args.config or "command line"))
+        layer = merge(base.read_yaml(base.resource("configs/train.yaml")), layer)
+    return resolve.resolve(layer, str(args.config or "command line"))
 
 
 def _folder(config: CellConfig, args: argparse.Namespace) -> Path:
     """The cell's folder, with demo shards made on first use."""
+    from clef.cells.identity import check_shards, folder_of, identify
     from clef.data import manifest as manifests
     from clef.data.prepare import prepare
-    from clef.identity import check_shards, folder_of, identify
 
     card = cards.load(config.dataset, config.protocol)
     shards = config.shards

@@ -8,7 +8,8 @@ from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from clef import console, records
+from clef import console
+from clef.cells import records
 from clef.console import agreed, err, out
 from clef.errors import INTERRUPTED, ConfigError, SetupError
 from clef.results.rows import plan_path

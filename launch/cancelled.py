@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from clef import records
+from clef.cells import records
 from launch import known
 from launch.status import busy_and_jobs, state_of
 

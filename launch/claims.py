@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from clef import files, records
+from clef import io
+from clef.cells import records
 
 FOLDER = "launchers"
 
@@ -52,7 +53,7 @@ def claimed(grid: Path, cells: list[str]) -> Iterator[Callable[[str], None]]:
         left.pop(cell, None)
         note()
 
-    with files.lock(path.with_suffix(".lock")):
+    with io.lock(path.with_suffix(".lock")):
         note()
         yield ended
 
@@ -70,6 +71,6 @@ def busy(grid: Path) -> set[str]:
 def _read(path: Path) -> Claim:
     content = records.read_json(path)
     try:
-        return records.checked(Claim, content | {"alive": files.is_locked(path.with_suffix(".lock"))})
+        return records.checked(Claim, content | {"alive": io.is_locked(path.with_suffix(".lock"))})
     except ValueError:  # cut short, or of another version
         return Claim("", "", [], [], alive=False)

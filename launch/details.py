@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clef import attempts, records
+from clef.cells import attempts, records
 from launch.known import ending
 from launch.options import STUCK
 from launch.outputs import last_line, outputs

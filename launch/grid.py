@@ -18,9 +18,9 @@ from pathlib import Path
 if __name__ == "__main__":  # a script of the checkout: its folder's parent holds both packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from clef import grid as grids
+from clef.config import grid as grids
+from clef.config.base import merge, parse
 from clef.errors import INTERRUPTED, run_command
-from clef.overrides import merge, parse
 from clef.results.gather import gather_grid
 from clef.results.rows import plan_path
 from launch import actions, cancelled, claims, here, profiles, queued, sbatch, sets, show, slurm

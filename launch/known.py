@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from clef import files, records
+from clef import io
+from clef.cells import records
 from clef.errors import SetupError
 from launch import scheduler
 from launch.scheduler import Job, array_of
@@ -52,7 +53,7 @@ def look(grid: Path, wanted: Collection[str], every: float | None = None) -> Kno
     if not wanted or _fresh(known, wanted, now, every):
         return known
     try:
-        with files.lock(grid / LOCK, busy=lambda: _Busy("")):
+        with io.lock(grid / LOCK, busy=lambda: _Busy("")):
             known = _read(grid)  # another shell may have asked just now
             if not _fresh(known, wanted, now, every):
                 known = _ask(known, wanted, now)

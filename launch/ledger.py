@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 
-from clef import files, records
+from clef import io
+from clef.cells import records
 from clef.errors import SetupError
 
 FOLDER, LOCK = "submissions", "launcher.lock"
@@ -71,7 +72,7 @@ def folder(grid: Path, submission: Submission) -> Path:
 @contextmanager
 def held(grid: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Only one launcher at a time plans and submits in a grid's folder; `waiting` is called when one already does."""
-    with files.lock(grid / LOCK, waiting=waiting):
+    with io.lock(grid / LOCK, waiting=waiting):
         (grid / FOLDER).mkdir(exist_ok=True)
         # NFS may show a folder as it was half a minute ago. Changing it makes the client compare, and look anew.
         with tempfile.NamedTemporaryFile(dir=grid / FOLDER, prefix=".look-"):
@@ -106,7 +107,7 @@ def read(grid: Path) -> list[Submission]:
 
 def _write(grid: Path, submission: Submission) -> Submission:
     records.write_json(grid / FOLDER / f"{submission.tag}.json", asdict(submission))
-    files.flush(grid / FOLDER)
+    io.flush(grid / FOLDER)
     return submission
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import submitit
 
-from clef import console, records, signals
+from clef import console, signals
+from clef.cells import records
 from clef.engine.task import TrainCell
 from launch import snapshot
 from launch.plan import PlannedCell

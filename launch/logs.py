@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from clef import records
+from clef.cells import records
 from clef.console import out
 from clef.errors import ConfigError
 from launch.details import detailed

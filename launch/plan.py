@@ -4,13 +4,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clef import console, records
+from clef import console
+from clef.cells import records
+from clef.cells.identity import check_shards, folder_of, identify
 from clef.config import CellConfig
+from clef.config.grid import FROM_GRID
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.errors import ClefError, ConfigError, ShardError
-from clef.grid import FROM_GRID
-from clef.identity import check_shards, folder_of, identify
 from clef.results.rows import PlannedRun
 
 SHARDING = "sharding"

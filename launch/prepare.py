@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from clef import records
+from clef.cells import records
+from clef.cells.identity import write_config
 from clef.config import CellConfig
-from clef.identity import write_config
 from launch.plan import PlannedCell
 
 

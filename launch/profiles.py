@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from clef import resources
-from clef.config import ResourcesConfig, Strict
+from clef.config import ResourcesConfig, Strict, base
+from clef.config.base import unknown, validate
 from clef.errors import ConfigError
-from clef.overrides import unknown, validate
 
 FOLDER = Path(__file__).resolve().parent.parent / "slurm/profiles"
 Option = str | int | bool
@@ -129,7 +128,7 @@ def load(name: str) -> Profile:
         path = FOLDER / f"{name}.yaml"
     else:
         raise ConfigError(unknown(f"--profile {name}", name, names()) + "; or the path of your own, FILE.yaml")
-    return validate(Profile, resources.read_yaml(path), str(path))
+    return validate(Profile, base.read_yaml(path), str(path))
 
 
 def site(profile: str | None, partition: str | None, options: list[str]) -> Site:

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clef import records
+from clef.cells import records
 from clef.data import manifest as manifests
 from clef.errors import SetupError
 from launch import ledger, scheduler

@@ -15,7 +15,7 @@ from typing import Any
 import submitit
 from submitit.helpers import DelayedSubmission
 
-from clef import files
+from clef import io
 from clef.errors import SetupError
 
 Work = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -46,7 +46,7 @@ def write(executor: submitit.SlurmExecutor, work: list[Work], array: bool) -> Pa
     executor.update_parameters(setup=[*executor.parameters.get("setup", []), link])
     executor.parameters["map_count"] = len(work) if array else None
     script = folder / "submission.sh"
-    files.write(script, executor._make_submission_file_text(executor._submitit_command_str, folder.name))
+    io.write(script, executor._make_submission_file_text(executor._submitit_command_str, folder.name))
     return script
 
 

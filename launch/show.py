@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from clef import records
+from clef.cells import records
 from clef.config import ResourcesConfig
 from clef.console import err, out
 from launch import arrays

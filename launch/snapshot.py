@@ -15,10 +15,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import clef
-from clef import files, records
+from clef import io
+from clef.cells import records
+from clef.cells.code_snapshot import CODE, STARTED_IN
 from clef.config import CellConfig
 from clef.errors import SetupError
-from clef.snapshot import CODE, STARTED_IN
 from launch import modules
 
 FOLDER, DIFF = "code", "diff.patch"
@@ -95,14 +96,14 @@ def _write(final: Path, content: Content) -> None:
     temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
     try:
         for path, data in content.items():
-            files.write(temporary / path, data)
+            io.write(temporary / path, data)
             (temporary / path).chmod(0o444)
         for folder in (temporary, *(path for path in temporary.rglob("*") if path.is_dir())):
-            files.flush(folder)
+            io.flush(folder)
         os.rename(temporary, final)
     except OSError:
         if not final.exists():  # else another launcher was faster
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    files.flush(final.parent)
+    io.flush(final.parent)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clef import records
+from clef.cells import records
 from clef.results.rows import PlannedRun, read_plan
 from launch import claims, known, ledger, sharding
 from launch.known import FORGOTTEN, VANISHED, Known

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from clef import cards, cell, files
-from clef.config import CellConfig
+from clef import cards, io
+from clef.config import CellConfig, resolve
+from clef.config.base import merge, nest
 from clef.data import manifest as manifests
 from clef.data import writer
 from clef.datasets.demo import generate
 from clef.errors import run_command
-from clef.overrides import merge, nest
 
 settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
@@ -122,7 +122,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sources(shared: Path) -> Path:
     """Both demo sets, small, in their official layouts: emotic_demo/ and caer_s_demo/."""
     for name, people in PEOPLE.items():
-        with files.lock(shared / "sources.lock"):
+        with io.lock(shared / "sources.lock"):
             generate(name, shared / "sources" / name, people=people, workers=1)  # type: ignore[arg-type]
     return shared / "sources"
 
@@ -156,7 +156,7 @@ def tiny(shards: Path, tmp_path: Path) -> Callable[..., CellConfig]:
                 "keep_checkpoints": True,
             },
         }
-        return cell.resolve(merge(base, TINY[backbone], TINY_METHOD[method], nest(settings)))
+        return resolve.resolve(merge(base, TINY[backbone], TINY_METHOD[method], nest(settings)))
 
     return make
 
@@ -175,7 +175,7 @@ def cells(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Cells:
             dataset, backbone, method = names
             places = {"shards": str(shards), "out": str(home / "runs"), "features": str(home / "cache"), "workers": 0}
             base = {"dataset": dataset, "epochs": 2, "batch_size": 16, "runtime": places, "optimizer": {"lr": 0.05}}
-            made[names] = train(cell.resolve(merge(base, backbones[backbone], TINY_METHOD[method])))
+            made[names] = train(resolve.resolve(merge(base, backbones[backbone], TINY_METHOD[method])))
         return made[names]
 
     return trained

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from clef import attempts
-from clef.attempts import Attempt
+from clef.cells import attempts
+from clef.cells.attempts import Attempt
 from clef.config import RequeueConfig
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from clef import cards, cell, resources
-from clef.config import CellConfig
+from clef import cards
+from clef.config import CellConfig, base
+from clef.config import resolve as cell
+from clef.config.base import merge, nest, parse
 from clef.errors import ClefError, ConfigError
-from clef.overrides import merge, nest, parse
 
 
 def resolve(*arguments: str) -> CellConfig:
@@ -96,7 +97,7 @@ def test_files_that_are_not_yaml_mappings(tmp_path: Path, text: Any, message: st
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError, match=rf"x\.yaml: .*{message}"):
-        resources.read_yaml(path)
+        base.read_yaml(path)
 
 
 def test_merge_and_nest() -> None:
@@ -105,7 +106,7 @@ def test_merge_and_nest() -> None:
     assert parse(["a.b=1e-3", "a.c=text", "d="]) == {"a": {"b": 0.001, "c": "text"}, "d": ""}
 
 
-@pytest.mark.parametrize("name", resources.names("shards"))
+@pytest.mark.parametrize("name", base.names("shards"))
 def test_every_card_is_whole(name: str) -> None:
     card = cards.load(name)
     assert card.name == name

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from clef.cells.identity import check_shards, folder_of, identify
 from clef.config import CellConfig, CustomMethodConfig
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.errors import ShardError
-from clef.identity import check_shards, folder_of, identify
 
 Make = Callable[..., CellConfig]
 
@@ -76,7 +76,7 @@ def test_pre_trained_weights_count_by_their_bytes(tiny: Make, manifest: Manifest
 
 def test_the_signature_is_pinned(tiny: Make) -> None:
     # Whoever changes what is hashed must raise SCHEMA: results on users' disks are found by these digits.
-    from clef.signature import signature
+    from clef.cells.identity import signature
 
     config = tiny(**{"runtime.shards": "shards"})
     assert signature(config, {"train/body.jpg": "ab"}, {"scene": "cd"}) == PINNED

@@ -15,9 +15,18 @@ from typing import Any
 import pytest
 import torchvision
 
-from clef import cell, files, resources, weights
-from clef import grid as grids
-from clef.config import CcimConfig, CellConfig, ClefConfig, ContextBranchConfig, ContextOnlyConfig, DictionaryConfig
+from clef import io, weights
+from clef.config import (
+    CcimConfig,
+    CellConfig,
+    ClefConfig,
+    ContextBranchConfig,
+    ContextOnlyConfig,
+    DictionaryConfig,
+    base,
+    resolve,
+)
+from clef.config import grid as grids
 from clef.errors import ConfigError, SetupError
 from clef.weights import integrity
 from clef.weights.cells import random_by_choice, survey
@@ -93,7 +102,7 @@ def kept(folder: Path) -> list[str]:
 
 def emot_net(**settings: Any) -> CellConfig:
     layer = {"dataset": "caer_s", "backbone": {"name": "emot_net"}, "method": {"name": "vanilla"}}
-    return cell.resolve(layer | settings)
+    return resolve.resolve(layer | settings)
 
 
 PLAIN = {"scene": "places365-resnet18", "body": "imagenet-resnet18"}
@@ -220,7 +229,7 @@ def test_what_a_killed_fetch_left_goes_with_the_next(server: Server, published: 
 
 def test_two_fetches_bring_a_file_once(server: Server, published: None, tmp_path: Path) -> None:
     threads = [threading.Thread(target=get, args=("imagenet-resnet18", tmp_path, server)) for _ in range(3)]
-    with files.lock(tmp_path / LOCK):
+    with io.lock(tmp_path / LOCK):
         for thread in threads:
             thread.start()
         assert server.asked == []
@@ -320,7 +329,7 @@ def row(text: str, name: str) -> list[str]:
 
 
 def shipped(name: str) -> list[CellConfig]:
-    path = resources.resource(f"configs/grids/{name}.yaml")
+    path = base.resource(f"configs/grids/{name}.yaml")
     return grids.configs(grids.load_grid(path), name, {})[0]
 
 
@@ -343,7 +352,7 @@ def test_the_demo_grid_starts_at_random_and_needs_nothing(run: Run) -> None:
     assert survey(cells) == []
     # All but CAER-Net alone, whose encoders have no weights to name.
     assert random_by_choice(cells) == sum(c.backbone.name != "caer_net" or c.method.name != "vanilla" for c in cells)
-    code, said, _ = run("--grid", resources.resource("configs/grids/demo.yaml"), "--cues")
+    code, said, _ = run("--grid", base.resource("configs/grids/demo.yaml"), "--cues")
     assert code == 0
     assert row(said, "coco-fasterrcnn")[1:2] == ["cue extractors"]
     assert "1 of 1 files are missing" in said

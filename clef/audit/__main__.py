@@ -15,8 +15,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clef import lookup, records
 from clef.audit import report
+from clef.cells import lookup, records
 from clef.console import Progress, Steps
 from clef.errors import ClefError, ConfigError, argument_parser, joined, run_command
 from clef.results.rows import plan_path, read_plan
@@ -26,7 +26,7 @@ def main() -> int:
     """The command."""
     args = _arguments()
     folders = list(dict.fromkeys(folder for cell in args.cell for folder in _folders(cell)))
-    from clef.audit.cell import Settings, audit  # not before: --help need not wait for torch
+    from clef.audit.run import Settings, audit  # not before: --help need not wait for torch
 
     settings = Settings(args.draws, args.seed, tuple(args.split))
     made, failed = [], {}

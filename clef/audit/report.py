@@ -9,8 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from clef.audit.record import Audit
-from clef.audit.rows import find
+from clef.audit.records import Audit, find
 from clef.console import out
 
 PARTS = ("score", "factual", "Y_e", "Y_c")

@@ -1,9 +1,9 @@
 """The typed config of one cell: one backbone x dataset x method x seed run.
 
-A cell is resolved from layers (`clef.cell.resolve`): the defaults below < `configs/methods/<name>.yaml` <
+A cell is resolved from layers (`clef.config.resolve.resolve`): the defaults below < `configs/methods/<name>.yaml` <
 `configs/backbones/<name>.yaml` (the paper's recipe) < a cell file or the grid's overrides < `a.b=c` on the command
 line. What comes out is complete: it is written to the cell's `config.yaml`, and its signature is computed from it
-(`clef.signature`).
+(`clef.cells.identity`).
 """
 
 from pathlib import Path

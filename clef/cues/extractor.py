@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from clef import files, plugins
+from clef import io, registry
+from clef.config.base import unknown
 from clef.cues.files import ALL, OF_PERSON, CueName
 from clef.datasets.person import Box
 from clef.errors import ConfigError, SetupError
-from clef.overrides import unknown
 from clef.weights.names import FOLDER
 
 EXTRACTORS: dict[CueName, dict[str, str]] = {
@@ -109,7 +109,7 @@ class Extractor:
 
     def _version(self) -> str:
         package = package_version(self.package)
-        return f"{package}, weights {files.sha256(self.weights_file)[:12]}" if self.weights else package
+        return f"{package}, weights {io.sha256(self.weights_file)[:12]}" if self.weights else package
 
     def setup(self) -> None:
         """Import and load. Raises SetupError for what can't be used."""
@@ -128,7 +128,7 @@ def find_class(cue: CueName, name: str | None = None) -> type[Extractor]:
     if cue not in EXTRACTORS:
         raise ConfigError("--cue: " + unknown(repr(cue), cue, ALL))
     known = EXTRACTORS[cue]
-    found: type[Extractor] = plugins.find(f"extractor of {cue}", name or next(iter(known)), known)
+    found: type[Extractor] = registry.find(f"extractor of {cue}", name or next(iter(known)), known)
     if getattr(found, "cue", None) != cue:
         raise ConfigError(f"--extractor {name}: finds {getattr(found, 'cue', 'no cue')!r}, not {cue!r}")
     return found

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from clef.cues.boxes import best_face, inside
 from clef.cues.extractor import DEFAULTS, Extractor, Settings
 from clef.cues.mediapipe import MediaPipe
 from clef.cues.view import View, view
 from clef.datasets.person import Box
+from clef.geometry import best_face, inside
 
 
 class FaceDetector(Extractor):

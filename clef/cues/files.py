@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from clef import files
-from clef.cues.points import JOINTS, LANDMARKS
+from clef import io
 from clef.errors import DataError
+from clef.geometry import JOINTS, LANDMARKS
 
 CueName = Literal["face", "person", "landmarks", "pose", "regions", "depth"]
 OF_PERSON: tuple[CueName, ...] = ("face", "person", "landmarks", "pose")
@@ -82,7 +82,7 @@ def found(source: Path) -> list[CueFile]:
 
 def digest(cue_files: Sequence[CueFile]) -> str:
     """A hash of the files' bytes, and the sizes of the depth images, for the fingerprint of a set of shards."""
-    parts = [f"{file.cue}:{files.sha256(file.path)}" for file in cue_files]
+    parts = [f"{file.cue}:{io.sha256(file.path)}" for file in cue_files]
     for file in cue_files:
         if file.cue == "depth":
             sizes = hashlib.sha256()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from clef import files
+from clef import io
 from clef.cues import files as cue_files
 from clef.cues.files import CueName
 from clef.errors import DataError
@@ -33,9 +33,9 @@ def opened(path: Path, cue: CueName, extractor: str, version: str) -> Iterator[J
     line is damaged, or while another process writes it.
     """
     busy = DataError(f"{path}: another process is writing it; let it end, or stop it")
-    with files.lock(path.with_name(f".{path.name}.lock"), lambda: busy):
+    with io.lock(path.with_name(f".{path.name}.lock"), lambda: busy):
         if not _has_head(path):
-            files.write(path, cue_files.head(cue, extractor, version))
+            io.write(path, cue_files.head(cue, extractor, version))
         known = cue_files.read(path)
         if (known.extractor, known.version) != (extractor, version):
             raise DataError(

@@ -4,13 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from clef.cues.boxes import around, best_face, grown
 from clef.cues.extractor import Extractor, Weights
 from clef.cues.mediapipe import MediaPipe
-from clef.cues.points import LANDMARKS
 from clef.cues.view import view
 from clef.datasets.person import Box
 from clef.errors import SetupError
+from clef.geometry import LANDMARKS, around, best_face, grown
 
 Points = tuple[tuple[float, float], ...]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from clef.cues.boxes import best_person
 from clef.cues.regions import FasterRcnn
 from clef.datasets.person import Box
+from clef.geometry import best_person
 
 
 class FasterRcnnPerson(FasterRcnn):

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from clef.cues.boxes import around, body, centre, grown, holds, inside
 from clef.cues.mediapipe import MediaPipe
 from clef.cues.view import view
 from clef.datasets.person import Box
+from clef.geometry import around, body, centre, grown, holds, inside
 
 Joints = tuple[tuple[float, float, float], ...]
 BLAZE = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clef import files
-from clef.cues import boxes
+from clef import geometry, io
 from clef.cues import files as cue_files
 from clef.cues.extractor import Extractor
 from clef.cues.join import ambiguous, joined
@@ -115,8 +114,8 @@ def _extract_image(
 
 def _find(extractor: Extractor, frame: np.ndarray, person: Person) -> Any:
     height, width = frame.shape[:2]
-    box = boxes.inside(person.box if extractor.scope == "person" else None, width, height)
-    face = boxes.inside(person.face, width, height) if person.face and extractor.scope == "person" else None
+    box = geometry.inside(person.box if extractor.scope == "person" else None, width, height)
+    face = geometry.inside(person.face, width, height) if person.face and extractor.scope == "person" else None
     return extractor.find(frame, box, face) if box else None
 
 
@@ -129,7 +128,7 @@ def _drop_doubles(found: dict[str, Any], known: dict[str, Any], subjects: dict[s
         rivals = [
             other
             for other, place in places.items()
-            if other != key and subjects[other].box != subjects[key].box and boxes.iou(place, places[key]) > SAME
+            if other != key and subjects[other].box != subjects[key].box and geometry.iou(place, places[key]) > SAME
         ]
         fits = {name: (_fit(places[name], subjects[name], frame), name) for name in [key, *rivals]}
         if rivals and (any(name in known for name in rivals) or min(fits, key=lambda name: fits[name]) != key):
@@ -143,13 +142,13 @@ def _place(value: Any) -> Box:
     if not isinstance(value[0], (tuple, list)):
         return tuple(value)
     seen = [point for point in value if len(point) == 2 or point[2] >= 0.5]
-    return boxes.around(seen or value)
+    return geometry.around(seen or value)
 
 
 def _fit(place: Box, subject: Person, frame: np.ndarray) -> float:
     """How far off the middle of its subject's box a finding lies from side to side, in widths of the box."""
-    box = boxes.inside(subject.box, frame.shape[1], frame.shape[0])
-    return abs(boxes.centre(place)[0] - boxes.centre(box)[0]) / (box[2] - box[0]) if box else float("inf")
+    box = geometry.inside(subject.box, frame.shape[1], frame.shape[0])
+    return abs(geometry.centre(place)[0] - geometry.centre(box)[0]) / (box[2] - box[0]) if box else float("inf")
 
 
 def _checked(extractor: Extractor, value: Any) -> Any:
@@ -174,7 +173,7 @@ def _saved(depth: np.ndarray | None, key: str, folder: Path) -> str | None:
         return None
     parts = [part for part in Path(key).parts if part not in ("/", "..")]
     name = "/".join(["depth", *parts]) + ".png"
-    with files.atomic(folder / name) as file:
+    with io.atomic(folder / name) as file:
         Image.fromarray(depth).save(file, "PNG")
     return name
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clef.cues import boxes
+from clef import geometry
 from clef.datasets.person import Box
 
 MAX_PIXELS = 200_000_000  # EMOTIC holds images of up to 11,617 pixels a side
@@ -43,7 +43,7 @@ class View:
 
 def view(frame: np.ndarray, box: Box, margin: float = 0.1, longest: int = 640) -> View:
     """The box with a margin (a share of its sides), no side longer than `longest`: detectors need no more."""
-    left, top, right, bottom = (round(v) for v in boxes.grown(box, margin))
+    left, top, right, bottom = (round(v) for v in geometry.grown(box, margin))
     height, width = frame.shape[:2]
     left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
     part = frame[top : max(bottom, top + 1), left : max(right, left + 1)]

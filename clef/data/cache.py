@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from clef import files
+from clef import io
 from clef.config import AnyInput, DepthConfig, InputConfig, InputName, RuntimeConfig, Size
 from clef.data import decode
 from clef.data.manifest import SOURCE, Manifest
@@ -100,7 +100,7 @@ class NodeCache:
         _make_private(self.folder)
         lock = self.folder / "lock"
         os.close(os.open(lock, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        with files.lock(lock):
+        with io.lock(lock):
             yield
 
     def _make(self, wanted: Iterable[Entry]) -> None:
@@ -122,7 +122,7 @@ class NodeCache:
         found = {name: (folder / name).stat().st_size if (folder / name).exists() else -1 for name in entry.sizes}
         if found == entry.sizes and (folder / USERS).exists():
             return True
-        if files.is_locked(folder / USERS):
+        if io.is_locked(folder / USERS):
             raise SetupError(f"{folder}: damaged, and in use; end the jobs that use it, and remove it")
         shutil.rmtree(folder)
         return False
@@ -131,7 +131,7 @@ class NodeCache:
         """Remove what these tables take the place of, unless it is in use, and what a process left half made."""
         replaced = {entry.what for entry in missing}
         for path in self.folder.iterdir():
-            stale = path.name.rpartition("-")[0] in replaced and not files.is_locked(path / USERS)
+            stale = path.name.rpartition("-")[0] in replaced and not io.is_locked(path / USERS)
             if stale or path.name.endswith(".tmp"):
                 shutil.rmtree(path)
 

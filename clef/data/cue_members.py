@@ -15,10 +15,8 @@ import numpy as np
 from PIL import Image
 
 from clef.cards import Storage
-from clef.cues.boxes import around, grown, holds, inside
-from clef.cues.points import JOINTS, LANDMARKS
-from clef.data.boxes import PixelBox, outward
 from clef.datasets.person import Box, Cues
+from clef.geometry import JOINTS, LANDMARKS, PixelBox, around, grown, holds, inside, outward
 
 MARGIN = 0.1
 """A face that only landmarks tell of is the box around them, and this share of it on each side."""

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import NoReturn
 
-from clef.cues.boxes import area, inside
-from clef.data.boxes import PixelBox, outward
 from clef.datasets import Box, Person
+from clef.geometry import PixelBox, area, inside, outward
 from clef.policies import Policies
 
 TINY = 400

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from clef import files
+from clef import io
 from clef.data import manifest as manifests
 from clef.data.manifest import KINDS, Manifest, Shard, Split
 from clef.data.shard_file import Rows, ShardFile
@@ -46,7 +46,7 @@ def join(
     if not len(index):
         raise DataError(f"{out.name}: split {split}: nobody is left: {described(left_out)}")
     path = out / f"{split}.index.npy"
-    with files.atomic(path) as file:
+    with io.atomic(path) as file:
         np.save(file, index)
     counts = _summed({}, records, "classes")
     return Split(
@@ -61,7 +61,7 @@ def join(
         unusable={**facts.unusable, **{name: rule for record in records for name, rule in record["unusable"].items()}},
         box_kind=facts.box_kind,
         index=path.name,
-        index_sha256=files.sha256(path),
+        index_sha256=io.sha256(path),
         shards=[_shard(shard, rows, classes) for shard, rows in shards],
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from clef.cues.view import rgb
-from clef.data.boxes import PixelBox, outward
+from clef.geometry import PixelBox, outward
 
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 REDUCED_ABOVE = 16_000_000

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError, field_validator
 
-from clef import files
+from clef import io
 from clef.config import InputName, Strict
 from clef.errors import ShardError
 
@@ -160,7 +160,7 @@ def load(root: Path) -> Manifest:
 
 def save(root: Path, manifest: Manifest) -> None:
     """Write the manifest, which makes the set exist."""
-    files.write(path_of(root), serialised(manifest))
+    io.write(path_of(root), serialised(manifest))
 
 
 def serialised(manifest: Manifest) -> bytes:

@@ -17,10 +17,10 @@ from PIL import Image
 
 from clef.cards import Card, Storage
 from clef.data import cue_members, frame
-from clef.data.boxes import PixelBox, outward, scaled
 from clef.data.decide import Flags, decide, pixels
 from clef.data.frame import Frame
 from clef.datasets import Person
+from clef.geometry import PixelBox, outward, scaled
 
 _FINER = 2
 """A large JPEG is decoded to so many times the stored side at least: what is left to shrink is done well."""

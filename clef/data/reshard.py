@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clef import files
+from clef import io
 from clef.console import Progress
 from clef.data import finish, pool, shard_file, space
 from clef.data import manifest as manifests
@@ -85,7 +85,7 @@ def _copied(root: Path, source: Manifest, step: int, out: Path, workers: int, pr
 
 def _copies(source: SplitShards, step: int, out: Path) -> Iterator[_Copy]:
     path = source.root / source.split.index
-    if files.sha256(path) != source.split.index_sha256:
+    if io.sha256(path) != source.split.index_sha256:
         raise ShardError(f"{path}: damaged; {source.remedy}")
     cuts = np.searchsorted(source.index["key"], range(0, source.split.positions + step, step))
     made_of = f"{source.manifest.source} {source.split.content} {step}"

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from clef import files
+from clef import io
 from clef.data.manifest import KINDS, ROW
 
 
@@ -73,7 +73,7 @@ def write(shard: ShardFile, entries: Iterable[Entry], tally: Tally) -> None:
     index: list[tuple[int, int, list[int], list[int]]] = []
     digests: list[bytes] = []
     classes: Counter[str] = Counter()
-    with files.atomic(shard.path) as file:
+    with io.atomic(shard.path) as file:
         tar = _Tar(file)
         for entry in entries:
             offsets = {kind: tar.add(f"{entry.key:08d}.{kind}", entry.members[kind]) for kind in sorted(entry.members)}
@@ -93,7 +93,7 @@ def write(shard: ShardFile, entries: Iterable[Entry], tally: Tally) -> None:
         "unusable": tally.unusable,
     }
     table = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, len(KINDS), 32)
-    with files.atomic(shard.rows) as file:
+    with io.atomic(shard.rows) as file:
         np.savez(file, rows=np.array(index, ROW), digests=table, record=np.array(json.dumps(record)))
 
 

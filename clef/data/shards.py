@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clef import arrays
+from clef import io
 from clef.data import manifest as manifests
 from clef.data.manifest import KINDS, ROW, Manifest
 from clef.errors import ShardError
@@ -36,7 +36,7 @@ class SplitShards:
         """The rows of the binary index, mapped, not read."""
         path = self.root / self.split.index
         try:
-            rows = arrays.load(path, mapped=True)
+            rows = io.load(path, mapped=True)
         except (OSError, ValueError) as error:
             raise ShardError(f"{path}: the index can't be read: {error}; {self.remedy}") from None
         if rows.dtype != ROW or rows.shape != (self.split.samples,):

@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from clef import arrays
+from clef import io as arrays
 from clef.config import BoxesConfig, DepthConfig, InputConfig, InputName, PointsConfig
-from clef.cues.boxes import extended_face
-from clef.cues.points import JOINTS, LANDMARKS, MIRRORED_JOINTS, MIRRORED_LANDMARKS
 from clef.data.manifest import SOURCE
 from clef.errors import ShardError
+from clef.geometry import JOINTS, LANDMARKS, MIRRORED_JOINTS, MIRRORED_LANDMARKS, extended_face
 
 MASK_FACTS = ("size", "box", "face_box", "person_box")
 """What masking reads of a sample's meta.json: the frame's size, and boxes in its pixels."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from clef import arrays, files
+from clef import io
 from clef.console import Progress
 from clef.data import finish, pool
 from clef.data import manifest as manifests
@@ -84,9 +84,9 @@ def _index(root: Path, split: Split) -> tuple[np.ndarray | None, list[str]]:
     if not path.exists():
         return None, []  # said already
     try:
-        if files.sha256(path) != split.index_sha256:
+        if io.sha256(path) != split.index_sha256:
             return None, [f"{path.name}: {_BYTES}"]
-        rows = arrays.load(path)
+        rows = io.load(path)
     except (OSError, ValueError) as error:
         return None, [f"{path.name}: can't be read: {error}"]
     if rows.dtype != ROW or rows.shape != (split.samples,):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from clef import files
+from clef import io
 from clef.cards import Card
 from clef.console import Progress, err
 from clef.data import finish, parts, plan, pool, shard_file, space
@@ -87,7 +87,7 @@ def locked(out: Path, shared: bool = False) -> Iterator[None]:
     def waiting() -> None:
         err.print(f"waiting for another process that writes {out}", markup=False, soft_wrap=True)
 
-    with files.lock(out.with_name(f".{out.name}.lock"), shared=shared, waiting=waiting), space.running_out(out):
+    with io.lock(out.with_name(f".{out.name}.lock"), shared=shared, waiting=waiting), space.running_out(out):
         yield
 
 

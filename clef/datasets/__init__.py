@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clef import files, plugins
+from clef import io, registry
 from clef.cards import Card
 from clef.datasets.person import Box, Person, Reader, Reading
 from clef.errors import ConfigError
@@ -24,15 +24,15 @@ READERS = {
 
 def open_reader(card: Card, root: Path) -> Reader:
     """The card's reader, looking at `root`."""
-    reader: Reader = plugins.find("reader", card.reader, READERS)(root, card)
+    reader: Reader = registry.find("reader", card.reader, READERS)(root, card)
     return reader
 
 
 def draw(card: Card, source: Path, workers: int = 1) -> None:
     """Make a demo set that isn't in `source` yet; other sets are left alone. Safe for many processes at once."""
     if card.generator:
-        with files.lock(source.with_name(f".{source.name}.lock")):
-            _call(plugins.find("generator", card.generator, {}), card, root=source, workers=workers)
+        with io.lock(source.with_name(f".{source.name}.lock")):
+            _call(registry.find("generator", card.generator, {}), card, root=source, workers=workers)
 
 
 def _call(generator: Callable[..., None], card: Card, **places: Any) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 from statistics import median
 
 from clef.cards import Card
-from clef.cues.boxes import area, inside
+from clef.config.base import unknown, validate
 from clef.datasets import caer_s_boxes, caer_s_frames
 from clef.datasets.caer_s_boxes import BoxRow, Key
 from clef.datasets.caer_s_files import SPLITS, Files, Options
 from clef.datasets.caer_s_frames import Frame
 from clef.datasets.person import Box, Person, Reading
 from clef.errors import DataError
-from clef.overrides import unknown, validate
+from clef.geometry import area, inside
 
 Boxes = dict[Key, BoxRow]
 """What box files say of each image."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 from clef.cards import Card
 from clef.config import Strict
+from clef.config.base import validate
 from clef.datasets import faults
 from clef.datasets.emotic_csv import SPLITS, CsvFiles
 from clef.datasets.emotic_mat import MatFile, Record
@@ -13,7 +14,6 @@ from clef.datasets.faults import Faults, LeftOut
 from clef.datasets.person import Box, Person, Reading, parse_box
 from clef.datasets.rows import column_names, read_rows
 from clef.errors import DataError
-from clef.overrides import validate
 
 _DATABASES = ("mscoco", "framesdb", "emodb_small", "ade20k")
 _FOLDERS = ("emotic", ".", "emotic/emotic", "PAMI", "PAMI/emotic", "PAMI/emotic/emotic", "cvpr_emotic")

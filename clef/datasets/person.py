@@ -26,9 +26,9 @@ class Cues:
     person: Box | None = None
     """A detector's box of the subject."""
     landmarks: tuple[tuple[float, ...], ...] | None = None
-    """68 points x, y (`clef.cues.points.LANDMARKS`)."""
+    """68 points x, y (`clef.geometry.LANDMARKS`)."""
     pose: tuple[tuple[float, ...], ...] | None = None
-    """17 joints x, y, confidence 0-1 (`clef.cues.points.JOINTS`)."""
+    """17 joints x, y, confidence 0-1 (`clef.geometry.JOINTS`)."""
     regions: tuple[Box, ...] | None = None
     """Region proposals of the image, the best first."""
     depth: Path | None = None

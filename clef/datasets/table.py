@@ -8,13 +8,13 @@ from collections import Counter
 from pathlib import Path
 
 from clef.cards import Card
+from clef.config.base import unknown, validate
 from clef.datasets import faults, table_columns
 from clef.datasets.faults import Faults, LeftOut
 from clef.datasets.person import Box, Person, Reading, parse_box, parse_path
 from clef.datasets.rows import Row
 from clef.datasets.table_columns import BOX, FACE, VAD, Options
 from clef.errors import DataError
-from clef.overrides import unknown, validate
 
 
 class TableReader:

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from clef.config import Strict
+from clef.config.base import unknown
 from clef.datasets.rows import Row, column_names, read_rows
 from clef.errors import ConfigError, DataError
-from clef.overrides import unknown
 
 BOX = ("x1", "y1", "x2", "y2")
 FACE = tuple(f"face_{name}" for name in BOX)

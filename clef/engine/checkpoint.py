@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 from torch.optim import Optimizer
 
-from clef import files
+from clef import io as files
 from clef.config import OptimizerConfig
 from clef.engine import vault
 from clef.engine.ranks import together

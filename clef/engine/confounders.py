@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from clef import files
+from clef import io
 from clef.config import CcimConfig, CellConfig, DictionaryConfig
 from clef.data.shards import SplitShards
 from clef.engine.frozen import Recipe, Say, features
@@ -36,11 +36,11 @@ def dictionary(
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
     path = Path(config.runtime.features).expanduser() / "dictionaries" / f"{split.manifest.dataset}-{key}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with files.lock(path.with_suffix(".lock")):
+    with io.lock(path.with_suffix(".lock")):
         if not path.exists():
             encoder = frozen_encoder(chosen, "dictionary", load, chosen.seed)
             centres, prior = build(features(recipe, encoder, split, config, device, say), chosen)
-            with files.atomic(path) as file:
+            with io.atomic(path) as file:
                 np.savez(file, centres=centres, prior=prior)
     with np.load(path, allow_pickle=False) as made:
         return Dictionary(torch.from_numpy(made["centres"]), torch.from_numpy(made["prior"]))

@@ -15,9 +15,9 @@ from clef.data.loader import loader, to_device
 from clef.data.order import EveryOnce
 from clef.data.shards import SplitShards
 from clef.engine.frozen import FrozenFeatures
-from clef.engine.metrics import check_coverage
 from clef.errors import Preempted
 from clef.methods import Method
+from clef.metrics import check_coverage
 
 Arrays = dict[str, np.ndarray]
 """index N, target N or N,K, scores N,K, the effects Y_e, Y_c, Y_e*, each N,K float32.

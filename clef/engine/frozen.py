@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clef import arrays, files, signals, weights
+from clef import io, signals, weights
 from clef.config import CellConfig, EncoderConfig, InputConfig, InputName
 from clef.data.cache import node_cache
 from clef.data.dataset import CellDataset
@@ -102,14 +102,14 @@ def features(
     path = Path(config.runtime.features).expanduser() / "features" / f"{split.manifest.dataset}-{split.name}-{key}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with files.lock(path.with_suffix(".lock")):  # of all the cells that start together, one computes
+        with io.lock(path.with_suffix(".lock")):  # of all the cells that start together, one computes
             if not path.exists():
                 say(f"computing {recipe.encoder.network} features of {split.name} (once, kept in {path.parent})")
                 table = _compute(recipe, encoder, split, config, device)
-                with files.atomic(path) as file:
+                with io.atomic(path) as file:
                     np.save(file, table)
     try:
-        table = arrays.load(path, mapped=True)
+        table = io.load(path, mapped=True)
     except ValueError as error:
         raise SetupError(f"{path}: damaged ({error}); remove that file") from None
     if table.shape[0] != len(split):

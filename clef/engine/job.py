@@ -14,8 +14,10 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 
-from clef import cards, cell, files, records, signals, weights
-from clef.config import CellConfig
+from clef import cards, io, signals, weights
+from clef.cells import records
+from clef.cells.identity import check_shards
+from clef.config import CellConfig, resolve
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.data.order import check_batch_size
@@ -24,11 +26,10 @@ from clef.engine import checkpoint, precision, provenance, turn
 from clef.engine.display import Display
 from clef.engine.evaluation import evaluate
 from clef.engine.groups import groups
-from clef.engine.metrics import summary
 from clef.engine.ranks import synchronise_buffers, together
 from clef.engine.trainer import Trainer
 from clef.errors import ClefError, ConfigError, Preempted
-from clef.identity import check_shards
+from clef.metrics import summary
 
 Leave = Callable[[str, dict[str, Any]], None]
 """Called on the first rank once all have saved, before any of them leaves: with why, and with `step` and `steps`.
@@ -89,7 +90,7 @@ def _recorded(folder: Path, resume: bool, leave: Leave) -> dict[str, Any]:
     """Run the cell; how it ends on any rank is in its state file, the first rank's word first."""
     began = time.time()
     try:
-        config = cell.from_yaml(folder / records.CONFIG)
+        config = resolve.from_yaml(folder / records.CONFIG)
         heeding = signals.listening(config.runtime.grace, lambda why: _forced(folder, began, why, leave))
         with heeding, started(config) as accelerator:
             return _run(config, folder, accelerator, resume, leave)
@@ -197,7 +198,7 @@ def _test(
         result["splits"][name] = summary(arrays, manifest.classes)
         display.say(f"{name}: {card.metric} {result['splits'][name]['value']:.2f}")
         if accelerator.is_main_process:
-            with files.atomic(folder / f"predictions-{name}.npz") as file:
+            with io.atomic(folder / f"predictions-{name}.npz") as file:
                 np.savez_compressed(file, **arrays, group=groups(shards, card.block))  # type: ignore[arg-type]
     if accelerator.is_main_process:
         result["run"] = provenance.run(recorded, trainer.steps * config.batch_size, folder, best)

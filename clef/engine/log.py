@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from clef import records
+from clef.cells import records
 from clef.errors import SetupError
 
 FOLDER = "tensorboard"

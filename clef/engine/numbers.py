@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Optimizer
 
-from clef import files
+from clef import io
 from clef.config import CellConfig
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader
@@ -76,7 +76,7 @@ def report(bad: BadStep, config: CellConfig, folder: Path, split: SplitShards, o
     items = order.batch(bad.step - 1)
     ids = [_source(split, place) for _, place in items]
     path = folder / f"bad-batch-{bad.step:09d}.npz"
-    with files.atomic(path) as file:
+    with io.atomic(path) as file:
         np.savez_compressed(file, **_arrays(bad, config, split, items), id=np.array(ids))
     what = "gradient" if np.isfinite(list(bad.losses.values())).all() else "loss"
     terms = ", ".join(f"{name} {value:.6g}" for name, value in bad.losses.items())

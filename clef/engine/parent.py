@@ -5,8 +5,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from clef import cell, records
-from clef.config import CellConfig, ClefConfig
+from clef.cells import records
+from clef.config import CellConfig, ClefConfig, resolve
 from clef.errors import CellError
 from clef.methods import Method
 
@@ -36,7 +36,7 @@ def load_backbone(config: CellConfig, method: Method) -> None:
 
 def _check(config: CellConfig, folder: Path) -> None:
     """Refuse a parent that is no vanilla cell of the same dataset and backbone: it would be another experiment."""
-    other = cell.from_yaml(folder / records.CONFIG)
+    other = resolve.from_yaml(folder / records.CONFIG)
     if other.method.name != "vanilla" or other.backbone != config.backbone or other.shards.name != config.shards.name:
         raise CellError(
             f"{folder}: a vanilla cell of {config.backbone.name} (same settings) on {config.dataset} is expected to "

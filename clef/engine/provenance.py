@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from clef import attempts, files, records, snapshot, weights
+from clef import io, weights
+from clef.cells import attempts, code_snapshot, records
+from clef.cells.identity import content_of
 from clef.config import CellConfig
 from clef.data.manifest import Manifest
 from clef.engine import precision
-from clef.identity import content_of
 
 _SESSION = ("started", "from_step", "command", "host", "slurm", "code", "device", "ranks", "threads", "dtype")
 """What stays of an earlier process of a cell."""
@@ -41,7 +42,7 @@ def facts(config: CellConfig, manifest: Manifest, accelerator: Accelerator) -> d
     on_gpu = accelerator.device.type == "cuda"
     return records.environment() | {
         "started": now(),
-        "snapshot": os.environ.get(snapshot.CODE),
+        "snapshot": os.environ.get(code_snapshot.CODE),
         "command": shlex.join(sys.orig_argv),
         "slurm": _slurm(),
         "ranks": accelerator.num_processes,
@@ -83,7 +84,7 @@ def run(recorded: dict[str, Any], samples: int, folder: Path, scored: Path) -> d
         "wall_seconds": seconds,
         "samples_seen": samples,
         "images_per_s": round(samples / max(seconds, 1e-3), 1),
-        "checkpoint": {"file": str(scored.relative_to(folder)), "sha256": files.sha256(scored)},
+        "checkpoint": {"file": str(scored.relative_to(folder)), "sha256": io.sha256(scored)},
     }
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import submitit
 from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 
-from clef import attempts, records, signals
-from clef.attempts import Attempt
+from clef import signals
+from clef.cells import attempts, records
+from clef.cells.attempts import Attempt
 from clef.config import RequeueConfig
 from clef.engine import slurm
 from clef.errors import Preempted, SetupError

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
-from clef import cards, cell, console, files, records
-from clef.config import CellConfig
+from clef import cards, console, io
+from clef.cells import records
+from clef.cells.identity import check_cell
+from clef.config import CellConfig, resolve
 from clef.console import Progress
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
@@ -19,11 +21,10 @@ from clef.engine.evaluation import ADDED, Arrays, evaluate
 from clef.engine.frozen import FrozenFeatures
 from clef.engine.groups import groups
 from clef.engine.job import started
-from clef.engine.metrics import summary
 from clef.engine.restore import restore, weights_of
 from clef.errors import CellError, ConfigError
-from clef.identity import check_cell
 from clef.methods import Method
+from clef.metrics import summary
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def rescore(
     `runtime` overrides where things lie, workers and device. Nothing is written into the cell; `predictions` is a
     file to write them to. Raises ConfigError, ShardError, SetupError or CellError before anything is computed.
     """
-    config = cell.from_yaml(folder / records.CONFIG)
+    config = resolve.from_yaml(folder / records.CONFIG)
     config = config.model_copy(update={"runtime": config.runtime.model_copy(update=runtime or {})})
     manifest = manifests.load(config.shards)
     if split not in manifest.splits:
@@ -93,7 +94,7 @@ def rescore(
             "group": groups(shards, cards.load(config.dataset, config.protocol).block)
         }
         if predictions and main:
-            with files.atomic(predictions) as file:
+            with io.atomic(predictions) as file:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         return _against_record(folder, config, manifest, split, weights, arrays, accelerator)
 
@@ -123,7 +124,7 @@ def _against_record(
     arrays: Arrays,
     accelerator: Accelerator,
 ) -> Score:
-    sha256 = files.sha256(weights)
+    sha256 = io.sha256(weights)
     recorded = _recorded(folder, weights, sha256, split)
     kept = folder / f"predictions-{split}.npz"
     compared = recorded is not None and "samples" in recorded and kept.exists()

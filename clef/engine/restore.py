@@ -6,7 +6,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from clef import cards, files, methods, records
+from clef import cards, io, methods
+from clef.cells import records
 from clef.config import CellConfig
 from clef.engine import checkpoint, vault
 from clef.errors import CellError
@@ -41,7 +42,7 @@ def weights_of(folder: Path, wanted: str | None = None) -> Path:
 def _check(path: Path, result: dict) -> None:
     """Refuse the best weights of a finished cell unless they are, byte for byte, those that were scored."""
     recorded = result.get("run", {}).get("checkpoint", {}).get("sha256")
-    if recorded and files.sha256(path) != recorded:
+    if recorded and io.sha256(path) != recorded:
         raise CellError(f"{path}: damaged, or other weights than those that {records.RESULT} was scored with (sha256)")
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import submitit
 from submitit.helpers import DelayedSubmission
 
-from clef import attempts, cell, records, signals, snapshot
-from clef.attempts import Attempt
-from clef.config import RuntimeConfig
+from clef import signals
+from clef.cells import attempts, code_snapshot, records
+from clef.cells.attempts import Attempt
+from clef.config import RuntimeConfig, resolve
 from clef.engine.requeue import Requeue
 from clef.errors import CellError, Preempted, SetupError
 
@@ -48,7 +49,7 @@ class TrainCell:
 def gather(plan: str, results: str) -> None:
     """The job behind a grid: tables of what there is."""
     _leave_if_dropped(Path(plan).parent)
-    snapshot.confirm()
+    code_snapshot.confirm()
     from clef.results.gather import gather_grid
 
     gather_grid(plan, results)
@@ -65,8 +66,8 @@ def _leave_if_dropped(grid: Path) -> None:
 def _made_ready(folder: Path, attempt: Attempt | None) -> RuntimeConfig:
     """All that comes before torch and the cell's lock. What goes wrong is in the cell's state file."""
     try:
-        snapshot.confirm()
-        runtime = cell.from_yaml(folder / records.CONFIG).runtime
+        code_snapshot.confirm()
+        runtime = resolve.from_yaml(folder / records.CONFIG).runtime
         if attempt and (over := attempts.beyond(attempts.broken_off(folder, attempt), runtime.requeue)):
             raise CellError(f"not started again: {over}")
         _join_ranks()

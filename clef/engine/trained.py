@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
-from clef import cards, cell, lookup, records
-from clef.config import CellConfig
+from clef import cards
+from clef.cells import lookup, records
+from clef.cells.identity import check_cell
+from clef.config import CellConfig, resolve
 from clef.data import manifest as manifests
 from clef.data.dataset import CellDataset
 from clef.data.loader import Batch, loader, to_device
@@ -17,7 +19,6 @@ from clef.data.order import EveryOnce
 from clef.data.shards import SplitShards
 from clef.engine.restore import restore, weights_of
 from clef.errors import ConfigError
-from clef.identity import check_cell
 from clef.methods import Method, Prediction
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -74,7 +75,7 @@ class Trained:
 def load(wanted: str | Path, checkpoint: str | None = None, device: str = "auto") -> Trained:
     """`clef.load`."""
     folder = lookup.find_cell(wanted)
-    config = cell.from_yaml(folder / records.CONFIG)
+    config = resolve.from_yaml(folder / records.CONFIG)
     on_gpu = device == "auto" and torch.cuda.is_available()
     chosen = torch.device("cuda" if on_gpu else "cpu" if device == "auto" else device)
     method = restore(config, weights_of(folder, checkpoint), chosen)

@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 import torch
 from accelerate import Accelerator
 
-from clef import console, methods, records, signals
+from clef import console, methods, signals
+from clef.cells import records
 from clef.config import CellConfig
 from clef.data.cache import node_cache
 from clef.data.dataset import CellDataset
@@ -28,13 +29,13 @@ from clef.engine.evaluation import evaluate
 from clef.engine.faults import Faults
 from clef.engine.frozen import FrozenFeatures
 from clef.engine.log import Log
-from clef.engine.metrics import headline
 from clef.engine.ranks import synchronise_buffers, together
 from clef.engine.update import Updates
 from clef.engine.watchdog import Watchdog
 from clef.engine.window import Agreed, Window
 from clef.errors import CellError, Preempted
 from clef.methods import Dictionary
+from clef.metrics import headline
 from clef.models import WeightLoader
 
 

@@ -4,7 +4,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from clef import console, files, records, signals
+from clef import console, io, signals
+from clef.cells import records
 from clef.errors import CellError
 
 EVERY = 1.0
@@ -24,7 +25,7 @@ def take(stack: ExitStack, folder: Path, patience: float) -> None:
     until, told = time.monotonic() + patience, False
     while True:
         try:
-            stack.enter_context(files.lock(folder / records.LOCK, busy=lambda: _busy(folder)))
+            stack.enter_context(io.lock(folder / records.LOCK, busy=lambda: _busy(folder)))
             return
         except Busy as error:
             if time.monotonic() >= until:

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from clef import files
+from clef import io
 from clef.errors import SetupError
 
 MARKER = "complete.json"
@@ -60,13 +60,13 @@ def close(temporary: Path, hashes: Hashes) -> Path:
     Raises OSError when what was read back isn't what was written; the older ones are all still there then.
     """
     put(temporary / MARKER, _marker(hashes).encode())
-    files.flush(temporary)
+    io.flush(temporary)
     final = temporary.with_name(temporary.stem.removeprefix("."))
     if final.exists():  # of the same step, from before its validation: as good until the new one is in place
         shutil.rmtree(_before(final), ignore_errors=True)
         os.replace(final, _before(final))
     os.replace(temporary, final)
-    files.flush(final.parent)
+    io.flush(final.parent)
     if fault := verify(final):
         raise OSError(errno.EIO, f"read back otherwise than written: {fault}", str(final))
     shutil.rmtree(_before(final), ignore_errors=True)
@@ -92,7 +92,7 @@ def verify(path: Path) -> str | None:
         if text != _marker(hashes).encode():
             return f"{MARKER} was changed"
         for name, digest in hashes.items():
-            if files.sha256(path / name) != digest:
+            if io.sha256(path / name) != digest:
                 return f"{name} was changed or cut short (its sha256 is another)"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{error}"

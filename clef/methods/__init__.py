@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from clef import plugins
+from clef import registry
 from clef.config import CellConfig
 from clef.errors import ConfigError
 from clef.methods.method import Dictionary, Method, Parts, Prediction
@@ -42,6 +42,6 @@ def build(
         return made
 
     parts = Parts(config, torch.tensor(counts), samples, make_backbone, load, dictionary)
-    method: Method = plugins.find("method", config.method.name, METHODS)(parts)
+    method: Method = registry.find("method", config.method.name, METHODS)(parts)
     load.check_used()
     return method

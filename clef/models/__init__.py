@@ -1,6 +1,6 @@
 """The backbones. To add one: a file here, a line in BACKBONES, a recipe in `configs/backbones/`."""
 
-from clef import plugins
+from clef import registry
 from clef.config import BackboneConfig
 from clef.models.backbone import Backbone, BackboneOutput, WeightLoader
 
@@ -17,5 +17,5 @@ BACKBONES = {
 
 def backbone(config: BackboneConfig, classes: int, vad: bool, load: WeightLoader, classifier: bool = True) -> Backbone:
     """The backbone that `config` names, with a head of `classes` logits (or none) and, if asked, one for VAD."""
-    made: Backbone = plugins.find("backbone", config.name, BACKBONES)(config, classes, vad, load, classifier)
+    made: Backbone = registry.find("backbone", config.name, BACKBONES)(config, classes, vad, load, classifier)
     return made

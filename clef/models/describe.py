@@ -13,13 +13,13 @@ import torch
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from clef import cards, cell, files, resources
-from clef.config import AnyInput, BoxesConfig, CellConfig, DepthConfig, InputConfig, InputName
+from clef import cards, io
+from clef.config import AnyInput, BoxesConfig, CellConfig, DepthConfig, InputConfig, InputName, base, resolve
+from clef.config.base import merge, nest
 from clef.console import out
 from clef.data.transforms import POINTS
 from clef.errors import argument_parser, run_command
 from clef.models import BACKBONES, Backbone, backbone
-from clef.overrides import merge, nest
 
 FAKE = FakeTensorMode()
 
@@ -34,7 +34,7 @@ class Variant:
 
     def cell(self, dataset: str) -> CellConfig:
         """Its vanilla cell on a dataset."""
-        return cell.resolve(merge({"dataset": dataset, "backbone": self.name, "method": "vanilla"}, self.settings))
+        return resolve.resolve(merge({"dataset": dataset, "backbone": self.name, "method": "vanilla"}, self.settings))
 
     def network(self, dataset: str) -> Backbone:
         """The network of that cell, without values."""
@@ -75,7 +75,7 @@ VARIANTS = (
 
 def about(name: str) -> dict[str, Any]:
     """What a backbone's recipe says of it: title, paper, stated, chosen."""
-    content: dict[str, Any] = resources.read_yaml(resources.resource(f"configs/backbones/{name}.yaml"))["about"]
+    content: dict[str, Any] = base.read_yaml(base.resource(f"configs/backbones/{name}.yaml"))["about"]
     return content
 
 
@@ -189,7 +189,7 @@ def main() -> int:
     args = parser.parse_args()
     text = document()
     if args.write:
-        files.write(Path(args.write), text)
+        io.write(Path(args.write), text)
         out.print(f"{args.write}: written", markup=False)
     else:
         print(text, end="")

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clef.cues.points import LANDMARKS
+from clef.geometry import LANDMARKS
 from clef.models.graph import GEOMETRY, geometry, normalised, present
 from clef.models.resnet import scaled
 

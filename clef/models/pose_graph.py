@@ -5,7 +5,7 @@ from collections import deque
 import torch
 from torch import Tensor, nn
 
-from clef.cues.points import JOINTS, LIMBS
+from clef.geometry import JOINTS, LIMBS
 from clef.models.resnet import scaled
 
 CHANNELS = (64, 64, 64, 128, 128, 128, 256, 256, 256)

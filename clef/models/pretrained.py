@@ -8,8 +8,8 @@ from torch import nn
 
 from clef import weights
 from clef.config import CellConfig
+from clef.config.base import unknown
 from clef.errors import ConfigError, SetupError
-from clef.overrides import unknown
 
 _CLASSIFIERS = ("fc.", "classifier.6.")
 """The last layers of ResNets and of VGG-16, which encoders don't have."""

@@ -23,7 +23,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from clef import lookup
+from clef.cells import lookup
 from clef.console import out
 from clef.errors import ConfigError, argument_parser, run_command
 

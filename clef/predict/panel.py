@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from clef import files
+from clef import io
 from clef.cues.view import read
 from clef.datasets import Box
 from clef.predict.told import Told
@@ -30,7 +30,7 @@ def save(path: Path, image: Path, boxes: Sequence[Box], people: Sequence[Told]) 
     for row in rows:
         canvas.paste(row, (0, top))
         top += row.height
-    with files.atomic(path) as file:
+    with io.atomic(path) as file:
         canvas.save(file, "PNG")
 
 

@@ -10,13 +10,13 @@ from PIL import Image
 
 from clef.config import CellConfig, InputName
 from clef.console import err
-from clef.cues.boxes import best_person, inside
 from clef.cues.extractor import Extractor, Settings, find_class
 from clef.cues.files import CueName
 from clef.cues.person_boxes import FasterRcnnPerson
 from clef.cues.view import Unreadable, read
 from clef.datasets.person import Box, Cues, Person
 from clef.errors import DataError, SetupError
+from clef.geometry import best_person, inside
 
 _CUE: dict[InputName, CueName] = {
     "face": "face",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clef import metrics
 from clef.config import CellConfig
-from clef.engine import effects
 
 if TYPE_CHECKING:
     from clef.methods import Prediction  # needs torch
@@ -38,12 +38,12 @@ def told(config: CellConfig, classes: list[str], prediction: "Prediction") -> li
     return of_arrays(config, classes, {name: values.cpu().numpy() for name, values in arrays.items()})
 
 
-def of_arrays(config: CellConfig, classes: list[str], known: effects.Arrays) -> list[Told]:
+def of_arrays(config: CellConfig, classes: list[str], known: metrics.Arrays) -> list[Told]:
     """Of each person of predictions that are written down: scores, and the effects that the method has, each N,K."""
-    factual = effects.probabilities(config, effects.factual(known))
-    against = effects.counterfactual(known)
-    unseen = None if against is None else effects.probabilities(config, against)
-    parts = effects.effects(known)
+    factual = metrics.probabilities(config, metrics.factual(known))
+    against = metrics.counterfactual(known)
+    unseen = None if against is None else metrics.probabilities(config, against)
+    parts = metrics.effects(known)
     return [
         Told(
             classes,

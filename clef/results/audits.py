@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clef.audit import record
+from clef.audit import records
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def findings(
     folder: Path, result: dict[str, Any], dataset: str, protocol: str, backbone: str, method: str, seed: int
 ) -> Iterator[Finding]:
     """All numbers of the audit in a cell's folder; none without an audit of the weights that its result is of."""
-    audit, weights = record.read(folder), result.get("run", {}).get("checkpoint", {}).get("sha256")
+    audit, weights = records.read(folder), result.get("run", {}).get("checkpoint", {}).get("sha256")
     if audit is None or weights is None or audit.facts.get("weights") != weights:
         return
     facts, cell = audit.facts, (dataset, protocol, backbone, method, seed)

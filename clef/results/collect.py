@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from clef import cards, cell
-from clef.config import CellConfig
+from clef import cards
+from clef.cells.records import CONFIG, RESULT, read_json, said, state_of
+from clef.config import CellConfig, resolve
 from clef.console import Progress
 from clef.errors import CellError, ConfigError
-from clef.records import CONFIG, RESULT, read_json, said, state_of
 from clef.results import predictions
 from clef.results.audits import findings
 from clef.results.curves import points
@@ -92,7 +92,7 @@ def _which(run: PlannedRun) -> tuple[str, str, str, str, int]:
 def _config(folder: Path) -> CellConfig | None:
     """The cell's config; None where it can't be read any more, being of an older version."""
     try:
-        return cell.from_yaml(folder / CONFIG)
+        return resolve.from_yaml(folder / CONFIG)
     except ConfigError:
         return None
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clef.records import LOG
+from clef.cells.records import LOG
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pixels
 
-from clef import cards, cell
+from clef import cards
 from clef.cards import Card
-from clef.config import CellConfig
+from clef.cells.identity import check_cell
+from clef.cells.records import CONFIG
+from clef.config import CellConfig, resolve
 from clef.data import manifest as manifests
 from clef.data.shards import SplitShards
 from clef.data.stats.numbers import meta
 from clef.errors import CellError, ClefError
-from clef.identity import check_cell
 from clef.predict import panel
 from clef.predict.told import Told, of_arrays
-from clef.records import CONFIG
 from clef.results import predictions
 from clef.results.page import Image
 from clef.results.parts import parts_of
@@ -113,7 +113,7 @@ def _load(folder: Path, split: str, samples: int, card: Card) -> _Cell:
     path = predictions.path_of(folder, split)
     if not path.exists():
         raise CellError(f"{path} is gone")
-    return _Cell(cell.from_yaml(folder / CONFIG), predictions.load(path, samples, len(card.classes)))
+    return _Cell(resolve.from_yaml(folder / CONFIG), predictions.load(path, samples, len(card.classes)))
 
 
 def ranked(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from clef import console, files
+from clef import console, io
 from clef.results import formats, latex, store
 from clef.results.collect import gather
 from clef.results.formats import Table
@@ -37,9 +37,9 @@ def publish(folder: Path, gathered: Gathered, show_all: bool) -> None:
 def write_tables(folder: Path, gathered: Gathered) -> list[Table]:
     """Write all tables into `folder`, in each format."""
     made = all_tables(gathered)
-    files.write(folder / "tables.md", formats.to_markdown(made, gathered.grid))
-    files.write(folder / "tables.csv", formats.to_csv(made))
-    files.write(folder / "tables.tex", latex.to_latex(made))
+    io.write(folder / "tables.md", formats.to_markdown(made, gathered.grid))
+    io.write(folder / "tables.csv", formats.to_csv(made))
+    io.write(folder / "tables.tex", latex.to_latex(made))
     return made
 
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clef import metrics
 from clef.config import CellConfig
-from clef.engine.metrics import accuracy, chance
-from clef.results import calibration
+from clef.metrics import CONVENTIONS, accuracy, average_precisions, chance
 from clef.results.predictions import Arrays
-from clef.results.ranking import CONVENTIONS, average_precisions
 
 VAD = ("Valence", "Arousal", "Dominance")
 
@@ -104,19 +103,19 @@ def _vad(arrays: Arrays) -> Iterator[Measure]:
 
 def _calibrated(arrays: Arrays, classes: list[str], config: CellConfig) -> Iterator[Measure]:
     """ECE and its bins: of the class that is decided for (one label), or of every person's every class (several)."""
-    found, target = calibration.stated(arrays, config), arrays["target"]
+    found, target = metrics.stated(arrays, config), arrays["target"]
     if found is None:
         return
     part, probability = found
     if target.ndim == 1:
-        bins = calibration.bins(probability.max(1), (probability.argmax(1) == target).astype(float))
+        bins = metrics.bins(probability.max(1), (probability.argmax(1) == target).astype(float))
     else:
-        bins = calibration.bins(probability.ravel(), target.ravel())
-    yield Measure("ECE", part, "", calibration.error(bins))
+        bins = metrics.bins(probability.ravel(), target.ravel())
+    yield Measure("ECE", part, "", metrics.error(bins))
     for one in bins:
         where = f"bin {one.number:02}"
         yield Measure("reliability, stated", part, where, 100 * one.stated, None, one.count)
         yield Measure("reliability, observed", part, where, 100 * one.observed, None, one.count)
     for k in np.flatnonzero(target.sum(0)) if target.ndim == 2 else []:
-        error = calibration.error(calibration.bins(probability[:, k], target[:, k]))
+        error = metrics.error(metrics.bins(probability[:, k], target[:, k]))
         yield Measure("ECE", part, classes[k], error, None, int(target[:, k].sum()))

@@ -1,12 +1,12 @@
 """Further measures of each method side by side: conventions of AP, F1, calibration, errors of VAD. Imports no torch."""
 
 from clef.cards import Card
+from clef.metrics import CONVENTIONS
 from clef.results.comparisons import HEADS, over_images, within
 from clef.results.formats import Table
 from clef.results.intervals import OVER
 from clef.results.numbers import Numbers, spread
 from clef.results.published import title
-from clef.results.ranking import CONVENTIONS
 from clef.results.rows import Gathered
 
 _RANKED = [f"mAP{convention}" for convention in CONVENTIONS]

@@ -4,7 +4,8 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
-from clef import console, files, records
+from clef import console, io
+from clef.cells import records
 from clef.results import page, raster
 from clef.results.page import Image
 from clef.results.parts import parts_of
@@ -26,7 +27,7 @@ def publish(folder: Path, gathered: Gathered, cells: Path | None = None, images:
     if cells is not None:
         _draw_examples(folder, gathered, cells, images)
     shown, further = _examples(folder, gathered, images)
-    files.write(folder / PAGE, page.render(gathered, figures, shown, remarks + further))
+    io.write(folder / PAGE, page.render(gathered, figures, shown, remarks + further))
     for remark in remarks + further:
         console.out.print(remark, markup=False, soft_wrap=True)
     written = [PAGE, *(["figures/"] if figures else []), *([f"{EXAMPLES}/"] if shown else [])]
@@ -51,11 +52,11 @@ def _draw_examples(folder: Path, gathered: Gathered, cells: Path, images: bool |
     for path in [*(folder / EXAMPLES).glob("*.png"), *(folder / EXAMPLES).glob("*.pdf")]:
         path.unlink()
     for one in made:
-        files.write(folder / EXAMPLES / f"{one.name}.png", one.png, durable=False)
-        files.write(folder / EXAMPLES / f"{one.name}.pdf", raster.pdf(one.png), durable=False)
+        io.write(folder / EXAMPLES / f"{one.name}.png", one.png, durable=False)
+        io.write(folder / EXAMPLES / f"{one.name}.pdf", raster.pdf(one.png), durable=False)
     index = [{"about": one.about, "name": one.name, "caption": one.caption} for one in made]
     content = {"remarks": remarks, "examples": index}
-    files.write(folder / EXAMPLES / INDEX, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    io.write(folder / EXAMPLES / INDEX, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _examples(folder: Path, gathered: Gathered, images: bool | None) -> tuple[list[Image], list[str]]:

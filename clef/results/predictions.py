@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clef.engine.metrics import check_coverage
 from clef.errors import CellError
+from clef.metrics import check_coverage
 
 Arrays = dict[str, np.ndarray]
 """As `clef.engine.evaluation` writes them; `group` and the VAD are not in the files of older versions."""

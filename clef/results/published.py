@@ -5,13 +5,13 @@ from typing import Any
 
 import yaml
 
-from clef import resources
+from clef.config import base
 
 
 @cache
 def published() -> dict[str, Any]:
     """All of them."""
-    content: dict[str, Any] = yaml.safe_load((resources.PACKAGE / "results" / "published.yaml").read_text("utf-8"))
+    content: dict[str, Any] = yaml.safe_load((base.PACKAGE / "results" / "published.yaml").read_text("utf-8"))
     return content
 
 

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from clef.cards import LEAK_FREE, Card
+from clef.cells.records import checked, write_json
 from clef.errors import CellError
-from clef.records import checked, write_json
 from clef.results.audits import Finding
 from clef.results.curves import Point
 from clef.results.data import CellData

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from clef import files
+from clef import io as files
 from clef.cards import Card
 from clef.errors import CellError
 from clef.results.audits import Finding

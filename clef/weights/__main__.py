@@ -18,12 +18,11 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from clef import grid as grids
-from clef import resources
-from clef.config import CellConfig
+from clef.config import CellConfig, base
+from clef.config import grid as grids
+from clef.config.base import merge, parse
 from clef.console import Steps, out
 from clef.errors import ConfigError, SetupError, argument_parser, run_command
-from clef.overrides import merge, parse
 from clef.weights import integrity
 from clef.weights.cells import Wanted, random_by_choice, survey
 from clef.weights.fetch import fetch, mirrored
@@ -65,7 +64,7 @@ def _arguments() -> argparse.Namespace:
     args.names = [word for word in args.what if "=" not in word]
     args.overrides = [word for word in args.what if "=" in word]
     if args.grid is None and not args.names:
-        args.grid = resources.resource("configs/grids/paper.yaml")
+        args.grid = base.resource("configs/grids/paper.yaml")
     if args.overrides and args.grid is None:
         raise ConfigError(f"{args.overrides[0]}: settings are for the cells of a grid: add --grid FILE")
     if args.mirror and not args.fetch:

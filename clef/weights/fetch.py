@@ -8,7 +8,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from clef import files
+from clef import io
 from clef.console import Progress, err
 from clef.errors import ConfigError, SetupError
 from clef.weights import integrity
@@ -29,9 +29,9 @@ def fetch(name: str, folder: Path, mirror: str | None, progress: Progress) -> Pa
     if url is None:
         raise SetupError(missing(name, folder))
     lock = path.with_name(LOCK)
-    if files.is_locked(lock):
+    if io.is_locked(lock):
         err.print(f"waiting for another fetch into {path.parent}", markup=False, soft_wrap=True)
-    with files.lock(lock):
+    with io.lock(lock):
         for stale in path.parent.glob(f".{path.name}.*.tmp"):  # of a fetch that was killed
             stale.unlink()
         if not path.is_file():
@@ -52,7 +52,7 @@ def mirrored(url: str, mirror: str | None) -> str:
 def _fetch(name: str, path: Path, url: str, progress: Progress) -> None:
     should = integrity.expected(name, path)
     sha256 = hashlib.sha256()
-    with files.atomic(path) as file:
+    with io.atomic(path) as file:
         for block, done, total in _blocks(url):
             if not file.tell() and block.lstrip().startswith(b"<"):
                 raise _failed(url, "a web page came, not the file; is there a proxy that asks for a login?")

@@ -7,7 +7,7 @@ written beside it (`<file>.sha256`, as sha256sum writes it), and from then on th
 import re
 from pathlib import Path
 
-from clef import files
+from clef import io
 from clef.errors import SetupError
 from clef.weights.names import FILES
 
@@ -19,7 +19,7 @@ def sidecar(path: Path) -> Path:
 
 def record(path: Path, digest: str) -> None:
     """Write down the sha256 of a file."""
-    files.write(sidecar(path), f"{digest}  {path.name}\n")
+    io.write(sidecar(path), f"{digest}  {path.name}\n")
 
 
 def expected(name: str, path: Path) -> str | None:
@@ -36,7 +36,7 @@ def expected(name: str, path: Path) -> str | None:
 
 def checked(name: str, path: Path) -> str:
     """The file's sha256, in hexadecimal. SetupError where it should be another."""
-    digest, should = files.sha256(path), expected(name, path)
+    digest, should = io.sha256(path), expected(name, path)
     if should and not digest.startswith(should):
         source = "its name says" if name in FILES and FILES[name].sha256 else f"{sidecar(path).name} says"
         raise SetupError(

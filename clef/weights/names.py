@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clef.config import RuntimeConfig
+from clef.config.base import unknown
 from clef.errors import ConfigError, SetupError
-from clef.overrides import unknown
 
 RANDOM = "none"
 FOLDER = RuntimeConfig().weights

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 import clef.audit.__main__ as command
-from clef import records
-from clef.audit.record import read
-from clef.audit.rows import find
+from clef.audit.records import find, read
+from clef.cells import records
 from clef.results.rows import PlannedRun, write_plan
 from tests.conftest import Cells, Run
 
@@ -134,7 +133,7 @@ def test_a_split_of_which_an_audit_says_nothing_is_refused(
     run: Run, cells: Cells, monkeypatch: pytest.MonkeyPatch, target: np.ndarray, message: str
 ) -> None:
     folder = cells("caer_s_demo", "caer_net", "ccim")
-    monkeypatch.setattr("clef.audit.cell.targets", lambda shards: target)
+    monkeypatch.setattr("clef.audit.run.targets", lambda shards: target)
     code, _, said = run(folder, "--split", "test")
     assert (code, message in said) == (2, True)
     assert not (folder / "audit.json").exists()

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from clef.audit.decisions import Decider, Moves
-from clef.audit.rows import Rows, find
-from clef.audit.thirds import by_third, chance
+from clef.audit.measures import Decider, Moves, by_third, chance
+from clef.audit.records import Rows, find
 
 
 @pytest.fixture

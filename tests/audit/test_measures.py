@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from clef.audit.interventions import Arrays, Passes, donors_of
 from clef.audit.measures import measured, predicted, with_branch_of
-from clef.audit.passes import Arrays, Passes, donors_of
-from clef.audit.rows import Rows, find
+from clef.audit.records import Rows, find
 from clef.config import CellConfig, CustomMethodConfig
 from clef.methods.clef import tie
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from clef.audit import passes
-from clef.audit.streams import CONTEXT, SUBJECT, Split, swapped, without
+from clef.audit import interventions
+from clef.audit.interventions import CONTEXT, SUBJECT, Split, swapped, without
 from clef.config import INPUTS
 from clef.data.manifest import SOURCE
 from clef.data.shards import SplitShards
@@ -36,20 +36,20 @@ def test_every_input_shows_the_subject_or_the_context() -> None:
 
 def test_everyone_is_given_anothers_context_and_none_comes_twice() -> None:
     for samples in (2, 3, 50):
-        donors = [passes.donors_of(samples, seed=4, draw=draw) for draw in range(3)]
+        donors = [interventions.donors_of(samples, seed=4, draw=draw) for draw in range(3)]
         for one in donors:
             assert sorted(one.tolist()) == list(range(samples))
             assert not (one == np.arange(samples)).any()
     assert donors[0].tolist() != donors[1].tolist()
-    assert passes.donors_of(50, 4, 1).tolist() == donors[1].tolist()
-    assert passes.donors_of(50, 5, 1).tolist() != donors[1].tolist()
+    assert interventions.donors_of(50, 4, 1).tolist() == donors[1].tolist()
+    assert interventions.donors_of(50, 5, 1).tolist() != donors[1].tolist()
 
 
 @pytest.mark.parametrize("names", WHICH)
 def test_ones_own_context_changes_nothing(cells: Cells, names: tuple[str, str, str]) -> None:
     model, split = opened(cells, *names)
-    plain = passes.predictions(model, split.batches(), len(split))
-    own = passes.predictions(model, passes.exchanged(split, np.arange(len(split))), len(split))
+    plain = interventions.predictions(model, split.batches(), len(split))
+    own = interventions.predictions(model, interventions.exchanged(split, np.arange(len(split))), len(split))
     assert plain.keys() == own.keys()
     assert all(np.array_equal(plain[name], own[name]) for name in plain)
 
@@ -57,15 +57,17 @@ def test_ones_own_context_changes_nothing(cells: Cells, names: tuple[str, str, s
 @pytest.mark.parametrize("names", WHICH)
 def test_a_swap_is_that_subject_in_that_context(cells: Cells, names: tuple[str, str, str]) -> None:
     model, split = opened(cells, *names)
-    donors = passes.donors_of(len(split), 0, 0)
-    found = passes.predictions(model, passes.exchanged(split, donors), len(split))
+    donors = interventions.donors_of(len(split), 0, 0)
+    found = interventions.predictions(model, interventions.exchanged(split, donors), len(split))
     inputs = model.config.inputs.present
     for place in (0, 7):
         own, other = next(split.batches([place])), next(split.batches([int(donors[place])]))
         mixed = {name: (own if name in SUBJECT else other)[name] for name in inputs}
         mixed["valid"] = {name: (own if name in SUBJECT else other)["valid"][name] for name in inputs}
         np.testing.assert_allclose(model.predict(mixed).scores.numpy()[0], found["scores"][place], atol=1e-4)
-    assert not np.allclose(found["scores"], passes.predictions(model, split.batches(), len(split))["scores"], atol=1e-4)
+    assert not np.allclose(
+        found["scores"], interventions.predictions(model, split.batches(), len(split))["scores"], atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("names", WHICH)
@@ -129,18 +131,18 @@ def test_boxes_stay_with_the_context_when_the_subject_is_gone(cells: Cells, back
 
 def test_nothing_is_the_same_for_everyone(cells: Cells) -> None:
     model, split = opened(cells, "caer_s_demo", "caer_net", "ccim")
-    found = passes.run(model, split, draws=1, seed=0)
+    found = interventions.run(model, split, draws=1, seed=0)
     assert found.neither["scores"].shape == found.plain["scores"].shape
     assert (found.neither["scores"] == found.neither["scores"][0]).all()
-    assert passes.count(split, 1) == 4 * len(split)
+    assert interventions.count(split, 1) == 4 * len(split)
 
 
 def test_predictions_that_lack_a_sample_are_refused(cells: Cells) -> None:
     model, split = opened(cells, "caer_s_demo", "caer_net", "ccim")
     with pytest.raises(CellError, match="no metric is computed without full coverage"):
-        passes.predictions(model, split.batches(range(1, len(split))), len(split))
+        interventions.predictions(model, split.batches(range(1, len(split))), len(split))
     with pytest.raises(CellError, match="1 more than once"):
-        passes.predictions(model, split.batches([*range(len(split)), 3]), len(split))
+        interventions.predictions(model, split.batches([*range(len(split)), 3]), len(split))
 
 
 def test_a_cue_that_the_donor_lacks_is_missing_after_the_swap() -> None:

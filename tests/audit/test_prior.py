@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from clef.audit.prior import STRENGTH, ContextPrior
+from clef.audit.context_prior import STRENGTH, ContextPrior
 from clef.data.dataset import targets
 from clef.data.shards import SplitShards
-from clef.engine.metrics import headline
+from clef.metrics import headline
 
 pytestmark = pytest.mark.xdist_group("audited")
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from clef.bench import machine, rounds, verdicts
-from clef.bench.rounds import Spread
-from clef.bench.verdicts import CACHE, CEILING, JPEG, LOOSE
+from benchmarks import common, peers
+from benchmarks.common import Spread
+from benchmarks.peers import CACHE, CEILING, JPEG, LOOSE
 
 RATES = {
     CEILING: [1000.0, 2000.0, 1000.0],
@@ -17,17 +17,17 @@ RATES = {
 
 
 def test_a_spread_is_median_and_extremes() -> None:
-    assert rounds.spread([3.0, 1.0, 10.0]) == Spread(3.0, 1.0, 10.0)
-    assert rounds.spread([1.0, 2.0]) == Spread(1.5, 1.0, 2.0)
+    assert common.spread([3.0, 1.0, 10.0]) == Spread(3.0, 1.0, 10.0)
+    assert common.spread([1.0, 2.0]) == Spread(1.5, 1.0, 2.0)
 
 
 def test_ratios_are_taken_round_by_round() -> None:
     # Of the medians it would be 950 / 1000 = 0.95; by rounds they are 0.9, 0.5 and 0.95.
-    assert rounds.ratio(RATES, JPEG, CEILING) == Spread(0.9, 0.5, 0.95)
+    assert common.ratio(RATES, JPEG, CEILING) == Spread(0.9, 0.5, 0.95)
 
 
 def test_verdicts_hold_medians_of_ratios_against_the_targets() -> None:
-    found = {verdict.what.partition(" / ")[2]: verdict for verdict in verdicts.verdicts(RATES)}
+    found = {verdict.what.partition(" / ")[2]: verdict for verdict in peers.verdicts(RATES)}
     assert list(found) == [CEILING, JPEG, "webdataset, as shipped", "webdataset, our decoder", LOOSE]
     assert found[CEILING].met  # 0.9 is enough
     assert found[JPEG].value.median == pytest.approx(3.0)  # the node cache's: 3, 3 and 2.95
@@ -40,12 +40,12 @@ def test_verdicts_hold_medians_of_ratios_against_the_targets() -> None:
 
 def test_a_verdict_below_its_bar_is_missed() -> None:
     rates = RATES | {JPEG: [890.0, 890.0, 890.0]}
-    assert verdicts.verdicts(rates)[0].met is False
+    assert peers.verdicts(rates)[0].met is False
 
 
 def test_without_peers_only_ours_is_judged() -> None:
     rates = {name: RATES[name] for name in (CEILING, JPEG)}
-    assert [verdict.what for verdict in verdicts.verdicts(rates)] == [f"{JPEG} / {CEILING}"]
+    assert [verdict.what for verdict in peers.verdicts(rates)] == [f"{JPEG} / {CEILING}"]
 
 
 def test_the_sharder_is_held_against_its_ceiling_and_itself() -> None:
@@ -55,7 +55,7 @@ def test_the_sharder_is_held_against_its_ceiling_and_itself() -> None:
         "ceiling (2)": [20.0, 20.0],
         "sharder (2)": [16.0, 16.2],
     }
-    found = verdicts.sharding(rates, 2)
+    found = peers.sharding(rates, 2)
     assert [verdict.value.median for verdict in found] == pytest.approx([0.85, 0.805, 1.9])
     assert [verdict.met for verdict in found] == [True, False, True]
     assert [verdict.bar for verdict in found] == pytest.approx([0.85, 0.85, 1.8])
@@ -63,32 +63,32 @@ def test_the_sharder_is_held_against_its_ceiling_and_itself() -> None:
 
 def test_one_process_is_compared_with_its_ceiling_alone() -> None:
     rates = {"ceiling (1)": [10.0], "sharder (1)": [9.0]}
-    assert [verdict.what for verdict in verdicts.sharding(rates, 1)] == ["sharder (1) / ceiling (1)"]
+    assert [verdict.what for verdict in peers.sharding(rates, 1)] == ["sharder (1) / ceiling (1)"]
 
 
 def test_the_bottleneck_is_the_stage_that_takes_most_of_a_workers_time() -> None:
     # A thousand people take 0.1 + 1 + 0.5 + 0.4 s: half of it is decode+squash. `decode` is part of that.
     stages = {"read": 10_000.0, "decode": 1500.0, "decode+squash": 1000.0, "augment": 2000.0, "collate": 2500.0}
-    sentence = verdicts.bottleneck(stages | {"to cpu": 100.0}, 480)
+    sentence = peers.bottleneck(stages | {"to cpu": 100.0}, 480)
     assert sentence == (
         "decode+squash is the bottleneck: 50% of a worker's time; alone it does 1,000 people/s, "
         "the whole loader from JPEG 480."
     )
-    assert verdicts.bottleneck(stages | {"read": 900.0}, 480).startswith("read is the bottleneck")
+    assert peers.bottleneck(stages | {"read": 900.0}, 480).startswith("read is the bottleneck")
 
 
 def test_contenders_take_turns_and_the_first_round_is_not_counted() -> None:
     turns: list[str] = []
     shown: list[tuple[int, int]] = []
 
-    def run(name: str) -> rounds.Run:
+    def run(name: str) -> common.Run:
         def measure() -> float:
             turns.append(name)
             return float(len(turns))
 
         return measure
 
-    rates = rounds.interleaved({"a": run("a"), "b": run("b")}, 2, lambda _, done, total: shown.append((done, total)))
+    rates = common.interleaved({"a": run("a"), "b": run("b")}, 2, lambda _, done, total: shown.append((done, total)))
     assert turns == ["a", "b"] * 3
     assert rates == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
     assert shown == [(n, 6) for n in range(1, 7)]
@@ -96,5 +96,5 @@ def test_contenders_take_turns_and_the_first_round_is_not_counted() -> None:
 
 @pytest.mark.parametrize(("load", "said"), [(0.6, False), (0.7, True)])
 def test_a_busy_machine_is_said_to_be_busy(load: float, said: bool) -> None:
-    warning = machine.busy({"load": load, "cores": 2})
+    warning = common.busy({"load": load, "cores": 2})
     assert bool(warning) is said

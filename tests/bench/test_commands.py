@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from clef.bench.__main__ import main
-from clef.bench.verdicts import CACHE, CEILING, JPEG
+from benchmarks.__main__ import main
+from benchmarks.peers import CACHE, CEILING, JPEG
 from clef.errors import run_command
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ STAGES = {"read", "decode", "decode+squash", "augment", "collate"}
 
 def bench(*arguments: object, cwd: Path) -> str:
     """Runs the command and returns all that it says."""
-    command = [sys.executable, "-m", "clef.bench", *map(str, arguments)]
+    command = [sys.executable, "-m", "benchmarks.__main__", *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
@@ -97,7 +97,7 @@ def test_shard_compares_the_sharder_with_its_ceiling(tmp_path: Path) -> None:
 def refused(arguments: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
     """The exit code of the command in this process, which saves the time to import torch."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["clef.bench", *arguments])
+    monkeypatch.setattr(sys, "argv", ["benchmarks.__main__", *arguments])
     with pytest.raises(SystemExit) as left:
         run_command(main)
     return left.value.code

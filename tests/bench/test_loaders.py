@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import common, peers, stages
+from benchmarks.common import Setting
+from benchmarks.peers import OURS, PEERS, SHIPPED, Peer
 from clef import cards
-from clef.bench import contenders, loose, peers, setting, stages
-from clef.bench.peers import OURS, PEERS, SHIPPED, Peer
-from clef.bench.setting import Setting
 from clef.config import InputConfig, InputName
 from clef.data.cache import NodeCache
 from clef.data.dataset import CellDataset
@@ -94,17 +94,17 @@ def test_a_peer_as_shipped_delivers_the_same_pictures(peer: str, few: Setting, t
 
 def test_a_peer_delivers_the_agreed_batches_for_as_long_as_is_measured(peer: str, few: Setting, tmp_path: Path) -> None:
     for way in (SHIPPED, OURS):
-        assert setting.timed(peers.stream(peer, way, few, tmp_path / "copy"), few, f"{peer}, {way}") > 0
+        assert common.timed(peers.stream(peer, way, few, tmp_path / "copy"), few, f"{peer}, {way}") > 0
 
 
 def test_loose_files_are_the_same_people(few: Setting, sources: Path) -> None:
     still = plain(few)
-    people = loose.people(still, cards.load("emotic_demo"), sources / "emotic_demo")
+    people = peers.people(still, cards.load("emotic_demo"), sources / "emotic_demo")
     assert len(people) == still.places
     data = CellDataset(still.shards, still.inputs, 0, augment=False)
     samples = [data[0, place] for _, place in still.order()[0]]
     wanted = {name: torch.stack([sample[name] for sample in samples]) for name in still.inputs}
-    alike(next(iter(loose.stream(still, people))), wanted, most=12)  # stored images were made smaller once before
+    alike(next(iter(peers.loose_stream(still, people))), wanted, most=12)  # stored images were made smaller once before
 
 
 def test_a_filled_cache_delivers_what_decoding_does(few: Setting, tmp_path: Path) -> None:
@@ -117,10 +117,10 @@ def test_a_filled_cache_delivers_what_decoding_does(few: Setting, tmp_path: Path
 
 def test_a_contender_that_delivers_something_else_is_refused(few: Setting) -> None:
     batch = {name: torch.zeros(8, 3, *config.shape, dtype=torch.uint8) for name, config in INPUTS.items()}
-    assert setting.timed([batch] * few.stream(), few, "x") > 0
+    assert common.timed([batch] * few.stream(), few, "x") > 0
     batch["body"] = batch["body"].float()
     with pytest.raises(SetupError, match=r"x: delivers body as torch\.float32"):
-        setting.timed([batch] * few.stream(), few, "x")
+        common.timed([batch] * few.stream(), few, "x")
 
 
 def test_the_people_read_are_whole_shards_one_for_each_worker_at_least(few: Setting) -> None:
@@ -140,12 +140,12 @@ def test_sizes_and_counts_are_those_of_the_members(few: Setting) -> None:
 
 
 def test_a_missing_peer_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch, few: Setting) -> None:
-    monkeypatch.setitem(PEERS, "litdata", Peer("no_such_package", "clef.bench.peer_litdata"))
-    assert contenders.missing() == ["litdata is not installed, so not compared: python -m pip install no_such_package"]
-    assert not any(name.startswith("litdata") for name in contenders.others(few, Path("copies")))
+    monkeypatch.setitem(PEERS, "litdata", Peer("no_such_package", "benchmarks.peer_litdata"))
+    assert peers.missing() == ["litdata is not installed, so not compared: python -m pip install no_such_package"]
+    assert not any(name.startswith("litdata") for name in peers.others(few, Path("copies")))
 
 
 def test_loose_files_are_left_out_where_the_source_is_not_there(few: Setting, tmp_path: Path) -> None:
-    calls, notes = contenders.loose_files(few, cards.load("emotic_demo"), tmp_path)
+    calls, notes = peers.loose_files(few, cards.load("emotic_demo"), tmp_path)
     assert not calls
     assert notes[0].startswith("loose files left out:")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import source
+from benchmarks.source import photograph
 from clef import cards
-from clef.bench import source
-from clef.bench.photograph import photograph
 from clef.datasets import open_reader
 from clef.errors import ConfigError
 

@@ -1,4 +1,4 @@
-"""`python -m clef.bench train` from end to end. No duration is judged."""
+"""`python -m benchmarks.__main__ train` from end to end. No duration is judged."""
 
 import json
 from pathlib import Path

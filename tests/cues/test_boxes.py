@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from clef.cues.boxes import area, best_face, best_person, body, inside, iou
 from clef.cues.view import view
+from clef.geometry import area, best_face, best_person, body, inside, iou
 
 SUBJECT = (100, 100, 200, 400)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from clef import cards
-from clef.cues.boxes import iou
 from clef.cues.extractor import EXTRACTORS
 from clef.cues.files import ALL, OF_PERSON
 from clef.datasets import open_reader
+from clef.geometry import iou
 from tests.cues import photo
 
 TEXT = (photo.ROOT / "docs/cues.md").read_text()

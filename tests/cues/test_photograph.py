@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clef.cues.boxes import iou
-from clef.cues.points import JOINTS, MIRRORED_JOINTS, MIRRORED_LANDMARKS
+from clef.geometry import JOINTS, MIRRORED_JOINTS, MIRRORED_LANDMARKS, iou
 from tests.cues import photo
 from tests.cues.photo import EYES, FACE, KEY, MOUTH
 

@@ -10,11 +10,11 @@ from PIL import Image
 
 from clef import cards
 from clef.cards import Card
-from clef.cues.points import JOINTS
 from clef.data.render import Sample, render
 from clef.data.shards import SplitShards
 from clef.datasets import Person
 from clef.datasets.person import Cues
+from clef.geometry import JOINTS
 
 WIDTH, HEIGHT = 60, 40
 BOX, FACE, DETECTED = (10, 5, 50, 40), (24, 8, 36, 16), (6, 4, 45, 40)

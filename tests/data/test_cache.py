@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from clef import records
+from clef.cells import records
+from clef.cells.identity import write_config
 from clef.config import CellConfig, DepthConfig, InputConfig
 from clef.data.cache import NodeCache, entries
 from clef.data.dataset import CellDataset
@@ -26,7 +27,6 @@ from clef.data.order import EveryOnce
 from clef.data.shards import SplitShards
 from clef.engine.job import run_cell
 from clef.errors import SetupError
-from clef.identity import write_config
 from launch.prepare import _with_absolute_paths
 
 PLAIN: dict[Any, Any] = {"body": InputConfig(size=(20, 24))}

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from clef.config import BoxesConfig, DepthConfig, InputConfig, PointsConfig
 from clef.config.inputs import INPUTS
-from clef.cues.boxes import extended_face
 from clef.data import decode, transforms
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
@@ -20,6 +19,7 @@ from clef.data.manifest import SOURCE
 from clef.datasets import Person
 from clef.datasets.person import Cues
 from clef.errors import ShardError
+from clef.geometry import extended_face
 from tests.data import cue_people
 from tests.data.cue_people import BOX, DETECTED, FACE, HEIGHT, WIDTH, InMemory
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clef import files
+from clef import io
 from clef.data import manifest as manifests
 from clef.data import parts, writer
 from clef.data.parts import Job, Part
@@ -118,9 +118,9 @@ def test_finishing_waits_for_parts(little_source: Path, little_set: Path, tmp_pa
         assert part.stdin is not None
         assert part.stdout.readline() == "locked\n"
         lock = out.with_name(".little.lock")
-        with files.lock(lock, shared=True):  # another part need not wait
+        with io.lock(lock, shared=True):  # another part need not wait
             pass
-        with pytest.raises(ShardError, match="busy"), files.lock(lock, busy=lambda: ShardError("busy")):
+        with pytest.raises(ShardError, match="busy"), io.lock(lock, busy=lambda: ShardError("busy")):
             pass
         with subprocess.Popen(
             [sys.executable, "-c", FINISH, str(little_source), str(out)], stderr=subprocess.PIPE, text=True

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import webdataset
 
-from clef import cards, files
+from clef import cards, io
 from clef.cards import Card
 from clef.data import manifest as manifests
 from clef.data import writer
@@ -38,7 +38,7 @@ def built(card: Card, sources: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    return {path.name: files.sha256(path) for path in sorted(folder.iterdir())}
+    return {path.name: io.sha256(path) for path in sorted(folder.iterdir())}
 
 
 def test_one_and_four_workers_write_the_same_bytes(card: Card, sources: Path, built: Path, tmp_path: Path) -> None:

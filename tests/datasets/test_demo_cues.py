@@ -14,7 +14,6 @@ from PIL import Image
 from clef.cards import load
 from clef.cues.files import CueFile, found
 from clef.cues.join import joined
-from clef.cues.points import JOINTS, MIRRORED_JOINTS, MIRRORED_LANDMARKS
 from clef.datasets.caer_s import CaerS
 from clef.datasets.demo import caer_s_layout, generate
 from clef.datasets.demo.cue_files import MISSED
@@ -23,6 +22,7 @@ from clef.datasets.demo.proposals import COUNT, propose
 from clef.datasets.demo.world import shots
 from clef.datasets.emotic import Emotic
 from clef.datasets.person import Box, Person
+from clef.geometry import JOINTS, MIRRORED_JOINTS, MIRRORED_LANDMARKS
 
 Points = NDArray[np.float64]
 READERS = {"emotic_demo": Emotic, "caer_s_demo": CaerS}

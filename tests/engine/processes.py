@@ -19,8 +19,8 @@ import numpy as np
 import torch
 import yaml
 
+from clef.config.base import merge, nest
 from clef.engine import vault
-from clef.overrides import merge, nest
 from tests.conftest import TINY, TINY_METHOD
 
 _context = multiprocessing.get_context("forkserver")

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from clef import cell
+from clef.config import resolve
 from clef.data import manifest as manifests
 from clef.data.shards import SplitShards
 from clef.engine import job, provenance
@@ -13,7 +13,7 @@ from clef.engine.display import Display
 from clef.engine.evaluation import evaluate
 from clef.engine.trainer import Trainer
 
-config = cell.from_yaml(Path(sys.argv[1]))
+config = resolve.from_yaml(Path(sys.argv[1]))
 out = Path(sys.argv[2])
 accelerator = job.start(config)
 root = config.shards

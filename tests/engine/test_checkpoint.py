@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from clef import records
+from clef.cells import records
+from clef.cells.identity import write_config
 from clef.config import CellConfig, FaultConfig
 from clef.engine import vault
 from clef.engine.job import run_cell
 from clef.errors import CellError, SetupError
-from clef.identity import write_config
 
 Make = Callable[..., CellConfig]
 

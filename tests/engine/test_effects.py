@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from clef import metrics
 from clef.config import CellConfig, CustomMethodConfig
-from clef.engine import effects
 from clef.methods.clef import tie
 
 Make = Callable[..., CellConfig]
@@ -28,7 +28,7 @@ def test_by_hand() -> None:
         "Y_e": np.array([[math.log(3)]]),
         "Y_e*": np.zeros((1, 1)),
     }
-    found = effects.effects(one)  # sigmoid(log 3) = 3/4, sigmoid(0) = 1/2
+    found = metrics.effects(one)  # sigmoid(log 3) = 3/4, sigmoid(0) = 1/2
     assert {name: float(value[0, 0]) for name, value in found.items()} == pytest.approx(
         {"TE": math.log(3 / 4) - math.log(1 / 2), "NDE": 0, "TIE": math.log(3 / 4) - math.log(1 / 2)}
     )
@@ -36,7 +36,7 @@ def test_by_hand() -> None:
 
 def test_tie_is_the_methods_own_and_what_is_left_of_te_without_nde() -> None:
     some = arrays()
-    found = effects.effects(some)
+    found = metrics.effects(some)
     own = tie(*(torch.from_numpy(some[name]) for name in ("Y_c", "Y_e", "Y_e*")))
     np.testing.assert_allclose(found["TIE"], own.numpy(), atol=1e-5)
     np.testing.assert_allclose(found["TE"], found["NDE"] + found["TIE"], atol=1e-12)
@@ -44,21 +44,21 @@ def test_tie_is_the_methods_own_and_what_is_left_of_te_without_nde() -> None:
 
 def test_methods_without_a_counterfactual_have_no_effects() -> None:
     some = arrays()
-    assert effects.effects({"scores": some["scores"], "Y_e": some["Y_e"]}) == {}
-    assert effects.counterfactual({"Y_c": some["Y_c"], "scores": some["Y_c"]}) is None
-    np.testing.assert_array_equal(effects.factual({"scores": some["scores"], "Y_e": some["Y_e"]}), some["Y_e"])
+    assert metrics.effects({"scores": some["scores"], "Y_e": some["Y_e"]}) == {}
+    assert metrics.counterfactual({"Y_c": some["Y_c"], "scores": some["Y_c"]}) is None
+    np.testing.assert_array_equal(metrics.factual({"scores": some["scores"], "Y_e": some["Y_e"]}), some["Y_e"])
 
 
 def test_without_a_branch_nothing_is_direct() -> None:
     some = arrays()
     del some["Y_c"]
-    found = effects.effects(some)
+    found = metrics.effects(some)
     assert not found["NDE"].any()
     np.testing.assert_array_equal(found["TE"], found["TIE"])
 
 
 def test_far_logits_stay_finite() -> None:
-    values = effects.log_sigmoid(np.array([-1e4, 0, 1e4]))
+    values = metrics.log_sigmoid(np.array([-1e4, 0, 1e4]))
     assert values.tolist() == pytest.approx([-1e4, -math.log(2), 0])
 
 
@@ -78,21 +78,21 @@ def test_probabilities_are_what_the_loss_takes_logits_for(
 ) -> None:
     logits, config = arrays()["Y_e"], tiny(dataset, method=method, **settings)
     log = expected(torch.from_numpy(logits)).numpy()
-    np.testing.assert_allclose(effects.log_probabilities(config, logits), log, atol=1e-5)
-    np.testing.assert_allclose(effects.probabilities(config, logits), np.exp(log), atol=1e-6)
+    np.testing.assert_allclose(metrics.log_probabilities(config, logits), log, atol=1e-5)
+    np.testing.assert_allclose(metrics.probabilities(config, logits), np.exp(log), atol=1e-6)
 
 
 def test_linear_outputs_are_probabilities_as_they_are_without_logarithms(tiny: Make) -> None:
     config = tiny("emotic_demo", method="vanilla", **{"method.output": "linear"})
     logits = np.array([[0.8, 0, -0.3, 1.2]])
-    assert effects.probabilities(config, logits).tolist() == [[0.8, 0, 0, 1]]  # type: ignore[union-attr]
-    assert effects.log_probabilities(config, logits) is None
+    assert metrics.probabilities(config, logits).tolist() == [[0.8, 0, 0, 1]]  # type: ignore[union-attr]
+    assert metrics.log_probabilities(config, logits) is None
 
 
 def test_a_method_of_ones_own_states_probabilities_where_it_says_so(tiny: Make) -> None:
     logits, vanilla = arrays()["Y_e"], tiny(method="vanilla")
     silent = vanilla.model_copy(update={"method": CustomMethodConfig(name="mine:Own")})
-    assert effects.probabilities(silent, logits) is None
-    assert effects.log_probabilities(silent, logits) is None
+    assert metrics.probabilities(silent, logits) is None
+    assert metrics.log_probabilities(silent, logits) is None
     says = vanilla.model_copy(update={"method": CustomMethodConfig(name="mine:Own", probabilities=True)})
-    np.testing.assert_array_equal(effects.probabilities(says, logits), effects.probabilities(vanilla, logits))
+    np.testing.assert_array_equal(metrics.probabilities(says, logits), metrics.probabilities(vanilla, logits))

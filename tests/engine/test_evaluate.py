@@ -14,8 +14,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import clef.evaluate
-from clef import cell, records
-from clef.config import CellConfig
+from clef.cells import records
+from clef.config import CellConfig, resolve
 from clef.data import manifest as manifests
 from tests.conftest import Run
 from tests.engine.trained_cell import train
@@ -117,7 +117,7 @@ def test_a_cell_of_two_ranks_comes_out_on_two_and_one_rank_says_that_it_is_one(
     run: Run, tiny: Make, tmp_path: Path
 ) -> None:
     config = tmp_path / "cell.yaml"
-    config.write_text(cell.to_yaml(tiny(method="vanilla")))
+    config.write_text(resolve.to_yaml(tiny(method="vanilla")))
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
     process("clef.train", "--config", config, cwd=tmp_path, launcher=torchrun)
     [folder] = (tmp_path / "runs" / "single").iterdir()

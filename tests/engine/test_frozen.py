@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from clef import methods
+from clef.cells.identity import write_config
 from clef.config import CellConfig
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
@@ -16,7 +17,6 @@ from clef.data.shards import SplitShards
 from clef.engine import confounders, frozen, job
 from clef.engine.frozen import FrozenFeatures
 from clef.errors import SetupError
-from clef.identity import write_config
 from clef.models.context_branch import FEATURES, ContextBranch
 
 Make = Callable[..., CellConfig]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clef.engine import metrics
+from clef import metrics
 from clef.errors import CellError
 
 

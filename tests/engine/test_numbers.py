@@ -12,7 +12,9 @@ import torch
 from accelerate import Accelerator
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from clef import methods, records
+from clef import methods
+from clef.cells import records
+from clef.cells.identity import write_config
 from clef.config import CellConfig, FaultConfig
 from clef.data import manifest as manifests
 from clef.data.dataset import CellDataset
@@ -24,7 +26,6 @@ from clef.engine.numbers import Guard
 from clef.engine.update import Updates, micro_batches
 from clef.engine.window import Window
 from clef.errors import CellError, ConfigError
-from clef.identity import write_config
 from tests.engine.equal import assert_equal
 
 Make = Callable[..., CellConfig]

@@ -16,7 +16,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from clef import records
+from clef.cells import records
 from clef.config import CellConfig
 from clef.data import manifest as manifests
 from clef.engine import provenance

@@ -13,9 +13,8 @@ import pytest
 import torch
 import yaml
 
-from clef import cell
-from clef.config import CellConfig
-from clef.overrides import merge
+from clef.config import CellConfig, resolve
+from clef.config.base import merge
 from tests.engine.equal import assert_equal
 
 Make = Callable[..., CellConfig]
@@ -46,12 +45,12 @@ def runs(request: pytest.FixtureRequest, shards: Path, tmp_path_factory: pytest.
         "dataset": "emotic_demo", "epochs": 2, "batch_size": 12, "schedule": {"name": "step", "every": 1},
         "runtime": {"shards": str(shards), "workers": 0, "log_every": 3},
     }  # fmt: skip
-    config = cell.resolve(merge(layer, TINY["emot_net"], TINY_METHOD["clef"], {"backbone": {"dropout": 0.0}}))
+    config = resolve.resolve(merge(layer, TINY["emot_net"], TINY_METHOD["clef"], {"backbone": {"dropout": 0.0}}))
     result = {}
     for ranks in (1, 2):
         out = folder / str(ranks)
         out.mkdir()
-        (out / "config.yaml").write_text(cell.to_yaml(config))
+        (out / "config.yaml").write_text(resolve.to_yaml(config))
         result[ranks] = launch(ranks, out / "config.yaml", out)
     return result
 
@@ -100,7 +99,7 @@ def test_accelerate_launch_with_two_cpu_processes_runs_one_and_the_log_says_so(
 ) -> None:
     # Trap: without a GPU, `accelerate launch --cpu --num_processes 2` silently is one process.
     config = tmp_path / "config.yaml"
-    text = cell.to_yaml(cell.from_yaml(Path(runs[1]["config"])))
+    text = resolve.to_yaml(resolve.from_yaml(Path(runs[1]["config"])))
     config.write_text(text.replace("stop_after: null", "stop_after: 1"))
     accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     done = launch(0, config, tmp_path, accelerate)

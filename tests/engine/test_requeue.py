@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from clef import attempts, files, records, signals
+from clef import io, signals
+from clef.cells import attempts, records
 from clef.config import RequeueConfig
 from clef.engine import slurm, task, turn
 from clef.engine.requeue import Requeue
@@ -143,7 +144,7 @@ def test_a_dropped_submission_leaves_at_once_without_a_trace(tmp_path: Path) -> 
 
 
 def test_a_job_whose_nodes_fail_again_and_again_is_not_started(tmp_path: Path, tiny: Any) -> None:
-    from clef.identity import write_config
+    from clef.cells.identity import write_config
 
     write_config(tmp_path, tiny(**{"runtime.requeue.lost": 2}))
     for restart in range(3):
@@ -204,5 +205,5 @@ def test_the_lock_is_waited_for_as_long_as_was_said(
     monkeypatch.setattr(turn.time, "sleep", lambda seconds: other.communicate(b"\n") if seconds == turn.EVERY else None)
     with ExitStack() as stack:
         turn.take(stack, tmp_path, patience=600)
-        assert files.is_locked(lock)
+        assert io.is_locked(lock)
     assert capsys.readouterr().err.count("waiting for it to end, 10 minutes at most") == 2

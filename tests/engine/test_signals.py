@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import submitit
 
-from clef import files, records, signals
+from clef import io, signals
+from clef.cells import records
+from clef.cells.identity import write_config
 from clef.config import CellConfig
 from clef.engine import vault
 from clef.engine.task import TrainCell
 from clef.errors import Preempted
-from clef.identity import write_config
 from tests.alive import runs
 from tests.engine.processes import Runs
 
@@ -134,7 +135,7 @@ def test_workers_of_torchrun_save_when_it_is_stopped_or_dies(
     agent.send_signal(signal.Signals[f"SIG{number}"])
     assert agent.wait(100) != 0
     folder = runs.cell("out")
-    wait_for("the workers gone", lambda: not files.is_locked(folder / records.LOCK))
+    wait_for("the workers gone", lambda: not io.is_locked(folder / records.LOCK))
     state = records.read_json(folder / records.STATE)
     assert state["state"] == "preempted", (tmp_path / "said.txt").read_text()
     assert reason in state["reason"] or "another rank" in state["reason"]  # whichever noticed first

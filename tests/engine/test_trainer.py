@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from clef import records
+from clef.cells import records
+from clef.cells.identity import write_config
 from clef.config import CellConfig
 from clef.data import manifest as manifests
 from clef.data.shards import SplitShards
 from clef.engine import checkpoint, precision, vault
 from clef.engine.job import run_cell
-from clef.engine.metrics import headline
 from clef.errors import CellError, ConfigError, SetupError
-from clef.identity import write_config
+from clef.metrics import headline
 from tests.engine.equal import assert_equal
 
 Make = Callable[..., CellConfig]

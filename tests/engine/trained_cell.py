@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from clef.cells.identity import folder_of, identify, write_config
 from clef.config import CellConfig
 from clef.data import manifest as manifests
 from clef.engine.job import run_cell
-from clef.identity import folder_of, identify, write_config
 
 
 def train(config: CellConfig, **runtime: Any) -> Path:

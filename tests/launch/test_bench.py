@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import bench, known, show, watch
+from benchmarks import grid as bench
+from launch import known, show, watch
 
 
 def test_it_plans_a_grid_and_looks_at_it_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

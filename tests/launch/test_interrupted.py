@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from clef import records
+from clef.cells import records
 from tests.launch import tiny_grid
 
 FIRST, SECOND = "caer_s_demo-caer_net-vanilla-s0", "caer_s_demo-caer_net-vanilla-s1"

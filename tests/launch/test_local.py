@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from clef import records
+from clef.cells import records
 from launch import local
 from tests.launch import tiny_grid
 

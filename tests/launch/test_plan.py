@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from clef import files, records
-from clef import grid as grids
+from clef import io
+from clef.cells import records
 from clef.config import CellConfig
+from clef.config import grid as grids
+from clef.config.base import nest
+from clef.config.grid import Grid
 from clef.errors import ConfigError, SetupError, ShardError
-from clef.grid import Grid
-from clef.overrides import nest
 from launch import here, ledger, queued, show
 from launch import plan as plans
 from launch.queued import Queued
@@ -201,7 +202,7 @@ def test_a_cell_with_a_result_is_done(one_cell: list[CellConfig]) -> None:
 def test_a_cell_whose_lock_is_held_is_running(one_cell: list[CellConfig], written: str) -> None:
     folder = folder_of(one_cell)
     records.write_state(folder, written)
-    with files.lock(folder / records.LOCK):
+    with io.lock(folder / records.LOCK):
         cell = planned(one_cell)
         assert (cell.state, cell.todo) == ("running", False)
     assert planned(one_cell).todo == (written == "running")

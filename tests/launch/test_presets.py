@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from clef import grid as grids
-from clef import records, weights
+from clef import weights
+from clef.cells import records
+from clef.cells.identity import NOT_IDENTITY, signature, write_config
 from clef.config import CellConfig
+from clef.config import grid as grids
+from clef.config.grid import Grid
 from clef.engine.job import run_cell
 from clef.errors import ConfigError
-from clef.grid import Grid
-from clef.identity import write_config
 from clef.results.rows import read_plan, write_plan
-from clef.signature import NOT_IDENTITY, signature
 from launch import plan as plans
 from launch.plan import PlannedCell
 from tests.conftest import TINY

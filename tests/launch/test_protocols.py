@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from clef import grid as grids
 from clef.config import CellConfig
+from clef.config import grid as grids
 from clef.data import manifest as manifests
 from clef.datasets.demo import caer_s_layout
 from clef.errors import ConfigError

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import submitit
 
-from clef import attempts, records
+from clef.cells import attempts, records
+from clef.cells.identity import write_config
 from clef.config import CellConfig
 from clef.engine.task import TrainCell
 from clef.errors import ConfigError, SetupError
-from clef.identity import write_config
 from launch import modules, snapshot
 from tests.engine.test_signals import wait_for
 from tests.launch import tiny_grid

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clef import records
+from clef.cells import records
 from clef.console import out
 from clef.errors import CellError, SetupError
 from clef.results.rows import PlannedRun, plan_path, read_plan, write_plan

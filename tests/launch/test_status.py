@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from clef import files, records
+from clef import io
+from clef.cells import records
 from clef.data import manifest as manifests
 from clef.errors import CellError, SetupError
 from clef.results.rows import PlannedRun, write_plan
@@ -282,7 +283,7 @@ def test_a_running_cell_without_a_word_is_stuck(slurm: Slurm, tmp_path: Path) ->
 def test_the_cells_of_a_launcher_that_lives_are_queued_and_of_one_that_died_not(tmp_path: Path) -> None:
     grid = planned(tmp_path, "a", "b", "c")
     records.write_state(grid / "b", "running")
-    with claims.claimed(grid, ["a", "b"]) as ended, files.lock(grid / "b" / records.LOCK):
+    with claims.claimed(grid, ["a", "b"]) as ended, io.lock(grid / "b" / records.LOCK):
         assert states(grid) == {"a": "queued", "b": "running", "c": "new"}
         assert claims.busy(grid) == {"a", "b"}
         ended("a")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from clef import files
+from clef import io
 from clef.errors import run_command
 from launch import grid as command
 from launch import ledger, sbatch
@@ -235,9 +235,9 @@ def test_a_disk_that_is_full_at_either_note(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(path, content, durable)
 
-    write = files.write
+    write = io.write
     with monkeypatch.context() as patch:
-        patch.setattr(files, "write", full)
+        patch.setattr(io, "write", full)
         assert launch(grid) == 5
     said = capsys.readouterr().err
     assert re.search(r"error: .*runs/full.*No space left on device", said.splitlines()[-1])

@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from clef import cell, methods, records
-from clef import grid as grids
-from clef.config import CellConfig
+from clef import methods
+from clef.cells import records
+from clef.cells.identity import identify, write_config
+from clef.config import CellConfig, resolve
+from clef.config import grid as grids
 from clef.engine import parent
 from clef.errors import CellError, ConfigError
-from clef.identity import identify, write_config
 from launch import local
 from launch import plan as plans
 from tests.launch import tiny_grid
@@ -74,7 +75,7 @@ def test_the_parent_is_trained_first_whatever_the_order(shards: Path, tmp_path: 
     assert set(results) == {CHILD, PARENT}
     log = [line for line in done.stderr.splitlines() if "_net" in line]
     assert log.index(f"[2/2] {PARENT}: done") < log.index(f"[1/2] {CHILD}: running")
-    config = cell.from_yaml(results[CHILD].parent / "config.yaml")
+    config = resolve.from_yaml(results[CHILD].parent / "config.yaml")
     assert config.method.parent == str(results[PARENT].parent.resolve())
     table = (tmp_path / "results/two/tables.md").read_text()
     assert "| CAER-Net | two_stage° |" in table

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from clef import records
+from clef.cells import records
 from clef.errors import ConfigError
 from clef.results.rows import PlannedRun, write_plan
 from launch import claims, ledger, logs, status_table, watch
@@ -41,7 +41,7 @@ def plan(tmp_path: Path) -> Callable[[int], Path]:
 
 def rendered(path: Path, view: View, width: int, reasons: int | None = None) -> list[str]:
     with claims.claimed(path.parent, [f"{LONG}0-00"]):  # a launcher has it, and its lock says that it runs
-        from clef import files
+        from clef import io as files
 
         with files.lock(path.parent / f"{LONG}0-00" / records.LOCK):
             picture = watch.take(path, view)

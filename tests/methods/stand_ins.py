@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clef import cell
+from clef.config import resolve
+from clef.config.base import merge, nest
 from clef.methods import Dictionary, Parts
 from clef.models import BackboneOutput
-from clef.overrides import merge, nest
 
 
 class FixedBackbone(nn.Module):
@@ -53,7 +53,7 @@ def parts(backbone: Any, method: dict[str, Any], single: bool, counts: list[int]
         layer = merge({"method": {"context_branch": branch}}, layer)
     dictionary = Dictionary(torch.eye(3), torch.tensor([0.5, 0.3, 0.2]))
     return Parts(
-        cell.resolve(layer),
+        resolve.resolve(layer),
         torch.tensor(counts),
         sum(counts),
         lambda classifier: backbone,

@@ -13,7 +13,7 @@ from clef.config import CellConfig
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.shards import SplitShards
-from clef.engine.metrics import headline
+from clef.metrics import headline
 from clef.models import BACKBONES
 
 DICTIONARY = methods.Dictionary(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.full((4,), 0.25))

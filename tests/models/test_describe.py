@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from torchvision.models import ResNet18_Weights, VGG16_Weights
 
-from clef import resources
+from clef.config import base
 from clef.errors import run_command
 from clef.models import BACKBONES, describe
 from clef.models.describe import VARIANTS, Variant
 
 
 def test_docs_are_what_the_generator_writes() -> None:
-    page = resources.PACKAGE.parent / "docs/backbones.md"
+    page = base.PACKAGE.parent / "docs/backbones.md"
     assert page.read_text() == describe.document(), f"run python -m clef.models.describe --write {page}"
 
 

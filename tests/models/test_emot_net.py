@@ -5,7 +5,8 @@ import torch
 import torchvision
 from torch import nn
 
-from clef import cell, methods
+from clef import methods
+from clef.config import resolve
 from clef.models.decomposed import BODY, IMAGE, Decomposed
 from tests.models.making import on_meta, parameters
 
@@ -69,7 +70,9 @@ def test_a_pair_is_what_it_says() -> None:
 
 def test_a_decomposed_cell_needs_no_weights() -> None:
     backbone = {"name": "emot_net", "variant": "decomposed", "width": 0.0625}
-    made = cell.resolve({"dataset": "emotic", "method": "vanilla", "backbone": backbone, "runtime": {"weights": "/"}})
+    made = resolve.resolve(
+        {"dataset": "emotic", "method": "vanilla", "backbone": backbone, "runtime": {"weights": "/"}}
+    )
     assert made.backbone.weights["scene"] == "places365-resnet18", "the recipe states weights, for the other variant"
     method = methods.build(made, [1] * 26, 26, lambda load: pytest.fail("a dictionary"))
     assert isinstance(method.backbone.scene, Decomposed)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clef.cues.points import JOINTS, LIMBS
+from clef.geometry import JOINTS, LIMBS
 from clef.models.attention_branch import AttentionBranch
 from clef.models.emoticon_contexts import AgentGraph, LandmarkNet, proximity
 from clef.models.multiplicative import fused, log_probabilities, multiplicative

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clef import resources
+from clef.config import base
 from clef.models import BACKBONES
 from tests.models.making import CASES, batch, make, on_meta, without
 
@@ -150,7 +150,7 @@ def test_without_a_classifier_the_logits_are_the_feature(case: str) -> None:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_recipe_gives_what_the_backbone_reads(name: str) -> None:
-    recipe = resources.read_yaml(resources.resource(f"configs/backbones/{name}.yaml"))
+    recipe = base.read_yaml(base.resource(f"configs/backbones/{name}.yaml"))
     nets = [on_meta(**settings) for settings in CASES.values() if settings["name"] == name]
     assert set(recipe["inputs"]) == {read for net in nets for read in net.reads}
     assert nets[0].reads == nets[0].inputs
@@ -167,7 +167,7 @@ def test_weights_are_asked_for_by_the_names_that_the_recipe_states(case: str) ->
     asked: dict[str, torch.nn.Module] = {}
     with torch.device("meta"):
         backbone(config(**CASES[case]), 26, False, asked.__setitem__)
-    recipe = resources.read_yaml(resources.resource(f"configs/backbones/{name}.yaml"))
+    recipe = base.read_yaml(base.resource(f"configs/backbones/{name}.yaml"))
     stated = recipe["backbone"].get("weights", {}) if case in TAKES_WEIGHTS else {}
     assert set(asked) == set(stated)
     for encoder, network in asked.items():

@@ -13,7 +13,8 @@ from PIL import Image
 
 import clef
 import clef.predict.__main__ as command
-from clef import cards, cell
+from clef import cards
+from clef.config import resolve
 from clef.cues import view
 from clef.cues.extractor import Extractor
 from clef.cues.files import CueName
@@ -101,7 +102,7 @@ def test_others_beside_a_given_box_are_agents_where_the_cell_reads_them(
     image, given = people(sources, "emotic_demo")[0].image, Given((12.0, 6.0, 58.0, 88.0))
     monkeypatch.setattr("clef.predict.subjects.find_class", lambda cue: finding(cue, None))
     with_detector(monkeypatch, TWO, "" if here else "no weights")
-    (subject,) = Finder(cell.resolve(layer), given).people(image, "Peace", Path())
+    (subject,) = Finder(resolve.resolve(layer), given).people(image, "Peace", Path())
     assert subject.box == given.box
     assert subject.cues.others == ((TWO[1],) if here else ())
     assert ("reads the others in the image too, who can't be found: no weights" in capsys.readouterr().err) is not here
@@ -157,10 +158,10 @@ def test_no_probability_is_shown_of_a_method_that_states_none() -> None:
     linear = {"dataset": "emotic_demo", "backbone": "emot_net", "method": {"name": "vanilla", "output": "linear"}}
     scores = np.array([[0.8, 0, -0.3, 1.2]])
     classes = ["a", "b", "c", "d"]
-    (one,) = of_arrays(cell.resolve(linear), classes, {"scores": scores, "Y_e": scores})
+    (one,) = of_arrays(resolve.resolve(linear), classes, {"scores": scores, "Y_e": scores})
     assert one.factual is not None
     assert one.factual.tolist() == [0.8, 0, 0, 1]
-    own = cell.resolve(linear | {"method": "mine:Own"})
+    own = resolve.resolve(linear | {"method": "mine:Own"})
     (one,) = of_arrays(own, classes, {"scores": scores})
     assert one.factual is None
     assert [column.header for column in command._table("person 1", one).columns] == ["emotion", "score"]

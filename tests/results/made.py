@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from clef import cards
-from clef.audit import record
-from clef.audit.rows import Row
+from clef.audit import records
+from clef.audit.records import Row
 from clef.results.collect import gather
 from clef.results.formats import Table
 from clef.results.rows import PlannedRun, write_plan
@@ -43,8 +43,8 @@ def result(value: float, **changes: Any) -> dict[str, Any]:
 
 def write_audit(folder: Path, weights: str, rows: list[Row], draws: int = 5) -> None:
     """The audit of a cell, as `python -m clef.audit` leaves it, as far as a gathered grid reads it."""
-    facts = {"version": record.VERSION, "weights": weights, "draws": draws, "draws_seed": 3, "code": {"commit": "def"}}
-    record.write(folder, record.Audit(facts, rows))
+    facts = {"version": records.VERSION, "weights": weights, "draws": draws, "draws_seed": 3, "code": {"commit": "def"}}
+    records.write(folder, records.Audit(facts, rows))
 
 
 class Grid:

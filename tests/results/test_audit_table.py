@@ -1,6 +1,6 @@
 """The audits of a grid's cells in its tables: each number beside what it is held against."""
 
-from clef.audit.rows import Row
+from clef.audit.records import Row
 from clef.results.formats import Table
 from tests.results.made import Grid, result, write_audit
 

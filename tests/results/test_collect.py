@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
-from clef import cards, cell
-from clef.audit.rows import Row as AuditRow
-from clef.engine.metrics import summary
+from clef import cards
+from clef.audit.records import Row as AuditRow
+from clef.config import resolve
 from clef.errors import CellError
+from clef.metrics import CONVENTIONS, summary
 from clef.results import store
 from clef.results.audits import Finding
 from clef.results.collect import gather
@@ -27,7 +28,6 @@ from clef.results.formats import to_csv, to_markdown
 from clef.results.gather import gather_grid, write_tables
 from clef.results.intervals import Interval
 from clef.results.latex import to_latex
-from clef.results.ranking import CONVENTIONS
 from clef.results.resampling import draws, interval, resampled
 from clef.results.rows import Gathered, Row
 from clef.results.tables import all_tables
@@ -64,8 +64,8 @@ def predicted(dataset: str, seed: int, better: float = 1.0) -> dict[str, np.ndar
 @cache
 def config(dataset: str, method: str) -> str:
     branch = {"context_branch": {"network": "resnet18", "width": 0.25, "weights": "none"}} if method == "clef" else {}
-    made = cell.resolve({"dataset": dataset, "backbone": "emot_net", "method": {"name": method, **branch}})
-    return cell.to_yaml(made)
+    made = resolve.resolve({"dataset": dataset, "backbone": "emot_net", "method": {"name": method, **branch}})
+    return resolve.to_yaml(made)
 
 
 def add(grid: Grid, dataset: str, method: str, seed: int, better: float = 1.0, **changes: Any) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import label_ranking_average_precision_score
 
-from clef import identity
+from clef.cells import identity
 from clef.config import CellConfig
 from clef.data.shards import SplitShards
 from clef.predict import panel

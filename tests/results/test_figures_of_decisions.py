@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from clef import cards
-from clef.results.calibration import bins
+from clef.metrics import bins
 from clef.results.figures import confusion, draw, reliability
 from clef.results.figures.style import look
 from clef.results.measures import confusion as table_of

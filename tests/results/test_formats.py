@@ -12,13 +12,13 @@ import pytest
 import yaml
 from rich.console import Console
 
-from clef import resources
+from clef.config import base
 from clef.results import formats, layouts
 from clef.results.formats import Table, percent
 from clef.results.latex import to_latex
 from clef.results.numbers import Numbers
 
-KNOWN = yaml.safe_load((resources.PACKAGE / "results" / "published.yaml").read_text())
+KNOWN = yaml.safe_load((base.PACKAGE / "results" / "published.yaml").read_text())
 NAMES = {key: entry["name"] for key, entry in KNOWN["backbones"].items()}
 PER_CLASS = {"emotic": "emotic_per_category", "caer_s": "caer_s_per_class"}
 SUFFIX = {"vanilla": "", "clef": " + CLEF", "ccim": " + CCIM"}

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
-from clef import cell
-from clef.config import CellConfig
-from clef.results import calibration
+from clef import metrics
+from clef.config import CellConfig, resolve
+from clef.metrics import average_precisions, curve, voc_eleven_points
 from clef.results.measures import Measure, measures
-from clef.results.ranking import average_precisions, curve, voc_eleven_points
 
 Values = dict[tuple[str, str, str], Measure]
 BRANCH = {"network": "resnet18", "width": 0.25, "weights": "none"}
@@ -161,7 +160,7 @@ def slow_error(probability: np.ndarray, true: np.ndarray) -> float:
 
 
 def config(dataset: str, **method: object) -> CellConfig:
-    return cell.resolve({"dataset": dataset, "backbone": "caer_net", "method": method})
+    return resolve.resolve({"dataset": dataset, "backbone": "caer_net", "method": method})
 
 
 def test_calibration_of_several_labels_and_its_bins_against_scikit_learn() -> None:
@@ -190,12 +189,12 @@ def test_calibration_of_one_label_is_that_of_the_class_decided_for() -> None:
 
 
 def test_calibration_by_the_examples_in_torchmetrics_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "BINS", 3)
+    monkeypatch.setattr(metrics, "BINS", 3)
     probability = np.array([[0.25, 0.20, 0.55], [0.55, 0.05, 0.40], [0.10, 0.30, 0.60], [0.90, 0.05, 0.05]])
     one = {"scores": np.log(probability), "target": np.array([0, 1, 2, 0])}
     found = by_name(measures(one, list("abc"), config("caer_s", name="vanilla")))
     assert found["ECE", "score", ""].value == pytest.approx(20.00)
-    monkeypatch.setattr(calibration, "BINS", 2)
+    monkeypatch.setattr(metrics, "BINS", 2)
     stated = np.array([[0.25, 0.25, 0.55, 0.75, 0.75]]).T
     several = {"scores": np.log(stated / (1 - stated)), "target": np.array([[0, 0, 1, 1, 1]]).T}
     found = by_name(measures(several, ["a"], config("emotic", name="vanilla")))
@@ -207,9 +206,9 @@ def test_clef_is_judged_by_its_factual_prediction_as_its_loss_takes_it() -> None
     logits = {"Y_e": rng.normal(size=(80, 5)), "Y_c": rng.normal(size=(80, 5))}
     sigmoid = 1 / (1 + np.exp(-logits["Y_e"] - logits["Y_c"]))
     one, many = one_label(1) | logits, several(1, 80) | logits
-    literal = calibration.stated(one, config("caer_s", name="clef", context_branch=BRANCH))
-    summed = calibration.stated(one, config("caer_s", name="clef", context_branch=BRANCH, single_label="sum"))
-    labels = calibration.stated(many, config("emotic", name="clef", context_branch=BRANCH))
+    literal = metrics.stated(one, config("caer_s", name="clef", context_branch=BRANCH))
+    summed = metrics.stated(one, config("caer_s", name="clef", context_branch=BRANCH, single_label="sum"))
+    labels = metrics.stated(many, config("emotic", name="clef", context_branch=BRANCH))
     assert literal
     assert summed
     assert labels
@@ -222,12 +221,12 @@ def test_clef_is_judged_by_its_factual_prediction_as_its_loss_takes_it() -> None
 
 def test_what_is_no_probability_is_not_called_calibrated() -> None:
     mine = {"name": "tests.methods.stand_ins:Mine"}
-    assert calibration.stated(one_label(0), config("caer_s", **mine)) is None
-    says = calibration.stated(one_label(0), config("caer_s", **mine, probabilities=True))
+    assert metrics.stated(one_label(0), config("caer_s", **mine)) is None
+    says = metrics.stated(one_label(0), config("caer_s", **mine, probabilities=True))
     assert says
     assert says[0] == "score"
     np.testing.assert_allclose(says[1].sum(1), 1)
     regresses = {"dataset": "emotic", "backbone": "emot_net", "method": {"name": "vanilla", "output": "linear"}}
-    linear = calibration.stated(several(0), cell.resolve(regresses))
+    linear = metrics.stated(several(0), resolve.resolve(regresses))
     assert linear
     np.testing.assert_array_equal(linear[1], np.clip(several(0)["scores"], 0, 1))

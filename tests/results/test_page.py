@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clef.audit.rows import Row
+from clef.audit.records import Row
 from clef.results import page, pictures
 from clef.results.collect import gather
 from clef.results.gather import write_tables

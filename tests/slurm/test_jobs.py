@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-from clef import attempts, cell, records
+from clef.cells import attempts, records
+from clef.cells.identity import write_config
+from clef.config import resolve
+from clef.config.base import merge
 from clef.data import manifest as manifests
 from clef.engine.job import run_cell
-from clef.identity import write_config
-from clef.overrides import merge
 from tests.conftest import TINY, TINY_METHOD
 from tests.launch import tiny_grid
 from tests.slurm.small import Slurm
@@ -134,7 +135,7 @@ def test_a_cell_on_two_nodes_is_preempted_and_trains_the_batches_of_one_rank(
     assert hows(folder) == ["preempted", "done"]
 
     alone = tmp_path / "alone" / folder.name
-    config = cell.from_yaml(folder / records.CONFIG)
+    config = resolve.from_yaml(folder / records.CONFIG)
     write_config(alone, config.model_copy(update={"runtime": config.runtime.model_copy(update={"faults": ()})}))
     expected, found = run_cell(alone), records.read_json(folder / records.RESULT)
     assert (found["environment"]["ranks"], expected["environment"]["ranks"]) == (2, 1)

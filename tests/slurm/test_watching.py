@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from clef import records
+from clef.cells import records
 from clef.results.rows import PlannedRun, write_plan
 from launch import cancelled
 from launch.ledger import FOLDER, Submission

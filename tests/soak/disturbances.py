@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from clef import attempts, records
+from clef.cells import attempts, records
 from tests.slurm.small import Slurm
 
 KINDS = (

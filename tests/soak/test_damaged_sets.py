@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clef import files
+from clef import io as files
 from clef.data import manifest as manifests
 from clef.data import writer
 from clef.data.manifest import Manifest

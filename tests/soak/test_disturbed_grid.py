@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clef import grid as grids
+from clef.cells.identity import write_config
+from clef.config import grid as grids
+from clef.config.base import merge, parse
 from clef.engine.job import run_cell
-from clef.identity import write_config
-from clef.overrides import merge, parse
 from clef.results.gather import gather_grid
 from clef.results.rows import write_plan
 from launch import ledger, plan

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clef import cards, cell, resources
-from clef import grid as grids
-from clef.config import InputConfig
+from clef import cards
+from clef.config import InputConfig, base, resolve
+from clef.config import grid as grids
 from clef.cues import files as cue_files
 from clef.data import manifest as manifests
 from clef.data import writer
@@ -229,7 +229,7 @@ def test_damaged_shards_are_found_and_never_crash_the_loader(name: str, built: P
 
 
 def resolved(path: Path) -> Callable[[], object]:
-    return lambda: cell.resolve(resources.read_yaml(path), str(path)).name
+    return lambda: resolve.resolve(base.read_yaml(path), str(path)).name
 
 
 def planned(path: Path) -> Callable[[], object]:
@@ -251,7 +251,7 @@ SETTINGS: dict[str, tuple[str, Callable[[Path], Callable[[], object]]]] = {
 @pytest.mark.parametrize("kind", SETTINGS)
 def test_damaged_settings_are_read_or_refused(kind: str, tmp_path: Path) -> None:
     shipped, action = SETTINGS[kind]
-    data = resources.resource(shipped).read_bytes()
+    data = base.resource(shipped).read_bytes()
     path = tmp_path / Path(shipped).name
     for seed in cases(3, 40):
         path.write_bytes(mutated(data, random.Random(f"{kind}-{seed}"), text=True))

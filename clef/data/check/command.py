@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from clef import cards, datasets, files
+from clef import cards, datasets, io
 from clef.cards import LEAK_FREE, Card
 from clef.console import Steps
 from clef.data.check import reading, survey
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, card: Card, policies: dict[str, str]) -> int:
     near = NEAR if args.near is None else args.near
     report = look(variants, args.protocol, source, Path(args.cues or source), args.workers, near)
     if args.json:
-        files.write(args.json, report.json())
+        io.write(args.json, report.json())
     show(report)
     return DataError.exit_code if report.stops else 0
 

@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def write_page(args: argparse.Namespace, card: Card, target: Path) -> int:
     """Write the page of the shards in `target`, and say where it is. Raises ShardError."""
-    from clef import files
+    from clef import io
     from clef.data import manifest as manifests
     from clef.data.shards import SplitShards
     from clef.data.stats import numbers, page, sheets
@@ -43,7 +43,7 @@ def write_page(args: argparse.Namespace, card: Card, target: Path) -> int:
             if not args.no_images:
                 shown[name] = sheets.of(shards, counted[-1], args.stats_samples, args.stats_seed)
     path = Path(args.stats) if args.stats else target.with_name(f"{target.name}.html")
-    files.write(path, page.render(card, manifest, counted, shown))
+    io.write(path, page.render(card, manifest, counted, shown))
     out.print(f"written to {path}", markup=False, soft_wrap=True)
     if not args.no_images:
         out.print("it shows people: where the set may not be passed on, keep it to yourself, or say --no-images")

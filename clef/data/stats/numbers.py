@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from clef.console import Progress
-from clef.cues.boxes import inside
 from clef.data.manifest import KINDS, Split
 from clef.data.shards import SplitShards
 from clef.errors import ShardError
+from clef.geometry import inside
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 VAD = ("valence", "arousal", "dominance")

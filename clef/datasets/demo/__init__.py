@@ -14,6 +14,6 @@ and every drawing has a seed of its own, so that any number of workers writes th
 fixed with plain probes (`docs/demo-data.md`), before any debiasing method was run on the sets.
 """
 
-from .generate import STRENGTH, DemoError, generate
+from clef.datasets.demo.generate import STRENGTH, DemoError, generate
 
 __all__ = ["STRENGTH", "DemoError", "generate"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import cos, radians, sin
 
-from .pen import Point
-from .pose import HEAD, Pose
+from clef.datasets.demo.pen import Point
+from clef.datasets.demo.pose import HEAD, Pose
 
 SIDES = (-1, 1)
 TALL_HEAD = 1.04

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from clef.cues.files import image_key
-
-from .cue_files import Findings, Listed, look, write_of_people
-from .expression import EMOTIONS, prototypes
-from .figure import draw_person
-from .pen import Extent
-from .pose import Box, card_height, face_box, moved
-from .scene import draw_scene
-from .world import EMOTION_SCENES, Actor, Group, shots, stream
+from clef.datasets.demo.cue_files import Findings, Listed, look, write_of_people
+from clef.datasets.demo.expression import EMOTIONS, prototypes
+from clef.datasets.demo.figure import draw_person
+from clef.datasets.demo.pen import Extent
+from clef.datasets.demo.pose import Box, card_height, face_box, moved
+from clef.datasets.demo.scene import draw_scene
+from clef.datasets.demo.world import EMOTION_SCENES, Actor, Group, shots, stream
 
 WIDTH, HEIGHT = 192, 108
 PAN = 5

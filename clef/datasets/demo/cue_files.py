@@ -11,12 +11,11 @@ import numpy as np
 from PIL import Image
 
 from clef.cues.files import CueName, head, line, path_of
-
-from .keypoints import joints, landmarks
-from .pen import Extent
-from .pose import Box
-from .proposals import propose
-from .version import VERSION
+from clef.datasets.demo.keypoints import joints, landmarks
+from clef.datasets.demo.pen import Extent
+from clef.datasets.demo.pose import Box
+from clef.datasets.demo.proposals import propose
+from clef.datasets.demo.version import VERSION
 
 MISSED = 33
 """Of so many people in a row, one whose landmarks are not found and, independently, one whose pose is not: the same

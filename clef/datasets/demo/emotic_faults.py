@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .emotic_mat import Annotation, ImageEntry
-from .emotic_picture import Picture
+from clef.datasets.demo.emotic_mat import Annotation, ImageEntry
+from clef.datasets.demo.emotic_picture import Picture
 
 IMAGE_FAULTS = ("truncated", "missing", "png", "png", "grey", "grey", "cmyk", "cmyk")
 PERSON_FAULTS = ("empty_box", "tiny_box", "twice", "twice", "no_vad", "no_vad", "no_vad")

@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 
 from clef.cues.files import image_key
-
-from .cue_files import Findings, Listed, look, write_of_people
-from .emotic_faults import respell, save, spoil
-from .emotic_mat import write_mat
-from .emotic_picture import NAMES, Picture, compose
-from .expression import MOODS
-from .figure import draw_person
-from .pose import Box, face_box
-from .scene import draw_scene
-from .world import Actor, Group, pictures, stream
+from clef.datasets.demo.cue_files import Findings, Listed, look, write_of_people
+from clef.datasets.demo.emotic_faults import respell, save, spoil
+from clef.datasets.demo.emotic_mat import write_mat
+from clef.datasets.demo.emotic_picture import NAMES, Picture, compose
+from clef.datasets.demo.expression import MOODS
+from clef.datasets.demo.figure import draw_person
+from clef.datasets.demo.pose import Box, face_box
+from clef.datasets.demo.scene import draw_scene
+from clef.datasets.demo.world import Actor, Group, pictures, stream
 
 PEOPLE = 2600
 NO_FACE = 0.03

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .emotic_mat import Annotation, ImageEntry
-from .expression import MOODS
-from .moods import draw_categories, draw_vad
-from .pose import Box, card_height
-from .world import MOOD_SCENES, Actor, Group
+from clef.datasets.demo.emotic_mat import Annotation, ImageEntry
+from clef.datasets.demo.expression import MOODS
+from clef.datasets.demo.moods import draw_categories, draw_vad
+from clef.datasets.demo.pose import Box, card_height
+from clef.datasets.demo.world import MOOD_SCENES, Actor, Group
 
 NAMES = {
     "mscoco": "COCO_val2014_{:012d}.jpg",

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import anatomy
-from .anatomy import SIDES, TALL_HEAD
-from .pen import Colour, Pen
-from .pose import HEAD, Box, Look, Pose
+from clef.datasets.demo import anatomy
+from clef.datasets.demo.anatomy import SIDES, TALL_HEAD
+from clef.datasets.demo.pen import Colour, Pen
+from clef.datasets.demo.pose import HEAD, Box, Look, Pose
 
 INK: Colour = (30, 22, 26)
 

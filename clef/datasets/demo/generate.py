@@ -16,11 +16,10 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import Progress
 
+from clef.datasets.demo import caer_s_layout, emotic_layout
+from clef.datasets.demo.cue_files import Findings, write_of_images
+from clef.datasets.demo.version import VERSION
 from clef.errors import DataError
-
-from . import caer_s_layout, emotic_layout
-from .cue_files import Findings, write_of_images
-from .version import VERSION
 
 Name = Literal["emotic_demo", "caer_s_demo"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .pen import Colour, Pen, shade
+from clef.datasets.demo.pen import Colour, Pen, shade
 
 Rng = np.random.Generator
 

@@ -1,4 +1,4 @@
-"""What extractors would find of a figure: iBUG's 68 landmarks and COCO's 17 joints (`clef.cues.points`).
+"""What extractors would find of a figure: iBUG's 68 landmarks and COCO's 17 joints (`clef.geometry`).
 
 Both follow from the parts as drawn, so they show what the picture shows. Only the nose, which no figure has, is
 put where it would be.
@@ -10,10 +10,10 @@ from math import pi
 
 import numpy as np
 
-from . import anatomy
-from .anatomy import SIDES, TALL_HEAD
-from .pen import Point
-from .pose import HEAD, Box, Pose, card_height
+from clef.datasets.demo import anatomy
+from clef.datasets.demo.anatomy import SIDES, TALL_HEAD
+from clef.datasets.demo.pen import Point
+from clef.datasets.demo.pose import HEAD, Box, Pose, card_height
 
 BRIDGE = -0.15
 """Where the nose begins, in head radii below the head's centre."""

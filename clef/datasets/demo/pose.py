@@ -7,8 +7,8 @@ from math import cos, radians, sin
 
 import numpy as np
 
-from .expression import DIMENSIONS
-from .pen import Colour, Point, shade
+from clef.datasets.demo.expression import DIMENSIONS
+from clef.datasets.demo.pen import Colour, Point, shade
 
 Box = tuple[int, int, int, int]
 

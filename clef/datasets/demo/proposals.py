@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .pen import Extent
+from clef.datasets.demo.pen import Extent
 
 COUNT = 12
 """So many in every picture."""

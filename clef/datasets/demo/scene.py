@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .indoors import kitchen, office, party
-from .outdoors import beach, forest, mountain, night_street, ruins
-from .pen import Pen
+from clef.datasets.demo.indoors import kitchen, office, party
+from clef.datasets.demo.outdoors import beach, forest, mountain, night_street, ruins
+from clef.datasets.demo.pen import Pen
 
 SCENES: dict[str, Callable[[Pen, np.random.Generator], None]] = {
     "office": office,

@@ -19,7 +19,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from .expression import EMOTIONS, MOODS, Expressions, mixed, prototypes
+from clef.datasets.demo.expression import EMOTIONS, MOODS, Expressions, mixed, prototypes
 
 Labels = NDArray[np.int64]
 

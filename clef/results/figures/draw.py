@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from clef import files
+from clef import io
 from clef.cards import Card
 from clef.console import Progress
 from clef.datasets.demo import STRENGTH
@@ -43,7 +43,7 @@ def draw(folder: Path, gathered: Gathered, progress: Progress = lambda name, don
         for about, name, caption, figure in figures:
             forms = {form: written(figure, form) for form in FORMS}
             for form, content in forms.items():
-                files.write(folder / FOLDER / f"{name}.{form}", content, durable=False)
+                io.write(folder / FOLDER / f"{name}.{form}", content, durable=False)
             small, width = for_a_screen(forms["png"], ON_SCREEN), round(SHOWN * figure.get_figwidth())
             made.append(Image(about, name, caption, small, width))
             progress("figures drawn", len(made), len(figures))

@@ -1,1 +1,0 @@
-"""Measurements of the toolkit on this machine: `python -m clef.bench`."""

@@ -1,0 +1,127 @@
+"""Which cell this is: its signature from config, shards and weights, and its folder. Imports no torch.
+
+The planner and the trainer share this file, so that both mean the same cell.
+
+The identity of a cell: one pure function of its config and of the bytes that it reads. Imports no torch.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from clef import cards, io, weights
+from clef.cells import records
+from clef.config import CcimConfig, CellConfig
+from clef.config.resolve import to_yaml
+from clef.data.manifest import SOURCE, Manifest
+from clef.errors import CellError, ConfigError, ShardError
+
+SCHEMA = 4
+"""Raised whenever the meaning of a config changes. 2: switches of methods and inputs; cues in shards. 3: protocols.
+4: accumulation, batch statistics over ranks, TF32.
+"""
+
+NOT_IDENTITY = ("runtime", "resources", "label", "against")
+"""Parts of the config that can't change the result."""
+
+
+def signature(config: CellConfig, content: dict[str, str], weights: dict[str, str], parent: str | None = None) -> str:
+    """16 hexadecimal digits that name the cell.
+
+    `content` holds the content hash of each member kind that the cell reads, by `split/kind`, and `weights` the
+    sha256 of each pre-trained file, by encoder. The config enters resolved and whole, never as a difference from
+    defaults: a default that changes must not alias two experiments. A cell that starts from another's weights is known
+    by its parent's signature, wherever that lies.
+    """
+    identity: dict[str, Any] = config.model_dump(mode="json", exclude=set(NOT_IDENTITY))
+    identity["method"].pop("probabilities", None)  # of a method of your own; it changes no result
+    if parent is not None:
+        identity["method"]["start_from"] = parent
+    text = json.dumps([SCHEMA, identity, content, weights], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_shards(config: CellConfig, manifest: Manifest) -> None:
+    """Refuse shards of another dataset than the card states, or that lack a split or a member that the cell reads."""
+    card = cards.load(config.dataset, config.protocol)
+    stated = (card.name, card.protocol, card.task, list(card.classes), card.vad)
+    found = (manifest.dataset, manifest.protocol, manifest.task, manifest.classes, manifest.vad)
+    if stated != found or set(card.splits) != set(manifest.splits):
+        command = f"python -m clef.shard --dataset {config.dataset} --protocol {config.protocol}"
+        parts = "name, protocol, task, classes, VAD, splits"
+        raise ShardError(
+            f"{config.shards}: not shards of {card.name} as its card stands ({parts}); remove that folder and run: "
+            f"{command} --out {config.runtime.shards}"
+        )
+    if "scene_without_person" in config.inputs.present and "person" not in manifest.cues:
+        raise ShardError(
+            f"{config.shards}: made without the cue `person`, whose boxes scene_without_person hides; find them with "
+            f"python -m clef.cues --dataset {config.dataset} --cue person, and shard again"
+        )
+    for name in config.inputs.present:
+        for split_name, split in manifest.splits.items():
+            if not split.members[SOURCE[name]]:
+                raise ShardError(
+                    f"{config.dataset}: nobody in {split_name} has a {SOURCE[name]}, which {config.backbone.name} "
+                    f"reads as {name!r}; was the source sharded without its boxes?"
+                )
+
+
+def identify(config: CellConfig, manifest: Manifest, hashes: dict[str, str] | None = None) -> str:
+    """The cell's signature. Raises SetupError where pre-trained weights are missing.
+
+    `hashes`: those of the weights, where they are known and the files need not be here.
+    """
+    known = weights.hashes(config) if hashes is None else hashes
+    return signature(config, content_of(config, manifest), known, _parent(config))
+
+
+def content_of(config: CellConfig, manifest: Manifest) -> dict[str, str]:
+    """The content hash of each kind of member that the cell reads, in every split, by `split/kind`."""
+    kinds = {SOURCE[name] for name in config.inputs.present} | {"meta.json"}
+    if isinstance(config.method, CcimConfig):  # its dictionary is made of the masked frames
+        kinds.add(SOURCE["context"])
+    return manifest.content(kinds)
+
+
+def check_cell(folder: Path, config: CellConfig, manifest: Manifest) -> None:
+    """Refuse shards, or a config, that are not those of the cell in `folder`: its name ends with its signature.
+
+    Pre-trained files need not be here where the cell has recorded what it started from.
+    """
+    check_shards(config, manifest)
+    recorded = records.read_json(folder / records.ENVIRONMENT)
+    found, content = identify(config, manifest, recorded.get("weights")), content_of(config, manifest)
+    if folder.name.rpartition("-")[2] == found:
+        return
+    if other := [key for key, value in content.items() if recorded.get("content", content).get(key) != value]:
+        raise ShardError(
+            f"{config.shards}: not the shards that {folder.name} was trained on: other content in {', '.join(other)}; "
+            "say where its shards are with --shards"
+        )
+    raise CellError(
+        f"{folder}: its name should end with {found}, by its config and the shards: {records.CONFIG} was changed, or "
+        "this is no cell's folder"
+    )
+
+
+def _parent(config: CellConfig) -> str | None:
+    """The signature of the cell that this one starts from, which its folder's name ends with."""
+    if config.method.parent is None:
+        return None
+    mark = Path(config.method.parent).name.rpartition("-")[2]
+    if not re.fullmatch("[0-9a-f]{16}", mark):
+        raise ConfigError(f"method.start_from={config.method.parent}: a cell's folder, NAME-SIGNATURE, is expected")
+    return mark
+
+
+def folder_of(config: CellConfig, grid: str, mark: str) -> Path:
+    """Where a cell with this signature lives."""
+    return Path(config.runtime.out) / grid / f"{config.name}-{mark}"
+
+
+def write_config(folder: Path, config: CellConfig) -> None:
+    """Put the resolved config where `clef.engine.job.run_cell` finds it."""
+    io.write(folder / "config.yaml", to_yaml(config))

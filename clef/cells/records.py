@@ -1,0 +1,201 @@
+"""What a cell writes about itself: its state, a log line now and then, its environment, its result. No torch.
+
+`runs/<grid>/<cell name>-<signature>/` holds config.yaml, state.json, log.jsonl, environment.json, checkpoints/,
+predictions-<split>.npz and, once all is done, result.json.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from clef import io
+
+RESULT, STATE, LOG, CONFIG, LOCK = "result.json", "state.json", "log.jsonl", "config.yaml", "lock"
+ENVIRONMENT = "environment.json"
+CANCELLED = "cancelled.json"
+"""Who cancelled the cell. A file of its own, since the job that is cancelled still writes its state while it leaves."""
+_PACKAGES = (
+    "torch", "torchvision", "accelerate", "submitit", "webdataset", "numpy", "scipy", "scikit-learn", "pillow",
+    "simplejpeg", "opencv-python-headless", "safetensors", "pydantic",
+)  # fmt: skip
+"""What may have a part in a number, where it is installed."""
+STATES = ("running", "stopped", "preempted", "failed", "died", "cancelled", "done")
+"""What a state file may say."""
+T = TypeVar("T")
+CODE = "code.json"
+"""At the top of a snapshot of the code: what `code_version` said of the tree that was copied."""
+
+
+def write_json(path: Path, content: Any, durable: bool = True) -> None:
+    """Write JSON atomically."""
+    io.write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n", durable)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a record holds; nothing when it isn't there or was cut short."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def checked(kind: type[T], content: Any) -> T:
+    """What was read from a file as this dataclass, or list of them. ValueError, in a line, for what is none."""
+    try:
+        found: T = _checker(kind).validate_python(content)  # type: ignore[arg-type]  # types are hashable
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return found
+
+
+@cache
+def _checker(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a cell's state file says. What it doesn't say is None."""
+
+    state: str = "new"
+    updated: float = 0.0
+    """Seconds since 1970."""
+    host: str | None = None
+    reason: str | None = None
+    step: int | None = None
+    steps: int | None = None
+    epoch: float | None = None
+    epochs: int | None = None
+    metric: float | None = None
+    """The best on val so far."""
+    images_per_s: float | None = None
+    left_s: float | None = None
+    """Seconds, as they were when it was written."""
+
+
+def said(folder: Path) -> Said:
+    """A cell's own word; that it is new where there is none, or the file is spoilt."""
+    try:
+        word = checked(Said, read_json(folder / STATE))
+    except ValueError:
+        return Said()
+    return word if word.state in STATES else Said()
+
+
+def write_state(folder: Path, state: str, **facts: Any) -> None:
+    """Say where the cell is: running, done, failed, stopped or preempted, and why."""
+    facts |= {"pid": os.getpid(), "host": socket.gethostname(), "updated": round(time.time(), 3)}
+    write_json(folder / STATE, {"state": state, **facts}, durable=state != "running")
+
+
+def state_of(folder: Path, queued: bool = False) -> str:
+    """A cell's state: new, queued, running, stopped, preempted, failed, died, cancelled or done.
+
+    `queued`: its Slurm job waits or runs. Its lock is then left alone: a look at it could meet the job taking it.
+    """
+    if (folder / RESULT).exists():
+        return "done"
+    state = said(folder).state
+    if queued:
+        return "running" if state == "running" else "queued"
+    if io.is_locked(folder / LOCK):
+        return "running"
+    if (folder / CANCELLED).exists():
+        return "cancelled"
+    if state == "done":  # its result was removed
+        return "new"
+    return "died" if state == "running" else state  # nobody holds its lock: it was killed
+
+
+def append_log(folder: Path, record: dict[str, Any]) -> None:
+    """One JSON line."""
+    with (folder / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def log_size(folder: Path) -> int:
+    """Bytes of the log so far, which are on disk when this returns."""
+    path = folder / LOG
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
+
+
+def cut_log(folder: Path, size: int) -> None:
+    """Drop what the log says of steps that are about to be trained again."""
+    path = folder / LOG
+    if path.exists() and path.stat().st_size > size:
+        os.truncate(path, size)
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what this process runs."""
+    return {
+        "code": code_version(),
+        "python": platform.python_version(),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "host": socket.gethostname(),
+        "cpu": _cpu(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    """The model of the processor, or at least its kind where Linux doesn't say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+@cache
+def code_version() -> dict[str, Any]:
+    """The commit that runs, whether the tree differs from it, and then the sha256 of `git diff HEAD --binary`.
+
+    In a snapshot of the code, that of the tree that was copied. The package's version alone outside a checkout.
+    """
+    if recorded := read_json(Path(__file__).parents[1] / CODE):
+        return {key: recorded.get(key) for key in ("commit", "dirty", "diff", "version")}
+    facts: dict[str, Any] = {"version": importlib.metadata.version("clef-caer")}
+    here = Path(__file__).parent
+    try:
+        # Installed into some other checkout's tree, it has no commit.
+        _git(here, "ls-files", "--error-unmatch", "__init__.py")
+        commit = _git(here, "rev-parse", "HEAD").decode().strip()
+        dirty = bool(_git(here, "status", "--porcelain", "--untracked-files=no"))
+        diff = hashlib.sha256(code_diff()).hexdigest() if dirty else None
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None, "diff": None, **facts}
+    return {"commit": commit, "dirty": dirty, "diff": diff, **facts}
+
+
+def code_diff() -> bytes:
+    """What `git diff HEAD --binary` says of the tree that runs."""
+    return _git(Path(__file__).parent, "diff", "HEAD", "--binary")
+
+
+def _git(folder: Path, *arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=20, check=True).stdout
