@@ -21,7 +21,6 @@ from rich.table import Table
 
 from benchmarks import common
 from benchmarks.common import Spread, positive, spread
-from clef import cards
 from clef.cells import records
 from clef.config import base
 from clef.config import grid as grids
@@ -29,11 +28,12 @@ from clef.config.grid import Grid
 from clef.console import Progress, Steps, out
 from clef.data import manifest as manifests
 from clef.data.manifest import KINDS, Manifest, Split
+from clef.datasets import cards
 from clef.errors import argument_parser, run_command
-from clef.results.rows import plan_path, write_plan
-from launch import known, ledger, plan, show, status_table, watch
+from clef.results.frame import plan_path, write_plan
+from launch import ledger, plan, plan_table, status, status_view
 from launch.plan import Plan
-from launch.scheduler import Job
+from launch.slurm_commands import Job
 
 NAME = "large"
 JSON = Path("results/bench/grid.json")
@@ -96,8 +96,8 @@ def _plan(folder: Path, grid: Grid) -> Seconds:
     took["configs"] = clock()
     planned = plan.make(NAME, *made)
     took["signatures and states"] = clock()
-    show.out = Console(file=io.StringIO(), width=140)
-    show.plan(planned)
+    plan_table.out = Console(file=io.StringIO(), width=140)
+    plan_table.plan(planned)
     took["table"] = clock()
     write_plan(folder / "runs", NAME, [cell.as_run() for cell in planned.cells])
     took["plan.json"] = clock()
@@ -129,16 +129,16 @@ def _trained(planned: Plan, grid: Path) -> None:
         )
         records.write_json(grid / ledger.FOLDER / f"{entry.tag}.json", asdict(entry), durable=False)
     now = time.time()
-    records.write_json(grid / known.FILE, asdict(known.Known(jobs, now, now)), durable=False)
+    records.write_json(grid / status.FILE, asdict(status.SlurmAnswer(jobs, now, now)), durable=False)
 
 
 def _status(folder: Path, grid: Grid) -> Seconds:
     """From the folder to the table of what is of interest."""
-    known.EVERY = float("inf")
+    status.EVERY = float("inf")
     clock = _Clock()
-    picture = watch.take(plan_path(folder / "runs", NAME), watch.View(None, False, 15.0))
+    picture = status_view.take(plan_path(folder / "runs", NAME), status_view.View(None, False, 15.0))
     took = {"cells, jobs and details": clock()}
-    Console(file=io.StringIO(), width=140).print(status_table.render(picture, 140))
+    Console(file=io.StringIO(), width=140).print(status_view.render(picture, 140))
     took["table"] = clock()
     return took | {"status": sum(took.values())}
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import common, source
-from clef import cards
-from clef.cards import Card
 from clef.config import CellConfig, resolve
 from clef.console import Steps, out
+from clef.datasets import cards
+from clef.datasets.cards import Card
 from clef.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _drawn(args: argparse.Namespace, folder: Path) -> tuple[Card, str]:
     """A drawn set and its shards."""
-    from clef.data.prepare import prepare  # torch, by way of webdataset; --help need not wait for it
+    from clef.sharding.build import prepare  # torch, by way of webdataset; --help need not wait for it
 
     with Steps("images") as progress:
         path = source.make(folder, args.people, args.image_size, 4 * args.workers, common.cores(), progress)

@@ -28,12 +28,12 @@ from torchvision.transforms.v2 import functional as F
 
 from benchmarks import stages
 from benchmarks.common import PREFETCH, Batches, Setting, Spread, ratio, single_thread, timed
-from clef.cards import Card
 from clef.config import InputConfig, InputName
 from clef.data import transforms
-from clef.data.cache import NodeCache
+from clef.data.decoded_cache import NodeCache
 from clef.data.manifest import SOURCE
 from clef.datasets import Box, Person, open_reader
+from clef.datasets.cards import Card
 from clef.errors import ClefError
 from clef.geometry import extended_face, scaled
 

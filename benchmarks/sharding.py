@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common, source
-from clef import cards
-from clef.cards import Card
 from clef.console import Steps, out
-from clef.datasets import Person, open_reader
+from clef.datasets import Person, cards, open_reader
+from clef.datasets.cards import Card
 
 SPLIT = "train"
 
@@ -67,11 +66,11 @@ def _calls(card: Card, target: Path, several: int) -> dict[str, tuple[Any, ...]]
 
 def _shard(card: Card, target: Path, workers: int) -> float:
     """People a second of a whole `python -m clef.shard`, but for the start of Python."""
-    from clef.data import writer
+    from clef.sharding import build
 
     shutil.rmtree(target, ignore_errors=True)
     start = time.perf_counter()
-    manifest = writer.build(card, Path(card.source), target, workers)
+    manifest = build.build(card, Path(card.source), target, workers)
     return sum(split.samples for split in manifest.splits.values()) / (time.perf_counter() - start)
 
 
@@ -89,7 +88,7 @@ def _render(card: Card, people: list[Person], workers: int) -> float:
 
 
 def _members(part: tuple[Card, list[Person]]) -> int:
-    from clef.data.render import render
+    from clef.sharding.render import render
 
     card, people = part
     for person in people:

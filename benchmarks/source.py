@@ -19,9 +19,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from benchmarks.common import leave_interrupts
-from clef import cards, io
+from clef import io
 from clef.console import Progress
-from clef.datasets.demo.emotic_mat import Annotation, ImageEntry, write_mat
+from clef.datasets import cards
+from clef.demo.emotic_mat import Annotation, ImageEntry, write_mat
 from clef.errors import ConfigError
 
 FIELD = 1536

@@ -19,12 +19,11 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from benchmarks.common import Batches, Setting, single_thread
 from clef.config import InputName
 from clef.data import decode, transforms
-from clef.data.cache import NodeCache
-from clef.data.dataset import CellDataset
+from clef.data.dataset import CellDataset, Pictures
+from clef.data.decoded_cache import NodeCache
 from clef.data.loader import loader, to_device
 from clef.data.manifest import SOURCE
 from clef.data.order import EveryOnce
-from clef.data.pictures import Pictures
 
 SECONDS = 1.0
 """A stage is repeated over its share of the people until so much time has passed."""

@@ -20,21 +20,21 @@ import torch
 
 from benchmarks import common
 from benchmarks.common import Run
-from clef import cards
 from clef.cells import records
 from clef.config import CellConfig, resolve
 from clef.config.base import nest
 from clef.console import Steps, out
 from clef.data import manifest as manifests
-from clef.data import writer
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.order import RankBatches
-from clef.datasets.demo import generate
-from clef.engine import job
-from clef.engine.display import Display
+from clef.datasets import cards
+from clef.demo import generate
+from clef.engine import run as job
+from clef.engine.train_log import Display
+from clef.engine.train_step import fused_optimizer
 from clef.engine.trainer import Trainer
-from clef.engine.update import fused_optimizer
+from clef.sharding import build
 
 Batch = dict[str, Any]
 BATCHES = 16
@@ -157,7 +157,7 @@ def _measure(args: argparse.Namespace, folder: Path) -> dict[str, list[float]]:
     card = cards.load(DATASET)
     generate(DATASET, folder / "source", people=PEOPLE, workers=common.cores())
     with Steps("people") as progress:
-        writer.build(card, folder / "source", folder / "shards" / card.name, common.cores(), progress)
+        build.build(card, folder / "source", folder / "shards" / card.name, common.cores(), progress)
     config = resolve.resolve({**TINY, "runtime": {"shards": str(folder / "shards"), "workers": 0, "threads": 1}})
     # torch
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clef.engine.trained import Trained
+    from clef.engine.model_io import Trained
 
 __version__ = "0.1.0"
 
@@ -24,6 +24,6 @@ def load(cell: str | Path, checkpoint: str | None = None, device: str = "auto") 
     Needs neither shards (but for `batches`) nor pre-trained files. Raises ConfigError when no cell, or no single one,
     is called so, and CellError when its weights are missing or damaged.
     """
-    from clef.engine import trained  # torch is slow to import
+    from clef.engine import model_io  # torch is slow to import
 
-    return trained.load(cell, checkpoint, device)
+    return model_io.load(cell, checkpoint, device)

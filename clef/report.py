@@ -34,24 +34,24 @@ def main() -> int:
 
 def _build(grid: str, args: argparse.Namespace) -> None:
     """All that is made of a grid."""
-    from clef.results import gather, pictures, store  # not before: --help need not wait for NumPy
-    from clef.results.rows import plan_path
+    from clef.results import frame, gather  # not before: --help need not wait for NumPy
+    from clef.results.frame import plan_path
 
     folder = args.results / grid
     if args.from_rows:
-        gathered = store.read(folder)
+        gathered = frame.read(folder)
         gather.publish(folder, gathered, args.all)
     else:
         gathered = gather.gather_grid(plan_path(args.runs, grid), args.results, args.all)
-    pictures.publish(folder, gathered, None if args.from_rows else args.runs / grid, args.images)
+    gather.publish_page(folder, gathered, None if args.from_rows else args.runs / grid, args.images)
 
 
 def _compare(results: Path, first: str, second: str) -> int:
     """Print two grids side by side, and write that as Markdown, too."""
     from clef import console, io
-    from clef.results import compare, formats, gather, store
+    from clef.results import formats, frame, gather
 
-    made = compare.side_by_side(store.read(results / first), store.read(results / second))
+    made = gather.side_by_side(frame.read(results / first), frame.read(results / second))
     gather.show(made)
     path = results / first / f"beside-{second}.md"
     io.write(path, formats.to_markdown(made, first, second))

@@ -6,18 +6,19 @@ from pathlib import Path
 
 from rich.table import Table
 
-from clef import cards, datasets
-from clef.cards import Card, Release
+from clef import datasets
 from clef.console import Steps, err, out
-from clef.data import parts, stats, writer
-from clef.data.check import command as check
-from clef.data.check.releases import Listed, recognise
 from clef.data.manifest import Manifest
-from clef.data.prepare import prepare
-from clef.data.reshard import reshard
-from clef.data.verify import verify
+from clef.datasets import cards
+from clef.datasets.cards import Card, Release
+from clef.datasets.policies import described
 from clef.errors import ConfigError, ShardError, argument_parser, run_command
-from clef.policies import described
+from clef.sharding import build, shard_plan, stats
+from clef.sharding.build import prepare
+from clef.sharding.check import show as check
+from clef.sharding.check.scan import Listed, recognise
+from clef.sharding.reshard import reshard
+from clef.sharding.verify import verify
 
 MEGABYTE = 1_000_000
 
@@ -43,7 +44,7 @@ def main() -> int:
     if args.part:
         return _part(card, source, target, args, cues)
     if args.finish:
-        manifest = writer.finish_parts(card, source, target, cues)
+        manifest = build.finish_parts(card, source, target, cues)
     else:
         with Steps("people") as progress:
             manifest = prepare(card, source, target, args.workers, progress, cues)
@@ -102,10 +103,10 @@ def _policies(stated: list[str]) -> dict[str, str]:
 
 
 def _part(card: Card, source: Path, target: Path, args: argparse.Namespace, cues: Path | None) -> int:
-    part = parts.parse(args.part)
+    part = shard_plan.parse(args.part)
     datasets.draw(card, source, args.workers)
     with Steps("people") as progress:
-        jobs = writer.build_part(card, source, target, part, args.workers, progress, cues)
+        jobs = build.build_part(card, source, target, part, args.workers, progress, cues)
     people = sum(job.size for job in jobs)
     out.print(
         f"{target}: part {part} is there: {len(jobs)} shards, {people:,} people. When all are, run it with --finish"

@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from clef import cards
 from clef.cells import records
 from clef.config import CellConfig, base, resolve
 from clef.config.base import expand, merge, parse
 from clef.console import Steps, out
+from clef.datasets import cards
 from clef.errors import CellError, argument_parser, run_command
 
 
@@ -30,7 +30,7 @@ def main() -> int:
         print(resolve.to_yaml(config), end="")
         return 0
 
-    from clef.engine.job import run_cell  # not before: --help and --print-config need not wait for torch
+    from clef.engine.run import run_cell  # not before: --help and --print-config need not wait for torch
 
     folder = _folder(config, args)
     if args.restart and (folder / records.CONFIG).exists() and os.environ.get("RANK", "0") == "0":
@@ -73,7 +73,7 @@ def _folder(config: CellConfig, args: argparse.Namespace) -> Path:
     """The cell's folder, with demo shards made on first use."""
     from clef.cells.identity import check_shards, folder_of, identify
     from clef.data import manifest as manifests
-    from clef.data.prepare import prepare
+    from clef.sharding.build import prepare
 
     card = cards.load(config.dataset, config.protocol)
     shards = config.shards

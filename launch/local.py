@@ -1,23 +1,34 @@
-"""Trains a plan's cells in processes of this machine."""
+"""Trains a plan's cells in processes of this machine.
 
+The launcher where it trains by itself: a plan's cells on this machine (`--local`), or one of them (`--debug`).
+"""
+
+import argparse
 import math
 import os
 import signal
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
+from types import FrameType
 
 import psutil
 import submitit
 
 from clef import console, signals
 from clef.cells import records
-from clef.engine.task import TrainCell
-from launch import snapshot
-from launch.plan import PlannedCell
-from launch.prepare import folder_of, prepare
+from clef.console import err, out
+from clef.engine.slurm_task import TrainCell
+from clef.errors import CellError, ClefError, ConfigError, Preempted
+from clef.results.frame import write_plan
+from clef.results.gather import gather_grid
+from launch import code_snapshot, ledger, plan_table
+from launch.plan import Plan, PlannedCell, cell_folder, prepare_cell
 
 SECONDS = 120
 """How long cells that were asked to stop may take: to import torch, to save, and their own runtime.grace."""
@@ -50,28 +61,28 @@ def train(
     which save themselves, before it goes on its way.
     """
     waiting, running = list(cells), list[_Running]()
-    states = {folder_of(cell): "waiting" for cell in cells}
+    states = {cell_folder(cell): "waiting" for cell in cells}
     slots, threads = set(range(at_once)), max(1, (os.cpu_count() or 1) // at_once)
-    python = snapshot.python(snapshot.take(grid, [cell.config for cell in cells]))
+    python = code_snapshot.python(code_snapshot.take(grid, [cell.config for cell in cells]))
 
     def settle(cell: PlannedCell, state: str) -> None:
-        states[folder_of(cell)] = state
-        ended(folder_of(cell).name)
+        states[cell_folder(cell)] = state
+        ended(cell_folder(cell).name)
 
     try:
         while waiting or running:
             while slots and (cell := _next(waiting, [each.cell for each in running])):
                 waiting.remove(cell)
                 if given_up(cell):
-                    settle(cell, records.state_of(folder_of(cell)))
+                    settle(cell, records.state_of(cell_folder(cell)))
                     continue
                 slot = slots.pop()
                 running.append(_Running(cell, _start(cell, grid / LOGS, slot, threads, python), slot, set()))
-                states[folder_of(cell)] = "running"
+                states[cell_folder(cell)] = "running"
             for each in [each for each in running if each.job.done()]:
                 running.remove(each)
                 slots.add(each.slot)
-                settle(each.cell, end(each.job, folder_of(each.cell)))
+                settle(each.cell, end(each.job, cell_folder(each.cell)))
             _stop([each for each in running if _cancelled(each.cell)])
             show(states)
             time.sleep(0.5)
@@ -88,17 +99,17 @@ def given_up(cell: PlannedCell) -> bool:
 
 
 def _cancelled(cell: PlannedCell) -> bool:
-    return (folder_of(cell) / records.CANCELLED).exists()
+    return (cell_folder(cell) / records.CANCELLED).exists()
 
 
 def _next(waiting: list[PlannedCell], running: list[PlannedCell]) -> PlannedCell | None:
     """The first cell whose parent, if it has one, is neither waiting nor running."""
-    busy = {folder_of(cell) for cell in waiting + running}
+    busy = {cell_folder(cell) for cell in waiting + running}
     return next((cell for cell in waiting if cell.parent not in busy), None)
 
 
 def _start(cell: PlannedCell, logs: Path, slot: int, threads: int, python: str) -> submitit.Job[str]:
-    executor = submitit.LocalExecutor(folder=logs / folder_of(cell).name, python=python)
+    executor = submitit.LocalExecutor(folder=logs / cell_folder(cell).name, python=python)
     gpus = cell.config.resources.gpus
     first = slot * gpus
     executor.update_parameters(
@@ -107,7 +118,7 @@ def _start(cell: PlannedCell, logs: Path, slot: int, threads: int, python: str) 
         gpus_per_node=gpus,
         visible_gpus=tuple(range(first, first + gpus)),
     )
-    folder = prepare(cell, threads)
+    folder = prepare_cell(cell, threads)
     with _born_deaf():
         return executor.submit(TrainCell(), folder)
 
@@ -193,3 +204,84 @@ def _tasks(job: submitit.Job[str]) -> list[psutil.Process]:
 def counted(states: Mapping[Path, str], *which: str) -> int:
     """How many cells ended in one of these states."""
     return sum(state in which for state in states.values())
+
+
+def run(look: Callable[[], Plan], args: argparse.Namespace) -> int:
+    """Train what `look` finds to do, and write the tables.
+
+    CellError when cells failed; Preempted when some were stopped from outside and nothing worse happened.
+    """
+    grid = Path(args.out) / args.grid.stem
+    with ExitStack() as stack:
+        with ledger.held(grid, lambda: err.print("another launcher is at work on this grid; waiting for it")):
+            plan = look()
+            plan_table.plan(plan, here=True)
+            path = write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells])
+            if not any(cell.state == "done" for cell in plan.cells) and not plan.todo:
+                plan.check()  # there is nothing to train, and nothing to show
+            elsewhere = {cell.folder for cell in plan.cells if cell.state in ("queued", "running")}
+            now = [cell for cell in plan.todo if cell.parent not in elsewhere]
+            ended = stack.enter_context(ledger.claimed(grid, [cell_folder(cell).name for cell in now]))
+        states = _train(now, path, args, ended) if now else {}
+    if not now:
+        plan_table.nothing(plan)
+    gather_grid(path, args.results)
+    if later := len(plan.todo) - len(now):
+        out.print(f"not begun: {later}, which start from cells that are trained elsewhere; run it again after those")
+    _complain(states, plan)
+    plan.check()
+    return 0
+
+
+def _train(
+    todo: list[PlannedCell], path: Path, args: argparse.Namespace, ended: Callable[[str], None]
+) -> dict[Path, str]:
+    at_once = args.local or plan_table.machine_slots(todo)
+    with plan_table.Local(todo) as display, _terminated_like_interrupted():
+        return train(todo, path.parent, at_once, display.update, ended)
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM stops the cells as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _complain(states: dict[Path, str], plan: Plan) -> None:
+    total = len(plan.cells)
+    if failed := counted(states, "failed"):
+        raise CellError(f"{failed} of {total} cells failed; the tables say why. --retry-failed tries them again")
+    if died := counted(states, "died"):
+        raise CellError(f"{died} of {total} cells died; the tables say how. Run it again to go on with them")
+    if stopped := counted(states, "preempted", "stopped", "cancelled"):
+        raise Preempted(f"{stopped} of {total} cells were stopped before they were done")
+
+
+def debug(plan: Plan, args: argparse.Namespace) -> int:
+    """Train one cell in this process: the first one to do, or the first whose name matches `--cells`."""
+    fitting = [cell for cell in plan.todo if fnmatchcase(cell.config.name, args.cells or "*")]
+    if not fitting:
+        plan.check()
+        raise ConfigError(f"--debug: nothing to train{f' that is called {args.cells}' if args.cells else ''}")
+    write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells])
+    cell = fitting[0]
+    out.print(f"in this process: {cell.config.name} ({cell.folder})", markup=False, soft_wrap=True)
+    folder = Path(prepare_cell(cell, 0))
+    from clef.engine.run import run_cell  # torch
+
+    try:
+        run_cell(folder)
+    except Preempted:
+        raise
+    except ClefError:
+        traceback.print_exc(file=sys.stderr)
+        raise
+    return 0

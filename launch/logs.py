@@ -10,10 +10,10 @@ from typing import Any
 from clef.cells import records
 from clef.console import out
 from clef.errors import ConfigError
-from launch.details import detailed
-from launch.outputs import last_lines, outputs
-from launch.status import ALIVE, CellStatus, Overview, busy_and_jobs, look
-from launch.status_table import Picture, render
+from launch.job_output import last_lines, outputs
+from launch.status import ALIVE, CellStatus, Overview, busy_and_jobs
+from launch.status import overview as look
+from launch.status_view import Picture, detailed, render
 
 LINES = 15
 """Lines of each file."""

@@ -1,18 +1,27 @@
-"""From a grid's cells to their states: which are done, and what stands in the way of the others."""
+"""From a grid's cells to their states: which are done, and what stands in the way of the others.
 
+A cell's folder made ready for the job that will train it, wherever that runs.
+
+Sets of shards that a grid reads and that are not there yet, and the command that makes each.
+"""
+
+import subprocess
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from clef import console
 from clef.cells import records
-from clef.cells.identity import check_shards, folder_of, identify
+from clef.cells.identity import check_shards, folder_of, identify, write_config
 from clef.config import CellConfig
 from clef.config.grid import FROM_GRID
+from clef.console import err
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
+from clef.datasets import cards
 from clef.errors import ClefError, ConfigError, ShardError
-from clef.results.rows import PlannedRun
+from clef.results.frame import PlannedRun
 
 SHARDING = "sharding"
 """The state of a cell whose shards a job makes, or is about to make: it has no signature yet."""
@@ -161,3 +170,89 @@ def _planned(
     state = records.state_of(folder, folder.name in queued)
     held = parent is not None and state != "done" and parent.left
     return PlannedCell(config, folder, state, parent=parent.folder if parent else None, retry=retry, held=held)
+
+
+def cell_folder(cell: PlannedCell) -> Path:
+    """The folder of a cell that has a signature."""
+    assert cell.folder is not None
+    return cell.folder
+
+
+def prepare_cell(cell: PlannedCell, threads: int, scratch: str = "") -> str:
+    """Make the cell's folder, with its config in it and no state of an earlier try.
+
+    All paths are absolute: the job may run elsewhere. `threads` and `scratch` are for cells that don't state their own.
+    """
+    config = _with_absolute_paths(cell.config)
+    stated = config.runtime
+    runtime = stated.model_copy(update={"threads": stated.threads or threads, "scratch": stated.scratch or scratch})
+    write_config(cell_folder(cell), config.model_copy(update={"runtime": runtime}))
+    for name in (records.STATE, records.CANCELLED):
+        (cell_folder(cell) / name).unlink(missing_ok=True)
+    return str(cell_folder(cell).resolve())
+
+
+def _with_absolute_paths(config: CellConfig) -> CellConfig:
+    """Every path in the config made absolute: places, weights named by their file, the cell to start from."""
+    content = config.model_dump(mode="json")
+    method, stated = content["method"], content["backbone"]["weights"]
+    runtime = content["runtime"]
+    found = [(runtime, key) for key in ("shards", "out", "weights", "features")]
+    found += [(runtime, "scratch")] if runtime["scratch"] and "$" not in runtime["scratch"] else []
+    found += [(method, "start_from")] if method.get("start_from") else []
+    encoders = [encoder for encoder in (method.get("context_branch"), method.get("dictionary")) if encoder]
+    named = [(stated, key) for key in stated] + [(encoder, "weights") for encoder in encoders]
+    found += [(place, key) for place, key in named if "/" in place[key]]
+    for place, key in found:
+        place[key] = _absolute(place[key])
+    return CellConfig.model_validate(content)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
+
+
+@dataclass(frozen=True)
+class MissingSet:
+    """A dataset as a protocol has it, whose source is known and whose shards are missing."""
+
+    name: str
+    folder: Path
+    """Where the shards will lie, absolute: what a job must find wherever it starts."""
+    card: str
+    protocol: str
+    source: Path
+
+    def command(self, workers: int | None = None) -> list[str]:
+        """What makes the shards, or goes on where it was broken off."""
+        what = ["--dataset", self.card, "--protocol", self.protocol, "--source", str(self.source.resolve())]
+        pace = ["--workers", str(workers)] if workers else []
+        return [sys.executable, "-m", "clef.shard", *what, "--out", str(self.folder.parent), *pace]
+
+
+def missing(configs: list[CellConfig], sources: Mapping[str, Path]) -> dict[Path, MissingSet]:
+    """The sets that can be made, by their folder as the cells name it. Demo sets are drawn into their source first."""
+    wanted = {config.shards: config for config in configs}
+    found = {}
+    for folder, config in wanted.items():
+        card = cards.load(config.dataset, config.protocol)
+        source = sources.get(card.name) or (Path(card.source) if card.generator else None)
+        if source and not manifests.path_of(folder).exists():
+            path = str(Path(config.dataset).resolve()) if config.dataset.endswith(".yaml") else config.dataset
+            found[folder] = MissingSet(config.dataset_name, folder.resolve(), path, config.protocol, source)
+    return found
+
+
+def cards_of(configs: list[CellConfig]) -> dict[str, str]:
+    """The datasets of a grid, and the folder that each one's card names as its source."""
+    return {(card := cards.load(name)).name: card.source for name in dict.fromkeys(c.dataset for c in configs)}
+
+
+def make_here(made: MissingSet) -> None:
+    """Shard it on this machine, in a process of its own: this one never imports torch."""
+    err.print(f"making the shards of {made.name} (once)")
+    done = subprocess.run(made.command())
+    if done.returncode:
+        error = ClefError(f"sharding {made.name} failed (exit code {done.returncode}); the reason is above")
+        error.exit_code = max(done.returncode, 1)  # a signal's is negative
+        raise error

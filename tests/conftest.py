@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from clef import cards, io
+from clef import io
 from clef.config import CellConfig, resolve
 from clef.config.base import merge, nest
 from clef.data import manifest as manifests
-from clef.data import writer
-from clef.datasets.demo import generate
+from clef.datasets import cards
+from clef.demo import generate
 from clef.errors import run_command
+from clef.sharding import build
 
 settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
@@ -131,7 +132,7 @@ def sources(shared: Path) -> Path:
 def shards(shared: Path, sources: Path) -> Path:
     """The shards of both small demo sets."""
     for name in PEOPLE:
-        writer.build(cards.load(name), sources / name, shared / "shards" / name)
+        build.build(cards.load(name), sources / name, shared / "shards" / name)
         assert manifests.path_of(shared / "shards" / name).exists()
     return shared / "shards"
 

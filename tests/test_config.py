@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from clef import cards
 from clef.config import CellConfig, base
 from clef.config import resolve as cell
 from clef.config.base import merge, nest, parse
+from clef.datasets import cards
 from clef.errors import ClefError, ConfigError
 
 

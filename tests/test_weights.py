@@ -28,10 +28,9 @@ from clef.config import (
 )
 from clef.config import grid as grids
 from clef.errors import ConfigError, SetupError
-from clef.weights import integrity
+from clef.weights import files
 from clef.weights.cells import random_by_choice, survey
-from clef.weights.fetch import LOCK, fetch, mirrored
-from clef.weights.names import FILES
+from clef.weights.files import FILES, LOCK, fetch, mirrored
 
 CONTENT = b"\x80\x02" + bytes(range(256)) * 10_000  # 2.56 MB: three blocks
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -295,9 +294,9 @@ def test_a_run_refuses_a_damaged_file(tmp_path: Path) -> None:
 def test_a_record_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / PLACES_FILE
     path.write_bytes(CONTENT)
-    integrity.sidecar(path).write_text("<html>")
+    files.sidecar(path).write_text("<html>")
     with pytest.raises(SetupError, match=r"\.sha256: does not begin with a sha256"):
-        integrity.checked("places365-resnet18", path)
+        files.checked("places365-resnet18", path)
 
 
 # ---- the command ----

@@ -19,7 +19,7 @@ from clef.audit import report
 from clef.cells import lookup, records
 from clef.console import Progress, Steps
 from clef.errors import ClefError, ConfigError, argument_parser, joined, run_command
-from clef.results.rows import plan_path, read_plan
+from clef.results.frame import plan_path, read_plan
 
 
 def main() -> int:

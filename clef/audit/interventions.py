@@ -14,7 +14,7 @@ from clef.data.dataset import CellDataset
 from clef.data.loader import Batch, loader
 from clef.data.shards import SplitShards
 from clef.data.transforms import black_box
-from clef.engine.trained import Trained
+from clef.engine.model_io import Trained
 from clef.metrics import check_coverage
 
 SUBJECT: tuple[InputName, ...] = ("body", "face", "landmarks", "pose")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from clef import cards
 from clef.audit import interventions
 from clef.audit.context_prior import ContextPrior
 from clef.audit.interventions import CONTEXT, SHOWING, SUBJECT, Split, of
@@ -22,8 +21,9 @@ from clef.data import manifest as manifests
 from clef.data.dataset import targets
 from clef.data.manifest import SOURCE, Manifest
 from clef.data.shards import SplitShards
-from clef.engine import trained
-from clef.engine.trained import Trained
+from clef.datasets import cards
+from clef.engine import model_io
+from clef.engine.model_io import Trained
 from clef.errors import CellError, ConfigError
 
 
@@ -71,7 +71,7 @@ def _loaded(folder: Path, runtime: dict[str, Any]) -> Trained:
     changed = config.runtime.model_copy(update=runtime)
     if changed.threads:
         torch.set_num_threads(changed.threads)
-    model = trained.load(folder, device=changed.device)
+    model = model_io.load(folder, device=changed.device)
     return replace(model, config=config.model_copy(update={"runtime": changed}))
 
 

@@ -1,4 +1,4 @@
-"""The snapshot of the code that a submitted job runs from (`launch/snapshot.py` makes it). Imports no torch."""
+"""The snapshot of the code that a submitted job runs from (`launch/code_snapshot.py` makes it). Imports no torch."""
 
 import importlib.util
 import os

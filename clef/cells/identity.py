@@ -11,11 +11,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from clef import cards, io, weights
+from clef import io, weights
 from clef.cells import records
 from clef.config import CcimConfig, CellConfig
 from clef.config.resolve import to_yaml
 from clef.data.manifest import SOURCE, Manifest
+from clef.datasets import cards
 from clef.errors import CellError, ConfigError, ShardError
 
 SCHEMA = 4
@@ -123,5 +124,5 @@ def folder_of(config: CellConfig, grid: str, mark: str) -> Path:
 
 
 def write_config(folder: Path, config: CellConfig) -> None:
-    """Put the resolved config where `clef.engine.job.run_cell` finds it."""
+    """Put the resolved config where `clef.engine.run.run_cell` finds it."""
     io.write(folder / "config.yaml", to_yaml(config))

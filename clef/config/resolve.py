@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from clef import cards
 from clef.config import CellConfig, ContextOnlyConfig, CustomMethodConfig, VanillaConfig, base
 from clef.config.base import expand, merge, unknown, validate
+from clef.datasets import cards
 from clef.errors import ConfigError
 
 

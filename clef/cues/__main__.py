@@ -12,13 +12,13 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from clef import cards, datasets
-from clef.cards import Card
+from clef import datasets
 from clef.console import Steps, err, out
 from clef.cues import files
 from clef.cues.extractor import EXTRACTORS, Extractor, Settings, find_class
 from clef.cues.run import Tally, extract
-from clef.datasets import splits
+from clef.datasets import cards, splits
+from clef.datasets.cards import Card
 from clef.datasets.person import Person
 from clef.errors import ConfigError, argument_parser, run_command
 

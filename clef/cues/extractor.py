@@ -13,7 +13,7 @@ from clef.config.base import unknown
 from clef.cues.files import ALL, OF_PERSON, CueName
 from clef.datasets.person import Box
 from clef.errors import ConfigError, SetupError
-from clef.weights.names import FOLDER
+from clef.weights.files import FOLDER
 
 EXTRACTORS: dict[CueName, dict[str, str]] = {
     "face": {
@@ -21,13 +21,13 @@ EXTRACTORS: dict[CueName, dict[str, str]] = {
         "haar": "clef.cues.faces:Haar",
         "mediapipe": "clef.cues.faces:MediaPipeFace",
     },
-    "person": {"faster_rcnn": "clef.cues.person_boxes:FasterRcnnPerson"},
+    "person": {"faster_rcnn": "clef.cues.detectors:FasterRcnnPerson"},
     "landmarks": {
-        "mediapipe": "clef.cues.landmarks:FaceMesh",
-        "dlib": "clef.cues.landmarks:Dlib",
+        "mediapipe": "clef.cues.faces:FaceMesh",
+        "dlib": "clef.cues.faces:Dlib",
     },
-    "pose": {"mediapipe": "clef.cues.pose:MediaPipePose"},
-    "regions": {"faster_rcnn": "clef.cues.regions:FasterRcnnRegions"},
+    "pose": {"mediapipe": "clef.cues.mediapipe_pose:MediaPipePose"},
+    "regions": {"faster_rcnn": "clef.cues.detectors:FasterRcnnRegions"},
     "depth": {"midas": "clef.cues.depth:Midas"},
 }
 """By cue and name; the first of a cue is its default."""

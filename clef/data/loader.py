@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from clef import signals
 from clef.config import AnyInput, DepthConfig, InputConfig, InputName
-from clef.data.block import Batch, Layout, Pool
+from clef.data.batch_memory import Batch, Layout, Pool
 from clef.data.dataset import CellDataset
-from clef.data.jitter import blackened, jittered
+from clef.data.transforms import blackened, jittered
 from clef.errors import ClefError
 
 PREFETCHED = 4

@@ -76,7 +76,7 @@ class Split(Strict):
     """A hash of all members of a kind, in order, that doesn't depend on where shards are cut."""
     classes: dict[str, int]
     left_out: dict[str, int]
-    """How many were left out, by rule of `clef.policies` or in words: `listed` is `samples` and these."""
+    """How many were left out, by rule of `clef.datasets.policies` or in words: `listed` is `samples` and these."""
     notes: dict[str, int]
     """What was repaired or flagged, and how often; likewise."""
     unusable: dict[str, str]

@@ -16,7 +16,7 @@ class SplitShards:
     """Random access to the samples of a split, numbered from 0 in the order of the manifest.
 
     Opening it checks what is cheap to check: that every tar and the index are there, with the size the manifest
-    states. A set that was cut short is an error here, never a shorter epoch (`clef.data.verify` reads every byte).
+    states. A set that was cut short is an error here, never a shorter epoch (`clef.sharding.verify` reads every byte).
     """
 
     def __init__(self, root: Path, split: str, manifest: Manifest | None = None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clef import io, registry
-from clef.cards import Card
+from clef.datasets.cards import Card
 from clef.datasets.person import Box, Person, Reader, Reading
 from clef.errors import ConfigError
 

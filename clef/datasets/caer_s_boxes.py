@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clef.cards import Card
+from clef.datasets.cards import Card
 from clef.datasets.person import Box, Reading, parse_box, parse_path
 from clef.errors import DataError
 

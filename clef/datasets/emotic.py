@@ -1,19 +1,219 @@
-"""EMOTIC in every layout in circulation: annotations as `.mat` or CSV, beside or above `<database>/images`."""
+"""EMOTIC in every layout in circulation: annotations as `.mat` or CSV, beside or above `<database>/images`.
 
+EMOTIC's annotations as common ports convert them: `train.csv`, `val.csv`, `test.csv`, a row a person.
+
+Lists are Python literals. The ports drop people of unknown VAD, and cut boxes to the frame without making them 0-based.
+
+EMOTIC's `Annotations.mat` (MATLAB v5 or v7): struct arrays `train`, `val` and `test`, one element an image.
+
+Squeezing turns an array of one into its element, and a cell of one name into a bare string: both are undone here.
+"""
+
+import ast
+import math
+import re
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from clef.cards import Card
 from clef.config import Strict
 from clef.config.base import validate
-from clef.datasets import faults
-from clef.datasets.emotic_csv import SPLITS, CsvFiles
-from clef.datasets.emotic_mat import MatFile, Record
-from clef.datasets.faults import Faults, LeftOut
-from clef.datasets.person import Box, Person, Reading, parse_box
-from clef.datasets.rows import column_names, read_rows
+from clef.datasets import parsing
+from clef.datasets.cards import Card
+from clef.datasets.parsing import Faults, LeftOut, Row, column_names, read_rows
+from clef.datasets.person import Box, Person, Reading, parse_box, parse_path
 from clef.errors import DataError
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One person as annotated, in any form of the annotations."""
+
+    where: str
+    """The file and the place in it, for errors."""
+    image: str
+    """`folder/filename`."""
+    box: Box
+    """As written: [x1 y1 x2 y2], 1-based and inclusive. NaN when there is none."""
+    categories: tuple[str, ...]
+    vad: tuple[float, float, float]
+    judged: bool = True
+    """Whether there are labels by annotator, where there should be."""
+
+
+def image_path(folder: str, filename: str, where: str) -> str:
+    """`folder/filename`, below the folder of the databases in any case."""
+    above = folder.strip().replace("\\", "/").strip("/")
+    return parse_path(f"{above}/{filename}" if above else filename.lstrip(" /\\"), where)
+
+
+class MatFile:
+    """The annotations in a `.mat` file. Only the split that is asked for is read: the whole is large."""
+
+    people = ""
+    """What precedes a person's number in their id."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.splits = _variables(path)
+
+    def records(self, split: str, reading: Reading) -> Iterator[Record]:
+        """The people of a split, in the order of the file; images that list nobody are noted."""
+        if split not in self.splits:
+            raise DataError(f"{self.path}: no struct array {split!r} in it; is this EMOTIC's Annotations.mat?")
+        for image in _listed(_load(self.path, split)):
+            name = self._name(image)
+            if not hasattr(image, "person"):
+                raise DataError(f"{self.path}: {name}: no field `person`; is this EMOTIC's Annotations.mat?")
+            people = _listed(image.person)
+            if not people:
+                reading.notes["images that list nobody"] += 1
+            for number, person in enumerate(people):
+                yield _mat_record(person, name, number, split != "train", f"{self.path}: {split}")
+
+    def _name(self, image: Any) -> str:
+        try:
+            folder, filename = image.folder, image.filename
+        except AttributeError:
+            raise DataError(f"{self.path}: an image without `folder` or `filename`: {image!r:.80}") from None
+        return image_path(_text(folder), _text(filename), f"{self.path}: an image")
+
+
+def _mat_record(person: Any, image: str, number: int, held: bool, where: str) -> Record:
+    """A person of val or test (`held`) was judged by several annotators: what these say together counts."""
+    who = f"{where}: person {image}#{number}"
+    try:
+        names = person.combined_categories if held else _field(person.annotations_categories, "categories")
+        said = person.combined_continuous if held else person.annotations_continuous
+        categories = tuple(_text(name) for name in _listed(names))
+        v, a, d = (_number(_field(said, name)) for name in ("valence", "arousal", "dominance"))
+        box = _listed(person.body_bbox)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"{who}: not EMOTIC's fields: {error}") from None
+    judged = not held or bool(_listed(getattr(person, "annotations_categories", [])))
+    return Record(where, image, parse_box(box or [math.nan] * 4, who), categories, (v, a, d), judged)
+
+
+def _listed(value: Any) -> list[Any]:
+    """A struct array or cell as a list: squeezing turns one element into a scalar, and none into an empty array."""
+    if isinstance(value, list):
+        return value
+    if getattr(value, "shape", None) is None or value.shape == ():
+        return [value]
+    return list(value.ravel())
+
+
+def _field(struct: Any, name: str) -> Any:
+    """A field of one struct; nothing, as an empty list, where an empty array stands in the struct's place."""
+    structs = _listed(struct)
+    if len(structs) > 1:
+        raise ValueError(f"{len(structs)} structs where one with `{name}` is expected")
+    return getattr(structs[0], name) if structs else []
+
+
+def _number(value: Any) -> float:
+    """NaN for an empty array."""
+    return math.nan if getattr(value, "size", 1) == 0 or value == [] else float(value)
+
+
+def _text(value: Any) -> str:
+    """A char array as text; an empty one comes as an empty array."""
+    return "" if getattr(value, "size", 1) == 0 else str(value)
+
+
+def _variables(path: Path) -> set[str]:
+    from scipy.io import whosmat  # slow to import
+
+    try:
+        with path.open("rb") as file:
+            if _HDF5 in file.read(1024):
+                raise DataError(f"{path}: saved by MATLAB as v7.3 (HDF5); load it there and save it again with -v7")
+        return {name for name, _, _ in whosmat(path)}
+    except DataError:
+        raise
+    except Exception as error:  # scipy raises half a dozen kinds for a file that is no .mat
+        raise DataError(f"{path}: can't be read as a MATLAB v5 file: {error}") from None
+
+
+def _load(path: Path, split: str) -> Any:
+    from scipy.io import loadmat
+
+    try:
+        return loadmat(path, squeeze_me=True, struct_as_record=False, variable_names=[split])[split]
+    except Exception as error:  # likewise
+        raise DataError(f"{path}: {split}: can't be read as a MATLAB v5 file: {error}") from None
+
+
+SPLITS = ("train", "val", "test")
+_COLUMNS = ("folder", "filename", "bbox", "categoricallabels", "continuouslabels")
+_LONGEST = 2000
+"""Characters of a literal. All 26 categories take under 400; what is much longer may not even be parsed."""
+
+
+class CsvFiles:
+    """The annotations in a folder of CSV files."""
+
+    people = "csv"
+    """People are numbered within what the port left, not as in the `.mat`: their ids must not be taken for its."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def records(self, split: str, reading: Reading) -> Iterator[Record]:
+        """The people of a split, in the order of its file."""
+        path = self.path / f"{split}.csv"
+        table = read_rows(path)
+        columns = {_plain(name): name for name in table.header}
+        if lacking := [name for name in _COLUMNS if name not in columns]:
+            raise DataError(
+                f"{path}: no column {' or '.join(lacking)}; Index, Folder, Filename, Image Size, BBox, "
+                f"Categorical_Labels, Continuous_Labels, Gender, Age are expected, not {column_names(table.header)}"
+            )
+        for row in table.rows:
+            yield _record(Row(row.where, {name: row.values[columns[name]] for name in _COLUMNS}))
+
+
+def _record(row: Row) -> Record:
+    box = _numbers(row, "bbox", 4)
+    v, a, d = _numbers(row, "continuouslabels", 3)
+    categories = tuple(_literal(row, "categoricallabels", str))
+    image = image_path(row.values["folder"], row.values["filename"], row.where)
+    return Record(row.where, image, parse_box(box, row.where), categories, (v, a, d))
+
+
+def _numbers(row: Row, column: str, length: int) -> list[float]:
+    """So many numbers, `nan` among them; an empty list is as many NaN."""
+    values = _literal(row, column, (int, float, type(None))) or [None] * length
+    try:
+        if len(values) == length:
+            return [math.nan if value is None else float(value) for value in values]
+    except OverflowError:
+        pass
+    raise DataError(f"{row.where}: {column}: {length} numbers are expected, not {row.values[column]!r:.80}")
+
+
+def _literal(row: Row, column: str, kinds: type | tuple[type, ...]) -> list[Any]:
+    """The list in a field. Where it isn't one of names, `nan` may stand for a number: None."""
+    text = row.values[column].strip()
+    try:
+        if len(text) > _LONGEST:
+            raise ValueError
+        value = ast.literal_eval(text if kinds is str else re.sub(r"\bnan\b", "None", text))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        value = None
+    if not isinstance(value, (list, tuple)) or not all(isinstance(v, kinds) and type(v) is not bool for v in value):
+        raise DataError(f"{row.where}: {column}: a list as Python prints it is expected, not {text!r:.80}")
+    return list(value)
+
+
+def _plain(name: str) -> str:
+    """A column's name without what differs between copies: case, blanks, underscores."""
+    return re.sub(r"[\s_-]", "", name).lower()
+
 
 _DATABASES = ("mscoco", "framesdb", "emodb_small", "ade20k")
 _FOLDERS = ("emotic", ".", "emotic/emotic", "PAMI", "PAMI/emotic", "PAMI/emotic/emotic", "cvpr_emotic")
@@ -74,8 +274,8 @@ class Emotic:
     def _person(self, record: Record, name: str, met: Faults) -> Person:
         if not record.judged:
             met.add("annotators_missing")
-        labels = faults.labels(self.card, record.categories, met)
-        vad = faults.vad(record.vad, met)
+        labels = parsing.labels(self.card, record.categories, met)
+        vad = parsing.vad(record.vad, met)
         x1, y1, x2, y2 = record.box
         # 1-based and inclusive becomes 0-based and half-open: the official loader's columns max(1,x1)-1 up to x2.
         first = self.options.box_origin

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from clef.cards import Card
+from clef.datasets.cards import Card
+from clef.datasets.policies import Policies
 from clef.errors import DataError
-from clef.policies import Policies
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the source image: 0-based, half-open, possibly fractional or beyond the frame."""
@@ -57,7 +57,7 @@ class Person:
 class Reading:
     """A split as read: its people in a fixed order, and counts of who was left out or repaired on the way, and why.
 
-    Both counts are by the rule of `clef.policies`, or in words where there is no rule for it.
+    Both counts are by the rule of `clef.datasets.policies`, or in words where there is no rule for it.
     """
 
     people: list[Person] = field(default_factory=list)

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from clef.cards import Card
+from clef.datasets.cards import Card
 from clef.datasets.person import Person, Reading
 
 HELD_OUT = "val"

@@ -7,7 +7,7 @@
 | rank-N.pt | of each rank: the states of all random generators, and the sums of the log line that is due next |
 | progress.json | steps, samples, the best metric, the history of validations, where the log was |
 | best.safetensors | the best weights so far, unless they are this checkpoint's own |
-| complete.json | the sha256 of each (`clef.engine.vault`) |
+| complete.json | the sha256 of each (`clef.engine.atomic_dir`) |
 
 The order of samples, augmentation and the learning rate are functions of the step, and need no state.
 """
@@ -33,9 +33,9 @@ from torch.optim import Optimizer
 
 from clef import io as files
 from clef.config import OptimizerConfig
-from clef.engine import vault
-from clef.engine.ranks import together
-from clef.engine.window import Window
+from clef.engine import atomic_dir
+from clef.engine.distributed import together
+from clef.engine.train_log import StepMeter
 from clef.errors import CellError
 
 BEST = "best.safetensors"
@@ -66,7 +66,7 @@ class State:
 
     method: nn.Module
     optimizer: Optimizer
-    window: Window
+    window: StepMeter
     accelerator: Accelerator
 
 
@@ -77,21 +77,21 @@ def save_checkpoint(folder: Path, progress: Progress, state: State, half_way: Ca
     `half_way` is called in mid-write: injected faults strike there.
     """
     accelerator, main = state.accelerator, state.accelerator.is_main_process
-    temporary = vault.temporary_of(folder, progress.step)
+    temporary = atomic_dir.temporary_of(folder, progress.step)
     try:
-        together(accelerator, lambda: vault.open_new(folder, progress.step) if main else None)
+        together(accelerator, lambda: atomic_dir.begin(folder, progress.step) if main else None)
         parts = together(accelerator, lambda: _write(temporary, progress, state, half_way))
         hashes = {name: digest for part in parts for name, digest in part.items()}
         together(accelerator, lambda: _close(temporary, hashes, progress) if main else None)
     except OSError as error:
         if main:
             shutil.rmtree(temporary, ignore_errors=True)
-        raise vault.not_written(error, folder) from None
+        raise atomic_dir.not_written(error, folder) from None
     if progress.best_step == progress.step:
         progress.best_sha256 = hashes[MODEL]
 
 
-def _write(temporary: Path, progress: Progress, state: State, half_way: Callable[[], None]) -> vault.Hashes:
+def _write(temporary: Path, progress: Progress, state: State, half_way: Callable[[], None]) -> atomic_dir.Hashes:
     """This rank's files."""
     accelerator = state.accelerator
     contents = {f"rank-{accelerator.process_index}.pt": _torch_bytes(_of_rank(state))}
@@ -105,17 +105,17 @@ def _write(temporary: Path, progress: Progress, state: State, half_way: Callable
             contents[BEST] = _best(temporary.parent, progress.best_sha256)
         facts = asdict(progress) | {"ranks": accelerator.num_processes}
         contents["progress.json"] = json.dumps(facts, indent=1).encode()
-        vault.check_room(temporary.parent, sum(map(len, contents.values())))
+        atomic_dir.check_room(temporary.parent, sum(map(len, contents.values())))
     strikes = f"rank-{accelerator.process_index}.pt" if not accelerator.is_main_process else MODEL
     nothing: Callable[[], None] = lambda: None  # noqa: E731
     return {
-        name: vault.put(temporary / name, content, half_way if name == strikes else nothing)
+        name: atomic_dir.write(temporary / name, content, half_way if name == strikes else nothing)
         for name, content in contents.items()
     }
 
 
-def _close(temporary: Path, hashes: vault.Hashes, progress: Progress) -> None:
-    final = vault.close(temporary, hashes)
+def _close(temporary: Path, hashes: atomic_dir.Hashes, progress: Progress) -> None:
+    final = atomic_dir.commit(temporary, hashes)
     if progress.best_step == progress.step:
         files.write(final.parent / BEST, (final / MODEL).read_bytes())
 
@@ -170,7 +170,7 @@ def expected_size(method: nn.Module, config: OptimizerConfig) -> int:
     weights = sum(tensor.nbytes for tensor in method.state_dict().values())
     trained = sum(parameter.nbytes for parameter in method.parameters() if parameter.requires_grad)
     copies = 2 if config.name != "sgd" else int(config.momentum > 0)
-    return (vault.KEEP + 1) * (2 * weights + copies * trained) + weights
+    return (atomic_dir.KEEP + 1) * (2 * weights + copies * trained) + weights
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

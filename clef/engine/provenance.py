@@ -19,7 +19,7 @@ from clef.cells import attempts, code_snapshot, records
 from clef.cells.identity import content_of
 from clef.config import CellConfig
 from clef.data.manifest import Manifest
-from clef.engine import precision
+from clef.engine import distributed
 
 _SESSION = ("started", "from_step", "command", "host", "slurm", "code", "device", "ranks", "threads", "dtype")
 """What stays of an earlier process of a cell."""
@@ -53,7 +53,7 @@ def facts(config: CellConfig, manifest: Manifest, accelerator: Accelerator) -> d
         "threads": torch.get_num_threads(),
         "determinism": _determinism(),
         "mixed_precision": config.mixed_precision,
-        "dtype": precision.resolved(accelerator),
+        "dtype": distributed.resolved(accelerator),
         "shards": manifest.source,
         "protocol": manifest.protocol,
         "content": content_of(config, manifest),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
-from clef import cards, console, io
+from clef import console, io
 from clef.cells import records
 from clef.cells.identity import check_cell
 from clef.config import CellConfig, resolve
@@ -16,12 +16,12 @@ from clef.console import Progress
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.data.shards import SplitShards
+from clef.datasets import cards
 from clef.engine import provenance
-from clef.engine.evaluation import ADDED, Arrays, evaluate
-from clef.engine.frozen import FrozenFeatures
-from clef.engine.groups import groups
-from clef.engine.job import started
-from clef.engine.restore import restore, weights_of
+from clef.engine.evaluation import ADDED, Arrays, evaluate, groups
+from clef.engine.feature_cache import FrozenFeatures
+from clef.engine.model_io import restore, weights_of
+from clef.engine.run import started
 from clef.errors import CellError, ConfigError
 from clef.methods import Method
 from clef.metrics import summary
@@ -71,7 +71,7 @@ def rescore(
     predictions: Path | None = None,
     progress: Progress | None = None,
 ) -> Score:
-    """Score a cell's weights (`clef.engine.restore.weights_of`) on a split of its shards. Called by all ranks.
+    """Score a cell's weights (`clef.engine.model_io.weights_of`) on a split of its shards. Called by all ranks.
 
     `runtime` overrides where things lie, workers and device. Nothing is written into the cell; `predictions` is a
     file to write them to. Raises ConfigError, ShardError, SetupError or CellError before anything is computed.

@@ -16,23 +16,20 @@ from accelerate import Accelerator
 from clef import console, methods, signals
 from clef.cells import records
 from clef.config import CellConfig
-from clef.data.cache import node_cache
 from clef.data.dataset import CellDataset
+from clef.data.decoded_cache import node_cache
 from clef.data.loader import loader, to_device
 from clef.data.manifest import Manifest
 from clef.data.order import Order, RankBatches
 from clef.data.shards import SplitShards
-from clef.engine import checkpoint, confounders, numbers, parent, schedule, vault
+from clef.engine import atomic_dir, checkpoint, feature_cache, model_io, train_step
 from clef.engine.checkpoint import Progress, State
-from clef.engine.display import Display
+from clef.engine.distributed import Watchdog, synchronize_buffers, together
 from clef.engine.evaluation import evaluate
 from clef.engine.faults import Faults
-from clef.engine.frozen import FrozenFeatures
-from clef.engine.log import Log
-from clef.engine.ranks import synchronise_buffers, together
-from clef.engine.update import Updates
-from clef.engine.watchdog import Watchdog
-from clef.engine.window import Agreed, Window
+from clef.engine.feature_cache import FrozenFeatures
+from clef.engine.train_log import Display, Log, StepMeter, SyncResult
+from clef.engine.train_step import TrainStep
 from clef.errors import CellError, Preempted
 from clef.methods import Dictionary
 from clef.metrics import headline
@@ -54,9 +51,9 @@ class Trainer:
         torch.manual_seed(config.seed)  # the same initial weights on every rank
         counts = [manifest.splits["train"].classes[name] for name in manifest.classes]
         method = methods.build(config, counts, len(self.train_split), self._dictionary)
-        parent.load_backbone(config, method)
+        model_io.load_parent_backbone(config, method)
         self.faults = Faults(config.runtime.faults, rank)
-        self.updates = Updates(config, method, accelerator, self.faults)
+        self.updates = TrainStep(config, method, accelerator, self.faults)
         self.method, self.optimizer = self.updates.method, self.updates.optimizer
         self.frozen = FrozenFeatures(config, self.method, accelerator.device, self._say)
         self.cache = node_cache(config.runtime)
@@ -65,7 +62,7 @@ class Trainer:
         for name in manifest.splits:
             self.frozen.prepare(SplitShards(shards, name, manifest))
         checkpoint.seed_all(config.seed * 10_007 + rank)  # other dropout on every rank
-        self.window = Window(accelerator)
+        self.window = StepMeter(accelerator)
         self.progress, self.saved = Progress(), (0, 0)
         self.state = State(self.method, self.optimizer, self.window, accelerator)
         self.checkpoints, self.saved_at = folder / "checkpoints", time.monotonic()
@@ -80,7 +77,7 @@ class Trainer:
         records.write_state(self.folder, "failed", reason=why, step=self.progress.step, steps=self.steps)
 
     def _dictionary(self, load: WeightLoader) -> Dictionary:
-        return confounders.dictionary(self.config, load, self.train_split, self.accelerator.device, self._say)
+        return feature_cache.dictionary(self.config, load, self.train_split, self.accelerator.device, self._say)
 
     def resume(self) -> bool:
         """Go back to the newest good checkpoint, if there is one. CellError when there are only damaged ones."""
@@ -96,8 +93,8 @@ class Trainer:
         checkpoint.restore_best(self.checkpoints, self.progress)
 
     def _newest(self) -> Path | None:
-        found = vault.newest_good(self.checkpoints, self._say)
-        if found is None and (damaged := vault.put_aside(self.checkpoints)):
+        found = atomic_dir.latest_valid(self.checkpoints, self._say)
+        if found is None and (damaged := atomic_dir.quarantined(self.checkpoints)):
             raise CellError(
                 f"{self.checkpoints}: no checkpoint is left to go on from, just damaged ones ({', '.join(damaged)}); "
                 "train the cell anew with --restart, or remove its folder"
@@ -107,8 +104,8 @@ class Trainer:
     def check_room(self) -> None:
         """Refuse a disk that can't take the checkpoints. SetupError with the numbers, on every rank."""
         needed = checkpoint.expected_size(self.method, self.config.optimizer)
-        needed -= vault.size(self.checkpoints)
-        together(self.accelerator, lambda: vault.check_room(self.checkpoints, needed) if self.main else None)
+        needed -= atomic_dir.size(self.checkpoints)
+        together(self.accelerator, lambda: atomic_dir.check_room(self.checkpoints, needed) if self.main else None)
 
     def run(self, display: Display) -> bool:
         """Train up to the last epoch, or to `runtime.stop_after`; says whether the training is complete.
@@ -148,7 +145,7 @@ class Trainer:
 
     def _rate(self, step: int) -> float:
         epoch = (step - 1) * self.config.batch_size / len(self.train_split)
-        return self.config.optimizer.lr * schedule.factor(self.config.schedule, epoch, self.config.epochs)
+        return self.config.optimizer.lr * train_step.lr_factor(self.config.schedule, epoch, self.config.epochs)
 
     def _epochs(self) -> int:
         """Whole epochs consumed."""
@@ -183,7 +180,7 @@ class Trainer:
             raise Preempted(self._goodbye())
         self.window.resume()
 
-    def _agree(self, log: bool) -> Agreed:
+    def _agree(self, log: bool) -> SyncResult:
         minutes = self.config.runtime.checkpoint_minutes
         late = log and bool(minutes) and time.monotonic() > self.saved_at + 60 * minutes
         guard = self.updates.guard
@@ -197,11 +194,11 @@ class Trainer:
         """All ranks end with the same word on the first bad step, whose batch the first one leaves in a file."""
         step = self.progress.step - since + 1
         losses = dict(zip(self.window.names, self.updates.guard.terms(self.accelerator, since), strict=True))
-        bad = numbers.BadStep(step, losses, self._rate(step))
+        bad = train_step.BadStep(step, losses, self._rate(step))
         place = self.config, self.folder, self.train_split, self.order
-        raise CellError(together(self.accelerator, lambda: numbers.report(bad, *place) if self.main else "")[0])
+        raise CellError(together(self.accelerator, lambda: train_step.report(bad, *place) if self.main else "")[0])
 
-    def _log(self, agreed: Agreed, display: Display) -> None:
+    def _log(self, agreed: SyncResult, display: Display) -> None:
         step, norm = self.progress.step, self.updates.norm
         record = {
             "step": step,
@@ -227,7 +224,7 @@ class Trainer:
 
     def _validate(self, display: Display) -> bool:
         """Score the validation split, if there is one; False when that was broken off by a wish to stop."""
-        synchronise_buffers(self.method)
+        synchronize_buffers(self.method)
         try:
             value = self._score()
         except Preempted:
@@ -260,7 +257,7 @@ class Trainer:
         """Write a checkpoint, unless the newest one holds just this."""
         if self.saved == self._place():
             return
-        synchronise_buffers(self.method)
+        synchronize_buffers(self.method)
         self.progress.log_bytes = records.log_size(self.folder)
         checkpoint.save_checkpoint(self.checkpoints, self.progress, self.state, self._half_way)
         self.saved, self.saved_at = self._place(), time.monotonic()

@@ -14,10 +14,10 @@ from clef.models.pretrained import Pretrained
 __all__ = ["METHODS", "Dictionary", "Method", "Parts", "Prediction", "build"]
 
 METHODS = {
-    "vanilla": "clef.methods.vanilla:Vanilla",
+    "vanilla": "clef.methods.baselines:Vanilla",
     "clef": "clef.methods.clef:Clef",
     "ccim": "clef.methods.ccim:Ccim",
-    "context_only": "clef.methods.context_only:ContextOnly",
+    "context_only": "clef.methods.baselines:ContextOnly",
 }
 
 

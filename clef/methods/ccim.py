@@ -2,7 +2,7 @@
 
 Backdoor adjustment P(Y | do(X)): the joint feature is joined by the expectation over a dictionary of confounders,
 prototypes of what contexts look like, each weighed by attention and by how often it occurs. The dictionary is built
-once for a dataset and a network (`clef.engine.confounders`).
+once for a dataset and a network (`clef.engine.feature_cache`).
 """
 
 import math

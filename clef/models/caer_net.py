@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from clef.config import CaerNetConfig, InputName
 from clef.models.backbone import Backbone, Batch, WeightLoader
-from clef.models.resnet import scaled
+from clef.models.encoders import scaled
 
 CHANNELS = (32, 64, 128, 256, 256)
 

@@ -1,4 +1,7 @@
-"""EMOT-Net (Kosti et al., CVPR 2017 and TPAMI 2019): the subject's body beside the whole image."""
+"""EMOT-Net (Kosti et al., CVPR 2017 and TPAMI 2019): the subject's body beside the whole image.
+
+EMOT-Net's official encoders, in which every convolution is a pair of 1-D ones (Kosti et al., TPAMI 2019).
+"""
 
 from typing import ClassVar
 
@@ -7,8 +10,50 @@ from torch import Tensor, nn
 
 from clef.config import EmotNetConfig, InputName
 from clef.models.backbone import Backbone, Batch, WeightLoader
-from clef.models.decomposed import BODY, IMAGE, Decomposed
-from clef.models.resnet import Encoder, scaled
+from clef.models.encoders import Encoder, scaled
+
+Pair = tuple[int, int, int, int]
+"""Channels between the two convolutions, channels out, kernel, stride."""
+IMAGE: tuple[Pair, ...] = (
+    (32, 64, 11, 4),
+    (128, 256, 5, 2),
+    (384, 512, 3, 2),
+    (384, 384, 3, 1),
+    (640, 640, 3, 2),
+    (640, 640, 3, 1),
+    (640, 640, 3, 2),
+    (640, 640, 3, 1),
+)
+BODY: tuple[Pair, ...] = ((32, 64, 3, 2), (128, 128, 3, 2), (128, 128, 3, 2))
+
+
+class Decomposed(nn.Sequential):
+    """Pairs of convolutions k x 1, ReLU, 1 x k, batch norm, ReLU, and an average over the map: B,3,H,W to B,dim.
+
+    Chosen here: half the kernel for padding, which gives the image branch its published 4x4 map at 224; each
+    convolution strides along its own kernel; no bias ahead of a batch norm. The average is over the whole map: the
+    published windows are 4x4 for the image and 3x3 for the body, whose map is larger at 128.
+    """
+
+    def __init__(self, pairs: tuple[Pair, ...], width: float = 1.0) -> None:
+        layers: list[nn.Module] = []
+        inputs = 3
+        for between, outputs, kernel, stride in pairs:
+            layers += _pair(inputs, scaled(between, width), scaled(outputs, width), kernel, stride)
+            inputs = scaled(outputs, width)
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.dim = inputs
+
+
+def _pair(inputs: int, between: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
+    half = kernel // 2
+    return [
+        nn.Conv2d(inputs, between, (kernel, 1), (stride, 1), (half, 0)),
+        nn.ReLU(),
+        nn.Conv2d(between, outputs, (1, kernel), (1, stride), (0, half), bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    ]
 
 
 class EmotNet(Backbone):

@@ -1,17 +1,277 @@
-"""EmotiCon (Mittal et al., CVPR 2020): face and pose, the masked frame, and depth or the other people."""
+"""EmotiCon (Mittal et al., CVPR 2020): face and pose, the masked frame, and depth or the other people.
 
+The masked frame's network: an attention branch network on ResNet-18 (Fukui et al., CVPR 2019).
+
+EmotiCon's networks for landmarks, depth and agents (Mittal et al., CVPR 2020, sections 3 and 4).
+
+EmotiCon's multiplicative fusion, in log space (Mittal et al., CVPR 2020, equations 1 and 2; Liu et al., 2018).
+
+The pose's network: ST-GCN (Yan et al., AAAI 2018) on the 17 joints of one frame.
+"""
+
+from collections import deque
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock
 
 from clef.config import EmotiConConfig, InputName
-from clef.models.attention_branch import AttentionBranch
+from clef.geometry import JOINTS, LANDMARKS, LIMBS
 from clef.models.backbone import Backbone, Batch, Encoded, WeightLoader
-from clef.models.emoticon_contexts import AgentGraph, DepthNet, LandmarkNet
-from clef.models.multiplicative import fused, log_probabilities, multiplicative
-from clef.models.pose_graph import PoseGraph
+from clef.models.encoders import Encoder, scaled
+from clef.models.graph import GEOMETRY, geometry, normalised, present
+
+
+class AttentionBranch(nn.Module):
+    """B,3,H,W to B,K: a map of attention says where the last stage is to look.
+
+    The branch is a copy of the last stage that keeps the map's size, a 1x1 convolution to K maps and a 3x3 one to the
+    attention. The paper's branch classifies too, by a loss of its own; EmotiCon names no such loss, so none is built.
+    """
+
+    def __init__(self, classes: int, width: float = 1.0) -> None:
+        super().__init__()
+        self.encoder = Encoder("resnet18", width)
+        inputs, dim = scaled(256, width), self.encoder.dim
+        shortcut = nn.Sequential(nn.Conv2d(inputs, dim, 1, bias=False), nn.BatchNorm2d(dim))
+        self.branch = nn.Sequential(
+            BasicBlock(inputs, dim, 1, shortcut),
+            BasicBlock(dim, dim),
+            nn.BatchNorm2d(dim),
+            nn.Conv2d(dim, classes, 1, bias=False),
+            nn.BatchNorm2d(classes),
+            nn.ReLU(),
+            nn.Conv2d(classes, 1, 3, padding=1, bias=False),
+            nn.BatchNorm2d(1),
+            nn.Sigmoid(),
+        )
+        self.classifier = nn.Linear(dim, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits h2."""
+        map_ = self.encoder.stem(images)
+        for number in (1, 2, 3):
+            map_ = self.encoder.stage(number)(map_)
+        seen = self.encoder.stage(4)(map_ * (1 + self.branch(map_)))
+        logits: Tensor = self.classifier(seen.mean(dim=(2, 3)))
+        return logits
+
+
+NUMBERS = 144
+"""A face in the paper. 68 points are 136 of them; the rest are zeros."""
+REACH = 0.5
+"""mu: agents whose boxes' centres are farther apart, in frames, are not joined."""
+
+
+class LandmarkNet(nn.Module):
+    """Three 1-D convolutions (256, 512, 1024), then 1024, 512, 256, K: B,68,2 to the logits f1, B,K.
+
+    Kernel 3, batch norm and ReLU are chosen here, and a pool of 2 behind each convolution. The map is flattened: a mean
+    over it would lose which landmark is where. The numbers are all x, then all y, as OpenFace writes them.
+    """
+
+    def __init__(self, classes: int, width: float, dropout: float) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 1
+        for channels in (256, 512, 1024):
+            outputs = scaled(channels, width)
+            layers += [nn.Conv1d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
+            layers.append(nn.MaxPool1d(2))
+            inputs = outputs
+        self.convolutions = nn.Sequential(*layers)
+        sizes = [NUMBERS // 8 * inputs, *(scaled(size, width) for size in (1024, 512, 256))]
+        self.layers = nn.Sequential(
+            nn.Linear(sizes[0], sizes[1]),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(sizes[1], sizes[2]),
+            nn.ReLU(),
+            nn.Linear(sizes[2], sizes[3]),
+            nn.ReLU(),
+            nn.Linear(sizes[3], classes),
+        )
+
+    def forward(self, landmarks: Tensor) -> Tensor:
+        """Points are 0-1 in the face box."""
+        numbers = F.pad((landmarks - 0.5).mT.flatten(1), (0, NUMBERS - 2 * LANDMARKS))
+        logits: Tensor = self.layers(self.convolutions(numbers[:, None]).flatten(1))
+        return logits
+
+
+class DepthNet(nn.Module):
+    """A 5x5 and four 3x3 convolutions (32 to 512), a pool of 2 behind each, 25088 -> 1000 -> K: B,1,H,W to h3, B,K.
+
+    224 pixels make a map of 7x7; other sizes are pooled to it. Batch norm is chosen here: all of it starts at random.
+    """
+
+    def __init__(self, classes: int, width: float, dropout: float) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 1
+        for channels, kernel in ((32, 5), (64, 3), (128, 3), (256, 3), (512, 3)):
+            outputs = scaled(channels, width)
+            layers += [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs)]
+            layers += [nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
+            inputs = outputs
+        self.convolutions = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(7), nn.Flatten())
+        hidden = scaled(1000, width)
+        self.layers = nn.Sequential(
+            nn.Linear(49 * inputs, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
+        )
+
+    def forward(self, depth: Tensor) -> Tensor:
+        """Depth is -1 to 1."""
+        logits: Tensor = self.layers(self.convolutions(depth))
+        return logits
+
+
+class AgentGraph(nn.Module):
+    """Two graph convolutions over the people of a scene, 256 and K; the subject's node is h3: B,N,4 to B,K.
+
+    A(i,j) = exp(-d_ij) where d_ij < mu, 0 beyond. Chosen here: d is the distance of the boxes' centres in frames, mu
+    half a frame, A is normalised symmetrically, and a node is the geometry of its box.
+    """
+
+    def __init__(self, classes: int, width: float) -> None:
+        super().__init__()
+        hidden = scaled(256, width)
+        self.first, self.second = nn.Linear(GEOMETRY, hidden), nn.Linear(hidden, classes)
+
+    def forward(self, agents: Tensor) -> Tensor:
+        """Boxes are 0-1 in the scene, the subject's first; zero rows are nobody."""
+        edges = normalised(proximity(agents))
+        nodes: Tensor = edges @ self.second((edges @ self.first(geometry(agents))).relu())
+        return nodes[:, 0]
+
+
+def proximity(agents: Tensor) -> Tensor:
+    """A, B,N,N; zeros for nobody's rows and columns."""
+    centres = (agents[..., :2] + agents[..., 2:]) / 2
+    distance = (centres[:, :, None] - centres[:, None, :]).norm(dim=-1)
+    there = present(agents)
+    joined = (distance < REACH) & there[:, :, None] & there[:, None, :]
+    return (-distance).exp() * joined
+
+
+def fused(log_p: Tensor, there: Tensor) -> Tensor:
+    """The logarithm of the product over the modalities, B,K. `log_p` B,n,K; one that isn't there (B,n bool) is 1.
+
+    The product itself would be a few hundredths beside the other contexts' logits; the layers behind would not see it.
+    """
+    return (log_p * there[..., None]).sum(1)
+
+
+def multiplicative(log_p: Tensor, true: Tensor, there: Tensor, beta: float) -> Tensor:
+    """L_mult = - sum_i p_i^(beta / (n - 1)) log p_i over the modalities i that are there and the true classes.
+
+    `true` is B,K 0/1; the result is a mean over the batch. The weight p_i^(...) is held constant: it says how far a
+    modality is trusted. Were it trained too, the loss would push p_i towards 0 where it is below e^(-(n - 1) / beta).
+    """
+    weight = (log_p * (beta / (log_p.shape[1] - 1))).exp().detach()
+    terms = -weight * log_p * there[..., None] * true[:, None]
+    return terms.sum(dim=(1, 2)).mean()
+
+
+def log_probabilities(logits: Tensor, single_label: bool) -> Tensor:
+    """log softmax over the last dimension for a single label, log sigmoid for several; float32."""
+    logits = logits.float()
+    return logits.log_softmax(-1) if single_label else torch.nn.functional.logsigmoid(logits)
+
+
+CHANNELS = (64, 64, 64, 128, 128, 128, 256, 256, 256)
+CENTRE = JOINTS.index("nose")
+"""ST-GCN's centre is the neck; COCO has none, and its limbs meet in the nose."""
+
+
+class PoseGraph(nn.Module):
+    """Nine units (64 x 3, 128 x 3, 256 x 3), the mean over the joints, a linear layer: B,17,3 to B,K.
+
+    With a single frame, only the middle one of the nine taps of a convolution over time would ever meet data: it
+    has one tap here. A joint is x and y from the middle of the frame, zero where its confidence is, and the confidence.
+    """
+
+    def __init__(self, classes: int, width: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("adjacency", partition(), persistent=False)
+        self.adjacency: Tensor
+        self.norm = nn.BatchNorm1d(3 * len(JOINTS))
+        widths = [3, *(scaled(channels, width) for channels in CHANNELS)]
+        self.units = nn.ModuleList(Unit(widths[i], widths[i + 1], residual=i > 0) for i in range(len(CHANNELS)))
+        self.classifier = nn.Linear(widths[-1], classes)
+
+    def forward(self, pose: Tensor) -> Tensor:
+        """x and y are 0-1 in the frame."""
+        confidence = pose[..., 2:]
+        joints = torch.cat([(pose[..., :2] - 0.5) * (confidence > 0), confidence], -1)
+        values = self.norm(joints.mT.flatten(1)).view(-1, 3, len(JOINTS))
+        for unit in self.units:
+            values = unit(values, self.adjacency)
+        logits: Tensor = self.classifier(values.mean(-1))
+        return logits
+
+
+class Unit(nn.Module):
+    """A graph convolution over the three partitions, with learned importances of the edges, and one over time."""
+
+    def __init__(self, inputs: int, outputs: int, residual: bool) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.space = nn.Conv1d(inputs, 3 * outputs, 1)
+        self.importance = nn.Parameter(torch.ones(3, len(JOINTS), len(JOINTS)))
+        self.time = nn.Sequential(
+            nn.BatchNorm1d(outputs),
+            nn.ReLU(),
+            nn.Conv1d(outputs, outputs, 1, bias=False),
+            nn.BatchNorm1d(outputs),
+        )
+        self.shortcut: nn.Module | None = None
+        if residual and inputs == outputs:
+            self.shortcut = nn.Identity()
+        elif residual:
+            self.shortcut = nn.Sequential(nn.Conv1d(inputs, outputs, 1, bias=False), nn.BatchNorm1d(outputs))
+
+    def forward(self, values: Tensor, adjacency: Tensor) -> Tensor:
+        """B,inputs,17 to B,outputs,17."""
+        parts = self.space(values).unflatten(1, (3, self.outputs))
+        gathered = torch.einsum("bkcv,kvw->bcw", parts, adjacency * self.importance)
+        result: Tensor = self.time(gathered)
+        if self.shortcut is not None:
+            result = result + self.shortcut(values)
+        return result.relu()
+
+
+def partition() -> Tensor:
+    """3,17,17: the edges v -> w, normalised by w's degree, of a joint to itself, centripetal, and centrifugal.
+
+    ST-GCN's spatial partition: a neighbour as far from the centre as the joint, or farther, is in the second part,
+    one that is nearer in the third.
+    """
+    count = len(JOINTS)
+    distance = _distances()
+    parts = torch.zeros(3, count, count)
+    parts[0] = torch.eye(count)
+    for a, b in LIMBS:
+        for v, w in ((a, b), (b, a)):
+            parts[1 if distance[v] >= distance[w] else 2, v, w] = 1
+    return parts / parts.sum(dim=(0, 1))
+
+
+def _distances() -> dict[int, int]:
+    """Limbs between each joint and the centre."""
+    found, queue = {CENTRE: 0}, deque([CENTRE])
+    while queue:
+        joint = queue.popleft()
+        for limb in LIMBS:
+            if joint in limb:
+                other = sum(limb) - joint
+                if other not in found:
+                    found[other] = found[joint] + 1
+                    queue.append(other)
+    return found
+
 
 HIDDEN = 52
 """Between the three contexts and the classes; it goes with the classes, so `width` leaves it."""

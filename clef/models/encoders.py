@@ -1,7 +1,105 @@
-"""The encoders by name: torchvision's networks without their classifiers."""
+"""The encoders by name: torchvision's networks without their classifiers.
 
-from clef.models.resnet import Encoder
-from clef.models.vgg import Vgg16
+torchvision's ResNets, with every layer's channels scaled by a width.
+
+torchvision's VGG-16, with every layer's channels scaled by a width.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.models.vgg import cfgs, make_layers
+
+_LAYERS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], list[int]]] = {
+    "resnet18": (BasicBlock, [2, 2, 2, 2]),
+    "resnet50": (Bottleneck, [3, 4, 6, 3]),
+    "resnet152": (Bottleneck, [3, 8, 36, 3]),
+}
+
+
+class Encoder(ResNet):
+    """A ResNet without its classifier: B,3,H,W to B,dim. Width 1 is torchvision's network, weight by weight."""
+
+    def __init__(self, architecture: str, width: float = 1.0) -> None:
+        self.width = width
+        block, layers = _LAYERS[architecture]
+        super().__init__(block, layers)
+        self.dim = scaled(512, width) * block.expansion
+        self.fc: nn.Module = nn.Identity()
+        if width != 1:
+            stem = scaled(64, width)
+            self.conv1 = nn.Conv2d(3, stem, kernel_size=7, stride=2, padding=3, bias=False)
+            nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+            self.bn1 = nn.BatchNorm2d(stem)
+
+    def _make_layer(self, block: Any, planes: int, blocks: int, stride: int = 1, dilate: bool = False) -> nn.Sequential:
+        if planes == 64:  # the first stage: its input is the stem's output
+            self.inplanes = scaled(64, self.width)
+        return super()._make_layer(block, scaled(planes, self.width), blocks, stride, dilate)
+
+    def stem(self, images: Tensor) -> Tensor:
+        """B,3,H,W to the map that the first stage reads, B,64,H/4,W/4."""
+        features: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        return features
+
+    def stage(self, number: int) -> nn.Module:
+        """Stage 1 to 4; from the second on, each halves the map."""
+        found: nn.Module = getattr(self, f"layer{number}")
+        return found
+
+    def forward(self, images: Tensor) -> Tensor:
+        """B,3,H,W normalised images to B,dim pooled features."""
+        features: Tensor = super().forward(images)
+        return features
+
+
+def scaled(channels: int, width: float) -> int:
+    """A channel count scaled by `width`, at least 4."""
+    return max(4, round(channels * width))
+
+
+class Vgg16(nn.Module):
+    """VGG-16 without its last layer: B,3,H,W to B,dim (4096). Width 1 is torchvision's network, weight by weight.
+
+    A map of odd size is pooled with its last row and column, which torchvision drops, so that an image may be smaller
+    than 32 pixels; at 224, as at every multiple of 32, there is no difference. The default dropout is torchvision's.
+    """
+
+    def __init__(self, width: float = 1.0, dropout: float = 0.5) -> None:
+        super().__init__()
+        channels = [c if isinstance(c, str) else scaled(c, width) for c in cfgs["D"]]
+        self.features = make_layers(channels)
+        for layer in self.features:
+            if isinstance(layer, nn.MaxPool2d):
+                layer.ceil_mode = True
+        self.avgpool = nn.AdaptiveAvgPool2d((7, 7))
+        self.dim = scaled(4096, width)
+        self.classifier = nn.Sequential(
+            nn.Linear(scaled(512, width) * 7 * 7, self.dim),
+            nn.ReLU(True),
+            nn.Dropout(dropout),
+            nn.Linear(self.dim, self.dim),
+            nn.ReLU(True),
+            nn.Dropout(dropout),
+        )
+        _initialise(self, width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """B,3,H,W normalised images to B,dim."""
+        features: Tensor = self.classifier(self.avgpool(self.features(images)).flatten(1))
+        return features
+
+
+def _initialise(network: nn.Module, width: float) -> None:
+    """torchvision's; a thin network's linear layers get as much more as keeps their outputs' size."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, 0, 0.01 / width**0.5)
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 def encoder(network: str, width: float = 1.0) -> Encoder | Vgg16:

@@ -8,9 +8,8 @@ from torchvision.ops import roi_align
 
 from clef.config import GnnCnnConfig, InputName
 from clef.models.backbone import Backbone, Batch, WeightLoader
+from clef.models.encoders import Encoder, Vgg16, scaled
 from clef.models.graph import GEOMETRY, geometry, masked_mean, normalised, present
-from clef.models.resnet import Encoder, scaled
-from clef.models.vgg import Vgg16
 
 BINS = 3
 """Each region is sampled at 3 x 3 places of the map."""

@@ -29,7 +29,7 @@ from clef.errors import ConfigError, argument_parser, run_command
 
 if TYPE_CHECKING:  # --help need not wait for NumPy
     from clef.datasets import Box
-    from clef.predict.told import Told
+    from clef.predict.panel import Told
 
 
 def main() -> int:
@@ -37,11 +37,10 @@ def main() -> int:
     args = _arguments()
     folder = lookup.find_cell(args.cell)
     import clef  # not before: --help need not wait for torch
-    from clef import cards
+    from clef.datasets import cards
     from clef.predict import panel
-    from clef.predict.rendered import batch_of
-    from clef.predict.subjects import Finder, Given
-    from clef.predict.told import told
+    from clef.predict.panel import told
+    from clef.predict.people import Finder, Given, batch_of
 
     model = clef.load(folder, args.checkpoint, args.device)
     card = cards.load(model.config.dataset, model.config.protocol)

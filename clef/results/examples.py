@@ -11,22 +11,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pixels
 
-from clef import cards
-from clef.cards import Card
 from clef.cells.identity import check_cell
 from clef.cells.records import CONFIG
 from clef.config import CellConfig, resolve
 from clef.data import manifest as manifests
 from clef.data.shards import SplitShards
-from clef.data.stats.numbers import meta
+from clef.datasets import cards
+from clef.datasets.cards import Card
 from clef.errors import CellError, ClefError
 from clef.predict import panel
-from clef.predict.told import Told, of_arrays
+from clef.predict.panel import Told, of_arrays
 from clef.results import predictions
+from clef.results.frame import Gathered, PlannedRun, parts_of
 from clef.results.page import Image
-from clef.results.parts import parts_of
 from clef.results.published import title
-from clef.results.rows import Gathered, PlannedRun
+from clef.sharding.stats.numbers import meta
 
 EACH = 2
 """Of gains, and of losses."""

@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from clef.cards import Card
-from clef.results import audits, data
+from clef.datasets.cards import Card
+from clef.results import data_quality, frame
 from clef.results.formats import UNTRAINED, Table
-from clef.results.numbers import Numbers
+from clef.results.frame import Gathered, Numbers, Row, headlines
 from clef.results.published import title
-from clef.results.rows import Gathered, Row, headlines
 
 WARNING = "warning: "
 """What a note begins with that a reader must not miss; the page shows it at its top, too."""
@@ -17,17 +16,17 @@ _MARK = f"{UNTRAINED} without pre-training, as configured"
 
 def below(part: Gathered, card: Card, splits: list[str], published: str | None) -> list[str]:
     """The notes of the table of one dataset and protocol. `published`: the protocol of the numbers it compares with."""
-    notes = [f"{WARNING}{told}" for told in audits.differences(part.audits)]
+    notes = [f"{WARNING}{told}" for told in frame.differences(part.audits)]
     if part.data:
-        usual = data.most_common(part.data.values())
+        usual = data_quality.most_common(part.data.values())
         notes += ["chance level: " + ", ".join(f"{split} {_chance(part.rows, split)}" for split in splits)]
-        notes += data.notes(usual, card)
+        notes += data_quality.notes(usual, card)
         notes += compared_with(part, card, splits[0], published) if published else []
     notes += untrained(part.rows)
     commits, dirty = {row.commit for row in part.rows}, any(row.dirty for row in part.rows)
     if len(commits) > 1 or dirty:
         notes.append(WARNING + _versions(commits, dirty))
-    notes += [f"{WARNING}{told}" for told in (*precision(part.rows), *data.differences(part.data))]
+    notes += [f"{WARNING}{told}" for told in (*precision(part.rows), *data_quality.differences(part.data))]
     notes += _untested(part, splits)
     reasons: dict[str, list[str]] = {}
     for name, reason in part.missing.items():
@@ -48,7 +47,11 @@ def _untested(part: Gathered, splits: list[str]) -> list[str]:
 
 def compared_with(part: Gathered, card: Card, split: str, published: str) -> list[str]:
     """Whether `split` as most cells have it is what the published numbers are on."""
-    return [data.official(data.most_common(part.data.values()), card, split, published)] if part.data else []
+    return (
+        [data_quality.official(data_quality.most_common(part.data.values()), card, split, published)]
+        if part.data
+        else []
+    )
 
 
 def _chance(rows: list[Row], split: str) -> str:

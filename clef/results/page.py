@@ -8,8 +8,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from clef.results.formats import Table
+from clef.results.frame import Gathered
 from clef.results.notes import WARNING
-from clef.results.rows import Gathered
 from clef.results.tables import by_set
 
 

@@ -5,6 +5,6 @@ A missing file is an error that names that command; random initialisation happen
 """
 
 from clef.weights.cells import DICTIONARY, hashes, needed, stated
-from clef.weights.names import FILES, RANDOM, path_of
+from clef.weights.files import FILES, RANDOM, path_of
 
 __all__ = ["DICTIONARY", "FILES", "RANDOM", "hashes", "needed", "path_of", "stated"]

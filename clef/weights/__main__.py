@@ -23,10 +23,9 @@ from clef.config import grid as grids
 from clef.config.base import merge, parse
 from clef.console import Steps, out
 from clef.errors import ConfigError, SetupError, argument_parser, run_command
-from clef.weights import integrity
+from clef.weights import files
 from clef.weights.cells import Wanted, random_by_choice, survey
-from clef.weights.fetch import fetch, mirrored
-from clef.weights.names import CUES, FILES, FOLDER, locate, missing
+from clef.weights.files import CUES, FILES, FOLDER, fetch, locate, mirrored, missing
 
 STYLES = {"here": "green", "whole": "green", "missing": "yellow", "wrong hash": "red"}
 
@@ -108,7 +107,7 @@ def _faults(wanted: Sequence[Wanted]) -> dict[Path, str]:
     for file in wanted:
         try:
             if file.path.is_file():
-                integrity.checked(file.name, file.path)
+                files.checked(file.name, file.path)
         except SetupError as error:
             faults[file.path] = str(error)
     return faults
@@ -119,7 +118,7 @@ def _state(file: Wanted, verified: bool, faults: dict[Path, str]) -> str:
         return "missing"
     if file.path in faults:
         return "wrong hash"
-    known = verified and integrity.expected(file.name, file.path)
+    known = verified and files.expected(file.name, file.path)
     return "whole" if known else "here"
 
 
@@ -149,7 +148,7 @@ def _tell(wanted: Sequence[Wanted], configs: list[CellConfig], absent: list[str]
         out.print(f"{name}: {source}", markup=False, soft_wrap=True)
     if args.verify:
         for file in wanted:
-            if file.path.is_file() and not integrity.expected(file.name, file.path):
+            if file.path.is_file() and not files.expected(file.name, file.path):
                 note = f"{file.path}: no hash to check it against; sha256sum FILE > FILE.sha256 records what is here"
                 out.print(note, markup=False, soft_wrap=True)
     if configs:

@@ -7,8 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from clef.config import CcimConfig, CellConfig, ContextOnlyConfig, EmotNetConfig, EncoderConfig
-from clef.weights.integrity import checked
-from clef.weights.names import RANDOM, locate, path_of
+from clef.weights.files import RANDOM, checked, locate, path_of
 
 BRANCH, DICTIONARY = "context_branch", "dictionary"
 

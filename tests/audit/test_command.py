@@ -14,7 +14,7 @@ import pytest
 import clef.audit.__main__ as command
 from clef.audit.records import find, read
 from clef.cells import records
-from clef.results.rows import PlannedRun, write_plan
+from clef.results.frame import PlannedRun, write_plan
 from tests.conftest import Cells, Run
 
 pytestmark = pytest.mark.xdist_group("audited")

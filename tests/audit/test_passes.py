@@ -9,8 +9,8 @@ from clef.audit.interventions import CONTEXT, SUBJECT, Split, swapped, without
 from clef.config import INPUTS
 from clef.data.manifest import SOURCE
 from clef.data.shards import SplitShards
-from clef.engine import trained
-from clef.engine.trained import Trained
+from clef.engine import model_io
+from clef.engine.model_io import Trained
 from clef.errors import CellError
 from tests.conftest import Cells
 
@@ -26,7 +26,7 @@ WHICH = [
 
 
 def opened(cells: Cells, *names: str) -> tuple[Trained, Split]:
-    model = trained.load(cells(*names), device="cpu")
+    model = model_io.load(cells(*names), device="cpu")
     return model, Split(model.config, SplitShards(model.config.shards, "test"))
 
 

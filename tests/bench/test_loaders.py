@@ -14,11 +14,11 @@ from torch import Tensor
 from benchmarks import common, peers, stages
 from benchmarks.common import Setting
 from benchmarks.peers import OURS, PEERS, SHIPPED, Peer
-from clef import cards
 from clef.config import InputConfig, InputName
-from clef.data.cache import NodeCache
 from clef.data.dataset import CellDataset
+from clef.data.decoded_cache import NodeCache
 from clef.data.shards import SplitShards
+from clef.datasets import cards
 from clef.errors import SetupError
 
 INPUTS: dict[InputName, InputConfig] = {

@@ -8,8 +8,7 @@ from PIL import Image
 
 from benchmarks import source
 from benchmarks.source import photograph
-from clef import cards
-from clef.datasets import open_reader
+from clef.datasets import cards, open_reader
 from clef.errors import ConfigError
 
 

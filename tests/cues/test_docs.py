@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from clef import cards
 from clef.cues.extractor import EXTRACTORS
 from clef.cues.files import ALL, OF_PERSON
-from clef.datasets import open_reader
+from clef.datasets import cards, open_reader
 from clef.geometry import iou
 from tests.cues import photo
 

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from clef import cards
-from clef.cards import Card, SplitSource
-from clef.cues import files, join
-from clef.data import writer
-from clef.datasets import open_reader
+from clef.cues import files
+from clef.datasets import cards, open_reader
+from clef.datasets.cards import Card, SplitSource
 from clef.datasets.person import Person, Reading
 from clef.errors import DataError, ShardError
+from clef.sharding import build
 from tests.cues.test_files import VALUES, tuples, write
 
 POSE = VALUES["pose"]
@@ -28,7 +27,7 @@ def test_people_get_their_own_and_images_theirs(tmp_path: Path) -> None:
     write(tmp_path, "pose", files.line("a#1", POSE), files.line("b#0", None))
     write(tmp_path, "regions", files.line("i/a.png", [[0, 0, 5, 5]]))
     write(tmp_path, "depth", files.line("i/b.png", "depth/b.png"))
-    first, second, third = join.joined(people, tmp_path, files.found(tmp_path))
+    first, second, third = files.joined(people, tmp_path, files.found(tmp_path))
     assert first.face == (1, 1, 4, 4)
     assert second.face == (50, 0, 55, 5), "the source's own box goes before a detector's"
     assert second.cues.face == (51, 1, 54, 4)
@@ -44,9 +43,9 @@ def test_an_id_that_two_subjects_share_gets_no_cue_of_a_person(tmp_path: Path) -
     write(tmp_path, "face", files.line("a#0", [1, 1, 4, 4]), files.line("a#1", [1, 1, 4, 4]))
     write(tmp_path, "regions", files.line("a.png", [[0, 0, 5, 5]]))
     people = [person("a#0", image), person("a#0", image, x=30), person("a#1", image)]
-    faces = [p.face for p in join.joined(people, tmp_path, files.found(tmp_path))]
+    faces = [p.face for p in files.joined(people, tmp_path, files.found(tmp_path))]
     assert faces == [None, None, (1, 1, 4, 4)]
-    assert all(p.cues.regions for p in join.joined(people, tmp_path, files.found(tmp_path)))
+    assert all(p.cues.regions for p in files.joined(people, tmp_path, files.found(tmp_path)))
 
 
 def test_an_image_elsewhere_is_keyed_by_all_of_its_path(tmp_path: Path) -> None:
@@ -72,7 +71,7 @@ def test_who_has_no_line_and_which_key_is_nobodys_is_noted(tmp_path: Path, card:
     write(tmp_path / "m", "pose", *lines)
     write(tmp_path / "s", "pose", *(files.line(f"test{i}", POSE) for i in range(3)))
     people = readings(tmp_path)
-    join.join(card, tmp_path, people, join.cue_files(card, tmp_path))
+    files.join(card, tmp_path, people, files.cue_files(card, tmp_path))
     assert people["train"].notes == {"cue pose: no line in its file": 1, "cue pose: keys that match nobody": 1}
     assert not people["val"].notes
     assert not people["test"].notes
@@ -83,7 +82,7 @@ def test_another_datasets_file_is_refused(tmp_path: Path, card: Card) -> None:
     for root in ("m", "s"):
         write(tmp_path / root, "pose", files.line("mscoco/images/x.jpg#0", POSE))
     with pytest.raises(DataError, match=r"m/cues/pose\.jsonl: none of its 1 keys.*'train0' is expected"):
-        join.join(card, tmp_path, readings(tmp_path), join.cue_files(card, tmp_path))
+        files.join(card, tmp_path, readings(tmp_path), files.cue_files(card, tmp_path))
 
 
 @pytest.mark.parametrize("other", [None, "2"])
@@ -92,7 +91,7 @@ def test_all_roots_must_have_a_cue_from_one_extractor(tmp_path: Path, card: Card
     if other:
         write(tmp_path / "s", "pose", version=other)
     with pytest.raises(DataError, match=r"the cue pose must come from one extractor.*python -m clef\.cues"):
-        join.cue_files(card, tmp_path)
+        files.cue_files(card, tmp_path)
 
 
 def test_ten_times_the_people_take_ten_times_the_work_and_no_hundred(tmp_path: Path) -> None:
@@ -100,7 +99,7 @@ def test_ten_times_the_people_take_ten_times_the_work_and_no_hundred(tmp_path: P
         people = [person(f"{i}", tmp_path / f"{i // 2}.png", x=i % 2 * 50) for i in range(count)]
         write(tmp_path, "face", *(files.line(f"{i}", [0, 0, i + 1, 5]) for i in range(count)))
         started = time.process_time()
-        joined = join.joined(people, tmp_path, files.found(tmp_path))
+        joined = files.joined(people, tmp_path, files.found(tmp_path))
         assert joined[count - 1].face == (0, 0, count, 5)
         assert joined[count - 1].cues.others == ((0, 0, 10, 20),)
         return time.process_time() - started
@@ -110,19 +109,19 @@ def test_ten_times_the_people_take_ten_times_the_work_and_no_hundred(tmp_path: P
 
 def test_shards_say_which_cues_they_hold_and_know_other_cues_from_theirs(sources: Path, tmp_path: Path) -> None:
     card, source, cues = cards.load("caer_s_demo"), sources / "caer_s_demo", tmp_path / "cues"
-    bare = writer.build(card, source, tmp_path / "bare/caer_s_demo", cues=cues)
+    bare = build.build(card, source, tmp_path / "bare/caer_s_demo", cues=cues)
     assert bare.cues == {}
     reader = open_reader(card, source / "main")
     people = {"main": [p for s in ("train", "val", "test") for p in reader.read(s).people]}
     people["shift"] = open_reader(card, source / "shift").read("test").people
     for root, found in people.items():
         write(cues / root, "pose", *(files.line(p.id, POSE) for p in found))
-    manifest = writer.build(card, source, tmp_path / "posed/caer_s_demo", cues=cues)
+    manifest = build.build(card, source, tmp_path / "posed/caer_s_demo", cues=cues)
     assert manifest.cues == {"pose": "me 1"}
     assert manifest.source != bare.source
     assert all(split.members["pose.npy"] == split.samples for split in manifest.splits.values())
-    assert writer.build(card, source, tmp_path / "posed/caer_s_demo", cues=cues) == manifest
+    assert build.build(card, source, tmp_path / "posed/caer_s_demo", cues=cues) == manifest
     path = files.path_of(cues / "shift", "pose")
     path.write_text(path.read_text() + files.line("stranger", None))
     with pytest.raises(ShardError, match="another source, card, version or cues"):
-        writer.build(card, source, tmp_path / "posed/caer_s_demo", cues=cues)
+        build.build(card, source, tmp_path / "posed/caer_s_demo", cues=cues)

@@ -11,9 +11,8 @@ from PIL import Image
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from torchvision.ops import box_iou
 
+from clef.cues.detectors import FasterRcnnPerson, FasterRcnnRegions
 from clef.cues.extractor import Settings
-from clef.cues.person_boxes import FasterRcnnPerson
-from clef.cues.regions import FasterRcnnRegions
 from clef.errors import ConfigError, SetupError
 from tests.cues import photo
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from clef import cards
-from clef.cues import files, journal
+from clef.cues import files, run
 from clef.cues.run import extract
-from clef.datasets import open_reader
+from clef.datasets import cards, open_reader
 from clef.datasets.person import Person
 from clef.errors import DataError
 from tests.cues import own, photo
@@ -126,7 +125,7 @@ def test_images_that_cannot_be_read_are_told_and_tried_again(card: Path, expecte
 
 def test_one_process_at_a_time_writes_a_file(tmp_path: Path) -> None:
     people = two_in_one_image(tmp_path)
-    with journal.opened(files.path_of(tmp_path, "face"), "face", "me", "1") as mine:
+    with run.opened(files.path_of(tmp_path, "face"), "face", "me", "1") as mine:
         mine.add({"a": None})
         with pytest.raises(DataError, match=r"face\.jsonl: another process is writing it"):
             extract(own.Middle(), people, tmp_path, tmp_path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from clef.data import writer
+from clef.sharding import build
 from tests.data import little
 
 
@@ -17,5 +17,5 @@ def little_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def little_set(little_source: Path) -> Path:
     """The shards of the little set, made in one process: not to be written to."""
     out = little_source.with_name("shards") / "little"
-    writer.build(little.card(), little_source, out)
+    build.build(little.card(), little_source, out)
     return out

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clef import cards
-from clef.cards import Card
-from clef.data.render import Sample, render
 from clef.data.shards import SplitShards
-from clef.datasets import Person
+from clef.datasets import Person, cards
+from clef.datasets.cards import Card
 from clef.datasets.person import Cues
 from clef.geometry import JOINTS
+from clef.sharding.render import Sample, render
 
 WIDTH, HEIGHT = 60, 40
 BOX, FACE, DETECTED = (10, 5, 50, 40), (24, 8, 36, 16), (6, 4, 45, 40)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clef import cards
-from clef.cards import Card
+from clef.datasets import cards
+from clef.datasets.cards import Card
 
 SHARD = 8
 

@@ -20,14 +20,14 @@ import torch
 from clef.cells import records
 from clef.cells.identity import write_config
 from clef.config import CellConfig, DepthConfig, InputConfig
-from clef.data.cache import NodeCache, entries
 from clef.data.dataset import CellDataset
+from clef.data.decoded_cache import NodeCache, entries
 from clef.data.loader import loader
 from clef.data.order import EveryOnce
 from clef.data.shards import SplitShards
-from clef.engine.job import run_cell
+from clef.engine.run import run_cell
 from clef.errors import SetupError
-from launch.prepare import _with_absolute_paths
+from launch.plan import _with_absolute_paths
 
 PLAIN: dict[Any, Any] = {"body": InputConfig(size=(20, 24))}
 INPUTS: dict[Any, Any] = {
@@ -139,7 +139,7 @@ FILLER = """
 import sys
 from pathlib import Path
 from clef.config import InputConfig
-from clef.data.cache import NodeCache
+from clef.data.decoded_cache import NodeCache
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader
 from clef.data.shards import SplitShards

@@ -12,10 +12,10 @@ import pytest
 import webdataset
 from PIL import Image
 
-from clef.data import cue_members, writer
-from clef.data.render import Sample, render
 from clef.data.shards import SplitShards
 from clef.datasets import Person
+from clef.sharding import build, cue_members
+from clef.sharding.render import Sample, render
 from tests.data import cue_people
 from tests.data.cue_people import card
 
@@ -194,8 +194,8 @@ def test_a_cue_changes_no_other_member(person: Person) -> None:
 
 def test_stock_webdataset_decodes_the_members(person: Person, tmp_path: Path) -> None:
     target = {"out": tmp_path, "split": "train", "number": 0, "fingerprint": "none", "parts": 1}
-    job = writer.Job(**target, card=card(), first=0, people=(person,))
-    writer.write_shard(job, lambda done: None)
+    job = build.Job(**target, card=card(), first=0, people=(person,))
+    build.write_shard(job, lambda done: None)
     (sample,) = webdataset.WebDataset(str(job.path), shardshuffle=False).decode("rgb8")
     rendered = made(person)
     for kind in ("landmarks.npy", "pose.npy", "regions.npy", "agents.npy"):

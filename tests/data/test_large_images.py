@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from clef.cards import Card
-from clef.data import frame
-from clef.data.render import Sample, render
 from clef.datasets import Box, Person
+from clef.datasets.cards import Card
+from clef.sharding import frame
+from clef.sharding.render import Sample, render
 from tests.data import little
 
 GREY, RED = (128, 128, 128), (255, 0, 0)
@@ -136,7 +136,7 @@ import json, re, sys
 from pathlib import Path
 from PIL import Image
 from clef import cards
-from clef.data.render import render
+from clef.sharding.render import render
 from clef.datasets import Person
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1000

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from clef import io
 from clef.data import manifest as manifests
-from clef.data import parts, writer
-from clef.data.parts import Job, Part
 from clef.errors import ConfigError, ShardError
+from clef.sharding import build, shard_plan
+from clef.sharding.shard_plan import Job, Part
 from tests.data import little
 
 
@@ -27,7 +27,7 @@ def job(number: int, people: int) -> Job:
 @given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 12))
 def test_every_shard_falls_to_one_part_and_none_has_a_shard_more_to_do(sizes: list[int], of: int) -> None:
     jobs = [job(number, size) for number, size in enumerate(sizes)]
-    shares = [parts.share(jobs, Part(number, of)) for number in range(1, of + 1)]
+    shares = [shard_plan.share(jobs, Part(number, of)) for number in range(1, of + 1)]
     assert sorted(j.number for share in shares for j in share) == list(range(len(jobs)))
     loads = [sum(j.size for j in share) for share in shares]
     assert max(loads) - min(loads) <= max(sizes, default=0)
@@ -36,16 +36,16 @@ def test_every_shard_falls_to_one_part_and_none_has_a_shard_more_to_do(sizes: li
 @pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "1/0", "-1/2", "a/b", "1/2/3", "1.0/2", " 1/2"])
 def test_a_part_that_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=f"--part {re.escape(text)}: i/n is expected"):
-        parts.parse(text)
+        shard_plan.parse(text)
 
 
 @pytest.mark.parametrize("of", [1, 3, 20])
 def test_parts_make_the_bytes_of_one_process(of: int, little_source: Path, little_set: Path, tmp_path: Path) -> None:
     out = tmp_path / "little"
     for number in reversed(range(1, of + 1)):  # more parts than shards: some have nothing to do
-        writer.build_part(little.card(), little_source, out, Part(number, of), workers=1)
+        build.build_part(little.card(), little_source, out, Part(number, of), workers=1)
         assert not manifests.path_of(out).exists()
-    writer.finish_parts(little.card(), little_source, out)
+    build.finish_parts(little.card(), little_source, out)
     assert little.hashes(out) == little.hashes(little_set)
 
 
@@ -63,34 +63,34 @@ def test_parts_at_the_same_time(little_source: Path, little_set: Path, tmp_path:
         process.stdin.write(b"go\n")
         process.stdin.flush()
     assert [process.wait() for process in running] == [0, 0, 0]
-    writer.finish_parts(little.card(), little_source, out)
+    build.finish_parts(little.card(), little_source, out)
     assert little.hashes(out) == little.hashes(little_set)
 
 
 def test_what_is_missing_is_told_with_the_parts_to_run_again(little_source: Path, tmp_path: Path) -> None:
     out = tmp_path / "little"
     with pytest.raises(ShardError, match=r"7 of 7 shards are missing .*; run this command without --finish"):
-        writer.finish_parts(little.card(), little_source, out)
-    own = {n: writer.build_part(little.card(), little_source, out, Part(n, 3)) for n in (1, 3)}
-    own[2] = writer.build_part(little.card(), little_source, tmp_path / "elsewhere/little", Part(2, 3))
+        build.finish_parts(little.card(), little_source, out)
+    own = {n: build.build_part(little.card(), little_source, out, Part(n, 3)) for n in (1, 3)}
+    own[2] = build.build_part(little.card(), little_source, tmp_path / "elsewhere/little", Part(2, 3))
     names = ", ".join(job.path.stem for job in own[2])
     with pytest.raises(ShardError, match=rf"{len(own[2])} of 7 shards are missing \({names}\); run again: --part 2/3;"):
-        writer.finish_parts(little.card(), little_source, out)
+        build.finish_parts(little.card(), little_source, out)
     own[1][0].path.unlink()
     own[3][0].path.write_bytes(b"cut")
     with pytest.raises(ShardError, match=r"--part 1/3, --part 2/3, --part 3/3; or run this command without --finish"):
-        writer.finish_parts(little.card(), little_source, out)
+        build.finish_parts(little.card(), little_source, out)
     assert not manifests.path_of(out).exists()
 
 
 def test_a_plain_build_completes_what_parts_left(little_source: Path, little_set: Path, tmp_path: Path) -> None:
     out = tmp_path / "little"
-    own = writer.build_part(little.card(), little_source, out, Part(2, 3))
+    own = build.build_part(little.card(), little_source, out, Part(2, 3))
     before = {job.path: job.path.stat().st_mtime_ns for job in own}
-    writer.build(little.card(), little_source, out)
+    build.build(little.card(), little_source, out)
     assert {path: path.stat().st_mtime_ns for path in before} == before, "a finished shard was written again"
     assert little.hashes(out) == little.hashes(little_set)
-    assert writer.build_part(little.card(), little_source, out, Part(2, 3))  # the set is there: nothing to do
+    assert build.build_part(little.card(), little_source, out, Part(2, 3))  # the set is there: nothing to do
     assert little.hashes(out) == little.hashes(little_set)
 
 
@@ -98,9 +98,9 @@ def test_shards_of_another_cut_that_were_left_behind_are_removed(
     little_source: Path, little_set: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "little"
-    writer.build_part(little.card(2), little_source, out, Part(1, 2))
+    build.build_part(little.card(2), little_source, out, Part(1, 2))
     (out / "notes.txt").write_text("mine")
-    writer.build(little.card(), little_source, out)
+    build.build(little.card(), little_source, out)
     assert set(little.hashes(out)) - set(little.hashes(little_set)) == {"notes.txt"}
 
 
@@ -111,7 +111,7 @@ def test_finishing_waits_for_parts(little_source: Path, little_set: Path, tmp_pa
         "with writer.locked(Path(sys.argv[1]), shared=True):\n"
         "    print('locked', flush=True); sys.stdin.readline()"
     )
-    writer.build_part(little.card(), little_source, out, Part(1, 1))
+    build.build_part(little.card(), little_source, out, Part(1, 1))
     arguments = [sys.executable, "-c", code, str(out)]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as part:
         assert part.stdout is not None

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from clef.data import pool
-from clef.data.pool import Tick
 from clef.errors import DataError, SetupError
+from clef.sharding import pool
+from clef.sharding.pool import Tick
 from tests.alive import runs
 
 

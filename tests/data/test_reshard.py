@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from clef.data import manifest as manifests
-from clef.data import render, writer
 from clef.data.manifest import KINDS
-from clef.data.reshard import reshard
 from clef.data.shards import SplitShards
-from clef.data.verify import verify
 from clef.errors import ConfigError, SetupError, ShardError
+from clef.sharding import build, render
+from clef.sharding.reshard import reshard
+from clef.sharding.verify import verify
 from tests.data import little
 
 
@@ -24,7 +24,7 @@ def test_the_copy_is_the_set_that_sharding_would_have_made(
     samples: int, workers: int, little_source: Path, little_set: Path, tmp_path: Path
 ) -> None:
     # A person is left out of train, so places in the tars and positions in the source's list differ.
-    direct = writer.build(little.card(samples), little_source, tmp_path / "direct/little")
+    direct = build.build(little.card(samples), little_source, tmp_path / "direct/little")
     before = little.hashes(little_set)
     copy = reshard(little_set, samples, tmp_path / "copy/little", workers)
     assert copy == direct

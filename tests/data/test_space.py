@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from clef.data import manifest as manifests
-from clef.data import plan, space, writer
-from clef.data.parts import Part
 from clef.errors import SetupError
+from clef.sharding import build, shard_plan
+from clef.sharding.shard_plan import Part
 from tests.data import little
 
 
@@ -22,28 +22,28 @@ def used(folder: Path) -> int:
 
 
 def test_the_estimate_is_close(sources: Path, shards: Path) -> None:
-    from clef import cards
+    from clef.datasets import cards
 
     card, out = cards.load("emotic_demo"), shards / "emotic_demo"
-    jobs = plan.make(card, sources / "emotic_demo", out, None).jobs()
-    assert space.needed(jobs) == pytest.approx(used(out), rel=0.25)
+    jobs = shard_plan.make(card, sources / "emotic_demo", out, None).jobs()
+    assert build.needed(jobs) == pytest.approx(used(out), rel=0.25)
 
 
 def test_a_full_disk_is_refused_before_any_work(
     little_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "little"
-    writer.build_part(little.card(), little_source, out, Part(1, 2))
+    build.build_part(little.card(), little_source, out, Part(1, 2))
     before = little.hashes(out)
-    whole = space.needed(plan.make(little.card(), little_source, out, None).jobs())
+    whole = build.needed(shard_plan.make(little.card(), little_source, out, None).jobs())
     for free, enough in ((whole * 2 // 5, False), (whole * 3 // 5, True)):  # a half is done: the rest is needed
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
         if enough:
-            writer.build(little.card(), little_source, out)
+            build.build(little.card(), little_source, out)
         else:
             told = r"what is missing of the set needs about [\d.]+ kB, [\d.]+ kB are free there. Make room, or name"
             with pytest.raises(SetupError, match=told) as refused:
-                writer.build(little.card(), little_source, out)
+                build.build(little.card(), little_source, out)
             assert refused.value.exit_code == 5
             assert little.hashes(out) == before
 
@@ -70,10 +70,10 @@ def test_a_disk_that_fills_up_leaves_what_can_be_gone_on_with(
         with pytest.raises(
             SetupError, match=r"little: .* are free\). The shards that are done stay.*same command again"
         ):
-            writer.build(little.card(), little_source, out, workers)
+            build.build(little.card(), little_source, out, workers)
     assert not manifests.path_of(out).exists()
     assert not list(out.glob(".*"))
-    writer.build(little.card(), little_source, out, workers)
+    build.build(little.card(), little_source, out, workers)
     assert little.hashes(out) == little.hashes(little_set)
 
 
@@ -95,11 +95,11 @@ def test_a_real_disk_that_is_full(
     out, ballast = small_disk / "little", small_disk / "ballast"
     ballast.write_bytes(bytes(700 * 1024))
     with pytest.raises(SetupError, match="needs about"):
-        writer.build(little.card(), little_source, out, workers=2)
+        build.build(little.card(), little_source, out, workers=2)
     with monkeypatch.context() as patch:  # the others' files came after we had looked
-        patch.setattr(space, "check", lambda *_: None)
+        patch.setattr(build, "check", lambda *_: None)
         with pytest.raises(SetupError, match="No space left on device"):
-            writer.build(little.card(), little_source, out, workers=2)
+            build.build(little.card(), little_source, out, workers=2)
     ballast.unlink()
-    writer.build(little.card(), little_source, out, workers=2)
+    build.build(little.card(), little_source, out, workers=2)
     assert little.hashes(out) == little.hashes(little_set)

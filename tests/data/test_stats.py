@@ -17,12 +17,13 @@ import pytest
 import webdataset
 from PIL import Image
 
-from clef import cards, shard
+from clef import shard
 from clef.data import manifest as manifests
 from clef.data.manifest import KINDS, ROW, Manifest, Split
 from clef.data.shards import SplitShards
-from clef.data.stats import numbers, page, sheets
+from clef.datasets import cards
 from clef.errors import ConfigError, ShardError
+from clef.sharding.stats import numbers, page
 
 VOID = {"meta", "link", "br", "img"}
 
@@ -131,37 +132,37 @@ def test_numbers_are_those_of_stock_webdataset(shards: Path) -> None:
 def test_people_are_drawn_by_the_seed_alone(shards: Path) -> None:
     opened = SplitShards(shards / "caer_s_demo", "train")
     made = numbers.count(opened)
-    sheet = sheets.of(opened, made, 5, seed=0)
-    assert sheet == sheets.of(opened, made, 5, seed=0)
+    sheet = page.of(opened, made, 5, seed=0)
+    assert sheet == page.of(opened, made, 5, seed=0)
     assert len({one.id for one in sheet.random}) == 5
-    assert [one.id for one in sheet.random] != [one.id for one in sheets.of(opened, made, 5, seed=1).random]
-    everyone = sheets.of(SplitShards(shards / "caer_s_demo", "val"), counted(*[person()] * 3), 10_000, 0)
+    assert [one.id for one in sheet.random] != [one.id for one in page.of(opened, made, 5, seed=1).random]
+    everyone = page.of(SplitShards(shards / "caer_s_demo", "val"), counted(*[person()] * 3), 10_000, 0)
     assert len(everyone.random) == manifests.load(shards / "caer_s_demo").splits["val"].samples
 
 
 def test_each_flag_has_people_who_carry_it_and_a_frame_with_its_boxes(shards: Path) -> None:
     opened = SplitShards(shards / "emotic_demo", "train")
     made = numbers.count(opened)
-    sheet = sheets.of(opened, made, 24, 0)
+    sheet = page.of(opened, made, 24, 0)
     assert set(sheet.flagged) == set(page.described(dict.fromkeys(made.flagged, 1)))
     for flag, people in sheet.flagged.items():
-        assert 1 <= len(people) <= sheets.FLAGGED
+        assert 1 <= len(people) <= page.FLAGGED
         assert all(flag in one.flags and one.parts.startswith("frame, context, body") for one in people)
 
 
 def test_a_strip_shows_context_body_and_face_as_they_are_stored(shards: Path) -> None:
     opened = SplitShards(shards / "caer_s_demo", "test")
-    shown = sheets.show(opened, 0)
+    shown = page.show(opened, 0)
     strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.image.partition("base64,")[2]))), float)
     assert shown.parts == "context, body, face"
-    assert strip.shape[0] == sheets.HEIGHT
+    assert strip.shape[0] == page.SHEET_HEIGHT
     facts = json.loads(opened.read(0, "meta.json") or b"")
-    scale = sheets.HEIGHT / facts["size"][1]
+    scale = page.SHEET_HEIGHT / facts["size"][1]
     x1, y1, x2, y2 = (round(value * scale) for value in facts["box"])
     assert strip[y1 + 4 : y2 - 4, x1 + 4 : x2 - 4].max() < 12, "the subject is black"
     face = Image.open(io.BytesIO(opened.read(0, "face.jpg") or b"")).convert("RGB")
-    width = round(face.width * sheets.HEIGHT / face.height)
-    assert abs(strip[:, -width:] - np.asarray(face.resize((width, sheets.HEIGHT)))).mean() < 6
+    width = round(face.width * page.SHEET_HEIGHT / face.height)
+    assert abs(strip[:, -width:] - np.asarray(face.resize((width, page.SHEET_HEIGHT)))).mean() < 6
 
 
 # ---- the page ----

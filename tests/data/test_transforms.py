@@ -13,12 +13,11 @@ from torchvision.transforms.v2 import functional as v2
 
 from clef.config import InputConfig
 from clef.data import decode, transforms
-from clef.data.block import Pool
+from clef.data.batch_memory import Pool
 from clef.data.dataset import CellDataset
-from clef.data.jitter import blackened, jittered
 from clef.data.loader import loader, to_device
 from clef.data.shards import SplitShards
-from clef.data.transforms import Draws
+from clef.data.transforms import Draws, blackened, jittered
 from clef.errors import SetupError, ShardError
 
 BOXES = [(0, 0, 10, 10), (17, 9, 43, 61), (50, 30, 96, 72), (3, 5, 4, 6), (0, 0, 96, 72)]

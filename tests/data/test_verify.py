@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from clef.data import manifest as manifests
-from clef.data.verify import verify
 from clef.errors import ShardError
+from clef.sharding.verify import verify
 from tests.data import little
 
 

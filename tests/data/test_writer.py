@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import webdataset
 
-from clef import cards, io
-from clef.cards import Card
+from clef import io
 from clef.data import manifest as manifests
-from clef.data import writer
 from clef.data.manifest import KINDS
 from clef.data.shards import SplitShards
-from clef.data.verify import verify
+from clef.datasets import cards
+from clef.datasets.cards import Card
 from clef.errors import ShardError
+from clef.sharding import build
+from clef.sharding.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def card() -> Card:
 @pytest.fixture(scope="module")
 def built(card: Card, sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("built") / "emotic_demo"
-    writer.build(card, sources / "emotic_demo", out, workers=1)
+    build.build(card, sources / "emotic_demo", out, workers=1)
     return out
 
 
@@ -43,7 +44,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def test_one_and_four_workers_write_the_same_bytes(card: Card, sources: Path, built: Path, tmp_path: Path) -> None:
     out = tmp_path / "emotic_demo"
-    writer.build(card, sources / "emotic_demo", out, workers=4)
+    build.build(card, sources / "emotic_demo", out, workers=4)
     assert hashes(out) == hashes(built)
     assert len(list(out.glob("train-*.tar"))) > 2
 
@@ -68,7 +69,7 @@ def test_a_killed_build_goes_on_to_the_same_bytes(card: Card, sources: Path, bui
         manifests.load(out)
     first = sorted(out.glob("train-*.rows.npz"))[0].with_suffix("").with_suffix(".tar")
     before = first.stat().st_mtime_ns
-    writer.build(card, sources / "emotic_demo", out)
+    build.build(card, sources / "emotic_demo", out)
     assert first.stat().st_mtime_ns == before, "a finished shard was written again"
     assert {k: v for k, v in hashes(out).items() if not k.startswith(".")} == hashes(built)
 
@@ -77,13 +78,13 @@ def test_building_again_does_nothing_and_another_source_is_refused(
     card: Card, sources: Path, built: Path, tmp_path: Path
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in built.iterdir()}
-    writer.build(card, sources / "emotic_demo", built)
+    build.build(card, sources / "emotic_demo", built)
     assert {path: path.stat().st_mtime_ns for path in built.iterdir()} == before
     changed = shutil.copytree(sources / "emotic_demo", tmp_path / "changed")
     image = next((changed / "main/emotic/mscoco/images").glob("*.jpg"))
     image.write_bytes(image.read_bytes() + b"x")
     with pytest.raises(ShardError, match="another source"):
-        writer.build(card, changed, built)
+        build.build(card, changed, built)
 
 
 def test_stock_webdataset_reads_every_sample_once_with_its_members(built: Path) -> None:
@@ -143,7 +144,7 @@ def test_everyone_is_stored_or_left_out_with_a_reason(built: Path) -> None:
 
 
 def test_content_hashes_do_not_depend_on_where_shards_are_cut(sources: Path, built: Path, tmp_path: Path) -> None:
-    whole = writer.build(cards.load("emotic_demo"), sources / "emotic_demo", tmp_path / "emotic_demo")
+    whole = build.build(cards.load("emotic_demo"), sources / "emotic_demo", tmp_path / "emotic_demo")
     cut = manifests.load(built)
     assert len(cut.splits["train"].shards) != len(whole.splits["train"].shards)
     assert {n: s.content for n, s in cut.splits.items()} == {n: s.content for n, s in whole.splits.items()}

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from clef import cards
-from clef.cards import Card
-from clef.datasets import open_reader
+from clef.datasets import cards, open_reader
+from clef.datasets.cards import Card
 from clef.datasets.person import Reading
 from clef.errors import ClefError
 from tests.datasets import caer_s_made

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from clef import cards
-from clef.cards import Card
+from clef.datasets import cards
 from clef.datasets.caer_s import CaerS
+from clef.datasets.cards import Card
 from clef.errors import ConfigError, DataError
 
 CLASSES = ["Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise"]

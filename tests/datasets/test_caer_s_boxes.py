@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from clef import cards
-from clef.cards import Card
+from clef.datasets import cards
 from clef.datasets.caer_s import CaerS
+from clef.datasets.cards import Card
 from clef.datasets.person import Reading
 from clef.errors import DataError
 from tests.datasets import caer_s_made as made

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from clef import cards
-from clef.cards import Card
-from clef.datasets import splits
+from clef.datasets import cards, splits
+from clef.datasets.cards import Card
 from clef.datasets.person import Reading
 from clef.errors import DataError
 from tests.datasets import caer_s_made as made

@@ -14,11 +14,9 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat
 
-from clef.datasets.demo import DemoError, generate
-from clef.datasets.demo.expression import EMOTIONS, MOODS
-from clef.datasets.demo.moods import CATEGORIES, MOOD_CATEGORIES
-from clef.datasets.demo.scene import SCENES
-from clef.datasets.demo.world import EMOTION_SCENES, MOOD_SCENES, pictures, shots
+from clef.demo import DemoError, generate
+from clef.demo.scenes import SCENES
+from clef.demo.world import CATEGORIES, EMOTION_SCENES, EMOTIONS, MOOD_CATEGORIES, MOOD_SCENES, MOODS, pictures, shots
 
 ALIASES = {"Disquitement", "Disconnect", "Doubt Confusion"}
 
@@ -91,7 +89,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def fail(job: object) -> int:
         raise OSError("disk full")
 
-    monkeypatch.setattr("clef.datasets.demo.caer_s_layout.draw", fail)
+    monkeypatch.setattr("clef.demo.caer_s.draw", fail)
     with pytest.raises(OSError, match="disk full"):
         generate("caer_s_demo", tmp_path / "set", people=60, workers=1)
     assert not list(tmp_path.iterdir())
@@ -149,7 +147,7 @@ def test_caer_s_faults_are_in_train_alone(caer_s: Path) -> None:
 
 
 def test_some_subjects_are_cut_by_the_frame() -> None:
-    from clef.datasets.demo import caer_s_layout
+    from clef.demo import caer_s as caer_s_layout
 
     jobs = [caer_s_layout._shot(Path(), group, ["x"] * len(group.actors)) for group in shots(0, "train", 200, 0.5)]
     boxes = [caer_s_layout.face_box(f.card, f.subject.expression) for job in jobs for f in job.frames]
@@ -258,7 +256,7 @@ def test_what_a_person_shows_does_not_depend_on_the_scene() -> None:
 
 
 def test_every_category_can_be_measured_at_full_size() -> None:
-    from clef.datasets.demo.emotic_picture import compose
+    from clef.demo.emotic import compose
 
     for split, strength in (("test", 0.65), ("shift/test", 0.0)):
         composed = [compose(Path(), group, 1) for group in pictures(0, split, 900, strength)]
@@ -273,8 +271,8 @@ def test_every_label_has_a_scene_of_its_own() -> None:
 
 
 def test_nothing_of_the_place_shows_within_a_card() -> None:
-    from clef.datasets.demo.figure import draw_person
-    from clef.datasets.demo.pen import Pen
+    from clef.demo.figure import draw_person
+    from clef.demo.pen import Pen
 
     crops = []
     for paint in ((255, 0, 0), (0, 0, 255)):

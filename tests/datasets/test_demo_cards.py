@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from clef import cards, datasets
-from clef.data import plan
+from clef import datasets
+from clef.datasets import cards
 from clef.errors import ConfigError
+from clef.sharding import shard_plan
 
 
 def card(folder: Path, options: str) -> cards.Card:
@@ -39,5 +40,5 @@ def test_an_option_that_the_generator_lacks_is_named(tmp_path: Path) -> None:
 def test_shards_are_known_by_what_was_drawn_not_by_the_options(sources: Path, tmp_path: Path) -> None:
     usual = cards.load("caer_s_demo")
     other = usual.model_copy(update={"generator_options": {"name": "caer_s_demo", "seed": 0}})
-    made = [plan.make(one, sources / "caer_s_demo", tmp_path / "out", None) for one in (usual, other)]
+    made = [shard_plan.make(one, sources / "caer_s_demo", tmp_path / "out", None) for one in (usual, other)]
     assert made[0].fingerprint == made[1].fingerprint

@@ -11,17 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from clef.cards import load
-from clef.cues.files import CueFile, found
-from clef.cues.join import joined
+from clef.cues.files import CueFile, found, joined
 from clef.datasets.caer_s import CaerS
-from clef.datasets.demo import caer_s_layout, generate
-from clef.datasets.demo.cue_files import MISSED
-from clef.datasets.demo.keypoints import joints, landmarks
-from clef.datasets.demo.proposals import COUNT, propose
-from clef.datasets.demo.world import shots
+from clef.datasets.cards import load
 from clef.datasets.emotic import Emotic
 from clef.datasets.person import Box, Person
+from clef.demo import caer_s, generate
+from clef.demo.cues import COUNT, MISSED, joints, landmarks, propose
+from clef.demo.world import shots
 from clef.geometry import JOINTS, MIRRORED_JOINTS, MIRRORED_LANDMARKS
 
 Points = NDArray[np.float64]
@@ -234,9 +231,9 @@ def test_regions_have_the_people_first_and_are_full(people: dict[str, list[Perso
 def test_bystanders_are_where_the_camera_shows_them(tmp_path: Path) -> None:
     edges = 0
     for group in shots(0, "test", 20, 0.5):
-        job = caer_s_layout._shot(tmp_path / "test", group, [f"{i}.png" for i in range(len(group.actors))])
+        job = caer_s._shot(tmp_path / "test", group, [f"{i}.png" for i in range(len(group.actors))])
         job.folder.mkdir(exist_ok=True)
-        for frame, findings in zip(job.frames, caer_s_layout.draw(job), strict=True):
+        for frame, findings in zip(job.frames, caer_s.draw(job), strict=True):
             subject, *others = findings.regions[: 1 + len(job.bystanders)]  # type: ignore[index]
             assert np.allclose(subject, np.clip(frame.card, 0, (192, 108) * 2))
             image = np.asarray(Image.open(job.folder / frame.name)).astype(int)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from clef import cards
-from clef.datasets import splits
+from clef.datasets import cards, splits
 from clef.datasets.emotic import Emotic
 from clef.errors import DataError
 from tests.datasets.emotic_made import BOX, FROM, ONE_TEST, ONE_VAL, held_person, image, train_person, vad, write

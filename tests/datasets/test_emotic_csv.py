@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clef.cards import Card
+from clef.datasets.cards import Card
 from clef.datasets.emotic import Emotic
 from clef.errors import DataError
 from tests.datasets.emotic_made import BOX, ONE_TEST, ONE_VAL, image, train_person, write

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from clef import cards
-from clef.cards import Card
+from clef.datasets import cards
+from clef.datasets.cards import Card
 from clef.datasets.emotic import Emotic
 from clef.errors import ConfigError, DataError
 from tests.datasets.emotic_made import BOX, FROM, ONE_TEST, ONE_VAL, held_person, image, structs, train_person, write

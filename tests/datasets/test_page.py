@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clef import cards
-from clef.datasets import splits
+from clef.datasets import cards, splits
 from tests.datasets import caer_s_made
 from tests.datasets.emotic_made import ONE_TEST, ONE_VAL, write
 from tests.datasets.test_emotic_layouts import LAYOUTS, TRAIN

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from clef import cards
-from clef.policies import RULES, Policies, allowed, describe
+from clef.datasets import cards
+from clef.datasets.policies import RULES, Policies, allowed, describe
 
 TEXT = (Path(__file__).parents[2] / "shards/README.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if line.startswith("|")]

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from clef import cards
-from clef.cards import Card, SplitSource
-from clef.datasets import splits
+from clef.datasets import cards, splits
+from clef.datasets.cards import Card, SplitSource
 from clef.datasets.person import Reading
 from clef.datasets.table import TableReader
 from clef.errors import ConfigError, DataError

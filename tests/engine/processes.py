@@ -20,11 +20,11 @@ import torch
 import yaml
 
 from clef.config.base import merge, nest
-from clef.engine import vault
+from clef.engine import atomic_dir
 from tests.conftest import TINY, TINY_METHOD
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["clef.engine.job", "clef.train", "sklearn.metrics"])
+_context.set_forkserver_preload(["clef.engine.run", "clef.train", "sklearn.metrics"])
 NOT_EXACT = {"images_per_s", "data_wait", "memory_gb"}
 """What a log line says of speed."""
 
@@ -94,8 +94,8 @@ def fault(kind: str, step: int, **more: Any) -> str:
 
 def everything(folder: Path) -> dict[str, Any]:
     """All that a finished run leaves and that a broken one must leave too, to the bit."""
-    newest = vault.whole(folder / "checkpoints")[-1]
-    assert vault.verify(newest) is None
+    newest = atomic_dir.complete(folder / "checkpoints")[-1]
+    assert atomic_dir.verify(newest) is None
     progress = json.loads((newest / "progress.json").read_text())
     del progress["log_bytes"]  # lines tell speeds, which have more digits or fewer
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

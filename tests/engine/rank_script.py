@@ -8,14 +8,14 @@ from pathlib import Path
 from clef.config import resolve
 from clef.data import manifest as manifests
 from clef.data.shards import SplitShards
-from clef.engine import job, provenance
-from clef.engine.display import Display
+from clef.engine import provenance, run
 from clef.engine.evaluation import evaluate
+from clef.engine.train_log import Display
 from clef.engine.trainer import Trainer
 
 config = resolve.from_yaml(Path(sys.argv[1]))
 out = Path(sys.argv[2])
-accelerator = job.start(config)
+accelerator = run.start(config)
 root = config.shards
 manifest = manifests.load(root)
 trainer = Trainer(config, out, manifest, accelerator)
@@ -39,7 +39,7 @@ def watched(batch):  # noqa: ANN201
 
 trainer._step = watched
 with Display(config.name, trainer.steps, config.epochs, accelerator.is_main_process) as display:
-    display.say(job.headline(provenance.facts(config, manifest, accelerator), config))
+    display.say(run.headline(provenance.facts(config, manifest, accelerator), config))
     trainer.run(display)
 seen |= {
     "world": accelerator.num_processes,

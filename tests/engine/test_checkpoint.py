@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from clef.cells import records
 from clef.cells.identity import write_config
 from clef.config import CellConfig, FaultConfig
-from clef.engine import vault
-from clef.engine.job import run_cell
+from clef.engine import atomic_dir
+from clef.engine.run import run_cell
 from clef.errors import CellError, SetupError
 
 Make = Callable[..., CellConfig]
@@ -31,15 +31,15 @@ def train(config: CellConfig, folder: Path, **runtime: Any) -> dict[str, Any]:
 def two(tmp_path: Path) -> Path:
     """Two small whole folders, steps 1 and 2."""
     for step in (1, 2):
-        temporary = vault.open_new(tmp_path, step)
-        hashes = {name: vault.put(temporary / name, bytes(range(40)) * step) for name in ("a.bin", "b.bin")}
-        vault.close(temporary, hashes)
+        temporary = atomic_dir.begin(tmp_path, step)
+        hashes = {name: atomic_dir.write(temporary / name, bytes(range(40)) * step) for name in ("a.bin", "b.bin")}
+        atomic_dir.commit(temporary, hashes)
     return tmp_path
 
 
 def test_every_byte_of_every_file_is_watched(two: Path) -> None:
-    newest = vault.whole(two)[-1]
-    assert vault.verify(newest) is None
+    newest = atomic_dir.complete(two)[-1]
+    assert atomic_dir.verify(newest) is None
     flipped = 0
     for path in sorted(newest.iterdir()):
         good = path.read_bytes()
@@ -47,56 +47,56 @@ def test_every_byte_of_every_file_is_watched(two: Path) -> None:
             bad = bytearray(good)
             bad[place] ^= 1 << (place % 8)
             path.write_bytes(bad)
-            assert vault.verify(newest) is not None, (path.name, place)
+            assert atomic_dir.verify(newest) is not None, (path.name, place)
             flipped += 1
         path.write_bytes(good)
     assert flipped > 300
-    assert vault.verify(newest) is None
+    assert atomic_dir.verify(newest) is None
 
 
-@pytest.mark.parametrize("name", ["a.bin", vault.MARKER])
+@pytest.mark.parametrize("name", ["a.bin", atomic_dir.MARKER])
 def test_a_file_cut_short_or_gone_is_noticed(two: Path, name: str) -> None:
-    newest = vault.whole(two)[-1]
+    newest = atomic_dir.complete(two)[-1]
     os.truncate(newest / name, 10)
-    assert vault.verify(newest) is not None
+    assert atomic_dir.verify(newest) is not None
     (newest / name).unlink()
-    assert vault.verify(newest) is not None
+    assert atomic_dir.verify(newest) is not None
 
 
 def test_a_bad_one_falls_back_to_the_one_before_and_is_named(two: Path) -> None:
-    older, newest = vault.whole(two)
+    older, newest = atomic_dir.complete(two)
     (newest / "b.bin").write_bytes(b"other")
     said: list[str] = []
-    assert vault.newest_good(two, said.append) == older
+    assert atomic_dir.latest_valid(two, said.append) == older
     assert said == [
         "checkpoint step-000000002 is damaged: b.bin was changed or cut short (its sha256 is another); put aside as "
         "damaged-000000002, trying the one before"
     ]
-    assert vault.whole(two) == [older]
+    assert atomic_dir.complete(two) == [older]
 
 
 def test_what_was_never_finished_is_no_checkpoint_and_is_removed_by_the_next(two: Path) -> None:
-    vault.put(vault.open_new(two, 3) / "a.bin", b"half")
-    assert [path.name for path in vault.whole(two)] == ["step-000000001", "step-000000002"]
-    vault.close(vault.open_new(two, 4), {})
+    atomic_dir.write(atomic_dir.begin(two, 3) / "a.bin", b"half")
+    assert [path.name for path in atomic_dir.complete(two)] == ["step-000000001", "step-000000002"]
+    atomic_dir.commit(atomic_dir.begin(two, 4), {})
     assert not list(two.glob(".*"))
 
 
 def test_the_old_ones_stay_when_the_new_one_reads_back_otherwise(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Trap: keeping one and deleting it before its successor is whole leaves none when the disk is full.
-    temporary = vault.open_new(two, 3)
-    hashes = {"a.bin": vault.put(temporary / "a.bin", b"content")}
-    monkeypatch.setattr(vault, "verify", lambda path: "a disk that lies")
+    temporary = atomic_dir.begin(two, 3)
+    hashes = {"a.bin": atomic_dir.write(temporary / "a.bin", b"content")}
+    monkeypatch.setattr(atomic_dir, "verify", lambda path: "a disk that lies")
     with pytest.raises(OSError, match="a disk that lies"):
-        vault.close(temporary, hashes)
+        atomic_dir.commit(temporary, hashes)
     monkeypatch.undo()
-    assert [vault.verify(two / f"step-00000000{step}") for step in (1, 2)] == [None, None]
+    assert [atomic_dir.verify(two / f"step-00000000{step}") for step in (1, 2)] == [None, None]
 
 
 def test_a_checkpoint_of_the_same_step_replaces_the_one_before_its_validation(two: Path) -> None:
-    temporary = vault.open_new(two, 2)
-    vault.close(temporary, {"c.bin": vault.put(temporary / "c.bin", b"after")})
-    assert [path.name for path in vault.whole(two)] == ["step-000000001", "step-000000002"]
+    temporary = atomic_dir.begin(two, 2)
+    atomic_dir.commit(temporary, {"c.bin": atomic_dir.write(temporary / "c.bin", b"after")})
+    assert [path.name for path in atomic_dir.complete(two)] == ["step-000000001", "step-000000002"]
     assert (two / "step-000000002" / "c.bin").exists()
 
 
@@ -105,7 +105,7 @@ def test_the_newest_two_and_the_best_are_kept_and_after_the_last_step_the_best_a
 ) -> None:
     kept, plain = tmp_path / "kept", tmp_path / "plain"
     result = train(tiny(epochs=2), kept, checkpoint_every=2)
-    assert len(vault.whole(kept / "checkpoints")) == 2
+    assert len(atomic_dir.complete(kept / "checkpoints")) == 2
     assert train(tiny(epochs=2), plain, checkpoint_every=2, keep_checkpoints=False)["splits"] == result["splits"]
     assert [path.name for path in (plain / "checkpoints").iterdir()] == ["best.safetensors"]
     same = [(folder / "checkpoints/best.safetensors").read_bytes() for folder in (kept, plain)]
@@ -118,7 +118,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     whole = train(tiny(), tmp_path / "whole")
     broken = tmp_path / "broken"
     train(tiny(), broken, checkpoint_every=2, stop_after=5)
-    newest = vault.whole(broken / "checkpoints")[-1]
+    newest = atomic_dir.complete(broken / "checkpoints")[-1]
     content = bytearray((newest / "optimizer.pt").read_bytes())
     content[len(content) // 2] ^= 1
     (newest / "optimizer.pt").write_bytes(content)
@@ -130,7 +130,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
 
 def test_only_damaged_ones_are_an_error_that_names_them_not_a_silent_new_start(tiny: Make, tmp_path: Path) -> None:
     train(tiny(), tmp_path, stop_after=3)
-    (vault.whole(tmp_path / "checkpoints")[-1] / "model.safetensors").write_bytes(b"short")
+    (atomic_dir.complete(tmp_path / "checkpoints")[-1] / "model.safetensors").write_bytes(b"short")
     for _ in range(2):  # nor does the second try start anew
         with pytest.raises(CellError, match=r"no checkpoint is left.*\(damaged-000000003\).*--restart"):
             train(tiny(), tmp_path)
@@ -175,10 +175,10 @@ def test_a_disk_that_really_fills_up(
     ballast = small_disk / "ballast"
     size = sum(file.stat().st_size for file in (cell / "checkpoints/step-000000002").iterdir())
     ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - size * 2 // 3))
-    monkeypatch.setattr(vault, "check_room", lambda folder, needed: None)  # as where a quota hides what is free
+    monkeypatch.setattr(atomic_dir, "check_room", lambda folder, needed: None)  # as where a quota hides what is free
     with pytest.raises(SetupError, match=r"No space left on device.*step-000000002 is whole"):
         train(tiny(), cell, stop_after=4)
-    assert vault.verify(cell / "checkpoints/step-000000002") is None
+    assert atomic_dir.verify(cell / "checkpoints/step-000000002") is None
     ballast.unlink()
     assert train(tiny(), cell)["splits"] == train(tiny(), tmp_path / "whole")["splits"]
 

@@ -14,8 +14,8 @@ from clef.config import CellConfig
 from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.shards import SplitShards
-from clef.engine import confounders, frozen, job
-from clef.engine.frozen import FrozenFeatures
+from clef.engine import feature_cache, run
+from clef.engine.feature_cache import FrozenFeatures
 from clef.errors import SetupError
 from clef.models.context_branch import FEATURES, ContextBranch
 
@@ -63,7 +63,9 @@ def test_whatever_changes_them_makes_others(tiny: Make, change: dict[str, Any]) 
     def key(config: CellConfig) -> str:
         branch = config.method.branch
         assert branch is not None
-        recipe = frozen.Recipe(branch, "context_branch", branch.input, config.inputs.images[branch.input], config.seed)
+        recipe = feature_cache.Recipe(
+            branch, "context_branch", branch.input, config.inputs.images[branch.input], config.seed
+        )
         return recipe.key(config, SplitShards(config.shards, "val").manifest, "val")
 
     assert key(tiny(**FROZEN)) != key(tiny(**FROZEN | change))
@@ -89,7 +91,7 @@ def test_a_cell_trains_on_them_and_leaves_the_encoder_alone(tiny: Make, tmp_path
 
     config = tiny(method=method, **FROZEN)
     write_config(tmp_path / "cell", config)
-    result = job.run_cell(tmp_path / "cell")
+    result = run.run_cell(tmp_path / "cell")
     assert set(result["splits"]) == {"test", "test_shift"}
     weights = load_file(tmp_path / "cell/checkpoints/best.safetensors")
     branch = ContextBranch(config.method.branch, 7, lambda encoder, network: None, config.seed)  # type: ignore[arg-type]
@@ -104,7 +106,7 @@ def test_the_dictionary_is_built_once_from_the_train_frames(tiny: Make) -> None:
     def made(**settings: Any) -> Any:
         config = tiny(method="ccim", **settings)
         split = SplitShards(config.shards, "train")
-        return confounders.dictionary(config, lambda encoder, network: None, split, CPU, said.append)
+        return feature_cache.dictionary(config, lambda encoder, network: None, split, CPU, said.append)
 
     first, again, other = made(), made(backbone="caer_net", seed=3), made(**{"method.dictionary.size": 5})
     assert (len(first.centres), len(other.centres)) == (8, 5)

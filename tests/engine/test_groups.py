@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clef import cards
 from clef.data.shards import SplitShards
-from clef.engine import groups as module
-from clef.engine.groups import groups
+from clef.datasets import cards
+from clef.engine import evaluation as module
+from clef.engine.evaluation import groups
 
 
 def facts(split: SplitShards) -> list[dict]:

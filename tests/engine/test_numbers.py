@@ -21,17 +21,16 @@ from clef.data.dataset import CellDataset
 from clef.data.loader import loader, to_device
 from clef.data.shards import SplitShards
 from clef.engine.faults import Faults
-from clef.engine.job import run_cell
-from clef.engine.numbers import Guard
-from clef.engine.update import Updates, micro_batches
-from clef.engine.window import Window
+from clef.engine.run import run_cell
+from clef.engine.train_log import StepMeter
+from clef.engine.train_step import NonFiniteGuard, TrainStep, micro_batches
 from clef.errors import CellError, ConfigError
 from tests.engine.equal import assert_equal
 
 Make = Callable[..., CellConfig]
 
 
-def updates(config: CellConfig, *faults: FaultConfig) -> tuple[Updates, Iterator[dict[str, Any]]]:
+def updates(config: CellConfig, *faults: FaultConfig) -> tuple[TrainStep, Iterator[dict[str, Any]]]:
     """The updates of a cell, as its trainer makes them, and its train batches."""
     manifest = manifests.load(config.shards)
     split = SplitShards(config.shards, "train", manifest)
@@ -42,7 +41,7 @@ def updates(config: CellConfig, *faults: FaultConfig) -> tuple[Updates, Iterator
         raise AssertionError("no dictionary here")
 
     method = methods.build(config, counts, len(split), none)
-    made = Updates(config, method, Accelerator(cpu=True), Faults(faults, 0))
+    made = TrainStep(config, method, Accelerator(cpu=True), Faults(faults, 0))
     made.method.train()
     size = config.batch_size
     items = [[(0, place) for place in range(first, first + size)] for first in range(0, len(split) - size, size)]
@@ -50,7 +49,7 @@ def updates(config: CellConfig, *faults: FaultConfig) -> tuple[Updates, Iterator
     return made, (to_device(b, config.inputs.present, torch.device("cpu")) for b in loader(dataset, items, 0))
 
 
-def weights(made: Updates) -> list[torch.Tensor]:
+def weights(made: TrainStep) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in made.parameters]
 
 
@@ -71,12 +70,12 @@ def test_from_the_first_bad_step_on_weights_and_optimiser_stand_still(tiny: Make
 
 
 def test_a_gradient_alone_is_enough_and_so_is_a_loss() -> None:
-    guard, good = Guard(torch.device("cpu")), torch.ones(2)
+    guard, good = NonFiniteGuard(torch.device("cpu")), torch.ones(2)
     guard.watch(good.clone(), [good.clone()])
     assert not guard.found
     guard.watch(good.clone(), [good.clone(), torch.tensor([1.0, float("inf")])])
     assert guard.found
-    other = Guard(torch.device("cpu"))
+    other = NonFiniteGuard(torch.device("cpu"))
     other.watch(torch.tensor([float("nan"), 1.0]), [good])
     assert other.found
     other.watch(good * 5, [good])
@@ -103,7 +102,7 @@ def no_waiting() -> Iterator[None]:
 @pytest.mark.parametrize("settings", [{}, {"optimizer.clip_norm": 1.0}, {"optimizer.accumulate": 2}])
 def test_no_step_waits_for_the_device(tiny: Make, settings: dict[str, Any]) -> None:
     made, batches = updates(tiny(**settings))
-    window = Window(made.accelerator)
+    window = StepMeter(made.accelerator)
     first, second = next(batches), next(batches)
     made(first, 1, 0.01, measured=False)
     with no_waiting():

@@ -21,7 +21,7 @@ from clef.config import CellConfig
 from clef.data import manifest as manifests
 from clef.engine import provenance
 from clef.results.collect import gather
-from clef.results.rows import PlannedRun, headlines, write_plan
+from clef.results.frame import PlannedRun, headlines, write_plan
 from tests.engine.trained_cell import train
 
 Make = Callable[..., CellConfig]

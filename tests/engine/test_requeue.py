@@ -15,8 +15,8 @@ import pytest
 from clef import io, signals
 from clef.cells import attempts, records
 from clef.config import RequeueConfig
-from clef.engine import slurm, task, turn
-from clef.engine.requeue import Requeue
+from clef.engine import run, slurm_task
+from clef.engine.slurm_task import Requeue
 from clef.errors import Preempted
 from launch import ledger
 
@@ -47,12 +47,12 @@ LATE, SOON = "2026-03-01T20:00:00", "2026-03-01T12:02:00"
     ],
 )
 def test_why_a_job_must_leave(shown: dict[str, str], warned: bool, why: str) -> None:
-    assert slurm.why(RUNNING | shown, 1, warned, NOW) == why
+    assert slurm_task.why(RUNNING | shown, 1, warned, NOW) == why
 
 
 def test_where_slurm_gives_no_answer_the_signal_says_it() -> None:
-    assert slurm.why({}, 0, True, NOW) == "preempted"
-    assert slurm.why({}, 0, False, NOW) == "signalled"
+    assert slurm_task.why({}, 0, True, NOW) == "preempted"
+    assert slurm_task.why({}, 0, False, NOW) == "signalled"
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_what_slurm_refuses_is_in_the_reason(leaving: Any) -> None:
 
 def run_task(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """A task as Slurm starts it, as far as it gets without torch."""
-    code = f"from clef.engine.task import TrainCell; TrainCell()({str(folder)!r})"
+    code = f"from clef.engine.slurm_task import TrainCell; TrainCell()({str(folder)!r})"
     facts = {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "7", "SUBMITIT_FOLDER": str(folder)}
     return subprocess.run(
         [sys.executable, "-c", code], env=os.environ | facts | environment, capture_output=True, text=True
@@ -140,7 +140,7 @@ def test_a_dropped_submission_leaves_at_once_without_a_trace(tmp_path: Path) -> 
     assert done.returncode == Preempted.exit_code
     assert "clef-grid-12345678: the launcher has given this submission up" in done.stderr
     assert list(cell.iterdir()) == []
-    assert task.SUBMISSIONS == ledger.FOLDER
+    assert slurm_task.SUBMISSIONS == ledger.FOLDER
 
 
 def test_a_job_whose_nodes_fail_again_and_again_is_not_started(tmp_path: Path, tiny: Any) -> None:
@@ -187,23 +187,23 @@ with files.lock(Path(sys.argv[1])):
 def test_the_lock_is_waited_for_as_long_as_was_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(turn, "EVERY", 0.01)
+    monkeypatch.setattr(run, "EVERY", 0.01)
     lock = tmp_path / records.LOCK
     other = subprocess.Popen([sys.executable, "-c", HOLDS, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout
     assert other.stdin
     assert other.stdout.readline() == b"held\n"
     records.write_json(tmp_path / records.STATE, {"state": "running", "pid": 12, "host": "node1"})
-    with ExitStack() as stack, pytest.raises(turn.Busy, match=r"another process \(12 on node1\) trains this cell"):
-        turn.take(stack, tmp_path, patience=0)
+    with ExitStack() as stack, pytest.raises(run.Busy, match=r"another process \(12 on node1\) trains this cell"):
+        run.take(stack, tmp_path, patience=0)
     with signals.listening(60, lambda why: None), ExitStack() as stack:
         signal.raise_signal(signal.SIGUSR2)
         with pytest.raises(Preempted, match="while another process trained this cell"):
-            turn.take(stack, tmp_path, patience=600)
+            run.take(stack, tmp_path, patience=600)
     assert records.read_json(tmp_path / records.STATE)["state"] == "running", "it is the other's to write"
     # It ends while we wait between two looks.
-    monkeypatch.setattr(turn.time, "sleep", lambda seconds: other.communicate(b"\n") if seconds == turn.EVERY else None)
+    monkeypatch.setattr(run.time, "sleep", lambda seconds: other.communicate(b"\n") if seconds == run.EVERY else None)
     with ExitStack() as stack:
-        turn.take(stack, tmp_path, patience=600)
+        run.take(stack, tmp_path, patience=600)
         assert io.is_locked(lock)
     assert capsys.readouterr().err.count("waiting for it to end, 10 minutes at most") == 2

@@ -17,8 +17,8 @@ from clef import io, signals
 from clef.cells import records
 from clef.cells.identity import write_config
 from clef.config import CellConfig
-from clef.engine import vault
-from clef.engine.task import TrainCell
+from clef.engine import atomic_dir
+from clef.engine.slurm_task import TrainCell
 from clef.errors import Preempted
 from tests.alive import runs
 from tests.engine.processes import Runs
@@ -139,8 +139,8 @@ def test_workers_of_torchrun_save_when_it_is_stopped_or_dies(
     state = records.read_json(folder / records.STATE)
     assert state["state"] == "preempted", (tmp_path / "said.txt").read_text()
     assert reason in state["reason"] or "another rank" in state["reason"]  # whichever noticed first
-    newest = vault.whole(folder / "checkpoints")[-1]
-    assert vault.verify(newest) is None
+    newest = atomic_dir.complete(folder / "checkpoints")[-1]
+    assert atomic_dir.verify(newest) is None
     assert int(newest.name.removeprefix("step-")) == state["step"] > 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from clef.config import CellConfig
-from clef.engine.log import FOLDER, Log, scalars
+from clef.engine.train_log import FOLDER, Log, scalars
 from clef.errors import SetupError
 from tests.engine.trained_cell import train
 

@@ -16,8 +16,8 @@ from clef.cells.identity import write_config
 from clef.config import CellConfig
 from clef.data import manifest as manifests
 from clef.data.shards import SplitShards
-from clef.engine import checkpoint, precision, vault
-from clef.engine.job import run_cell
+from clef.engine import atomic_dir, checkpoint, distributed
+from clef.engine.run import run_cell
 from clef.errors import CellError, ConfigError, SetupError
 from clef.metrics import headline
 from tests.engine.equal import assert_equal
@@ -33,7 +33,7 @@ def train(config: CellConfig, folder: Path, **runtime: Any) -> dict[str, Any]:
 
 def state(folder: Path) -> tuple[dict[str, torch.Tensor], Any, Any]:
     """Weights, optimiser, random states and open sums of the newest checkpoint."""
-    newest = vault.whole(folder / "checkpoints")[-1]
+    newest = atomic_dir.complete(folder / "checkpoints")[-1]
     weights = checkpoint.load_file(newest / "model.safetensors")
     optimizer = torch.load(newest / "optimizer.pt", weights_only=True)
     return weights, optimizer, torch.load(newest / "rank-0.pt", weights_only=True)
@@ -121,5 +121,5 @@ def test_fp16_on_a_cpu_is_refused_not_ignored(tiny: Make, tmp_path: Path) -> Non
 def test_a_launch_flag_that_contradicts_the_config_is_an_error(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     with pytest.raises(ConfigError, match="--mixed_precision bf16, the config says fp32"):
-        precision.choose(tiny(), on_cpu=True)
-    assert precision.choose(tiny(mixed_precision="bf16"), on_cpu=True) == "bf16"
+        distributed.choose(tiny(), on_cpu=True)
+    assert distributed.choose(tiny(mixed_precision="bf16"), on_cpu=True) == "bf16"

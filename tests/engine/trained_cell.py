@@ -6,7 +6,7 @@ from typing import Any
 from clef.cells.identity import folder_of, identify, write_config
 from clef.config import CellConfig
 from clef.data import manifest as manifests
-from clef.engine.job import run_cell
+from clef.engine.run import run_cell
 
 
 def train(config: CellConfig, **runtime: Any) -> Path:

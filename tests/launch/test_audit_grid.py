@@ -1,8 +1,8 @@
 """The grid of the audit: cells that differ in their dataset's bias, backbone, method and seed, and in nothing else."""
 
-from clef import cards
 from clef.config import CellConfig
 from clef.config import grid as grids
+from clef.datasets import cards
 from tests.launch import tiny_grid
 
 

@@ -5,16 +5,18 @@ from pathlib import Path
 import pytest
 
 from benchmarks import grid as bench
-from launch import known, show, watch
+from launch import plan_table, status, status_view
 
 
 def test_it_plans_a_grid_and_looks_at_it_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(show, "out", show.out)  # both are replaced while it measures
-    monkeypatch.setattr(known, "EVERY", known.EVERY)
+    monkeypatch.setattr(plan_table, "out", plan_table.out)  # both are replaced while it measures
+    monkeypatch.setattr(status, "EVERY", status.EVERY)
     grid = bench._prepare(tmp_path, 100)
     planned = bench._plan(tmp_path, grid)
     assert planned["planned and shown"] == pytest.approx(sum(v for k, v in planned.items() if k != "planned and shown"))
     looked = bench._status(tmp_path, grid)
     assert set(looked) == {"cells, jobs and details", "table", "status"}
-    counts = watch.take(tmp_path / "runs" / bench.NAME / "plan.json", watch.View(None, False, 15.0)).overview.counts
+    counts = status_view.take(
+        tmp_path / "runs" / bench.NAME / "plan.json", status_view.View(None, False, 15.0)
+    ).overview.counts
     assert counts == {"done": 72, "running": 2, "queued": 44, "failed": 2}

@@ -18,9 +18,9 @@ from clef.config import grid as grids
 from clef.config.base import nest
 from clef.config.grid import Grid
 from clef.errors import ConfigError, SetupError, ShardError
-from launch import here, ledger, queued, show
+from launch import ledger, local, plan_table
 from launch import plan as plans
-from launch.queued import Queued
+from launch.ledger import Queued
 from tests.launch import tiny_grid
 
 Point = tuple[str, str, str, int]
@@ -234,10 +234,10 @@ def test_what_is_done_is_gathered_though_the_rest_cannot_be_trained(
     made = [*one_cell, blocked] if done else [blocked]
     records.write_json(folder_of(one_cell) / records.RESULT, {})
     gathered: list[Path] = []
-    monkeypatch.setattr(here, "gather_grid", lambda path, results: gathered.append(path))
+    monkeypatch.setattr(local, "gather_grid", lambda path, results: gathered.append(path))
     args = argparse.Namespace(out=str(tmp_path / "runs"), grid=Path("one.yaml"), results="results", local=1)
     with pytest.raises(ShardError, match="1 cell can't be trained"):
-        here.run(lambda: plans.make("one", made, []), args)
+        local.run(lambda: plans.make("one", made, []), args)
     assert len(gathered) == done
 
 
@@ -268,8 +268,8 @@ def test_plan_names_folders_beside_it_so_that_it_can_be_moved(one_cell: list[Cel
 
 
 def test_seeds_in_a_row_are_shown_as_a_span() -> None:
-    assert show._spans([0, 1, 2]) == "0 1 2"
-    assert show._spans([*range(334), 400, 401, 7]) == "0-333 400 401 7"
+    assert plan_table._spans([0, 1, 2]) == "0 1 2"
+    assert plan_table._spans([*range(334), 400, 401, 7]) == "0-333 400 401 7"
 
 
 def test_cells_that_differ_in_their_seed_alone_share_the_rest_and_still_obey_its_overrides() -> None:
@@ -319,19 +319,19 @@ QUEUE = """
 
 def test_a_cell_is_queued_while_its_array_task_or_job_is_alive(submissions: Path) -> None:
     fake_command(submissions / "bin", "squeue", f"cat <<END\n{QUEUE}\nEND")
-    assert queued.look(submissions).cells == {"b": "12_1", "c": "15", "d": "12_2"}
+    assert ledger.look(submissions).cells == {"b": "12_1", "c": "15", "d": "12_2"}
 
 
 def test_the_users_filters_for_squeue_hide_no_job(submissions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_command(submissions / "bin", "squeue", f'[ -n "$SQUEUE_PARTITION" ] || cat <<END\n{QUEUE}\nEND')
     monkeypatch.setenv("SQUEUE_PARTITION", "debug")
-    assert set(queued.look(submissions).cells) == {"b", "c", "d"}
+    assert set(ledger.look(submissions).cells) == {"b", "c", "d"}
 
 
 def test_no_answer_from_squeue_is_an_error_and_not_an_empty_queue(submissions: Path) -> None:
     fake_command(submissions / "bin", "squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(SetupError, match=r"Unable to contact slurm controller.*try again"):
-        queued.look(submissions)
+        ledger.look(submissions)
 
 
 def test_squeue_is_not_asked_about_a_grid_that_is_done(submissions: Path) -> None:
@@ -340,18 +340,18 @@ def test_squeue_is_not_asked_about_a_grid_that_is_done(submissions: Path) -> Non
     for cell in "abcd":
         (submissions / cell).mkdir()
         (submissions / cell / "result.json").write_text("{}")
-    assert queued.look(submissions) == Queued()
+    assert ledger.look(submissions) == Queued()
 
 
 def test_without_squeue_nothing_is_queued(submissions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(submissions / "bin"))
-    assert queued.look(submissions) == Queued()
+    assert ledger.look(submissions) == Queued()
 
 
 def test_a_record_that_is_none_is_named(submissions: Path) -> None:
     (submissions / "submissions/clef-g-0.json").write_text('{"tag": "x", "jobs": 3}')
     with pytest.raises(SetupError, match=r"clef-g-0.json: no record of a submission; look at squeue"):
-        ledger.read(submissions)
+        ledger.read_submissions(submissions)
 
 
 # ---- the command ----
@@ -365,7 +365,7 @@ def command(*arguments: str, base: Path, **environment: str) -> subprocess.Compl
 
 
 def test_the_launcher_imports_no_torch(tmp_path: Path) -> None:
-    code = "import launch.grid, launch.slurm, clef.engine.task, sys; sys.exit('torch' in sys.modules)"
+    code = "import launch.grid, launch.submit, clef.engine.slurm_task, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=tiny_grid.ROOT, timeout=240).returncode == 0
 
 

@@ -11,9 +11,9 @@ from clef.cells.identity import NOT_IDENTITY, signature, write_config
 from clef.config import CellConfig
 from clef.config import grid as grids
 from clef.config.grid import Grid
-from clef.engine.job import run_cell
+from clef.engine.run import run_cell
 from clef.errors import ConfigError
-from clef.results.rows import read_plan, write_plan
+from clef.results.frame import read_plan, write_plan
 from launch import plan as plans
 from launch.plan import PlannedCell
 from tests.conftest import TINY

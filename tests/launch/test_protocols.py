@@ -8,10 +8,10 @@ import pytest
 from clef.config import CellConfig
 from clef.config import grid as grids
 from clef.data import manifest as manifests
-from clef.datasets.demo import caer_s_layout
+from clef.demo import caer_s
 from clef.errors import ConfigError
+from launch import plan
 from launch import plan as plans
-from launch import sets
 from tests.launch import tiny_grid
 
 PAPER = {"where": {"backbone": "emot_net"}, "set": {"protocol": "paper", "selection": "last"}}
@@ -36,7 +36,7 @@ def test_an_override_sets_the_protocol_and_names_and_shards_tell_it(tmp_path: Pa
 def test_demo_shards_are_to_make_for_each_protocol(tmp_path: Path) -> None:
     path = tiny_grid.write(tmp_path / "g.yaml", PAPER, methods=["vanilla"])
     made = configs(path, {"runtime": {"shards": str(tmp_path)}})
-    wanted = {(each.card, each.protocol) for each in sets.missing(made, {}).values()}
+    wanted = {(each.card, each.protocol) for each in plan.missing(made, {}).values()}
     assert wanted == {(name, p) for name in ("emotic_demo", "caer_s_demo") for p in ("leak_free", "paper")}
 
 
@@ -71,7 +71,7 @@ def _small_set(source: Path, target: Path) -> None:
     for part in ("main", "shift"):
         (target / part).symlink_to(source / part)
     arguments = json.loads((source / "demo.json").read_text())
-    (target / "demo.json").write_text(json.dumps(arguments | {"people": caer_s_layout.PEOPLE}))
+    (target / "demo.json").write_text(json.dumps(arguments | {"people": caer_s.PEOPLE}))
 
 
 def test_a_grid_of_both_makes_its_shards_and_two_tables(shards: Path, sources: Path, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 from clef.cells import records
 from clef.console import out
 from clef.errors import CellError, SetupError
-from clef.results.rows import PlannedRun, plan_path, read_plan, write_plan
-from launch import claims, known, ledger, queued, status, watch
-from launch.watch import View
+from clef.results.frame import PlannedRun, plan_path, read_plan, write_plan
+from launch import ledger, status, status_view
+from launch.status_view import View
 
 RUN = PlannedRun("a", "emotic", "emot_net", "clef", 0, "a")
 GARBAGE = [b"", b"\xff\xfe\x00", b"[]", b"3", b'"x"', b"{", b'{"x": [1]}']
@@ -24,7 +24,7 @@ JOB = {"state": "FAILED", "reason": "", "node": "", "name": ""}
 def grid(tmp_path: Path) -> Path:
     """A grid of one cell whose folder is there."""
     write_plan(tmp_path, "g", [RUN])
-    for name in ("a", ledger.FOLDER, claims.FOLDER):
+    for name in ("a", ledger.FOLDER, ledger.CLAIMS):
         (tmp_path / "g" / name).mkdir()
     return tmp_path / "g"
 
@@ -32,7 +32,7 @@ def grid(tmp_path: Path) -> Path:
 def shown(grid: Path) -> str:
     """What --status prints."""
     with out.capture() as said:
-        watch.once(grid / "plan.json", View(None, True, 15))
+        status_view.once(grid / "plan.json", View(None, True, 15))
     return said.get()
 
 
@@ -47,16 +47,20 @@ def spoilt(sound: dict[str, Any], *changes: dict[str, Any]) -> list[bytes]:
 )
 def test_a_spoilt_ledger_is_named_by_all_that_read_it(grid: Path, content: bytes) -> None:
     (grid / ledger.FOLDER / "t.json").write_bytes(content)
-    for look in (lambda: status.look(grid / "plan.json"), lambda: ledger.read(grid), lambda: queued.leftover(grid)):
+    for look in (
+        lambda: status.overview(grid / "plan.json"),
+        lambda: ledger.read_submissions(grid),
+        lambda: ledger.leftover(grid),
+    ):
         with pytest.raises(SetupError, match=r"t\.json: no record of a submission; look at squeue"):
             look()
 
 
 @pytest.mark.parametrize("content", spoilt(CLAIM, {"made": 3}, {"cells": 3}, {"left": [4]}))
 def test_a_spoilt_claim_holds_no_cell(grid: Path, content: bytes) -> None:
-    (grid / claims.FOLDER / "host-1.json").write_bytes(content)
-    (grid / claims.FOLDER / "host-2.json").write_text(json.dumps(CLAIM))
-    assert claims.busy(grid) == set()
+    (grid / ledger.CLAIMS / "host-1.json").write_bytes(content)
+    (grid / ledger.CLAIMS / "host-2.json").write_text(json.dumps(CLAIM))
+    assert ledger.claimed_cells(grid) == set()
     assert "1 new" in shown(grid)
 
 
@@ -68,7 +72,7 @@ def test_a_spoilt_answer_of_slurm_is_asked_for_anew(
     grid: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (grid / ledger.FOLDER / "t.json").write_text(json.dumps(ENTRY))
-    (grid / known.FILE).write_bytes(content)
+    (grid / status.FILE).write_bytes(content)
     monkeypatch.setenv("PATH", "")
     assert "Slurm doesn't answer" in shown(grid)
 

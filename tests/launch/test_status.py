@@ -13,11 +13,12 @@ from clef import io
 from clef.cells import records
 from clef.data import manifest as manifests
 from clef.errors import CellError, SetupError
-from clef.results.rows import PlannedRun, write_plan
-from launch import actions, cancelled, claims, known, scheduler, status, status_table
-from launch.details import detailed
+from clef.results.frame import PlannedRun, write_plan
+from launch import grid as actions
+from launch import ledger, slurm_commands, status, status_view
 from launch.ledger import FOLDER, Submission
-from launch.scheduler import Job
+from launch.slurm_commands import Job
+from launch.status_view import detailed
 
 # An array of which 0 ended, 1 failed, 2 was killed, 3, 6 and 7 were cancelled while they ran, 4 runs; a job behind 1.
 SQUEUE = """1|7|CANCELLED|None|node1|0:03|clef-x-00000001
@@ -69,7 +70,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setattr(known, "EVERY", 3600.0)  # however slow the test is, all of it is one moment
+    monkeypatch.setattr(status, "EVERY", 3600.0)  # however slow the test is, all of it is one moment
     return Slurm(folder)
 
 
@@ -88,11 +89,11 @@ def planned(tmp_path: Path, *cells: str) -> Path:
 
 
 def states(grid: Path) -> dict[str, str]:
-    return {cell.name: cell.state for cell in status.look(grid / "plan.json").cells}
+    return {cell.name: cell.state for cell in status.overview(grid / "plan.json").cells}
 
 
 def details(grid: Path, name: str, stuck: float = 15.0) -> status.CellStatus:
-    overview = status.look(grid / "plan.json")
+    overview = status.overview(grid / "plan.json")
     return detailed(overview, [cell for cell in overview.cells if cell.name == name], stuck)[0]
 
 
@@ -100,7 +101,7 @@ def details(grid: Path, name: str, stuck: float = 15.0) -> status.CellStatus:
 
 
 def test_squeue_is_read_by_job_and_by_array_task(slurm: Slurm) -> None:
-    found = scheduler.jobs({"1", "2", "12", "14"})
+    found = slurm_commands.jobs({"1", "2", "12", "14"})
     assert slurm.called("squeue") == ["--noheader --array --states=all --format=%F|%K|%T|%r|%N|%M|%j --jobs 1,12,14,2"]
     assert set(found) == {"1_0", "1_1", "1_2", "1_3", "1_4", "1_7", "2", "12", "14"}
     assert found["1_4"] == Job("RUNNING", "None", "node2", "clef-x-00000001", 25 * 3600 + 72)
@@ -113,7 +114,7 @@ def test_squeue_is_read_by_job_and_by_array_task(slurm: Slurm) -> None:
 
 def test_sacct_is_read_with_who_cancelled_and_with_tasks_that_never_began(slurm: Slurm) -> None:
     slurm.says("sacct", SACCT)
-    found = scheduler.accounted({"1", "2", "3", "12", "13"})
+    found = slurm_commands.accounted({"1", "2", "3", "12", "13"})
     assert found is not None
     assert [key for key in found if key.startswith("13")] == ["13_0", "13_1", "13_5", "13_6", "13_8", "13_9"]
     assert found["13_6"].ending == found["3"].ending == "CANCELLED (by root)"
@@ -122,7 +123,7 @@ def test_sacct_is_read_with_who_cancelled_and_with_tasks_that_never_began(slurm:
 
 
 def test_no_accounting_is_not_an_empty_one(slurm: Slurm) -> None:
-    assert scheduler.accounted({"1"}) is None
+    assert slurm_commands.accounted({"1"}) is None
 
 
 # ---- from jobs and folders to states ----
@@ -196,14 +197,14 @@ def test_the_newest_job_of_a_cell_counts(slurm: Slurm, tmp_path: Path) -> None:
     submitted(grid, "12", "c", array=False, made="2026-01-02")
     submitted(grid, "14", "c", array=False, made="2026-01-03", dropped=True)
     assert states(grid) == {"c": "queued"}, "Slurm has not been asked about it yet"
-    (grid / known.FILE).unlink()
+    (grid / status.FILE).unlink()
     assert states(grid) == {"c": "died"}
 
 
 def test_what_ended_is_remembered_when_slurm_has_forgotten(
     slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known, "EVERY", 0.0)
+    monkeypatch.setattr(status, "EVERY", 0.0)
     grid = planned(tmp_path, "runs", "cut", "unseen")
     submitted(grid, "1", *["x"] * 3, "cut", "runs")
     submitted(grid, "3", "unseen", array=False)
@@ -211,9 +212,9 @@ def test_what_ended_is_remembered_when_slurm_has_forgotten(
     assert states(grid) == {"runs": "starting", "cut": "cancelled", "unseen": "new"}
     slurm.says("squeue", "")
     slurm.says("sacct", SACCT)
-    found = known.look(grid, {"1_3", "1_4", "3"}, every=0.0)
+    found = status.query(grid, {"1_3", "1_4", "3"}, every=0.0)
     assert {key: job.state for key, job in found.jobs.items() if key in ("1_3", "1_4", "3")} == {
-        "1_3": "CANCELLED", "1_4": known.FORGOTTEN, "3": "CANCELLED"
+        "1_3": "CANCELLED", "1_4": status.FORGOTTEN, "3": "CANCELLED"
     }  # fmt: skip
     assert [arguments.rpartition("--jobs=")[2] for arguments in slurm.called("sacct")] == ["3", "1,3"], (
         "of what squeue has forgotten"
@@ -228,7 +229,7 @@ def test_a_task_that_vanished_before_it_began_was_cancelled_and_one_that_began_h
     (grid / "slurm/tag").mkdir(parents=True)
     (grid / "slurm/tag/1_6_0_log.out").write_text("")
     assert states(grid) == {"a": "cancelled", "b": "died"}
-    cancelled.note(grid)
+    status.note(grid)
     assert [(grid / cell / records.CANCELLED).exists() for cell in "ab"] == [True, False]
 
 
@@ -237,11 +238,11 @@ def test_a_slurm_that_does_not_answer_is_said_and_not_asked_again_at_once(slurm:
     submitted(grid, "1", *["x"] * 4, "running")
     submitted(grid, "30", "silent", array=False)
     assert states(grid)["running"] == "starting"
-    old = json.loads((grid / known.FILE).read_text())
-    (grid / known.FILE).write_text(json.dumps(old | {"tried": old["tried"] - 3700}))
+    old = json.loads((grid / status.FILE).read_text())
+    (grid / status.FILE).write_text(json.dumps(old | {"tried": old["tried"] - 3700}))
     slurm.says("squeue", "Unable to contact slurm controller", code=1)
     for _ in range(3):
-        overview = status.look(grid / "plan.json")
+        overview = status.overview(grid / "plan.json")
         assert "Unable to contact" in str(overview.known.problem)
         assert overview.known.answered == old["answered"]
         assert [cell.state for cell in overview.cells] == ["starting", "new"]
@@ -252,9 +253,9 @@ def test_a_grid_that_was_never_submitted_needs_no_slurm(tmp_path: Path, monkeypa
     monkeypatch.setenv("PATH", str(tmp_path))
     grid = planned(tmp_path, "a")
     assert states(grid) == {"a": "new"}
-    assert status.look(grid / "plan.json").known.problem is None
+    assert status.overview(grid / "plan.json").known.problem is None
     with pytest.raises(CellError, match="no plan here"):
-        status.look(tmp_path / "other/plan.json")
+        status.overview(tmp_path / "other/plan.json")
 
 
 def test_a_running_cell_without_a_word_is_stuck(slurm: Slurm, tmp_path: Path) -> None:
@@ -273,7 +274,7 @@ def test_a_running_cell_without_a_word_is_stuck(slurm: Slurm, tmp_path: Path) ->
     assert not details(grid, "c", stuck=30.0).stuck
     text = SQUEUE.replace("1-01:01:12", "2:00")
     slurm.says("squeue", text)
-    (grid / known.FILE).unlink()
+    (grid / status.FILE).unlink()
     assert not details(grid, "c").stuck, "it was queued again, and its job has just begun"
 
 
@@ -283,19 +284,19 @@ def test_a_running_cell_without_a_word_is_stuck(slurm: Slurm, tmp_path: Path) ->
 def test_the_cells_of_a_launcher_that_lives_are_queued_and_of_one_that_died_not(tmp_path: Path) -> None:
     grid = planned(tmp_path, "a", "b", "c")
     records.write_state(grid / "b", "running")
-    with claims.claimed(grid, ["a", "b"]) as ended, io.lock(grid / "b" / records.LOCK):
+    with ledger.claimed(grid, ["a", "b"]) as ended, io.lock(grid / "b" / records.LOCK):
         assert states(grid) == {"a": "queued", "b": "running", "c": "new"}
-        assert claims.busy(grid) == {"a", "b"}
+        assert ledger.claimed_cells(grid) == {"a", "b"}
         ended("a")
         assert states(grid) == {"a": "new", "b": "running", "c": "new"}
     assert states(grid) == {"a": "new", "b": "died", "c": "new"}
-    assert claims.busy(grid) == set()
+    assert ledger.claimed_cells(grid) == set()
 
 
 def test_an_older_job_says_nothing_of_a_cell_that_was_trained_here_since(slurm: Slurm, tmp_path: Path) -> None:
     grid = planned(tmp_path, "c")
     submitted(grid, "3", "c", array=False)
-    with claims.claimed(grid, ["c"]):
+    with ledger.claimed(grid, ["c"]):
         pass
     records.write_state(grid / "c", "preempted", reason="SIGINT")
     assert states(grid) == {"c": "preempted"}
@@ -312,21 +313,21 @@ def test_the_jobs_that_blocked_cells_wait_for_are_told(slurm: Slurm, tmp_path: P
         "squeue", "20|N/A|FAILED|None|n1|0:01|c\n21|N/A|RUNNING|None|n1|2:05|c\n22|N/A|PENDING|Dependency||0:00|c\n"
     )
     plan = grid / "plan.json"
-    overview = status.look(plan)
+    overview = status.overview(plan)
     assert overview.counts == {"blocked": 1}
     assert not overview.over
-    assert [status_table.line(job) for job in overview.sharding] == [
+    assert [status_view.line(job) for job in overview.sharding] == [
         "job 21, which makes the shards of mine, runs on n1, for 2 min so far",
         "job 22, which submits the cells of mine, waits (Dependency)",
     ]
-    (grid / known.FILE).unlink()
+    (grid / status.FILE).unlink()
     slurm.says("squeue", "21|N/A|FAILED|NonZeroExitCode|n1|2:06|c\n22|N/A|CANCELLED|DependencyNeverSatisfied||0:00|c\n")
     log = grid / "slurm/t21/21_0_log.err"
     log.parent.mkdir(parents=True)
     log.write_text("error: no image in train\nsrun: error: n1: task 0: Exited\n")
-    overview = status.look(plan)
+    overview = status.overview(plan)
     assert overview.over
-    assert [status_table.line(job) for job in overview.sharding] == [
+    assert [status_view.line(job) for job in overview.sharding] == [
         "job 21, which makes the shards of mine, has ended: FAILED (NonZeroExitCode); error: no image in train",
         "job 22, which submits the cells of mine, has ended: CANCELLED (DependencyNeverSatisfied)",
     ]
@@ -337,10 +338,10 @@ def test_a_job_that_slurm_was_not_asked_about_yet_is_waited_for(slurm: Slurm, tm
     grid = tmp_path / "runs/g"
     facts: Any = {"kind": "shards", "array": False, "shards": str(tmp_path / "shards/mine")}
     submitted(grid, "12", **facts)
-    assert status.look(grid / "plan.json").over, "it has timed out"
+    assert status.overview(grid / "plan.json").over, "it has timed out"
     submitted(grid, "30", made="2026-01-02", **facts)
-    overview = status.look(grid / "plan.json")
-    assert [status_table.line(job) for job in overview.sharding] == ["job 30, which makes the shards of mine, waits"]
+    overview = status.overview(grid / "plan.json")
+    assert [status_view.line(job) for job in overview.sharding] == ["job 30, which makes the shards of mine, waits"]
     assert not overview.over
     assert len(slurm.called("squeue")) == 1
 
@@ -349,8 +350,8 @@ def test_a_job_that_slurm_forgot_is_told_only_where_its_set_is_not_there(slurm: 
     write_plan(tmp_path / "runs", "g", [PlannedRun("cell", "d", "b", "m", 0, None, "no weights")])
     for job, kind in (("31", "shards"), ("32", "launch")):
         submitted(tmp_path / "runs/g", job, kind=kind, array=False, shards=str(tmp_path / "shards/mine"))
-    [told] = status.look(tmp_path / "runs/g/plan.json").sharding
-    assert status_table.line(told).endswith("shards of mine, has ended: Slurm no longer knows its job")
+    [told] = status.overview(tmp_path / "runs/g/plan.json").sharding
+    assert status_view.line(told).endswith("shards of mine, has ended: Slurm no longer knows its job")
 
 
 def test_a_set_that_is_there_needs_no_job(slurm: Slurm, tmp_path: Path) -> None:
@@ -358,7 +359,7 @@ def test_a_set_that_is_there_needs_no_job(slurm: Slurm, tmp_path: Path) -> None:
     made = tmp_path / "shards/mine"
     submitted(tmp_path / "runs/g", "21", kind="shards", array=False, shards=str(made))
     records.write_json(manifests.path_of(made), {})
-    assert status.look(tmp_path / "runs/g/plan.json").over
+    assert status.overview(tmp_path / "runs/g/plan.json").over
     assert slurm.called("squeue") == []
 
 

@@ -13,7 +13,7 @@ import pytest
 from clef import io
 from clef.errors import run_command
 from launch import grid as command
-from launch import ledger, sbatch
+from launch import ledger, slurm_commands
 from tests.launch import tiny_grid
 from tests.launch.fake_slurm import FakeSlurm
 
@@ -33,7 +33,7 @@ def launch(slurm: FakeSlurm, shards: Path, monkeypatch: pytest.MonkeyPatch) -> L
     """The command in this process, submitting without a question. Returns its exit code."""
 
     def run(grid: Path, *arguments: str, yes: bool = True, where: Path = shards) -> int:
-        sbatch.max_array_size.cache_clear()
+        slurm_commands.max_array_size.cache_clear()
         places = ["--grid", str(grid), "--shards", str(where), "--partition", "gpu", *(["--yes"] if yes else [])]
         monkeypatch.setattr(sys, "argv", ["grid.py", *arguments, *places])
         codes: list[int] = []
@@ -44,7 +44,7 @@ def launch(slurm: FakeSlurm, shards: Path, monkeypatch: pytest.MonkeyPatch) -> L
 
 
 def entries(name: str) -> list[ledger.Submission]:
-    return ledger.read(Path("runs") / name)
+    return ledger.read_submissions(Path("runs") / name)
 
 
 def by_kind(name: str) -> list[tuple[str, str | None, int]]:

@@ -14,7 +14,7 @@ from clef.cells import records
 from clef.cells.identity import identify, write_config
 from clef.config import CellConfig, resolve
 from clef.config import grid as grids
-from clef.engine import parent
+from clef.engine import model_io
 from clef.errors import CellError, ConfigError
 from launch import local
 from launch import plan as plans
@@ -83,7 +83,7 @@ def test_the_parent_is_trained_first_whatever_the_order(shards: Path, tmp_path: 
     # The backbone that the child started from is the one that its parent was tested with.
     counts = [1] * 7
     made = methods.build(config, counts, 7, lambda load: pytest.fail("a dictionary"))
-    parent.load_backbone(config, made)
+    model_io.load_parent_backbone(config, made)
     best = load_file(results[PARENT].parent / "checkpoints" / "best.safetensors")
     theirs = {key.removeprefix("backbone."): value for key, value in best.items()}
     assert all(torch.equal(value, theirs[key]) for key, value in made.backbone.state_dict().items())
@@ -115,7 +115,9 @@ def test_weights_of_another_backbone_are_refused(tiny: Callable[..., CellConfig]
     with pytest.raises(
         CellError, match=r"a vanilla cell of emot_net .* is expected to start from, not vanilla of caer_net"
     ):
-        parent.load_backbone(config, methods.build(config, [1] * 7, 7, lambda load: pytest.fail("a dictionary")))
+        model_io.load_parent_backbone(
+            config, methods.build(config, [1] * 7, 7, lambda load: pytest.fail("a dictionary"))
+        )
 
 
 def test_children_never_run_beside_their_parent(shards: Path, tmp_path: Path) -> None:

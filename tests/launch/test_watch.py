@@ -11,9 +11,9 @@ from rich.console import Console
 
 from clef.cells import records
 from clef.errors import ConfigError
-from clef.results.rows import PlannedRun, write_plan
-from launch import claims, ledger, logs, status_table, watch
-from launch.watch import View
+from clef.results.frame import PlannedRun, write_plan
+from launch import ledger, logs, status_view
+from launch.status_view import View
 
 EVERYTHING, INTERESTING = View(None, True, 15.0), View(None, False, 15.0)
 LONG = "caer_s_demo-emot_net-two_stage-s"
@@ -40,13 +40,13 @@ def plan(tmp_path: Path) -> Callable[[int], Path]:
 
 
 def rendered(path: Path, view: View, width: int, reasons: int | None = None) -> list[str]:
-    with claims.claimed(path.parent, [f"{LONG}0-00"]):  # a launcher has it, and its lock says that it runs
+    with ledger.claimed(path.parent, [f"{LONG}0-00"]):  # a launcher has it, and its lock says that it runs
         from clef import io as files
 
         with files.lock(path.parent / f"{LONG}0-00" / records.LOCK):
-            picture = watch.take(path, view)
+            picture = status_view.take(path, view)
     text = io.StringIO()
-    Console(file=text, width=width).print(status_table.render(picture, width, reasons))
+    Console(file=text, width=width).print(status_view.render(picture, width, reasons))
     return text.getvalue().splitlines()
 
 
@@ -88,7 +88,7 @@ def test_rows_fit_where_epochs_are_many(plan: Callable[[int], Path]) -> None:
 
 
 def test_a_pattern_that_fits_no_cell_is_an_error(plan: Callable[[int], Path]) -> None:
-    for show in (watch.once, watch.as_json, watch.watch):
+    for show in (status_view.once, status_view.as_json, status_view.watch):
         with pytest.raises(
             ConfigError, match=rf"--cells x\*: no cell is called so; the grid's are called like {LONG}0"
         ):
@@ -98,7 +98,7 @@ def test_a_pattern_that_fits_no_cell_is_an_error(plan: Callable[[int], Path]) ->
 def test_json_has_all_cells_and_what_is_known_of_them(
     plan: Callable[[int], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert watch.as_json(plan(40), INTERESTING) == 0
+    assert status_view.as_json(plan(40), INTERESTING) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["grid"], found["counts"]) == ("g", {"done": 1, "new": 36, "died": 1, "failed": 2})
     assert len(found["cells"]) == 40
@@ -109,12 +109,12 @@ def test_json_has_all_cells_and_what_is_known_of_them(
 def test_watching_ends_when_nothing_waits_or_runs_any_more(
     plan: Callable[[int], Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "EVERY", 0.05)
+    monkeypatch.setattr(status_view, "EVERY", 0.05)
     path, looks = plan(5), []
     fresh = f"{LONG}4-00"
-    taken = watch.take
+    taken = status_view.take
 
-    def take(*arguments: object) -> status_table.Picture:
+    def take(*arguments: object) -> status_view.Picture:
         looks.append(taken(*arguments))  # type: ignore[arg-type]
         if len(looks) == 2:
             (path.parent / fresh).mkdir()
@@ -123,18 +123,18 @@ def test_watching_ends_when_nothing_waits_or_runs_any_more(
             launcher.join()
         return looks[-1]
 
-    monkeypatch.setattr(watch, "take", take)
+    monkeypatch.setattr(status_view, "take", take)
     started, stopped = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with claims.claimed(path.parent, [fresh]):
+        with ledger.claimed(path.parent, [fresh]):
             started.set()
             stopped.wait(30)
 
     launcher = threading.Thread(target=hold)
     launcher.start()
     started.wait(30)
-    assert watch.watch(path, INTERESTING) == 0
+    assert status_view.watch(path, INTERESTING) == 0
     lines = [line.split(" ", 1)[1] for line in capsys.readouterr().out.splitlines()]
     assert lines[-2:] == [f"{LONG}4: done", "grid g: 5 cells: 2 done, 1 died, 2 failed"]
     assert len(looks) == 3

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clef.config import DictionaryConfig
-from clef.engine.confounders import build
+from clef.engine.feature_cache import build
 from clef.errors import ConfigError
 from clef.methods.ccim import Ccim
 from tests.methods.stand_ins import FixedBackbone, parts

@@ -9,8 +9,7 @@ from torch import nn
 from clef import methods
 from clef.config import CellConfig
 from clef.errors import ConfigError
-from clef.methods.context_only import ContextOnly
-from clef.methods.vanilla import Vanilla
+from clef.methods.baselines import ContextOnly, Vanilla
 from tests.methods.stand_ins import FixedBackbone, FixedBranch, parts
 
 

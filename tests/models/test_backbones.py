@@ -11,8 +11,8 @@ from clef import methods
 from clef.config import CellConfig
 from clef.errors import ConfigError, SetupError
 from clef.models.context_branch import ContextBranch, ContextBranchConfig
+from clef.models.encoders import Encoder
 from clef.models.pretrained import Pretrained
-from clef.models.resnet import Encoder
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet152"])

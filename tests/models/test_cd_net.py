@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clef.models.tubal import TubalAttention, t_product, t_transpose
+from clef.models.cd_net import TubalAttention, t_product, t_transpose
 from tests.models.making import batch, make, on_meta, parameters, without
 
 

@@ -8,13 +8,14 @@ from torchvision.models import ResNet18_Weights, VGG16_Weights
 
 from clef.config import base
 from clef.errors import run_command
-from clef.models import BACKBONES, describe
-from clef.models.describe import VARIANTS, Variant
+from clef.models import BACKBONES
+from docs import describe_backbones
+from docs.describe_backbones import VARIANTS, Variant
 
 
 def test_docs_are_what_the_generator_writes() -> None:
     page = base.PACKAGE.parent / "docs/backbones.md"
-    assert page.read_text() == describe.document(), f"run python -m clef.models.describe --write {page}"
+    assert page.read_text() == describe_backbones.document(), f"run python -m docs.describe_backbones --write {page}"
 
 
 def test_every_backbone_and_both_variants_are_there() -> None:
@@ -28,19 +29,20 @@ def test_operations_are_torchvisions() -> None:
     # torchvision counts a multiply-add as one, in units of 1e9, at 224 pixels.
     resnet, vgg = (weights.IMAGENET1K_V1.meta["_ops"] * 2e9 for weights in (ResNet18_Weights, VGG16_Weights))
     emot_net, gnn_cnn = (
-        describe.flops(v.network("emotic"), v.cell("emotic")) for v in (Variant("emot_net"), Variant("gnn_cnn"))
+        describe_backbones.flops(v.network("emotic"), v.cell("emotic"))
+        for v in (Variant("emot_net"), Variant("gnn_cnn"))
     )
     assert emot_net == pytest.approx(resnet * (1 + (128 / 224) ** 2), rel=0.005)
     assert vgg + 0.6 * resnet < gnn_cnn < vgg + 0.9 * resnet, "the scene's encoder ends before its last stage"
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(describe, "document", lambda: "# A page\n")
+    monkeypatch.setattr(describe_backbones, "document", lambda: "# A page\n")
 
     def run(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["describe", *arguments])
         with pytest.raises(SystemExit) as exit_:
-            run_command(describe.main)
+            run_command(describe_backbones.main)
         return int(exit_.value.code)
 
     assert run() == 0

@@ -7,7 +7,7 @@ from torch import nn
 
 from clef import methods
 from clef.config import resolve
-from clef.models.decomposed import BODY, IMAGE, Decomposed
+from clef.models.emot_net import BODY, IMAGE, Decomposed
 from tests.models.making import on_meta, parameters
 
 IMAGE_PAIRS = [

@@ -7,10 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from clef.geometry import JOINTS, LIMBS
-from clef.models.attention_branch import AttentionBranch
-from clef.models.emoticon_contexts import AgentGraph, LandmarkNet, proximity
-from clef.models.multiplicative import fused, log_probabilities, multiplicative
-from clef.models.pose_graph import PoseGraph, Unit, partition
+from clef.models.emoticon import (
+    AgentGraph,
+    AttentionBranch,
+    LandmarkNet,
+    PoseGraph,
+    Unit,
+    fused,
+    log_probabilities,
+    multiplicative,
+    partition,
+    proximity,
+)
 from tests.models.making import batch, make, on_meta, parameters, without
 
 

@@ -8,9 +8,8 @@ from torch import nn
 from clef.config import ContextBranchConfig
 from clef.errors import SetupError
 from clef.models.context_branch import ContextBranch
-from clef.models.encoders import encoder
+from clef.models.encoders import Vgg16, encoder
 from clef.models.pretrained import fill
-from clef.models.vgg import Vgg16
 
 
 def test_width_1_is_torchvisions_weight_by_weight() -> None:

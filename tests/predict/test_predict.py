@@ -13,20 +13,17 @@ from PIL import Image
 
 import clef
 import clef.predict.__main__ as command
-from clef import cards
 from clef.config import resolve
 from clef.cues import view
+from clef.cues.detectors import FasterRcnn, FasterRcnnPerson
 from clef.cues.extractor import Extractor
 from clef.cues.files import CueName
-from clef.cues.person_boxes import FasterRcnnPerson
-from clef.cues.regions import FasterRcnn
-from clef.data import frame, plan
-from clef.datasets import Person
+from clef.datasets import Person, cards
 from clef.datasets.splits import read
 from clef.predict import panel
-from clef.predict.rendered import batch_of
-from clef.predict.subjects import Finder, Given
-from clef.predict.told import of_arrays, told
+from clef.predict.panel import of_arrays, told
+from clef.predict.people import Finder, Given, batch_of
+from clef.sharding import frame, shard_plan
 from tests.conftest import Cells, Run
 
 pytestmark = pytest.mark.xdist_group("audited")
@@ -72,14 +69,14 @@ def test_cues_that_are_found_are_read_as_those_of_the_shards(
         np.load(folder / "predictions-test.npz"),
         cards.load("emotic_demo"),
     )
-    planned = plan.make(card, sources / "emotic_demo", tmp_path, None)
+    planned = shard_plan.make(card, sources / "emotic_demo", tmp_path, None)
     planned.jobs()  # the cues join
     place, person = next((i, p) for i, p in enumerate(planned.readings["test"].people) if p.face and p.cues.landmarks)
     assert person.cues.depth is not None
     with Image.open(person.cues.depth) as image:
         depth = np.asarray(image)
     values = {"landmarks": person.cues.landmarks, "pose": person.cues.pose, "depth": depth}
-    monkeypatch.setattr("clef.predict.subjects.find_class", lambda cue: finding(cue, values[cue]))
+    monkeypatch.setattr("clef.predict.people.find_class", lambda cue: finding(cue, values[cue]))
     found = Finder(model.config, Given(person.box, person.face)).people(person.image, card.classes[0], tmp_path)
     batch = batch_of(found, card, model.config)
     assert all(bool(valid) for valid in batch["valid"].values())
@@ -100,7 +97,7 @@ def test_others_beside_a_given_box_are_agents_where_the_cell_reads_them(
 ) -> None:
     layer = {"dataset": "emotic_demo", "backbone": {"name": "emoticon", "third": "agents"}, "method": "vanilla"}
     image, given = people(sources, "emotic_demo")[0].image, Given((12.0, 6.0, 58.0, 88.0))
-    monkeypatch.setattr("clef.predict.subjects.find_class", lambda cue: finding(cue, None))
+    monkeypatch.setattr("clef.predict.people.find_class", lambda cue: finding(cue, None))
     with_detector(monkeypatch, TWO, "" if here else "no weights")
     (subject,) = Finder(resolve.resolve(layer), given).people(image, "Peace", Path())
     assert subject.box == given.box

@@ -25,9 +25,8 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from clef.datasets.demo import STRENGTH, generate
-from clef.datasets.demo.expression import EMOTIONS, MOODS
-from clef.datasets.demo.moods import CATEGORIES
+from clef.demo import STRENGTH, generate
+from clef.demo.world import CATEGORIES, EMOTIONS, MOODS
 
 SIZES = {"face": 48, "body": 64, "context": 64}
 PROBES = {"subject": ("face", "body"), "context": ("context",), "joint": ("face", "body", "context")}

@@ -5,12 +5,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from clef import cards
 from clef.audit import records
 from clef.audit.records import Row
+from clef.datasets import cards
 from clef.results.collect import gather
 from clef.results.formats import Table
-from clef.results.rows import PlannedRun, write_plan
+from clef.results.frame import PlannedRun, write_plan
 from clef.results.tables import all_tables
 
 

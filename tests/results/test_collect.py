@@ -14,22 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
-from clef import cards
 from clef.audit.records import Row as AuditRow
 from clef.config import resolve
+from clef.datasets import cards
 from clef.errors import CellError
 from clef.metrics import CONVENTIONS, summary
-from clef.results import store
-from clef.results.audits import Finding
+from clef.results import frame
 from clef.results.collect import gather
-from clef.results.comparisons import comparisons
-from clef.results.curves import Point
-from clef.results.formats import to_csv, to_markdown
+from clef.results.formats import to_csv, to_latex, to_markdown
+from clef.results.frame import Finding, Gathered, Point, Row
 from clef.results.gather import gather_grid, write_tables
-from clef.results.intervals import Interval
-from clef.results.latex import to_latex
-from clef.results.resampling import draws, interval, resampled
-from clef.results.rows import Gathered, Row
+from clef.results.intervals import Interval, draws, interval, resampled
+from clef.results.significance import comparisons
 from clef.results.tables import all_tables
 from tests.results.made import Grid, data, result, split_data, write_audit
 
@@ -122,16 +118,16 @@ def test_the_long_form_has_every_metric_of_every_part_and_where_it_comes_from(ga
 
 
 def test_tables_are_a_function_of_what_is_on_disk(full: Path, gathered: Gathered, tmp_path: Path) -> None:
-    store.write(tmp_path, gathered)
-    again = store.read(tmp_path)
+    frame.write(tmp_path, gathered)
+    again = frame.read(tmp_path)
     assert again == gathered, "to the last bit"
     assert len({(p.dataset, p.method, p.seed, p.epoch, p.value) for p in again.curves}) == 2 * 3 * 2
     assert {(one.class_name, one.value, one.draws) for one in again.audits} == {("", 100 / 3, 5), ("Happy", 100 / 3, 5)}
     made = all_tables(gathered)
     assert all_tables(again) == made
-    assert store.write(tmp_path / "again", gather(full))
-    assert not store.write(tmp_path / "again", gathered), "nothing is other than before"
-    for name in store.FILES:
+    assert frame.write(tmp_path / "again", gather(full))
+    assert not frame.write(tmp_path / "again", gathered), "nothing is other than before"
+    for name in frame.FILES:
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), "gathered anew"
     write_tables(tmp_path, again)
     for name, text in (("md", to_markdown(made, "g")), ("csv", to_csv(made)), ("tex", to_latex(made))):
@@ -148,11 +144,11 @@ def test_tables_need_no_card_but_that_of_the_day_they_were_gathered(
         grid.add("emotic_demo", "emot_net", method, 0, result(value))
         grid.runs[-1] = replace(grid.runs[-1], dataset="mine.yaml")
     gathered = gather(grid.plan())
-    store.write(tmp_path / "made", gathered)
+    frame.write(tmp_path / "made", gathered)
     made = all_tables(gathered)
     assert made[0].title == "Of our own: mAP, percent"
     own.unlink()
-    assert all_tables(store.read(tmp_path / "made")) == made
+    assert all_tables(frame.read(tmp_path / "made")) == made
 
 
 def test_a_page_of_other_numbers_goes_when_a_grid_is_gathered_anew(grid: Grid, tmp_path: Path) -> None:
@@ -169,13 +165,13 @@ def test_a_page_of_other_numbers_goes_when_a_grid_is_gathered_anew(grid: Grid, t
 
 def test_rows_that_are_none_are_refused(gathered: Gathered, tmp_path: Path) -> None:
     with pytest.raises(CellError, match=r"cells.json: no such file; gather the grid first"):
-        store.read(tmp_path)
-    store.write(tmp_path, gathered)
+        frame.read(tmp_path)
+    frame.write(tmp_path, gathered)
     text = (tmp_path / "rows.csv").read_text()
     for damaged in (text.replace("seed,", "sead,", 1), text.replace(",60,", ",sixty,", 1), "", text[:-20]):
         (tmp_path / "rows.csv").write_text(damaged)
         with pytest.raises(CellError, match="not a gathered grid"):
-            store.read(tmp_path)
+            frame.read(tmp_path)
 
 
 @settings(max_examples=30, deadline=None)
@@ -186,12 +182,12 @@ def test_any_name_and_any_number_come_back_from_csv(name: str, value: float) -> 
         "float32", 1, "",
     )  # fmt: skip
     full = replace(row, chance=value, positives=4, samples_seen=5, commit=name, dirty=False)
-    assert store.from_csv(Row, store.to_csv(Row, [row, full])) == [row, full]
+    assert frame.from_csv(Row, frame.to_csv(Row, [row, full])) == [row, full]
 
 
 @pytest.mark.parametrize("kind", [Row, Interval, Point, Finding])
 def test_a_csv_without_rows(kind: Any) -> None:
-    assert store.from_csv(kind, store.to_csv(kind, [])) == []
+    assert frame.from_csv(kind, frame.to_csv(kind, [])) == []
 
 
 def test_intervals_over_images_are_of_the_mean_over_seeds_and_paired(gathered: Gathered) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from clef.results.collect import gather
-from clef.results.compare import side_by_side
+from clef.results.gather import side_by_side
 from tests.results.made import Grid, data, result, split_data
 
 

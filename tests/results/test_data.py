@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from clef.cards import load
+from clef.datasets.cards import load
 from clef.results.collect import gather
-from clef.results.data import CellData, differences, notes, official
+from clef.results.data_quality import CellData, differences, notes, official
 from clef.results.formats import to_markdown
 from tests.results.made import Grid, data, result, split_data
 

@@ -15,13 +15,13 @@ from clef.cells import identity
 from clef.config import CellConfig
 from clef.data.shards import SplitShards
 from clef.predict import panel
-from clef.predict.told import Told
+from clef.predict.panel import Told
 from clef.results import examples as module
-from clef.results import pictures
+from clef.results import gather as pictures
 from clef.results.collect import gather
 from clef.results.examples import examples, ranked
+from clef.results.frame import PlannedRun, write_plan
 from clef.results.predictions import path_of
-from clef.results.rows import PlannedRun, write_plan
 from tests.results.made import Grid, data, result, split_data
 
 SETS = ("emotic", "caer_s", "emotic_demo", "caer_s_demo")
@@ -107,7 +107,7 @@ def test_a_page_made_again_without_the_cells_is_the_same(plan: Path, tmp_path: P
     gathered = gather(plan)
     pages = []
     for cells in (plan.parent, None):
-        pictures.publish(tmp_path / "out", gathered, cells)
+        pictures.publish_page(tmp_path / "out", gathered, cells)
         pages.append((tmp_path / "out" / "report.html").read_bytes())
     assert pages[0] == pages[1]
     folder = tmp_path / "out" / "examples"
@@ -148,7 +148,7 @@ def test_examples_drawn_before_are_shown_where_they_may_be_and_are_there(grid: G
         found, remarks = pictures._examples(tmp_path / "out", gathered, images)
         assert [one.name for one in found] == shown
         assert remarks == ["before", *said]
-    pictures.publish(tmp_path / "out", gathered)
+    pictures.publish_page(tmp_path / "out", gathered)
     assert "EMOTIC 1" not in (tmp_path / "out" / "report.html").read_text()
 
 

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from clef import cards
-from clef.results import pictures, store
+from clef.datasets import cards
+from clef.results import frame
+from clef.results import gather as pictures
 from clef.results.collect import gather
-from clef.results.curves import Point, points
-from clef.results.figures import bias, classes, draw, learning
+from clef.results.figures import classes, curves, draw
 from clef.results.figures.style import look
-from clef.results.parts import parts_of
+from clef.results.frame import Gathered, PlannedRun, Point, parts_of, points
 from clef.results.published import title
-from clef.results.rows import Gathered, PlannedRun
 from tests.results.made import Grid, result
 
 SETS = {"caer_s_demo_weak": 0.3, "caer_s_demo": 0.65, "caer_s_demo_strong": 0.9}
@@ -95,7 +94,7 @@ def lines(figure: Figure, panel: int) -> dict[str, tuple[list[float], list[float
 def test_a_line_over_the_strength_of_the_bias(three: Grid) -> None:
     (sets,) = draw._families([(part, card) for part, card, _ in parts_of(gather(three.plan()))])
     assert [strength for strength, *_ in sets] == [0.3, 0.65, 0.9]
-    figure = bias.over_strength(sets)
+    figure = curves.over_strength(sets)
     for panel, lower in enumerate((0, 10)):
         for method, (x, y) in lines(figure, panel).items():
             assert x == pytest.approx([0.3, 0.65, 0.9], abs=0.01)
@@ -144,18 +143,18 @@ def test_a_demo_set_that_differs_in_more_than_its_bias_is_no_family(three: Grid)
 
 def test_both_tests_of_each_method_and_seed(three: Grid) -> None:
     part, card, _ = parts_of(gather(three.plan()))[1]
-    figure = bias.against_shift(part, card)
+    figure = curves.against_shift(part, card)
     assert figure is not None
     seeds, mean = figure.axes[0].lines[:2]
     first = value("caer_s_demo", "vanilla", 0)
     assert (list(seeds.get_xdata()), list(seeds.get_ydata())) == ([first, first + 3], [first - 10, first - 7])
     assert (list(mean.get_xdata()), list(mean.get_ydata())) == ([first + 1.5], [first - 8.5])
-    assert bias.against_shift(part, cards.load("emotic")) is None
+    assert curves.against_shift(part, cards.load("emotic")) is None
 
 
 def test_learning_curves_hold_what_the_log_says(three: Grid) -> None:
     part, card, _ = parts_of(gather(three.plan()))[0]
-    ((_, figure),) = learning.curves(part, card)
+    ((_, figure),) = curves.curves(part, card)
     assert lines(figure, 0) == {name: ([1.0, 2.0], [20.5, 40.5]) for name in ("vanilla", "clef")}
 
 
@@ -169,7 +168,7 @@ def test_a_mean_is_of_all_seeds_and_those_that_went_on_go_on_by_themselves() -> 
     ]
     points.append(Point("emotic", "leak_free", "emot_net", "clef", 0, 1.0, 1, 10.0))  # again, after a restart
     part = Gathered("g", [], {}, [run], {}, curves=points)
-    ((_, figure),) = learning.curves(part, cards.load("emotic"))
+    ((_, figure),) = curves.curves(part, cards.load("emotic"))
     drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].lines]
     assert drawn == [([1.0, 2.0], [12.0, 24.0]), ([2.0, 3.0], [30.0, 40.0]), ([2.0, 3.0], [22.0, 36.0])]
 
@@ -183,7 +182,7 @@ def test_each_of_many_methods_has_a_panel_with_vanilla_and_clef_behind() -> None
         for run in runs
         if (run.backbone, run.method) != ("caer_net", "reading_7")
     ]
-    made = dict(learning.curves(Gathered("g", [], {}, runs, {}, curves=points), cards.load("emotic")))
+    made = dict(curves.curves(Gathered("g", [], {}, runs, {}, curves=points), cards.load("emotic")))
     for backbone, figure in made.items():
         shown = [one for one in readings if (backbone, one) != ("caer_net", "reading_7")]
         panels = [axes for axes in figure.axes if axes.get_visible()]
@@ -208,13 +207,13 @@ def test_the_same_rows_give_the_same_bytes_and_old_figures_go(grid: Grid, tmp_pa
     gathered = gather(filled(grid, "caer_s_demo").plan())
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
-        store.write(folder, gathered)
-        assert store.read(folder) == gathered
+        frame.write(folder, gathered)
+        assert frame.read(folder) == gathered
     (second / "figures").mkdir()
     (second / "figures" / "of_an_earlier_time.png").write_bytes(b"")
-    one = draw.draw(first, store.read(first))
+    one = draw.draw(first, frame.read(first))
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9}):  # as a user's own settings may be
-        other = draw.draw(second, store.read(second))
+        other = draw.draw(second, frame.read(second))
     assert one == other
     made = {path.name: path.read_bytes() for path in (first / "figures").iterdir()}
     assert made == {path.name: path.read_bytes() for path in (second / "figures").iterdir()}
@@ -235,7 +234,7 @@ def test_without_matplotlib_there_is_a_page_and_a_line_says_what_to_install(
     three: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(pictures, "find_spec", lambda name: None)
-    pictures.publish(tmp_path, gather(three.plan()))
+    pictures.publish_page(tmp_path, gather(three.plan()))
     assert "pip install 'clef-caer[figures]'" in capsys.readouterr().out
     assert pictures.LACKING.split("'")[0] in (tmp_path / "report.html").read_text()
     assert not (tmp_path / "figures").exists()

@@ -5,12 +5,12 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from clef import cards
+from clef.datasets import cards
 from clef.metrics import bins
-from clef.results.figures import confusion, draw, reliability
+from clef.results.collect import confusion as table_of
+from clef.results.figures import classes, draw
 from clef.results.figures.style import look
-from clef.results.measures import confusion as table_of
-from clef.results.rows import Gathered, PlannedRun, Row
+from clef.results.frame import Gathered, PlannedRun, Row
 
 CARD = cards.load("caer_s_demo")
 K = len(CARD.classes)
@@ -43,7 +43,7 @@ def test_a_matrix_holds_the_mean_over_seeds_of_what_was_taken_for_what() -> None
         for true in range(K - 1)
         for said in range(K)
     ]
-    figure = confusion.matrices(gathered(rows, ["vanilla", "clef"]), CARD, "test")
+    figure = classes.matrices(gathered(rows, ["vanilla", "clef"]), CARD, "test")
     assert figure is not None
     assert titles(figure) == ["EMOT-Net, vanilla", "EMOT-Net, clef"]
     empty, panel = figure.axes
@@ -55,7 +55,7 @@ def test_a_matrix_holds_the_mean_over_seeds_of_what_was_taken_for_what() -> None
     assert written[0.5, 0.5] == f"{drawn[0, 0]:.0f}"
     assert panel.get_ylim() == (K, 0), "the first class is at the top"
     assert [text.get_text() for text in empty.get_yticklabels()] == list(CARD.classes)
-    assert confusion.matrices(gathered([], ["clef"]), CARD, "test") is None
+    assert classes.matrices(gathered([], ["clef"]), CARD, "test") is None
 
 
 def test_a_diagram_is_that_of_all_seeds_together() -> None:
@@ -72,7 +72,7 @@ def test_a_diagram_is_that_of_all_seeds_together() -> None:
         row("clef", 0, "reliability, stated", "bin 99", 99.0, 9),
         row("clef", 0, "reliability, observed", "bin 99", 0, 9),
     ]
-    figure = reliability.diagrams(gathered(rows, ["vanilla", "clef"]), "test")
+    figure = classes.diagrams(gathered(rows, ["vanilla", "clef"]), "test")
     assert figure is not None
     assert titles(figure) == ["EMOT-Net"]
     line = figure.axes[0].lines[1]
@@ -82,7 +82,7 @@ def test_a_diagram_is_that_of_all_seeds_together() -> None:
     assert to_rgb(line.get_color()) == to_rgb(look("clef", ["vanilla", "clef"])["color"])
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["clef"]
-    assert reliability.diagrams(gathered([], ["clef"]), "test") is None
+    assert classes.diagrams(gathered([], ["clef"]), "test") is None
 
 
 def test_there_is_one_of_each_a_dataset_and_it_says_how_many_methods_it_leaves_out() -> None:

@@ -13,10 +13,9 @@ import yaml
 from rich.console import Console
 
 from clef.config import base
-from clef.results import formats, layouts
-from clef.results.formats import Table, percent
-from clef.results.latex import to_latex
-from clef.results.numbers import Numbers
+from clef.results import formats, paper_tables
+from clef.results.formats import Table, percent, to_latex
+from clef.results.frame import Numbers
 
 KNOWN = yaml.safe_load((base.PACKAGE / "results" / "published.yaml").read_text())
 NAMES = {key: entry["name"] for key, entry in KNOWN["backbones"].items()}
@@ -56,20 +55,20 @@ def paper() -> list[Table]:
     """What is published alone, in all layouts of the paper."""
     made = []
     for dataset, name in (("emotic", "EMOTIC"), ("caer_s", "CAER-S")):
-        further = (layouts.systems, layouts.ablations, layouts.ccim_against_clef)
+        further = (paper_tables.systems, paper_tables.ablations, paper_tables.ccim_against_clef)
         made += [of_each_class(dataset, name), *(layout(dataset, Numbers([]), name) for layout in further)]
     return made
 
 
 def of_each_class(dataset: str, name: str) -> Table:
-    value = layouts.per_class_value(dataset)
+    value = paper_tables.per_class_value(dataset)
 
     def shown(*cell: str) -> str:
         return percent(value(*cell))
 
-    columns = {(one, method): layouts.head(one, method) for one in NAMES for method in ("vanilla", "clef")}
+    columns = {(one, method): paper_tables.head(one, method) for one in NAMES for method in ("vanilla", "clef")}
     classes = list(KNOWN[PER_CLASS[dataset]])
-    return layouts.per_class(f"{name}: of each class", KNOWN["metrics"][dataset], classes, columns, shown)
+    return paper_tables.per_class_table(f"{name}: of each class", KNOWN["metrics"][dataset], classes, columns, shown)
 
 
 def cells(columns: list[str], rows: list[list[str]]) -> set[tuple[str, str, str]]:

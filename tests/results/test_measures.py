@@ -10,7 +10,7 @@ from sklearn import metrics as sklearn
 from clef import metrics
 from clef.config import CellConfig, resolve
 from clef.metrics import average_precisions, curve, voc_eleven_points
-from clef.results.measures import Measure, measures
+from clef.results.collect import Measure, measures
 
 Values = dict[tuple[str, str, str], Measure]
 BRANCH = {"network": "resnet18", "width": 0.25, "weights": "none"}

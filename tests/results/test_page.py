@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from clef.audit.records import Row
-from clef.results import page, pictures
+from clef.results import gather as pictures
+from clef.results import page
 from clef.results.collect import gather
 from clef.results.gather import write_tables
 from tests.results.made import Grid, result, write_audit
@@ -40,7 +41,7 @@ def column(text: str, number: int) -> list[str]:
 def test_a_browser_shows_tables_and_figures_and_sorts(
     audited: Grid, tmp_path: Path, browser: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    pictures.publish(tmp_path, gather(audited.plan()))
+    pictures.publish_page(tmp_path, gather(audited.plan()))
     text = (tmp_path / "report.html").read_text()
     assert column(text, 3) == ["9.50", "27.00", "100.00", "–"]
     orders = {

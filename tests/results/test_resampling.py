@@ -9,9 +9,9 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, average_precision_score
 
 from clef.data.shards import SplitShards
-from clef.engine.groups import groups
-from clef.results import resampling
-from clef.results.resampling import centred, draws, interval, over_seeds, resampled
+from clef.engine.evaluation import groups
+from clef.results import intervals
+from clef.results.intervals import centred, draws, interval, over_seeds, resampled
 
 
 def people(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -103,7 +103,7 @@ def test_how_many_are_held_at_once_changes_nothing(monkeypatch: pytest.MonkeyPat
     scores, target, group = people(np.random.default_rng(5), 45)
     drawn = draws(group, 33)
     whole = resampled(scores, target, group, drawn)
-    monkeypatch.setattr(resampling, "_AT_ONCE", 7)
+    monkeypatch.setattr(intervals, "_AT_ONCE", 7)
     assert np.array_equal(resampled(scores, target, group, drawn), whole)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from clef.errors import CellError
-from clef.results.significance import fewest_seeds, holm, lowest, sign_flip, verdict
+from clef.results.significance import fewest_seeds, holm, lowest, sign_flip, verdict_of
 
 
 def slow_sign_flip(differences: list[float]) -> float:
@@ -69,7 +69,7 @@ def test_the_fewest_seeds_for_one_and_for_ten_comparisons() -> None:
 
 @given(st.integers(1, 20), st.integers(1, 60), st.floats(0, 1))
 def test_with_too_few_seeds_the_word_is_never_said(seeds: int, comparisons: int, corrected: float) -> None:
-    said = verdict(corrected, seeds, comparisons)
+    said = verdict_of(corrected, seeds, comparisons)
     assert ("significan" in said) == (seeds >= fewest_seeds(comparisons))
     if seeds >= fewest_seeds(comparisons):
         assert (said == "significant") == (corrected <= 0.05)

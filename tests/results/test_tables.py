@@ -9,10 +9,9 @@ from clef.errors import CellError
 from clef.results.collect import gather
 from clef.results.formats import to_csv as tables_to_csv
 from clef.results.formats import to_markdown
+from clef.results.frame import PlannedRun, Row, to_csv
 from clef.results.gather import gather_grid
 from clef.results.published import published
-from clef.results.rows import PlannedRun, Row
-from clef.results.store import to_csv
 from tests.results.made import Grid, result
 
 

@@ -238,7 +238,7 @@ def cancel_all(cluster: Mapping[str, str], name: str) -> None:
 
 def cell_jobs(tmp_path: Path, grid: str) -> list[tuple[str | None, list[str], bool]]:
     """Job, cells and fate of each submission of cells."""
-    made = [entry for entry in ledger.read(tmp_path / "runs" / grid) if entry.kind == "cells"]
+    made = [entry for entry in ledger.read_submissions(tmp_path / "runs" / grid) if entry.kind == "cells"]
     return [(entry.job, entry.cells, entry.dropped) for entry in made]
 
 
@@ -326,7 +326,8 @@ def test_missing_shards_are_made_by_a_job_and_the_cells_come_behind(
     wait_for_all(cluster, "clef-cut")
     ends = {job["JobName"]: job["JobState"] for job in jobs(cluster, "clef-cut").values()}
     made = [
-        (entry.kind, Path(entry.shards or "").name, ends[entry.tag]) for entry in ledger.read(tmp_path / "runs/cut")
+        (entry.kind, Path(entry.shards or "").name, ends[entry.tag])
+        for entry in ledger.read_submissions(tmp_path / "runs/cut")
     ]
     assert made[:4] == [
         ("shards", "mine", "COMPLETED"), ("launch", "mine", "COMPLETED"),

@@ -19,7 +19,7 @@ from clef.cells.identity import write_config
 from clef.config import resolve
 from clef.config.base import merge
 from clef.data import manifest as manifests
-from clef.engine.job import run_cell
+from clef.engine.run import run_cell
 from tests.conftest import TINY, TINY_METHOD
 from tests.launch import tiny_grid
 from tests.slurm.small import Slurm
@@ -79,7 +79,7 @@ def checkout(target: Path) -> None:
         shutil.copy(card, target / "shards")
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "m"]):
         subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e", *words], cwd=target, check=True)
-    with (target / "clef/methods/vanilla.py").open("a") as file:
+    with (target / "clef/methods/baselines.py").open("a") as file:
         file.write("# not committed\n")
 
 
@@ -99,7 +99,7 @@ def test_queued_jobs_run_the_code_as_it_was_submitted(slurm: Slurm, shards: Path
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     diff = subprocess.run([*git, "diff", "HEAD", "--binary"], capture_output=True).stdout
 
-    for path in (tree / "clef/methods/vanilla.py", tree / "clef/engine/job.py", own / "mine.py", own / "helper.py"):
+    for path in (tree / "clef/methods/baselines.py", tree / "clef/engine/run.py", own / "mine.py", own / "helper.py"):
         path.write_text("raise SystemExit('edited code ran')\n")
     for job in slurm.jobs("clef-code"):
         slurm.run("scontrol", "release", job)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from clef.cells import records
-from clef.results.rows import PlannedRun, write_plan
-from launch import cancelled
+from clef.results.frame import PlannedRun, write_plan
+from launch import status as cancelled
 from launch.ledger import FOLDER, Submission
 from tests.launch import tiny_grid
 

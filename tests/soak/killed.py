@@ -11,9 +11,9 @@ import signal
 import sys
 from pathlib import Path
 
-from clef.cards import Card
-from clef.data import parts, writer
-from clef.data.reshard import reshard
+from clef.datasets.cards import Card
+from clef.sharding import build, shard_plan
+from clef.sharding.reshard import reshard
 
 FILE_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir"}
 
@@ -40,11 +40,11 @@ def work(what: dict) -> None:
     """One command of `python -m clef.shard`."""
     card, source, out = Card.model_validate_json(what["card"]), Path(what["source"]), Path(what["out"])
     if what["command"] == "build":
-        writer.build(card, source, out, what["workers"])
+        build.build(card, source, out, what["workers"])
     elif what["command"] == "part":
-        writer.build_part(card, source, out, parts.parse(what["part"]), what["workers"])
+        build.build_part(card, source, out, shard_plan.parse(what["part"]), what["workers"])
     elif what["command"] == "finish":
-        writer.finish_parts(card, source, out)
+        build.finish_parts(card, source, out)
     else:
         reshard(source, what["samples"], out, what["workers"])
 

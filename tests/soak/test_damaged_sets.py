@@ -12,10 +12,10 @@ import pytest
 
 from clef import io as files
 from clef.data import manifest as manifests
-from clef.data import writer
 from clef.data.manifest import Manifest
-from clef.data.verify import verify
 from clef.errors import ShardError
+from clef.sharding import build
+from clef.sharding.verify import verify
 from tests.data import little
 from tests.soak import cases
 
@@ -23,7 +23,7 @@ from tests.soak import cases
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("little")
-    writer.build(little.card(), little.draw(root / "source"), root / "little")
+    build.build(little.card(), little.draw(root / "source"), root / "little")
     assert verify(root / "little") == []
     return root / "little"
 

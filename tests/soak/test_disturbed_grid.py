@@ -13,9 +13,9 @@ import pytest
 from clef.cells.identity import write_config
 from clef.config import grid as grids
 from clef.config.base import merge, parse
-from clef.engine.job import run_cell
+from clef.engine.run import run_cell
+from clef.results.frame import write_plan
 from clef.results.gather import gather_grid
-from clef.results.rows import write_plan
 from launch import ledger, plan
 from launch.ledger import Submission
 from tests.slurm.small import Slurm
@@ -49,7 +49,7 @@ def test_disturbed_and_left_in_peace_end_alike(
     disturbed.run()
     assert NOTHING in disturbed.launch()
     assert not disturbed.busy()
-    assert all(made.job and not made.dropped for made in ledger.read(disturbed.runs))
+    assert all(made.job and not made.dropped for made in ledger.read_submissions(disturbed.runs))
     assert len(disturbed.results) == 4
     for cell, result in disturbed.results.items():
         assert cell.result == result, "its result was written again"
@@ -69,7 +69,7 @@ def tables(base: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 def times_tested(cell: Cell) -> int:
     """How often a process has come to the end of its training, as far as to score the test split."""
-    entries = [made for made in ledger.read(cell.folder.parent) if cell.folder.name in made.cells]
+    entries = [made for made in ledger.read_submissions(cell.folder.parent) if cell.folder.name in made.cells]
     return sum(text.count("test: accuracy") for made in entries for text in said(cell, made))
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from clef.data import parts, writer
-from clef.data.reshard import reshard
+from clef.sharding import build, shard_plan
+from clef.sharding.reshard import reshard
 from tests.data import little
 from tests.soak import cases
 
@@ -40,7 +40,7 @@ class Set:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Set:
     root = tmp_path_factory.mktemp("little")
     found = Set(little.draw(root / "source"), root / "built/little", root / "resharded/little")
-    writer.build(little.card(), found.source, found.built)
+    build.build(little.card(), found.source, found.built)
     reshard(found.built, 5, found.resharded)
     return found
 
@@ -61,7 +61,7 @@ def prepared(command: dict[str, Any], made: Set, folder: Path) -> Path:
     out = folder / "little"
     if command["command"] == "finish":
         for number in (1, 2):
-            writer.build_part(little.card(), made.source, out, parts.Part(number, 2))
+            build.build_part(little.card(), made.source, out, shard_plan.Part(number, 2))
     return out
 
 
@@ -71,12 +71,12 @@ def completed(command: dict[str, Any], made: Set, out: Path) -> None:
         reshard(made.built, 5, out, command["workers"])
         return
     if command["command"] == "build":
-        writer.build(little.card(), made.source, out, command["workers"])
+        build.build(little.card(), made.source, out, command["workers"])
         return
     if command["command"] == "part":
         for number in (2, 1):
-            writer.build_part(little.card(), made.source, out, parts.Part(number, 2))
-    writer.finish_parts(little.card(), made.source, out)
+            build.build_part(little.card(), made.source, out, shard_plan.Part(number, 2))
+    build.finish_parts(little.card(), made.source, out)
 
 
 @pytest.fixture(scope="module")

@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clef import cards
 from clef.config import InputConfig, base, resolve
 from clef.config import grid as grids
 from clef.cues import files as cue_files
 from clef.data import manifest as manifests
-from clef.data import writer
 from clef.data.dataset import CellDataset
 from clef.data.shards import SplitShards
-from clef.data.verify import verify
-from clef.datasets.demo import emotic_mat
+from clef.datasets import cards
+from clef.demo import emotic_mat
 from clef.errors import ShardError
+from clef.sharding import build
+from clef.sharding.verify import verify
 from tests.soak import cases
 from tests.soak.mutations import mutated
 from tests.soak.sandboxed import Outcome, run
@@ -123,7 +123,7 @@ def sharded(card: cards.Card, source: Path, out: Path) -> Callable[[], int]:
     """Shards the source, checks that everyone is stored or counted, and says how many are listed."""
 
     def act() -> int:
-        manifest = writer.build(card, source, out)
+        manifest = build.build(card, source, out)
         assert verify(out) == []
         for split in manifest.splits.values():
             assert split.listed == split.samples + sum(split.left_out.values())
@@ -187,7 +187,7 @@ def sound(outcome: Outcome, case: str) -> None:
 @pytest.fixture(scope="module")
 def built(caer_s: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("built") / "caer_s"
-    writer.build(small("caer_s", NO_GAP), caer_s, out)
+    build.build(small("caer_s", NO_GAP), caer_s, out)
     return out
 
 

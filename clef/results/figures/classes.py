@@ -1,18 +1,23 @@
-"""Figures of each class: bars, as the paper's figure 5 has them, and a heat map of all methods."""
+"""Figures of each class: bars, as the paper's figure 5 has them, and a heat map of all methods.
 
+What is taken for what: a confusion matrix for each backbone and method, where a sample has one label.
+
+How far stated probabilities come true: a reliability diagram for each backbone.
+"""
+
+import math
 import statistics
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from clef.cards import Card
-from clef.results.figures.style import PAIR, SPREAD, legend, look, panels
-from clef.results.numbers import Numbers
+from clef.datasets.cards import Card
+from clef.results.figures.style import PAIR, SPREAD, WIDTH, beside, legend, look, main, panels
+from clef.results.frame import Gathered, Numbers
 from clef.results.published import title
-from clef.results.raster import WIDTH
-from clef.results.rows import Gathered
 
 TALL = 7.6
 """Inches that the rows of a heat map take at most, so that it stays on one page."""
@@ -101,3 +106,108 @@ def _chance(part: Gathered, split: str, metric: str, card: Card) -> np.ndarray:
     """Of each class, K: of an AP the prevalence; NaN where nobody knows."""
     known = {row.class_name: row.chance for row in part.rows if (row.split, row.metric) == (split, metric)}
     return np.array([known.get(one) for one in card.classes], float)
+
+
+WRITTEN = 10
+"""Classes up to which there is room for numbers."""
+
+
+def matrices(part: Gathered, card: Card, split: str) -> Figure | None:
+    """Rows of panels: backbones; columns: methods. The mean over seeds of the share of a class taken for each."""
+    numbers, methods = Numbers(part.rows), main(part.methods)
+    known = {row.backbone for row in part.rows if (row.split, row.metric) == (split, "confusion")}
+    backbones = [one for one in part.backbones if one in known]
+    if not backbones:
+        return None
+    width = 0.8 + 1.55 * len(methods)
+    figure, grid = panels(len(backbones), len(methods), 1.65, width, sharex=True, sharey=True)
+    for backbone, row in zip(backbones, grid, strict=True):
+        for method, axes in zip(methods, row, strict=True):
+            values = [
+                [
+                    numbers.mean(backbone, method, split, "confusion", class_name=f"{one} > {said}")
+                    for said in card.classes
+                ]
+                for one in card.classes
+            ]
+            _matrix(axes, np.array(values, float), card)
+            axes.set_title(f"{title(backbone)}, {method}", loc="left", fontsize=7)
+        row[0].set_ylabel("true")
+    for axes in grid[-1]:
+        axes.set_xlabel("taken for")
+    return figure
+
+
+def _matrix(axes: Axes, values: np.ndarray, card: Card) -> None:
+    """Fields in percent, dark where much is; a row that is not known stays empty."""
+    if np.isnan(values).all():
+        axes.text(0.5, 0.5, "no numbers", ha="center", va="center", transform=axes.transAxes, fontsize=6)
+    places = np.arange(len(card.classes)) + 0.5
+    axes.pcolormesh(values, cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=0.3)
+    for (true, said), value in np.ndenumerate(values):
+        if len(values) <= WRITTEN and value >= 0.5:
+            colour = "white" if value > 65 else "black"
+            axes.text(
+                said + 0.5, true + 0.5, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=5.5
+            )  # fmt: skip
+    axes.set_xticks(places, list(card.classes), rotation=45, ha="right", rotation_mode="anchor", fontsize=6)
+    axes.set_yticks(places, list(card.classes), fontsize=6)
+    axes.set(xlim=(0, len(values)), ylim=(len(values), 0), aspect="equal")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+STATED, OBSERVED = (f"reliability, {which}" for which in ("stated", "observed"))
+TICKS = range(0, 101, 25)
+FEWEST = 10
+LARGEST = 60
+"""Square points: the mark of a bin that holds everything. Areas go with the root of the share, as most hold little."""
+Bins = dict[str, dict[str, list[tuple[int, float]]]]
+"""Of each bin, by metric, how many predictions of a seed fell in, and the percent."""
+
+
+def diagrams(part: Gathered, split: str) -> Figure | None:
+    """A line a method, a mark a bin, over the predictions of all seeds; the larger a mark, the more of them it holds.
+
+    Bins of fewer than `FEWEST` are left out: they would throw a line up and down.
+    """
+    found: dict[tuple[str, str], Bins] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for row in part.rows:
+        if row.split == split and row.metric in (STATED, OBSERVED):
+            found[row.backbone, row.method][row.class_name][row.metric].append((row.positives or 0, row.value))
+    methods = main(part.methods)
+    backbones = [one for one in part.backbones if any((one, method) in found for method in methods)]
+    if not backbones:
+        return None
+    figure, every = beside(len(backbones), 2.3, sharex=True, sharey=True)
+    for axes, backbone in zip(every, backbones, strict=True):
+        axes.plot((0, 100), (0, 100), color="black", linestyle=":", linewidth=0.8)
+        for method in methods:
+            if (backbone, method) in found:
+                _line(axes, found[backbone, method], method, part.methods)
+        axes.set_title(title(backbone), loc="left")
+        axes.set_xlabel("stated, %")
+        axes.tick_params(labelbottom=True)
+        axes.set(xlim=(-3, 103), ylim=(-3, 103), aspect="equal", xticks=TICKS, yticks=TICKS)
+        axes.grid()
+    for axes in every[::3]:
+        axes.set_ylabel("came true, %")
+    legend(figure, methods)
+    return figure
+
+
+def _line(axes: Axes, bins: Bins, method: str, methods: list[str]) -> None:
+    shape = look(method, methods)
+    held = {one: sum(count for count, _ in bins[one][STATED]) for one in sorted(bins)}
+    shown = [one for one, count in held.items() if count >= FEWEST]
+    stated, observed = ([_pooled(bins[one][metric]) for one in shown] for metric in (STATED, OBSERVED))
+    axes.plot(stated, observed, linewidth=1, markersize=2, label=method, **shape)
+    axes.scatter(
+        stated, observed, [LARGEST * math.sqrt(held[one] / sum(held.values())) for one in shown],
+        color=shape["color"], marker=shape["marker"], alpha=0.6, linewidths=0,
+    )  # fmt: skip
+
+
+def _pooled(seeds: list[tuple[int, float]]) -> float:
+    """The percent over the predictions of all seeds."""
+    return sum(count * value for count, value in seeds) / sum(count for count, _ in seeds)

@@ -7,16 +7,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from clef import io
-from clef.cards import Card
 from clef.console import Progress
-from clef.datasets.demo import STRENGTH
+from clef.datasets.cards import Card
+from clef.demo import STRENGTH
 from clef.results import published
-from clef.results.figures import bias, classes, confusion, learning, reliability
-from clef.results.figures.style import FEW, style, written
+from clef.results.figures import classes, curves
+from clef.results.figures.style import FEW, for_a_screen, style, written
+from clef.results.frame import Gathered, parts_of
 from clef.results.page import Image
-from clef.results.parts import parts_of
-from clef.results.raster import for_a_screen
-from clef.results.rows import Gathered
 
 FOLDER = "figures"
 SHOWN = 122
@@ -62,7 +60,7 @@ def _figures(gathered: Gathered) -> Iterator[Named]:
             f"{card.metric} over the strength of the context bias, on the test that has the bias of train and on the "
             "one that has none. Mean and standard deviation over seeds."
         )
-        yield "", f"{min((one.name for *_, one in sets), key=len)}-strength", caption, bias.over_strength(sets)
+        yield "", f"{min((one.name for *_, one in sets), key=len)}-strength", caption, curves.over_strength(sets)
     for part, card, title in parts:
         for kind, caption, figure in (*_of_classes(part, card), *_of_methods(part, card)):
             yield title, f"{card.folder}-{kind}", caption, figure
@@ -76,13 +74,13 @@ def _of_classes(part: Gathered, card: Card) -> Iterator[Kind]:
         yield "classes", f"{of_class}. Mean and standard deviation over seeds.", figure
     if figure := classes.heat_map(part, card, split):
         yield "heat", f"{of_class}, and at the right {card.metric}. Means over seeds.", figure
-    if figure := confusion.matrices(part, card, split):
+    if figure := classes.matrices(part, card, split):
         caption = f"What share of each class was taken for which on {split}, percent. Means over seeds."
         yield "confusion", caption + _how_many(part), figure
-    if figure := reliability.diagrams(part, split):
+    if figure := classes.diagrams(part, split):
         caption = (
             f"How often what was stated with a probability came true on {split}, in bins over all seeds that hold at "
-            f"least {reliability.FEWEST}; the larger a mark, the more it holds. On the dotted line both are equal. Of "
+            f"least {classes.FEWEST}; the larger a mark, the more it holds. On the dotted line both are equal. Of "
             "CLEF it is the factual prediction."
         )
         yield "reliability", caption + _how_many(part), figure
@@ -90,13 +88,13 @@ def _of_classes(part: Gathered, card: Card) -> Iterator[Kind]:
 
 def _of_methods(part: Gathered, card: Card) -> Iterator[Kind]:
     """Of one dataset and protocol: the headline of each method, on both tests, and in training."""
-    if figure := bias.against_shift(part, card):
+    if figure := curves.against_shift(part, card):
         caption = (
             f"{card.metric} on the test without the bias of train, against the one with it. Large marks: means over "
             "seeds; small ones: each seed. On the dotted line both are equal."
         )
         yield "shift", caption, figure
-    for backbone, figure in learning.curves(part, card):
+    for backbone, figure in curves.curves(part, card):
         of = f"{published.title(backbone)}: " if backbone else ""
         caption = (
             f"{of}{card.metric} on val after each epoch. Mean over seeds, from the lowest to the highest, as far as "
@@ -110,9 +108,9 @@ def _how_many(part: Gathered) -> str:
     return f" {FEW} of {count} methods." if count > FEW else ""
 
 
-def _families(parts: list[tuple[Gathered, Card]]) -> Iterator[list[bias.Set]]:
+def _families(parts: list[tuple[Gathered, Card]]) -> Iterator[list[curves.Set]]:
     """Demo sets whose cards differ in the strength of their bias alone, the weakest first; of equal ones the first."""
-    found: dict[str, dict[float, bias.Set]] = {}
+    found: dict[str, dict[float, curves.Set]] = {}
     for part, card in parts:
         if card.generator is not None:
             content = card.model_dump(mode="json", exclude=CALLED)

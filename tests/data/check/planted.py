@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 from scipy.io import loadmat, savemat
 
-from clef import cards
-from clef.cards import Card
-from clef.data.check.command import look
-from clef.data.check.report import Report
-from clef.datasets.demo.emotic_mat import Annotation, ImageEntry, write_mat
+from clef.datasets import cards
+from clef.datasets.cards import Card
+from clef.demo.emotic_mat import Annotation, ImageEntry, write_mat
+from clef.sharding.check.report import Report
+from clef.sharding.check.show import look
 
 WIDTH, HEIGHT = 120, 90
 CAER_CLASSES = ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")

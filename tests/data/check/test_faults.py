@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from clef.data.check.report import Report
-from clef.policies import RULES
+from clef.datasets.policies import RULES
+from clef.sharding.check.report import Report
 from tests.data.check.planted import (
     CAER_CLASSES,
     HEIGHT,

@@ -5,9 +5,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clef.data.check.leaks import compare
-from clef.data.check.survey import Look
 from clef.datasets import Person
+from clef.sharding.check.leaks import compare
+from clef.sharding.check.scan import Look
 
 NEAR = 3
 IMAGES = [Path(f"{i}.jpg") for i in range(12)]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.data import astronaut
 
-from clef.data.check.command import NEAR
-from clef.data.check.near import nearest
-from clef.data.check.survey import perceptual_hash
+from clef.sharding.check.leaks import nearest
+from clef.sharding.check.scan import perceptual_hash
+from clef.sharding.check.show import NEAR
 from tests.data.check.planted import picture
 
 strings = st.integers(1, 6).flatmap(

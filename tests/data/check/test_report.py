@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 import clef.shard
-from clef import cards
-from clef.cards import Release
 from clef.console import Steps
-from clef.data.check.releases import Listed, recognise
-from clef.data.check.show import show
+from clef.datasets import cards
+from clef.datasets.cards import Release
 from clef.errors import run_command
+from clef.sharding.check.scan import Listed, recognise
+from clef.sharding.check.show import show
 from tests.data.check.planted import CaerSet, EmoticSet, annotation, check
 
 Run = Callable[..., tuple[int, str, str]]

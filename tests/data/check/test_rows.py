@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from clef import cards
-from clef.cards import Card
-from clef.data import writer
-from clef.data.check.command import look
-from clef.data.check.report import Report
+from clef.datasets import cards
+from clef.datasets.cards import Card
+from clef.datasets.policies import RULES
 from clef.errors import DataError
-from clef.policies import RULES
+from clef.sharding import build
+from clef.sharding.check.report import Report
+from clef.sharding.check.show import look
 from tests.data.check.planted import HEIGHT, WIDTH, CaerSet, EmoticSet, annotation, encoded, picture, variants
 
 
@@ -20,9 +20,9 @@ def assert_sharding_agrees(report: Report, cards_: dict[str, Card], source: Path
     for name, card in cards_.items():
         if not report.protocols[name].splits:
             with pytest.raises(DataError):
-                writer.build(card, source, out / name)
+                build.build(card, source, out / name)
             continue
-        manifest = writer.build(card, source, out / name)
+        manifest = build.build(card, source, out / name)
         assert list(report.protocols[name].splits) == list(manifest.splits)
         for split, stored in manifest.splits.items():
             rows = report.protocols[name].splits[split]

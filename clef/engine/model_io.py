@@ -1,0 +1,180 @@
+"""What `clef.load` gives: a trained model, ready to predict.
+
+Two-stage training: a CLEF cell that starts from the backbone of a trained vanilla cell, its parent.
+
+A trained model put together again from its cell's folder: no shards, no pre-trained files, no training.
+"""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from clef import io, methods
+from clef.cells import lookup, records
+from clef.cells.identity import check_cell
+from clef.config import CellConfig, ClefConfig, resolve
+from clef.data import manifest as manifests
+from clef.data.dataset import CellDataset
+from clef.data.loader import Batch, loader, to_device
+from clef.data.order import EveryOnce
+from clef.data.shards import SplitShards
+from clef.datasets import cards
+from clef.engine import atomic_dir, checkpoint
+from clef.errors import CellError, ConfigError
+from clef.methods import Dictionary, Method, Prediction
+
+BEST, LAST = "best", "last"
+
+
+def weights_of(folder: Path, wanted: str | None = None) -> Path:
+    """The weights file of a cell: `best`, `last` (its newest checkpoint), or at a path, there or among its checkpoints.
+
+    Without `wanted`, what its result was scored with; the newest there is while it has no result. Raises CellError
+    when there is no such file, or when the best is no longer what was scored.
+    """
+    result = records.read_json(folder / records.RESULT)
+    wanted = wanted or (BEST if result else LAST)
+    below, steps = folder / "checkpoints", atomic_dir.complete(folder / "checkpoints")
+    best = below / "best.safetensors"
+    places = {BEST: [best], LAST: steps[-1:]}.get(wanted, [Path(wanted), below / wanted])
+    files_there = [place / "model.safetensors" if place.is_dir() else place for place in places]
+    path = next((file for file in files_there if file.is_file()), None)
+    if path is None:
+        there = [BEST] * best.exists() + [step.name for step in steps]
+        raise CellError(
+            f"{folder}: no weights {wanted!r}; " + (f"there are: {', '.join(there)}" if there else "it has none yet")
+        )
+    if path == best:
+        _check_scored_weights(path, result)
+    return path
+
+
+def _check_scored_weights(path: Path, result: dict) -> None:
+    """Refuse the best weights of a finished cell unless they are, byte for byte, those that were scored."""
+    recorded = result.get("run", {}).get("checkpoint", {}).get("sha256")
+    if recorded and io.sha256(path) != recorded:
+        raise CellError(f"{path}: damaged, or other weights than those that {records.RESULT} was scored with (sha256)")
+
+
+def restore(config: CellConfig, path: Path, device: torch.device) -> Method:
+    """The method of a cell with the weights at `path`, on `device`, in evaluation mode.
+
+    It knows nothing of the training set, so its losses say nothing.
+    """
+    card = cards.load(config.dataset, config.protocol)
+    unknown = [1] * len(card.classes)
+    method = methods.build(config, unknown, len(unknown), lambda _: _dictionary(path), trained=True)
+    checkpoint.load_weights(path, method)
+    if device.type == "cuda":  # as in training: another layout sums in another order
+        method = method.to(memory_format=torch.channels_last)
+    return method.to(device).eval()
+
+
+def _dictionary(path: Path) -> Dictionary:
+    """CCIM's confounders, which are among the weights."""
+    try:
+        tensors = load_file(path)
+        return Dictionary(tensors["centres"], tensors["prior"])
+    except (OSError, SafetensorError, KeyError) as error:
+        raise CellError(f"{path}: not the weights of this cell: {error}") from None
+
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained cell: its config, the names of its K classes, and the network itself, in evaluation mode."""
+
+    folder: Path
+    config: CellConfig
+    classes: list[str]
+    method: Method
+    device: torch.device
+
+    def predict(self, batch: Batch) -> Prediction:
+        """Scores B,K and effects for a batch as `batches` gives them, or one of your own.
+
+        Of that, only the inputs in `config.inputs` are needed: images uint8, B,3,H,W, of the size (or crop) stated
+        there, the subject black in `context`. Computed in the cell's precision (fp16 on a CPU: in fp32). There are no
+        losses.
+        """
+        inputs = self.config.inputs.present
+        if missing := sorted(set(inputs) - set(batch)):
+            raise ConfigError(f"the batch lacks {', '.join(missing)}; {self.config.name} reads {', '.join(inputs)}")
+        count = len(batch[next(iter(inputs))])
+        known = {"valid": {name: torch.ones(count, dtype=torch.bool) for name in inputs}} | self._no_labels(count)
+        whole = known | {key: value for key, value in batch.items() if key in {*known, *inputs}}
+        with torch.inference_mode(), self._precision():
+            prediction: Prediction = self.method(to_device(whole, inputs, self.device))
+        return replace(prediction, losses={})
+
+    def batches(self, split: str, workers: int = 0) -> Iterator[Batch]:
+        """All of a split of the cell's shards in batches, each sample once, in the manifest's order."""
+        manifest = manifests.load(self.config.shards)
+        check_cell(self.folder, self.config, manifest)
+        shards = SplitShards(self.config.shards, split, manifest)
+        dataset = CellDataset(shards, self.config.inputs.present, self.config.seed, augment=False)
+        yield from loader(dataset, EveryOnce(len(shards), self.config.batch_size, 0, 1), workers)
+
+    def _no_labels(self, count: int) -> dict[str, Any]:
+        """Labels that stand for none: a forward pass wants some, and no score depends on them."""
+        single = torch.zeros(count, dtype=torch.long)
+        target = single if self.method.single_label else torch.zeros(count, len(self.classes))
+        return {"target": target, "vad": torch.full((count, 3), torch.nan)}
+
+    def _precision(self) -> Any:
+        dtype = _DTYPES.get(self.config.mixed_precision)
+        if dtype is None or (dtype == torch.float16 and self.device.type == "cpu"):
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype)
+
+
+def load(wanted: str | Path, checkpoint: str | None = None, device: str = "auto") -> Trained:
+    """`clef.load`."""
+    folder = lookup.find_cell(wanted)
+    config = resolve.from_yaml(folder / records.CONFIG)
+    on_gpu = device == "auto" and torch.cuda.is_available()
+    chosen = torch.device("cuda" if on_gpu else "cpu" if device == "auto" else device)
+    method = restore(config, weights_of(folder, checkpoint), chosen)
+    return Trained(folder, config, list(cards.load(config.dataset, config.protocol).classes), method, chosen)
+
+
+_PREFIX = "backbone."
+
+
+def load_parent_backbone(config: CellConfig, method: Method) -> None:
+    """Put the parent's backbone into `method`, if the cell has a parent. CellError when it is untrained or another."""
+    if not isinstance(config.method, ClefConfig) or config.method.start_from is None:
+        return
+    folder = Path(config.method.start_from)
+    path = folder / "checkpoints" / "best.safetensors"
+    if not (folder / records.RESULT).exists():
+        raise CellError(f"{folder}: the cell to start from is not trained to the end; train it first")
+    _check_parent(config, folder)
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CellError(f"{path}: the weights to start from can't be read: {error}") from None
+    backbone = {key.removeprefix(_PREFIX): value for key, value in weights.items() if key.startswith(_PREFIX)}
+    assert method.backbone is not None
+    try:
+        method.backbone.load_state_dict(backbone)
+    except RuntimeError as error:
+        raise CellError(f"{path}: not weights of this backbone: {str(error).splitlines()[-1].strip()}") from None
+
+
+def _check_parent(config: CellConfig, folder: Path) -> None:
+    """Refuse a parent that is no vanilla cell of the same dataset and backbone: it would be another experiment."""
+    other = resolve.from_yaml(folder / records.CONFIG)
+    if other.method.name != "vanilla" or other.backbone != config.backbone or other.shards.name != config.shards.name:
+        raise CellError(
+            f"{folder}: a vanilla cell of {config.backbone.name} (same settings) on {config.dataset} is expected to "
+            f"start from, not {other.method.name} of {other.backbone.name} on {other.dataset}"
+        )

@@ -1,0 +1,50 @@
+"""`python -m clef.shard --stats`: what is in a set of shards, as one HTML page. Imports no torch."""
+
+import argparse
+from pathlib import Path
+
+from clef.console import Steps, out
+from clef.datasets.cards import Card
+from clef.errors import ConfigError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the page."""
+    parser.add_argument(
+        "--stats",
+        nargs="?",
+        const="",
+        metavar="PATH",
+        help="describe existing shards in one HTML page (default: OUT/<dataset>.html)",
+    )
+    parser.add_argument(
+        "--stats-samples", type=int, default=24, metavar="N", help="people shown of each split (default: 24)"
+    )
+    parser.add_argument("--stats-seed", type=int, default=0, metavar="N", help="which people those are (default: 0)")
+    parser.add_argument("--no-images", action="store_true", help="leave the people out of the page")
+
+
+def write_page(args: argparse.Namespace, card: Card, target: Path) -> int:
+    """Write the page of the shards in `target`, and say where it is. Raises ShardError."""
+    from clef import io
+    from clef.data import manifest as manifests
+    from clef.data.shards import SplitShards
+    from clef.sharding.stats import numbers, page
+
+    for name in ("stats_samples", "stats_seed"):
+        if (value := getattr(args, name)) < 0:
+            raise ConfigError(f"--{name.replace('_', '-')} {value}: at least 0 is expected")
+    manifest = manifests.load(target)
+    counted, shown = [], {}
+    with Steps("people") as progress:
+        for name in manifest.splits:
+            shards = SplitShards(target, name, manifest)
+            counted.append(numbers.count(shards, progress))
+            if not args.no_images:
+                shown[name] = page.of(shards, counted[-1], args.stats_samples, args.stats_seed)
+    path = Path(args.stats) if args.stats else target.with_name(f"{target.name}.html")
+    io.write(path, page.render(card, manifest, counted, shown))
+    out.print(f"written to {path}", markup=False, soft_wrap=True)
+    if not args.no_images:
+        out.print("it shows people: where the set may not be passed on, keep it to yourself, or say --no-images")
+    return 0

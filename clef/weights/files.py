@@ -1,0 +1,239 @@
+"""The files of pre-trained weights by the names that configs use, and where each is looked for.
+
+Fetches the official files: each is whole and of the right hash, or not there.
+
+Whether a file of weights is the one it should be.
+
+PyTorch's names carry the start of their sha256. Places365 publishes none: the first fetch is trusted, its sha256 is
+written beside it (`<file>.sha256`, as sha256sum writes it), and from then on the file must stay the same.
+"""
+
+import hashlib
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from clef import io
+from clef.config import RuntimeConfig
+from clef.config.base import unknown
+from clef.console import Progress, err
+from clef.errors import ConfigError, SetupError
+
+RANDOM = "none"
+FOLDER = RuntimeConfig().weights
+"""Where files are looked for by default."""
+_TORCHVISION = "https://download.pytorch.org/models/"
+_PLACES = "http://places2.csail.mit.edu/models_places365/"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file that a name stands for, and where it comes from."""
+
+    name: str
+    file: str
+    url: str | None = None
+    """The official PyTorch file; None where there is only a Caffe model."""
+    caffe: str | None = None
+    """The official Caffe model, where that is all there is."""
+    sha256: str | None = None
+    """How its sha256 begins, where its publisher says so."""
+
+
+def _torchvision(name: str, file: str) -> WeightFile:
+    # PyTorch's file names end with the first eight digits of their sha256.
+    return WeightFile(name, file, url=_TORCHVISION + file, sha256=Path(file).stem.rpartition("-")[2])
+
+
+def _places365(network: str) -> WeightFile:
+    file = f"{network}_places365.pth.tar"
+    return WeightFile(f"places365-{network}", file, url=_PLACES + file)
+
+
+def _places365_caffe(network: str) -> WeightFile:
+    caffe = f"{_PLACES}{network}_places365.caffemodel"
+    return WeightFile(f"places365-{network}", f"{network}_places365.pth.tar", caffe=caffe)
+
+
+CUES = "coco-fasterrcnn"
+"""What the cue extractors need."""
+FILES = {
+    file.name: file
+    for file in (
+        _torchvision("imagenet-resnet18", "resnet18-f37072fd.pth"),
+        _torchvision("imagenet-resnet50", "resnet50-11ad3fa6.pth"),
+        _torchvision("imagenet-resnet152", "resnet152-f82ba261.pth"),
+        _torchvision("imagenet-vgg16", "vgg16-397923af.pth"),
+        _places365("resnet18"),
+        _places365("resnet50"),
+        _places365_caffe("resnet152"),
+        _places365_caffe("vgg16"),
+        _torchvision(CUES, "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"),
+    )
+}
+"""The published files by name: torchvision's, and those of github.com/CSAILVision/places365."""
+
+
+def locate(name: str, folder: Path) -> Path:
+    """Where the file of a name (`places365-resnet18`), or at a path, ought to lie. ConfigError for an unknown name."""
+    if "/" in name:
+        return Path(name).expanduser()
+    if name not in FILES:
+        raise ConfigError(unknown(f"weights {name!r}", name, [*FILES, RANDOM]) + ", or a file's path with a / in it")
+    return folder.expanduser() / FILES[name].file
+
+
+def path_of(name: str, folder: Path) -> Path:
+    """The file that a name, or a path, stands for. SetupError, with what to do, when it isn't there."""
+    path = locate(name, folder)
+    if not path.is_file():
+        raise SetupError(missing(name, folder))
+    return path
+
+
+def missing(name: str, folder: Path) -> str:
+    """What to tell a user whose file isn't there."""
+    path = locate(name, folder)
+    if name not in FILES:
+        return f"{path}: no such weights file"
+    way_out = f"or choose {RANDOM} for random initialisation"
+    if FILES[name].url is None:
+        return (
+            f"{path}: the weights {name} are not there, and there is no official PyTorch file of them. Convert the "
+            f"official Caffe model\n  {FILES[name].caffe}\nto that file, or name a file of your own by its path; "
+            f"{way_out}"
+        )
+    return (
+        f"{path}: the weights {name} are not there. On a machine with internet, run\n  {command(name, folder)}\n"
+        f"which fetches {FILES[name].url}; {way_out}"
+    )
+
+
+def command(name: str, folder: Path) -> str:
+    """The command that fetches a file."""
+    default = folder.expanduser() == Path(FOLDER).expanduser()
+    where = "" if default else f" --folder {shlex.quote(str(folder))}"
+    return f"python -m clef.weights --fetch {name}{where}"
+
+
+def sidecar(path: Path) -> Path:
+    """Where the sha256 of a file is written down."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def record(path: Path, digest: str) -> None:
+    """Write down the sha256 of a file."""
+    io.write(sidecar(path), f"{digest}  {path.name}\n")
+
+
+def expected(name: str, path: Path) -> str | None:
+    """How the file's sha256 must begin, or all of it where it was recorded; None where no one has said."""
+    if name in FILES and FILES[name].sha256:
+        return FILES[name].sha256
+    if not sidecar(path).is_file():
+        return None
+    digest = sidecar(path).read_text(errors="replace")[:64]
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise SetupError(f"{sidecar(path)}: does not begin with a sha256; remove it, or run sha256sum on the file")
+    return digest
+
+
+def checked(name: str, path: Path) -> str:
+    """The file's sha256, in hexadecimal. SetupError where it should be another."""
+    digest, should = io.sha256(path), expected(name, path)
+    if should and not digest.startswith(should):
+        source = "its name says" if name in FILES and FILES[name].sha256 else f"{sidecar(path).name} says"
+        raise SetupError(
+            f"{path}: damaged, or another file: its sha256 is {digest[: len(should)]}, {source} {should}. Remove it "
+            f"and fetch it again; weights of your own are named by their path"
+        )
+    return digest
+
+
+LOCK = ".fetch.lock"
+BLOCK, MEGABYTE = 1 << 20, 1_000_000
+TIMEOUT = 30.0
+"""Seconds of silence after which a server counts as gone."""
+
+
+def fetch(name: str, folder: Path, mirror: str | None, progress: Progress) -> Path:
+    """Bring the file of a name into `folder`, unless it is there. SetupError, with URL and reason, where it can't be.
+
+    `mirror` replaces the scheme and host of the official URL. One fetch at a time fills a folder; others wait for it.
+    """
+    path, url = locate(name, folder), FILES[name].url
+    if url is None:
+        raise SetupError(missing(name, folder))
+    lock = path.with_name(LOCK)
+    if io.is_locked(lock):
+        err.print(f"waiting for another fetch into {path.parent}", markup=False, soft_wrap=True)
+    with io.lock(lock):
+        for stale in path.parent.glob(f".{path.name}.*.tmp"):  # of a fetch that was killed
+            stale.unlink()
+        if not path.is_file():
+            _fetch(name, path, mirrored(url, mirror), progress)
+    return path
+
+
+def mirrored(url: str, mirror: str | None) -> str:
+    """The URL at a mirror: its base instead of the scheme and host, then the same path."""
+    if mirror is None:
+        return url
+    base = urlsplit(mirror)
+    if base.scheme not in ("http", "https") or not base.netloc:
+        raise ConfigError(f"--mirror {mirror}: a base URL such as https://mirror.example.org/torch is expected")
+    return mirror.rstrip("/") + urlsplit(url).path
+
+
+def _fetch(name: str, path: Path, url: str, progress: Progress) -> None:
+    should = expected(name, path)
+    sha256 = hashlib.sha256()
+    with io.atomic(path) as file:
+        for block, done, total in _blocks(url):
+            if not file.tell() and block.lstrip().startswith(b"<"):
+                raise _failed(url, "a web page came, not the file; is there a proxy that asks for a login?")
+            sha256.update(block)
+            file.write(block)
+            if total:
+                progress(name, -(-done // MEGABYTE), -(-total // MEGABYTE))
+        digest = sha256.hexdigest()
+        if should and not digest.startswith(should):
+            raise _failed(url, f"the sha256 of what came is {digest[: len(should)]}, {should} is expected")
+    if not should:
+        record(path, digest)
+        note = f"{name}: no hash is published; from now on the file must be the one that came ({digest[:8]}...)"
+        err.print(note, markup=False, soft_wrap=True)
+
+
+def _blocks(url: str) -> Iterator[tuple[bytes, int, int]]:
+    """The bytes behind a URL as they come, how many came so far, and how many there are (0: it isn't said)."""
+    try:
+        # Some hosts turn Python's own name away.
+        with urlopen(Request(url, headers={"User-Agent": "clef"}), timeout=TIMEOUT) as response:
+            done, total = 0, int(response.headers["Content-Length"] or 0)
+            while block := response.read(BLOCK):
+                done += len(block)
+                yield block, done, total
+    except (OSError, HTTPException, ValueError) as error:
+        raise _failed(url, _reason(error)) from None
+    if not done or done < total:
+        raise _failed(url, f"it broke off after {done:,} of {total:,} bytes")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, HTTPError):
+        return f"HTTP {error.code} {error.reason}"
+    return str(error.reason if isinstance(error, URLError) else error) or type(error).__name__
+
+
+def _failed(url: str, reason: str) -> SetupError:
+    return SetupError(
+        f"{url}: can't be fetched: {reason}. Nothing of it was kept. Try again, name a mirror (--mirror URL), or fetch "
+        f"it elsewhere and copy it into the folder"
+    )

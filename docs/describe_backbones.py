@@ -1,0 +1,201 @@
+"""`python -m docs.describe_backbones`: the backbones as Markdown: sizes, inputs, recipes, what is stated, what is chosen.
+
+`docs/backbones.md` is its output, and a test holds it to that. Nothing is trained and no weights are read: networks
+are built of fake tensors, which have shapes but no values.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._subclasses import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from clef import io
+from clef.config import AnyInput, BoxesConfig, CellConfig, DepthConfig, InputConfig, InputName, base, resolve
+from clef.config.base import merge, nest
+from clef.console import out
+from clef.data.transforms import POINTS
+from clef.datasets import cards
+from clef.errors import argument_parser, run_command
+from clef.models import BACKBONES, Backbone, backbone
+
+FAKE = FakeTensorMode()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A backbone as its recipe has it, or with `settings` besides."""
+
+    name: str
+    label: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def cell(self, dataset: str) -> CellConfig:
+        """Its vanilla cell on a dataset."""
+        return resolve.resolve(merge({"dataset": dataset, "backbone": self.name, "method": "vanilla"}, self.settings))
+
+    def network(self, dataset: str) -> Backbone:
+        """The network of that cell, without values."""
+        config = self.cell(dataset)
+        classes, vad = len(cards.load(dataset).classes), config.loss.vad_weight > 0
+        with FAKE:
+            return backbone(config.backbone, classes, vad, lambda encoder, network: None).eval()
+
+    @property
+    def title(self) -> str:
+        """What tables call it."""
+        title = f"[{about(self.name)['title']}](#{self.name})"
+        return f"{title}, {self.label}" if self.label else title
+
+
+def _variant(name: str, label: str, **settings: Any) -> Variant:
+    return Variant(name, label, nest({"backbone.name": name, **settings}))
+
+
+VARIANTS = (
+    Variant("emot_net"),
+    _variant("emot_net", "`variant: decomposed`", **{"backbone.variant": "decomposed"}),
+    Variant("caer_net"),
+    _variant(
+        "caer_net",
+        "inputs of 224",
+        **{
+            "inputs.face.size": [224, 224],
+            "inputs.scene_without_face": {"size": [256, 342], "crop": [224, 224]},
+        },
+    ),
+    Variant("gnn_cnn"),
+    Variant("cd_net"),
+    Variant("emoticon"),
+    _variant("emoticon", "`third: agents`", **{"backbone.third": "agents"}),
+)
+
+
+def about(name: str) -> dict[str, Any]:
+    """What a backbone's recipe says of it: title, paper, stated, chosen."""
+    content: dict[str, Any] = base.read_yaml(base.resource(f"configs/backbones/{name}.yaml"))["about"]
+    return content
+
+
+def shape(name: InputName, config: AnyInput) -> tuple[int, ...]:
+    """The shape of one sample of an input."""
+    if isinstance(config, InputConfig | DepthConfig):
+        return (1 if isinstance(config, DepthConfig) else 3, *config.shape)
+    return (config.count, 4) if isinstance(config, BoxesConfig) else POINTS[name]
+
+
+def flops(network: Backbone, config: CellConfig) -> int:
+    """Floating-point operations of a sample, forward: a multiply-add is two; only products are counted."""
+    with FAKE, FlopCounterMode(display=False) as counter, torch.no_grad():
+        batch: dict[str, Any] = {"valid": {}, "target": torch.ones(1, network.classes)}
+        for name in network.reads:
+            batch[name] = torch.ones(1, *shape(name, config.inputs.present[name]))
+            batch["valid"][name] = torch.ones(1, dtype=torch.bool)
+        network(batch)
+    return int(counter.get_total_flops())
+
+
+def document() -> str:
+    """The page."""
+    parts = [_HEAD, _table(_SIZES, map(_size, VARIANTS)), _SIZES_NOTE]
+    recipes = [variant for variant in VARIANTS if not variant.label]
+    parts += ["## Recipes", _table(_RECIPES, map(_recipe, recipes)), _RECIPES_NOTE]
+    parts += [_section(name) for name in BACKBONES]
+    return "\n\n".join(parts) + "\n"
+
+
+_HEAD = """# The five backbones
+
+`python -m docs.describe_backbones --write docs/backbones.md` writes this page, from `configs/backbones/` and the networks
+themselves.
+
+## Sizes"""
+_SIZES = ("backbone", "inputs", "feature", "parameters, EMOTIC", "parameters, CAER-S", "GFLOPs")
+_SIZES_NOTE = """Parameters are those of the vanilla model with 26 classes (and valence, arousal and dominance where the
+recipe trains them), and with 7. GFLOPs are of one sample's forward pass on EMOTIC, a multiply-add counted as two; only
+matrix products and convolutions count, and a complex product counts as a real one. `backbone.width` scales all
+channels, for trials; 1 is the size above."""
+_RECIPES = ("backbone", "loss on EMOTIC", "optimiser", "learning rate", "epochs", "batch", "weights")
+_RECIPES_NOTE = """On CAER-S cross-entropy takes the place of the categories' loss, and valence, arousal and dominance
+are not trained; all else is the same."""
+
+
+def _size(variant: Variant) -> tuple[str, ...]:
+    emotic = variant.network("emotic")
+    config = variant.cell("emotic")
+    inputs = ", ".join(f"{name} {_short(name, config.inputs.present[name])}" for name in emotic.reads)
+    counts = [sum(p.numel() for p in net.parameters()) for net in (emotic, variant.network("caer_s"))]
+    millions = (f"{count / 1e6:.2f} M" for count in counts)
+    return variant.title, inputs, str(emotic.feature_dim), *millions, f"{flops(emotic, config) / 1e9:.2f}"
+
+
+def _short(name: InputName, config: AnyInput) -> str:
+    sizes = shape(name, config)
+    return "x".join(map(str, sizes[1:] if len(sizes) == 3 else sizes))
+
+
+def _recipe(variant: Variant) -> tuple[str, ...]:
+    config = variant.cell("emotic")
+    optimizer, schedule = config.optimizer, config.schedule
+    momentum = f" {optimizer.momentum:g}" if optimizer.name == "sgd" else ""
+    decay = f", weight decay {optimizer.weight_decay:g}" if optimizer.weight_decay else ""
+    course = {"step": f"times {schedule.gamma:g} every {schedule.every} epochs"}.get(schedule.name, schedule.name)
+    new = optimizer.new_lr_multiplier
+    rate = f"{optimizer.lr:g}" + (f" ({optimizer.lr * new:g} new layers)" if new != 1 else "") + f", {course}"
+    weights = ", ".join(f"{encoder}: {name}" for encoder, name in config.backbone.weights.items())
+    return (
+        variant.title,
+        _loss(config),
+        f"{optimizer.name}{momentum}{decay}",
+        rate,
+        str(config.epochs),
+        str(config.batch_size),
+        weights or "none",
+    )
+
+
+def _loss(config: CellConfig) -> str:
+    weight = config.loss.categories_weight
+    terms = [f"{weight:g} {config.loss.categories}" if weight != 1 else str(config.loss.categories)]
+    if config.loss.vad_weight:
+        terms.append(f"{config.loss.vad_weight:g} {config.loss.vad}")
+    multiplicative = getattr(config.backbone, "multiplicative_weight", 0)
+    if multiplicative:
+        terms.append(f"{multiplicative:g} multiplicative" if multiplicative != 1 else "multiplicative")
+    return " + ".join(terms)
+
+
+def _section(name: str) -> str:
+    content = about(name)
+    variants = [variant.label for variant in VARIANTS if variant.name == name and variant.label]
+    lines = [f'## {content["title"]} <a id="{name}"></a>', "", f"{content['paper']}. `backbone={name}`"]
+    lines[-1] += f"; also {', '.join(variants)}." if variants else "."
+    for kind, heading in (("stated", "Stated in the paper, or in its code:"), ("chosen", "Chosen here:")):
+        lines += ["", heading, "", *(f"- {line}" for line in content[kind])]
+    return "\n".join(lines)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    rule = tuple("---" for _ in head)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def main() -> int:
+    """The command."""
+    parser = argument_parser("python -m docs.describe_backbones", __doc__)
+    parser.add_argument("--write", metavar="FILE", help="write the page there, not to the terminal")
+    args = parser.parse_args()
+    text = document()
+    if args.write:
+        io.write(Path(args.write), text)
+        out.print(f"{args.write}: written", markup=False)
+    else:
+        print(text, end="")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)
