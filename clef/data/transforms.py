@@ -6,9 +6,9 @@ The box is zeroed after the picture was squashed, which would leave it grey, and
 Colour jitter of a batch, on its device: brightness, contrast and saturation, each sample by factors of its own.
 """
 
-import io
 import math
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any, NamedTuple
 
 import cv2
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clef import io as arrays
+from clef import io
 from clef.config import BoxesConfig, DepthConfig, InputConfig, InputName, PointsConfig
 from clef.data.manifest import SOURCE
 from clef.errors import ShardError
@@ -145,7 +145,7 @@ def boxes(data: bytes, config: BoxesConfig, draws: Draws | None, where: str) -> 
 
 def _array(data: bytes, where: str) -> np.ndarray:
     try:
-        return arrays.load(io.BytesIO(data)).astype(np.float32)
+        return io.load(BytesIO(data)).astype(np.float32)
     except (ValueError, TypeError, OSError) as error:
         raise _damaged(where, f"not an array of numbers ({error})") from None
 

@@ -13,12 +13,12 @@ The order of samples, augmentation and the learning rate are functions of the st
 """
 
 import hashlib
-import io
 import json
 import random
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 from torch.optim import Optimizer
 
-from clef import io as files
+from clef import io
 from clef.config import OptimizerConfig
 from clef.engine import atomic_dir
 from clef.engine.distributed import together
@@ -117,7 +117,7 @@ def _write(temporary: Path, progress: Progress, state: State, half_way: Callable
 def _close(temporary: Path, hashes: atomic_dir.Hashes, progress: Progress) -> None:
     final = atomic_dir.commit(temporary, hashes)
     if progress.best_step == progress.step:
-        files.write(final.parent / BEST, (final / MODEL).read_bytes())
+        io.write(final.parent / BEST, (final / MODEL).read_bytes())
 
 
 def load_checkpoint(path: Path, state: State) -> Progress:
@@ -147,13 +147,13 @@ def restore_best(folder: Path, progress: Progress) -> None:
     path = folder / BEST
     if progress.best_sha256 is None:
         path.unlink(missing_ok=True)
-    elif not path.exists() or files.sha256(path) != progress.best_sha256:
-        files.write(path, _best(folder, progress.best_sha256))
+    elif not path.exists() or io.sha256(path) != progress.best_sha256:
+        io.write(path, _best(folder, progress.best_sha256))
 
 
 def _best(folder: Path, digest: str) -> bytes:
     for path in [folder / BEST, *folder.glob(f"step-*/{BEST}"), *folder.glob(f"step-*/{MODEL}")]:
-        if path.exists() and files.sha256(path) == digest:
+        if path.exists() and io.sha256(path) == digest:
             return path.read_bytes()
     raise CellError(f"{folder / BEST}: gone or changed since it was written; train the cell anew with --restart")
 
@@ -186,7 +186,7 @@ def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _torch_bytes(content: Any) -> bytes:
-    buffer = io.BytesIO()
+    buffer = BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
 

@@ -14,7 +14,6 @@ Tables and figures are made of these alone, so they can be made again where the 
 """
 
 import csv
-import io
 import json
 import statistics
 import types
@@ -22,12 +21,13 @@ import typing
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from clef import io as files
+from clef import io
 from clef.audit import records
 from clef.cells.records import LOG, checked, write_json
 from clef.datasets.cards import LEAK_FREE, Card
@@ -341,7 +341,7 @@ def write(folder: Path, gathered: Gathered) -> bool:
     }
     changed = {name: text.encode() for name, text in made.items() if _bytes(folder / name) != text.encode()}
     for name, text in changed.items():
-        files.write(folder / name, text)
+        io.write(folder / name, text)
     return bool(changed)
 
 
@@ -373,7 +373,7 @@ def _rows(path: Path, kind: type[R]) -> list[R]:
 
 def to_csv(kind: type[R], rows: Iterable[R]) -> str:
     """Rows as CSV text, a column a field. Floats come back to the last bit; None is an empty field."""
-    text = io.StringIO()
+    text = StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
@@ -383,7 +383,7 @@ def to_csv(kind: type[R], rows: Iterable[R]) -> str:
 def from_csv(kind: type[R], text: str) -> list[R]:
     """The rows again. ValueError or TypeError where the text is something else."""
     readers = {field.name: _reader(kind, field.name) for field in fields(kind)}
-    lines = csv.DictReader(io.StringIO(text))
+    lines = csv.DictReader(StringIO(text))
     if lines.fieldnames != list(readers):
         raise ValueError(f"columns {','.join(readers)} are expected")
     return [kind(**{name: readers[name](value) for name, value in line.items()}) for line in lines]

@@ -20,8 +20,8 @@ from clef.datasets import Person
 from clef.datasets.person import Cues
 from clef.errors import ShardError
 from clef.geometry import extended_face
-from tests.data import cue_people
-from tests.data.cue_people import BOX, DETECTED, FACE, HEIGHT, WIDTH, InMemory
+from tests.sharding import cue_people
+from tests.sharding.cue_people import BOX, DETECTED, FACE, HEIGHT, WIDTH, InMemory
 
 CUES: dict[Any, Any] = {
     "depth": DepthConfig(size=(20, 30), flip=True),

@@ -1,9 +1,9 @@
 """What --status, --watch and --logs print."""
 
-import io
 import json
 import threading
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -41,11 +41,11 @@ def plan(tmp_path: Path) -> Callable[[int], Path]:
 
 def rendered(path: Path, view: View, width: int, reasons: int | None = None) -> list[str]:
     with ledger.claimed(path.parent, [f"{LONG}0-00"]):  # a launcher has it, and its lock says that it runs
-        from clef import io as files
+        from clef import io
 
-        with files.lock(path.parent / f"{LONG}0-00" / records.LOCK):
+        with io.lock(path.parent / f"{LONG}0-00" / records.LOCK):
             picture = status_view.take(path, view)
-    text = io.StringIO()
+    text = StringIO()
     Console(file=text, width=width).print(status_view.render(picture, width, reasons))
     return text.getvalue().splitlines()
 

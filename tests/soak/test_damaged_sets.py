@@ -1,22 +1,22 @@
 """Whatever happens to a byte, a member or a file of a set, `verify` says so, and only that."""
 
-import io
 import random
 import shutil
 import tarfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from clef import io as files
+from clef import io
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.errors import ShardError
 from clef.sharding import build
 from clef.sharding.verify import verify
-from tests.data import little
+from tests.sharding import little
 from tests.soak import cases
 
 
@@ -75,7 +75,7 @@ def remove_a_member(folder: Path, chance: random.Random) -> None:
     members.pop(chance.randrange(len(members)))
     with tarfile.open(path, "w") as tar:
         for member, content in members:
-            tar.addfile(member, io.BytesIO(content))
+            tar.addfile(member, BytesIO(content))
 
 
 def remove_a_member_and_restate_the_hash(folder: Path, chance: random.Random) -> None:
@@ -100,10 +100,10 @@ def restate(folder: Path) -> None:
     """The manifest vouches for the files as they are now."""
     content = manifests.load(folder).model_dump()
     for split in content["splits"].values():
-        split["index_sha256"] = files.sha256(folder / split["index"])
+        split["index_sha256"] = io.sha256(folder / split["index"])
         for shard in split["shards"]:
             path = folder / shard["name"]
-            shard |= {"sha256": files.sha256(path), "bytes": path.stat().st_size}
+            shard |= {"sha256": io.sha256(path), "bytes": path.stat().st_size}
     manifests.save(folder, Manifest.model_validate(content))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from clef.sharding import build, shard_plan
 from clef.sharding.reshard import reshard
-from tests.data import little
+from tests.sharding import little
 from tests.soak import cases
 
 SCRIPT = Path(__file__).parent / "killed.py"

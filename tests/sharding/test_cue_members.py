@@ -16,8 +16,8 @@ from clef.data.shards import SplitShards
 from clef.datasets import Person
 from clef.sharding import build, cue_members
 from clef.sharding.render import Sample, render
-from tests.data import cue_people
-from tests.data.cue_people import card
+from tests.sharding import cue_people
+from tests.sharding.cue_people import card
 
 NAN = math.nan
 OUTSIDE = ((70, 0, 80, 10), (0, 50, 10, 60))

@@ -310,7 +310,7 @@ def run(tmp_path: Path) -> Run:
 
     def command(*arguments: str | Path) -> tuple[int, str, str]:
         environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-        environment |= {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(Path(__file__).parent.parent)}
+        environment |= {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(Path(__file__).parents[2])}
         words = [sys.executable, "-m", "clef.weights", *map(str, arguments)]
         done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
         assert "Traceback" not in done.stderr
@@ -455,5 +455,5 @@ def test_a_folder_that_is_none(run: Run, server: Server, tmp_path: Path) -> None
 
 def test_the_command_imports_no_torch() -> None:
     code = "import clef.weights.__main__, sys; sys.exit('torch' in sys.modules)"
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=240).returncode == 0

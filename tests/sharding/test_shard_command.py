@@ -11,7 +11,7 @@ import pytest
 import clef.shard
 from clef.data import manifest as manifests
 from clef.errors import run_command
-from tests.data import little
+from tests.sharding import little
 
 CARD = """
 extends: caer_s

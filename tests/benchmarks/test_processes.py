@@ -34,7 +34,7 @@ def vanish() -> float:
 
 def test_contenders_end_with_a_command_that_is_killed() -> None:
     text = (
-        "import time; from benchmarks.common import apart; from tests.bench.test_processes import pid\n"
+        "import time; from benchmarks.common import apart; from tests.benchmarks.test_processes import pid\n"
         "with apart({'a': (pid,)}) as runs:\n    print(int(runs['a']()), flush=True)\n    time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, cwd=ROOT) as command:

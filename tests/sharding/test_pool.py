@@ -75,7 +75,7 @@ def test_a_worker_that_is_killed_is_told() -> None:
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        "from clef.data import pool; from tests.data.test_pool import Count, count\n"
+        "from clef.data import pool; from tests.sharding.test_pool import Count, count\n"
         "pool.run(count, [Count('train', 100_000, ends='slow')] * 3, 3, lambda *news: print(*news, flush=True))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:

@@ -12,7 +12,7 @@ from clef.errors import DataError
 from clef.sharding import build
 from clef.sharding.check.report import Report
 from clef.sharding.check.show import look
-from tests.data.check.planted import HEIGHT, WIDTH, CaerSet, EmoticSet, annotation, encoded, picture, variants
+from tests.sharding.check.planted import HEIGHT, WIDTH, CaerSet, EmoticSet, annotation, encoded, picture, variants
 
 
 def assert_sharding_agrees(report: Report, cards_: dict[str, Card], source: Path, out: Path) -> None:

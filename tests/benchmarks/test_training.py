@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.test_commands import bench
+from tests.benchmarks.test_commands import bench
 
 
 def test_train_measures_both_loops_in_turns(tmp_path: Path) -> None:

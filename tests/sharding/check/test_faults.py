@@ -12,7 +12,7 @@ import pytest
 
 from clef.datasets.policies import RULES
 from clef.sharding.check.report import Report
-from tests.data.check.planted import (
+from tests.sharding.check.planted import (
     CAER_CLASSES,
     HEIGHT,
     WIDTH,

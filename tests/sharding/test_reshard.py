@@ -15,7 +15,7 @@ from clef.errors import ConfigError, SetupError, ShardError
 from clef.sharding import build, render
 from clef.sharding.reshard import reshard
 from clef.sharding.verify import verify
-from tests.data import little
+from tests.sharding import little
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -15,7 +15,7 @@ from clef.datasets import Box, Person
 from clef.datasets.cards import Card
 from clef.sharding import frame
 from clef.sharding.render import Sample, render
-from tests.data import little
+from tests.sharding import little
 
 GREY, RED = (128, 128, 128), (255, 0, 0)
 SIZE = (1501, 1003)

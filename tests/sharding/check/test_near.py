@@ -12,7 +12,7 @@ from skimage.data import astronaut
 from clef.sharding.check.leaks import nearest
 from clef.sharding.check.scan import perceptual_hash
 from clef.sharding.check.show import NEAR
-from tests.data.check.planted import picture
+from tests.sharding.check.planted import picture
 
 strings = st.integers(1, 6).flatmap(
     lambda size: st.tuples(*[st.lists(st.binary(min_size=size, max_size=size), min_size=1, max_size=20)] * 2)

@@ -1,11 +1,11 @@
-"""The little set (tests/data/little.py), drawn and sharded once for each file that asks."""
+"""The little set (tests/sharding/little.py), drawn and sharded once for each file that asks."""
 
 from pathlib import Path
 
 import pytest
 
 from clef.sharding import build
-from tests.data import little
+from tests.sharding import little
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from clef.datasets.cards import Release
 from clef.errors import run_command
 from clef.sharding.check.scan import Listed, recognise
 from clef.sharding.check.show import show
-from tests.data.check.planted import CaerSet, EmoticSet, annotation, check
+from tests.sharding.check.planted import CaerSet, EmoticSet, annotation, check
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -14,7 +14,7 @@ from clef.data import manifest as manifests
 from clef.errors import ConfigError, ShardError
 from clef.sharding import build, shard_plan
 from clef.sharding.shard_plan import Job, Part
-from tests.data import little
+from tests.sharding import little
 
 
 def job(number: int, people: int) -> Job:

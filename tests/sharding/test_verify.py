@@ -8,7 +8,7 @@ import pytest
 from clef.data import manifest as manifests
 from clef.errors import ShardError
 from clef.sharding.verify import verify
-from tests.data import little
+from tests.sharding import little
 
 
 @pytest.fixture
