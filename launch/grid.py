@@ -22,6 +22,9 @@ from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+if __name__ == "__main__":  # a script of the checkout: its folder's parent holds both packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 from clef import console
 from clef.cells import records
 from clef.config import grid as grids
@@ -108,10 +111,6 @@ def _cancel(grid: Path, cells: list[CellStatus]) -> None:
         for note in notes:
             note.unlink(missing_ok=True)
         raise SetupError(f"{error}; nothing is noted as cancelled") from None
-
-
-if __name__ == "__main__":  # a script of the checkout: its folder's parent holds both packages
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 
 def main() -> int:

@@ -177,10 +177,10 @@ def code_version() -> dict[str, Any]:
 
     In a snapshot of the code, that of the tree that was copied. The package's version alone outside a checkout.
     """
-    if recorded := read_json(Path(__file__).parents[1] / CODE):
+    if recorded := read_json(Path(__file__).parents[2] / CODE):
         return {key: recorded.get(key) for key in ("commit", "dirty", "diff", "version")}
     facts: dict[str, Any] = {"version": importlib.metadata.version("clef-caer")}
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     try:
         # Installed into some other checkout's tree, it has no commit.
         _git(here, "ls-files", "--error-unmatch", "__init__.py")
@@ -194,7 +194,7 @@ def code_version() -> dict[str, Any]:
 
 def code_diff() -> bytes:
     """What `git diff HEAD --binary` says of the tree that runs."""
-    return _git(Path(__file__).parent, "diff", "HEAD", "--binary")
+    return _git(Path(__file__).parents[1], "diff", "HEAD", "--binary")
 
 
 def _git(folder: Path, *arguments: str) -> bytes:

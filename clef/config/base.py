@@ -150,7 +150,7 @@ def _alternatives(node: dict[str, Any], schema: dict[str, Any]) -> list[dict[str
     return [x for option in options for x in _alternatives(option, schema)] if options else [node]
 
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 
 
 def resource(relative: str) -> Path:
