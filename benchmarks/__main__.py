@@ -1,36 +1,29 @@
-"""`python -m benchmarks.__main__ data`: how fast this machine does what the toolkit does, and what bounds it.
+"""`python -m benchmarks COMMAND`: how fast this machine loads, shards, trains and plans, and what limits it.
 
-docs/benchmarks.md says what is measured and how. Measure on a machine that does nothing else.
-
-Measurements of the toolkit on this machine: `python -m benchmarks.__main__`.
+docs/benchmarks.md says what each command measures and how. Measure on a machine that does nothing else.
 """
 
-import argparse
+import importlib
+import sys
 
-from benchmarks import loading, sharding, training
-from clef.errors import EXIT_CODES, argument_parser, run_command
+from clef.errors import argument_parser, run_command
 
-COMMANDS = {"data": loading, "shard": sharding, "train": training}
-"""Modules with `add_arguments(parser)` and `run(arguments)`. The first line of each is its help."""
+COMMANDS = {
+    "loading": "each stage of loading, the whole loader, and other loaders on the same images",
+    "sharding": "the sharder next to its own decoding, resizing and encoding",
+    "training": "the training loop next to a hand-written one in plain PyTorch",
+    "grid": "planning a grid of 10,000 cells and looking at its status",
+}
+"""Modules of this folder with `main(arguments)`, imported only when asked for: some bring torch with them."""
 
 
 def main() -> int:
-    """The command."""
-    parser = argument_parser("python -m benchmarks.__main__", __doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
-        text = module.__doc__ or ""
-        command = commands.add_parser(
-            name,
-            help=text.splitlines()[0],
-            description=text,
-            epilog=EXIT_CODES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
-    args = parser.parse_args()
-    code: int = args.run(args)
+    """Run one of the commands and return its exit code."""
+    commands = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
+    parser = argument_parser("python -m benchmarks", f"{__doc__}\ncommands (each has its own --help):\n{commands}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=" | ".join(COMMANDS))
+    command = parser.parse_args(sys.argv[1:2]).command
+    code: int = importlib.import_module(f"benchmarks.{command}").main(sys.argv[2:])
     return code
 
 

@@ -1,75 +1,71 @@
-"""`python -m benchmarks.grid`: how long a large grid takes to be planned and looked at, and the memory that it takes.
+"""How long planning a large grid and looking at its status takes, and how much memory.
 
-The cells are those of the demo grid with many seeds; their shards are stated, not made. Nothing is trained, and Slurm
-is not asked: its answer lies in the grid's folder, as it does for every shell that looks shortly after another.
-docs/benchmarks.md has figures.
+The cells are those of the demo grid with many seeds. Their manifests are written, but no shards. Nothing is trained,
+and Slurm is not asked: its answer is in the grid's folder, as for every command shortly after another one.
 """
 
+import argparse
 import io
 import multiprocessing
 import resource
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import common
-from benchmarks.common import Spread, positive, spread
+from benchmarks.common import Spread, spread
+from clef import yaml_config
 from clef.cells import records
-from clef.config import base
+from clef.cells.plan_file import plan_path, write_plan
 from clef.config import grid as grids
 from clef.config.grid import Grid
-from clef.console import Progress, Steps, out
+from clef.console import Progress, ProgressBars, out
 from clef.data import manifest as manifests
 from clef.data.manifest import KINDS, Manifest, Split
 from clef.datasets import cards
-from clef.errors import argument_parser, run_command
-from clef.results.frame import plan_path, write_plan
+from clef.errors import argument_parser
 from launch import ledger, plan, plan_table, status, status_view
 from launch.plan import Plan
 from launch.slurm_commands import Job
 
 NAME = "large"
-JSON = Path("results/bench/grid.json")
-BARS = {"planned and shown": 10.0, "status": 1.0}
+TARGETS = {"planned and shown": 10.0, "status": 1.0}
 """Seconds that 10,000 cells may take."""
 ARRAY = 1000
-"""Cells in an array, as sites limit them."""
+"""Cells in an array: the limit of many sites."""
 Seconds = dict[str, float]
 
 
-def main() -> int:
-    """The command."""
-    parser = argument_parser("python -m benchmarks.grid", __doc__)
-    parser.add_argument("--cells", type=positive, default=10_000, help="at least so many cells (10000)")
-    parser.add_argument("--rounds", type=positive, default=5, help="medians are of so many, each in a new process (5)")
-    parser.add_argument("--json", type=Path, default=JSON, metavar="PATH", help=f"default: {JSON}")
-    args = parser.parse_args()
-    host = common.facts()
-    with tempfile.TemporaryDirectory(prefix="clef-bench-") as folder, Steps("measurements") as progress:
-        grid = _prepare(Path(folder), args.cells)
-        rounds = {name: _rounds(run, Path(folder), grid, args.rounds, name, progress) for name, run in RUNS.items()}
-    cells = sum(1 for _ in grid.seeds) * len(grid.datasets) * len(grid.backbones) * len(grid.methods)
-    from benchmarks import report  # torch, which no process that is measured imports
-
-    report.show_machine(host)
-    found = {name: _spreads(measured) for name, measured in rounds.items()}
-    out.print(_table(cells, found))
-    content = {"machine": host, "cells": cells, "rounds": args.rounds, "bars": BARS}
-    measured = {name: {key: asdict(value) for key, value in values.items()} for name, values in found.items()}
-    report.write(args.json, content | {"measured": measured})
+def main(arguments: list[str]) -> int:
+    """Measure, show and write."""
+    args = _parse(arguments)
+    host = common.machine()
+    with common.work_folder() as folder, ProgressBars("measurements") as progress:
+        grid = _write_manifests(folder, args.cells)
+        rounds = {name: _rounds(run, folder, grid, args.rounds, name, progress) for name, run in RUNS.items()}
+    cells = len(grid.seeds) * len(grid.datasets) * len(grid.backbones) * len(grid.methods)
+    common.show_machine(host)
+    measured = {name: _spreads(values) for name, values in rounds.items()}
+    _show(cells, measured)
+    content = {"machine": host, "cells": cells, "rounds": args.rounds, "targets": TARGETS}
+    common.write_report(args.json, content | {"measured": measured})
     return 0
 
 
-def _prepare(folder: Path, cells: int) -> Grid:
-    """The shards, as far as planning reads them, and the grid."""
-    content = base.read_yaml(base.resource("configs/grids/demo.yaml"))
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argument_parser("python -m benchmarks grid", __doc__)
+    parser.add_argument("--cells", type=common.positive, default=10_000, help="at least so many cells (10000)")
+    common.add_report_options(parser, "grid", rounds=5)
+    return parser.parse_args(arguments)
+
+
+def _write_manifests(folder: Path, cells: int) -> Grid:
+    """Write what planning reads of the shards, and return the grid."""
+    content = yaml_config.read_yaml(yaml_config.resource("configs/grids/demo.yaml"))
     a_seed = len(content["datasets"]) * len(content["backbones"]) * len(content["methods"])
     grid = Grid.model_validate(content | {"seeds": list(range(-(-cells // a_seed)))})
     for name in grid.datasets:
@@ -89,25 +85,25 @@ def _prepare(folder: Path, cells: int) -> Grid:
 
 
 def _plan(folder: Path, grid: Grid) -> Seconds:
-    """From the grid file's content to the plan on the screen and on disk."""
+    """Return what each step from the grid file's content to the plan on the screen and on disk takes."""
     took, clock = {}, _Clock()
-    places = {"runtime": {"shards": str(folder / "shards"), "out": str(folder / "runs")}}
-    made = grids.configs(grid, NAME, places)
+    places = {"runtime": {"shards": str(folder / "shards"), "output_dir": str(folder / "runs")}}
+    cells = grids.resolve_cells(grid, NAME, places)
     took["configs"] = clock()
-    planned = plan.make(NAME, *made)
+    planned = plan.make_plan(NAME, cells)
     took["signatures and states"] = clock()
     plan_table.out = Console(file=io.StringIO(), width=140)
-    plan_table.plan(planned)
+    plan_table.print_plan(planned)
     took["table"] = clock()
     write_plan(folder / "runs", NAME, [cell.as_run() for cell in planned.cells])
     took["plan.json"] = clock()
-    if not (folder / "runs" / NAME / ledger.FOLDER).exists():
-        _trained(planned, folder / "runs" / NAME)
+    if not (folder / "runs" / NAME / ledger.SUBMISSIONS).exists():
+        _write_half_trained(planned, folder / "runs" / NAME)
     return took | {"planned and shown": sum(took.values())}
 
 
-def _trained(planned: Plan, grid: Path) -> None:
-    """Leave what a grid in the midst of its training leaves: of a hundred cells 60 are done, one runs, one failed."""
+def _write_half_trained(planned: Plan, grid: Path) -> None:
+    """Write what a half-trained grid has on disk: of a hundred cells 60 are done, one runs, one failed."""
     jobs, folders = {}, [cell.folder for cell in planned.cells if cell.folder]
     for i, folder in enumerate(folders):
         folder.mkdir(parents=True)
@@ -115,30 +111,30 @@ def _trained(planned: Plan, grid: Path) -> None:
         if i % 10 < 6:
             records.write_json(folder / records.RESULT, {}, durable=False)
         elif state != "PENDING":
-            place = {"step": 100, "steps": 4000, "epoch": 0.5, "epochs": 20, "images_per_s": 312.0, "left_s": 3000.0}
+            position = {"step": 100, "steps": 4000, "epoch": 0.5, "epochs": 20, "images_per_s": 312.0, "left_s": 3000.0}
             records.write_json(
                 folder / records.STATE,
-                {"state": "failed" if state == "FAILED" else "running", "updated": time.time(), "host": "n"} | place,
+                {"state": "failed" if state == "FAILED" else "running", "updated": time.time(), "host": "n"} | position,
                 durable=False,
             )
         jobs[f"{1 + i // ARRAY}_{i % ARRAY}"] = Job(state, "", "n", NAME)
     for first in range(0, len(folders), ARRAY):
         names = [folder.name for folder in folders[first : first + ARRAY]]
         entry = ledger.Submission(
-            f"{NAME}-{first}", "cells", names, array=True, job=str(1 + first // ARRAY), made="2026"
+            f"{NAME}-{first}", "cells", names, array=True, job=str(1 + first // ARRAY), created="2026"
         )
-        records.write_json(grid / ledger.FOLDER / f"{entry.tag}.json", asdict(entry), durable=False)
+        records.write_json(grid / ledger.SUBMISSIONS / f"{entry.tag}.json", asdict(entry), durable=False)
     now = time.time()
-    records.write_json(grid / status.FILE, asdict(status.SlurmAnswer(jobs, now, now)), durable=False)
+    records.write_json(grid / status.ANSWER_FILE, asdict(status.SlurmAnswer(jobs, now, now)), durable=False)
 
 
 def _status(folder: Path, grid: Grid) -> Seconds:
-    """From the folder to the table of what is of interest."""
-    status.EVERY = float("inf")
+    """Return what each step from the grid's folder to the status on the screen takes."""
+    status.QUERY_INTERVAL_S = float("inf")
     clock = _Clock()
-    picture = status_view.take(plan_path(folder / "runs", NAME), status_view.View(None, False, 15.0))
+    listing = status_view.make_listing(plan_path(folder / "runs", NAME), status_view.ViewOptions(None, False, 15.0))
     took = {"cells, jobs and details": clock()}
-    Console(file=io.StringIO(), width=140).print(status_view.render(picture, 140))
+    Console(file=io.StringIO(), width=140).print(status_view.render(listing, 140))
     took["table"] = clock()
     return took | {"status": sum(took.values())}
 
@@ -147,59 +143,47 @@ RUNS = {"plan": _plan, "status": _status}
 
 
 class _Clock:
-    """Seconds since it was asked last."""
+    """Returns the seconds since it was called last, or since it was made."""
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
 
     def __call__(self) -> float:
         now = time.perf_counter()
-        last, self._last = self._last, now
-        return now - last
+        seconds, self._last = now - self._last, now
+        return seconds
 
 
 def _rounds(
-    run: Callable[[Path, Grid], Seconds],
-    folder: Path,
-    grid: Grid,
-    rounds: int,
-    name: str,
-    progress: Progress,
+    run: Callable[[Path, Grid], Seconds], folder: Path, grid: Grid, rounds: int, name: str, progress: Progress
 ) -> list[Seconds]:
-    """What each round took, with the most memory (MB) that its process had. One before them warms the caches."""
-    found = []
+    """Return what each round took, each in a process of its own. One before them, not counted, warms the caches."""
+    results = []
     for number in range(rounds + 1):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            found.append(pool.submit(_measured, run, folder, grid).result())
+            results.append(pool.submit(_measured, run, folder, grid).result())
         progress(name, number + 1, rounds + 1)
-    return found[1:]
+    return results[1:]
 
 
 def _measured(run: Callable[[Path, Grid], Seconds], folder: Path, grid: Grid) -> Seconds:
+    """Return what a run took, and under `memory` the most memory (MB) that this process had."""
     took = run(folder, grid)
     return took | {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def _spreads(measured: list[Seconds]) -> dict[str, Spread]:
-    return {key: spread([each[key] for each in measured]) for key in measured[0]}
+    return {key: spread([values[key] for values in measured]) for key in measured[0]}
 
 
-def _table(cells: int, found: dict[str, dict[str, Any]]) -> Table:
-    from benchmarks import report
-
-    table = Table(title=f"{cells:,} cells, seconds", title_justify="left")
-    for column in ("", "median", "min–max", "target", ""):
-        table.add_column(column, justify="right" if column else "left")
-    for name, values in found.items():
+def _show(cells: int, measured: dict[str, dict[str, Spread]]) -> None:
+    table = common.make_table(f"{cells:,} cells, seconds", "", "median", "min–max", "target", "")
+    for name, values in measured.items():
         for key, value in values.items():
-            unit, form = (" MB", ",.0f") if key == "memory" else ("", ".2f")
-            bar = BARS.get(key)
-            row = [f"{name}: {key}" if key != name else name, f"{value.median:{form}}{unit}"]
-            row += [f"{value.low:{form}}–{value.high:{form}}", "" if bar is None else f"≤ {bar:g}"]
-            table.add_row(*row, report.STYLES[None if bar is None else value.median <= bar])
+            target = TARGETS.get(key)
+            label = (name if key == name else f"{name}: {key}") + (" (MB)" if key == "memory" else "")
+            met = None if target is None else value.median <= target
+            text = "" if target is None else f"≤ {target:g}"
+            table.add_row(label, *common.spread_cells(value), text, common.mark(met))
         table.add_section()
-    return table
-
-
-if __name__ == "__main__":
-    run_command(main)
+    out.print(table)

@@ -1,21 +1,17 @@
-"""Who takes part in the comparison of loaders: for each a function and its arguments, which return people a second.
+"""The loaders that ours is compared with: webdataset, litdata, and whole files in a folder.
 
-Images as earlier reproductions read them: whole files from a folder, masked, cropped and resized for each person.
-
-The loaders that ours is compared with: what each needs, and what they share.
-
-All have as many workers, may be as far ahead, read the same people and deliver the same batches (`benchmarks.common`).
-Each is a module with `prepare(setting, folder)`, which makes what it reads, and `stream(setting, folder, way)`.
-
-Pixels to inputs the way loaders are mostly used: torchvision's or Pillow's resize, then crop, mask and coin flip.
-
-What rates say: how they compare with what was aimed for, and which stage bounds the rest. Arithmetic alone.
+All have as many workers, may be as far ahead, read the same people and deliver the same batches
+(benchmarks/setting.py). webdataset and litdata come in two ways: decoded as their users mostly do it (`SHIPPED`), and
+with our decoder in its place (`OURS`). They read front to back, which is their fastest way.
 """
 
-import importlib
+import io
+import json
+import os
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,58 +19,28 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms.v2 import functional as F
 
-from benchmarks import stages
-from benchmarks.common import PREFETCH, Batches, Setting, Spread, ratio, single_thread, timed
+from benchmarks.setting import PREFETCH, Batches, Setting, single_thread
+from benchmarks.stages import META, OurDecoder, collate
 from clef.config import InputConfig, InputName
 from clef.data import transforms
-from clef.data.decoded_cache import NodeCache
-from clef.data.manifest import SOURCE
-from clef.datasets import Box, Person, open_reader
+from clef.data.manifest import MEMBER_OF_INPUT
+from clef.datasets import Person, open_reader
 from clef.datasets.cards import Card
-from clef.errors import ClefError
-from clef.geometry import extended_face, scaled
+from clef.geometry import Box, Size, extended_face, rescale
 
 SHIPPED, OURS = "as shipped", "our decoder"
-"""The two ways of each: decoded as its users mostly do it, and with our decoder plugged in."""
 
 
-@dataclass(frozen=True)
-class Peer:
-    """A loader of others."""
-
-    package: str
-    module: str
-
-    @property
-    def missing(self) -> str | None:
-        """What installs it, where it isn't installed."""
-        return None if find_spec(self.package) else f"python -m pip install {self.package}"
+def install_hint(package: str) -> str | None:
+    """Return the command that installs a package, or None where it is installed."""
+    return None if find_spec(package) else f"python -m pip install {package}"
 
 
-PEERS = {
-    "webdataset": Peer("webdataset", "benchmarks.peer_webdataset"),
-    "litdata": Peer("litdata", "benchmarks.peer_litdata"),
-}
-
-
-def prepare(name: str, setting: Setting, folder: Path) -> None:
-    """Make what a peer reads, in a folder of its own."""
-    importlib.import_module(PEERS[name].module).prepare(setting, folder)
-
-
-def stream(name: str, way: str, setting: Setting, folder: Path) -> Batches:
-    """A peer's batches, in one of the two ways."""
-    batches: Batches = importlib.import_module(PEERS[name].module).stream(setting, folder, way)
-    return batches
-
-
-def options(setting: Setting) -> dict[str, Any]:
-    """What each peer's DataLoader gets."""
-    import torch
-
+def _options(setting: Setting) -> dict[str, Any]:
+    """Return what each other loader's DataLoader gets."""
     return {
         "num_workers": setting.workers,
         "prefetch_factor": PREFETCH,
@@ -83,33 +49,39 @@ def options(setting: Setting) -> dict[str, Any]:
     }
 
 
-class Shipped:
-    """Decoded members of a sample (Pillow images or 3,H,W tensors), and its facts, to inputs as uint8 3,H,W."""
+class ShippedDecoder:
+    """Makes inputs the way loaders are mostly used: the library decodes, torchvision or Pillow resizes.
+
+    Called with the decoded members of a sample (Pillow images or 3,H,W tensors) and its facts.
+    """
 
     def __init__(self, setting: Setting) -> None:
         self.inputs = setting.inputs
 
     def __call__(self, images: Mapping[str, Any], facts: dict[str, Any]) -> dict[str, Tensor]:
+        """Return one sample's inputs, each uint8 3,H,W; all zeros for one that the sample lacks."""
         mirrored = random.random() < 0.5
         result: dict[str, Tensor] = {}
         for name, config in self.inputs.items():
-            image = images.get(SOURCE[name])
+            image = images.get(MEMBER_OF_INPUT[name])
             if image is None:
                 result[name] = torch.zeros(3, *config.shape, dtype=torch.uint8)
-                continue
-            result[name] = finished(image, transforms.masked(name, facts), facts["size"], config, mirrored)
+            else:
+                result[name] = _squash(
+                    image, transforms.mask_box(name, facts), transforms.frame_size(facts), config, mirrored
+                )
         return result
 
 
-def finished(image: Any, box: Any, size: tuple[int, int], config: InputConfig, mirrored: bool) -> Tensor:
-    """One image squashed, masked, cropped and mirrored. `box` lies in an image of `size` (width, height)."""
+def _squash(image: Any, box: Any, frame: Size, config: InputConfig, mirrored: bool) -> Tensor:
+    """Return an image resized, masked, cropped and mirrored. `box` lies in an image of size `frame` (height, width)."""
     height, width = config.size
     if isinstance(image, Image.Image):
         pixels = F.pil_to_tensor(image.resize((width, height), Image.Resampling.BILINEAR))
     else:
         pixels = F.resize(image, [height, width], antialias=True)
     if box is not None:
-        left, top, right, bottom = scaled(tuple(box), size, (width, height))
+        left, top, right, bottom = rescale(tuple(box), frame, config.size)
         pixels[:, max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = 0
     if config.crop:
         top, left = (random.randint(0, a - b) for a, b in zip(config.size, config.shape, strict=True))
@@ -117,26 +89,119 @@ def finished(image: Any, box: Any, size: tuple[int, int], config: InputConfig, m
     return pixels.flip(-1) if mirrored and config.flip else pixels
 
 
-SHARE = 0.25
-"""Of the others' people in a pass: each takes several times as long."""
+def webdataset_loader(setting: Setting, _folder: Path, way: str) -> Batches:
+    """Return stock webdataset over our own tars; only the needed members are decoded."""
+    import webdataset
+
+    shards = setting.shards
+    tars = [str(shards.root / shard.name) for shard in shards.split.shards[: setting.tars]]
+    # The list is repeated instead of the loader: at the end of a list it would drop a batch that isn't full.
+    repeats = -(-setting.all_batches() * setting.batch_size // setting.people) + setting.workers
+    needed = partial(_is_needed, (*setting.members, META))
+    data = webdataset.WebDataset(tars * repeats, shardshuffle=False, select_files=needed)
+    if way == SHIPPED:
+        data, collation = data.decode("pil").map(partial(_webdataset_shipped, ShippedDecoder(setting))), default_collate
+    else:
+        data, collation = data.map(partial(_webdataset_ours, OurDecoder(setting), setting)), collate
+    # A worker delivers only its share of the batches: what comes after it is not measured.
+    batches_per_worker = -(-setting.all_batches() // setting.workers)
+    data = data.batched(setting.batch_size, collation_fn=collation, partial=False).slice(batches_per_worker)
+    batches: Batches = webdataset.WebLoader(data, batch_size=None, **_options(setting))
+    return batches
 
 
-def people(setting: Setting, card: Card, source: Path) -> list[Person]:
-    """Those whom the others read, by place. DataError when the dataset isn't in `source`."""
+def _is_needed(kinds: tuple[str, ...], name: str) -> bool:
+    return name.partition(".")[2] in kinds
+
+
+def _webdataset_shipped(decoder: ShippedDecoder, sample: dict[str, Any]) -> dict[str, Tensor]:
+    return decoder(sample, sample[META])
+
+
+def _webdataset_ours(decoder: OurDecoder, setting: Setting, sample: dict[str, Any]) -> dict[str, Tensor]:
+    return decoder(sample, setting.index_of(int(sample["__key__"])))
+
+
+def litdata_loader(setting: Setting, folder: Path, way: str) -> Batches:
+    """Return litdata over an optimized copy of the same JPEG bytes in `folder`, which the first call makes.
+
+    As shipped, its JPEG serializer decodes (by torchvision). With our decoder, a serializer that hands the bytes over
+    takes its place.
+    """
+    os.environ["DATA_OPTIMIZER_CACHE_FOLDER"] = str(folder / "cache")  # otherwise it stays in the temporary folder
+    import litdata
+    from litdata.streaming.serializers import BytesSerializer, JPEGSerializer
+
+    if not (folder / "copy").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        # As long as the stream, because litdata's workers stop between two epochs.
+        indices = [i % setting.people for i in range(setting.all_batches() * setting.batch_size)]
+        copy, item = str(folder / "copy"), partial(_litdata_item, setting)
+        litdata.optimize(fn=item, inputs=indices, output_dir=copy, chunk_bytes="64MB", num_workers=1, verbose=False)
+    if way == SHIPPED:
+        finish, jpeg, collation = partial(_litdata_shipped, ShippedDecoder(setting)), JPEGSerializer(), None
+    else:
+        finish, jpeg, collation = partial(_litdata_ours, OurDecoder(setting)), BytesSerializer(), collate
+    data = litdata.StreamingDataset(str(folder / "copy"), transform=finish, serializers={"jpeg": jpeg})
+    batches: Batches = litdata.StreamingDataLoader(
+        data, batch_size=setting.batch_size, collate_fn=collation, **_options(setting)
+    )
+    return batches
+
+
+def _litdata_item(setting: Setting, index: int) -> dict[str, Any]:
+    from litdata.types import Jpeg
+
+    # A member that a person lacks is a small black image: litdata's samples must all have the same fields.
+    images = {kind: setting.shards.read(index, kind) or _black_jpeg() for kind in setting.members}
+    members = {kind: Jpeg(bytes=content, max_quality=None) for kind, content in images.items()}
+    return {"index": index, META: setting.shards.read(index, META), **members}
+
+
+def _black_jpeg() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def _litdata_shipped(decoder: ShippedDecoder, sample: dict[str, Any]) -> dict[str, Tensor]:
+    return decoder(sample, json.loads(bytes(sample[META])))
+
+
+def _litdata_ours(decoder: OurDecoder, sample: dict[str, Any]) -> dict[str, Tensor]:
+    index = int(sample.pop("index"))
+    return decoder({kind: bytes(content) for kind, content in sample.items()}, index)
+
+
+PEERS: dict[str, Callable[[Setting, Path, str], Batches]] = {
+    "webdataset": webdataset_loader,
+    "litdata": litdata_loader,
+}
+"""Other loaders by the name of their package. Called with the setting, a folder of their own, and the way."""
+
+LOOSE_SHARE = 0.25
+"""How much of a pass is timed for loose files: they take several times as long as other loaders."""
+
+
+def list_people(setting: Setting, card: Card, source: Path) -> list[Person]:
+    """Return the people who are read, by index. Raises DataError when the dataset isn't in `source`."""
     part = card.splits[setting.shards.name]
-    listed = open_reader(card, source / part.root).read(part.split).people
-    return [listed[int(setting.shards.key(place))] for place in range(setting.places)]
+    people = open_reader(card, source / part.root).read(part.split).people
+    return [people[int(setting.shards.key(index))] for index in range(setting.people)]
 
 
-def loose_stream(setting: Setting, people: list[Person]) -> Batches:
-    """Shuffled, as ours."""
-    data = _Loose(setting.inputs, people)
-    batches: Batches = DataLoader(data, batch_sampler=setting.order(SHARE), **options(setting))
+def loose_loader(setting: Setting, people: list[Person]) -> Batches:
+    """Return a loader of the dataset's own files, shuffled as ours.
+
+    This is how earlier reproductions read images: whole, then masked, cropped and resized for each person.
+    """
+    data = _LooseFiles(setting.inputs, people)
+    batches: Batches = DataLoader(data, batch_sampler=setting.order(LOOSE_SHARE), **_options(setting))
     return batches
 
 
 @dataclass(frozen=True)
-class _Loose(Dataset[dict[str, Tensor]]):
+class _LooseFiles(Dataset[dict[str, Tensor]]):
     inputs: Mapping[InputName, InputConfig]
     people: list[Person]
 
@@ -144,26 +209,21 @@ class _Loose(Dataset[dict[str, Tensor]]):
         person = self.people[item[1]]
         frame = Image.open(person.image).convert("RGB")
         mirrored = bool(torch.rand(()) < 0.5)
-        return {name: _input(frame, name, person, config, mirrored) for name, config in self.inputs.items()}
+        return {name: _loose_input(frame, name, person, config, mirrored) for name, config in self.inputs.items()}
 
 
-def _input(frame: Image.Image, name: InputName, person: Person, config: InputConfig, mirrored: bool) -> Tensor:
+def _loose_input(frame: Image.Image, name: InputName, person: Person, config: InputConfig, mirrored: bool) -> Tensor:
     body = person.box or (0, 0, *frame.size)
     if name in ("body", "face"):
         box = body if name == "body" else person.face
-        frame = frame.crop(_whole(box)) if box else Image.new("RGB", (8, 8))
-    elif black := _black(name, person, body):
+        frame = frame.crop(_round(box)) if box else Image.new("RGB", (8, 8))
+    elif masked := _masked_box(name, person, body):
         frame = frame.copy()
-        frame.paste((0, 0, 0), _whole(black))
-    return finished(frame, None, frame.size, config, mirrored)
+        frame.paste((0, 0, 0), _round(masked))
+    return _squash(frame, None, (frame.height, frame.width), config, mirrored)
 
 
-def _whole(box: Box) -> tuple[int, int, int, int]:
-    x1, y1, x2, y2 = map(round, box)
-    return x1, y1, x2, y2
-
-
-def _black(name: InputName, person: Person, body: Box) -> Box | None:
+def _masked_box(name: InputName, person: Person, body: Box) -> Box | None:
     boxes = {
         "context": body,
         "scene_without_face": person.face,
@@ -173,145 +233,6 @@ def _black(name: InputName, person: Person, body: Box) -> Box | None:
     return boxes.get(name)
 
 
-JPEG, CACHE, CEILING, LOOSE = "ours (JPEG)", "ours (cache)", "ceiling of decoding", "loose files"
-"""Names of contenders. A peer's two are its own name, a comma, and the way."""
-STEPS = ("read", "decode+squash", "augment", "collate")
-"""The stages that a worker goes through for every batch."""
-Rates = Mapping[str, list[float]]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A ratio of rates, and what its median should be at least; no `bar`: nothing was aimed for."""
-
-    what: str
-    value: Spread
-    bar: float | None = None
-    above: bool = False
-    """Whether the bar itself is not enough."""
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the median reaches the bar."""
-        if self.bar is None:
-            return None
-        return self.value.median > self.bar if self.above else self.value.median >= self.bar
-
-
-def verdicts(rates: Rates) -> list[Verdict]:
-    """One for each comparison that these contenders allow."""
-    found = []
-    if CEILING in rates:
-        found.append(Verdict(f"{JPEG} / {CEILING}", ratio(rates, JPEG, CEILING), 0.9))
-    if CACHE in rates:
-        found.append(Verdict(f"{CACHE} / {JPEG}", ratio(rates, CACHE, JPEG), 3))
-    for name in rates:
-        way = name.rpartition(", ")[2]
-        if way == OURS:
-            found.append(Verdict(f"{JPEG} / {name}", ratio(rates, JPEG, name), 0.95))
-        elif way == SHIPPED:
-            found.append(Verdict(f"{JPEG} / {name}", ratio(rates, JPEG, name), 1, above=True))
-    if LOOSE in rates:
-        found.append(Verdict(f"{JPEG} / {LOOSE}", ratio(rates, JPEG, LOOSE)))
-    return found
-
-
-def sharder(processes: int) -> str:
-    """The name of the sharder with so many processes."""
-    return f"sharder ({processes})"
-
-
-def rendering(processes: int) -> str:
-    """The name of its decoding, resizing and encoding alone."""
-    return f"ceiling ({processes})"
-
-
-def sharding(rates: Rates, several: int) -> list[Verdict]:
-    """How near the sharder comes to its ceiling, and what more processes bring."""
-    pairs = [(sharder(n), rendering(n)) for n in sorted({1, several})]
-    found = [Verdict(f"{a} / {b}", ratio(rates, a, b), 0.85) for a, b in pairs]
-    if several > 1:
-        many, one = sharder(several), sharder(1)
-        found.append(Verdict(f"{many} / {one}", ratio(rates, many, one), 0.9 * several))
-    return found
-
-
-def bottleneck(stages: Mapping[str, float], loader: float) -> str:
-    """Which stage takes most of a worker's time, by the ceilings (people a second) of all and the loader's rate."""
-    seconds = {name: 1 / stages[name] for name in STEPS}
-    worst = max(seconds, key=lambda name: seconds[name])
-    share = seconds[worst] / sum(seconds.values())
-    return (
-        f"{worst} is the bottleneck: {share:.0%} of a worker's time; alone it does {stages[worst]:,.0f} people/s, "
-        f"the whole loader from JPEG {loader:,.0f}."
-    )
-
-
-CACHE_SHARE = 4
-"""Of the others' people in a pass: from the cache each takes a fraction of the time."""
-Calls = dict[str, tuple[Any, ...]]
-
-
-def ours(setting: Setting) -> Calls:
-    """Our loader, and what decoding alone does on as many cores."""
-    return {CEILING: (stages.alone, setting, stages.CEILING, setting.workers), JPEG: (_ours, setting)}
-
-
-def cached(setting: Setting, scratch: Path) -> tuple[Calls, list[str]]:
-    """Our loader from a node cache below `scratch`, and why it is left out where there is no room for one."""
-    try:
-        NodeCache(str(scratch)).reserve(setting.shards.manifest, [setting.shards.name], setting.inputs)
-        return {CACHE: (_cached, setting, scratch, scratch / "filled")}, []
-    except ClefError as error:
-        return {}, [f"{CACHE} left out: {error}"]
-
-
-def others(setting: Setting, copies: Path) -> Calls:
-    """The peers that are installed, both ways; `copies` is where they keep what they read."""
-    return {
-        f"{name}, {way}": (_peer, name, way, setting, copies / name)
-        for name, peer in PEERS.items()
-        for way in (SHIPPED, OURS)
-        if not peer.missing
-    }
-
-
-def loose_files(setting: Setting, card: Card, source: Path) -> tuple[Calls, list[str]]:
-    """The dataset's own files, and why they are left out where they can't be read."""
-    try:
-        return {LOOSE: (_loose, setting, people(setting, card, source))}, []
-    except ClefError as error:
-        return {}, [f"{LOOSE} left out: {str(error).splitlines()[0]}"]
-
-
-def missing() -> list[str]:
-    """A line for each peer that is not installed: what would install it."""
-    return [f"{name} is not installed, so not compared: {p.missing}" for name, p in PEERS.items() if p.missing]
-
-
-def images_per_person(setting: Setting, names: list[str]) -> dict[str, float]:
-    """How many JPEGs each contender decodes for a person: the members, the one whole file, or none."""
-    return {name: {LOOSE: 1, CACHE: 0}.get(name, setting.images_per_person) for name in names}
-
-
-def _ours(setting: Setting) -> float:
-    return timed(stages.ours(setting), setting, JPEG)
-
-
-def _cached(setting: Setting, scratch: Path, filled: Path) -> float:
-    cache = NodeCache(str(scratch))
-    if not filled.exists():
-        stages.fill(setting, cache)
-        filled.touch()
-    return timed(stages.ours(setting, cache, CACHE_SHARE), setting, CACHE, CACHE_SHARE)
-
-
-def _peer(name: str, way: str, setting: Setting, folder: Path) -> float:
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        prepare(name, setting, folder)
-    return timed(stream(name, way, setting, folder), setting, f"{name}, {way}")
-
-
-def _loose(setting: Setting, people: list[Person]) -> float:
-    return timed(loose_stream(setting, people), setting, LOOSE, SHARE)
+def _round(box: Box) -> tuple[int, int, int, int]:
+    x1, y1, x2, y2 = map(round, box)
+    return x1, y1, x2, y2

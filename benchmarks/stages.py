@@ -1,7 +1,7 @@
-"""What loading consists of, a stage at a time, by the functions that the loader itself uses.
+"""The stages of loading, each by the functions that the loader itself uses, and the loader as a whole.
 
-All that the benchmarks call of the loader is called here. A stage's ceiling is its rate when all cores do nothing
-else, with what it needs in memory.
+All that the benchmarks call of the loader is called here. A stage alone has what it needs in memory; its rate in all
+workers at once is its ceiling on these cores.
 """
 
 import json
@@ -16,33 +16,32 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from benchmarks.common import Batches, Setting, single_thread
+from benchmarks.setting import Batches, Setting, single_thread
 from clef.config import InputName
 from clef.data import decode, transforms
-from clef.data.dataset import CellDataset, Pictures
+from clef.data.dataset import CellDataset, ImageInputs
 from clef.data.decoded_cache import NodeCache
-from clef.data.loader import loader, to_device
-from clef.data.manifest import SOURCE
-from clef.data.order import EveryOnce
+from clef.data.loader import BatchLoader, to_device
+from clef.data.manifest import MEMBER_OF_INPUT
+from clef.data.order import EvaluationBatches
 
-SECONDS = 1.0
-"""A stage is repeated over its share of the people until so much time has passed."""
-HELD = 2
-"""Batches of squashed images that the stage `augment` holds, and goes over again and again."""
+AUGMENT_BATCHES = 2
+"""Batches of squashed images that the stage `augment` keeps in memory and goes over again and again."""
 META = "meta.json"
 Members = dict[str, bytes]
 Work = Callable[[list[int]], object]
-"""Does a stage for some of a worker's people, given as numbers in its share."""
+"""Does a stage for some of a worker's people, given as positions in its share."""
 
 
-def ours(setting: Setting, cache: NodeCache | None = None, share: float = 1) -> Batches:
-    """The whole loader, from JPEG bytes or from the node cache, for `share` of a pass."""
-    return loader(_dataset(setting, cache), setting.order(share), setting.workers)
+def our_loader(setting: Setting, cache: NodeCache | None = None, share: float = 1) -> Batches:
+    """Return the whole loader, from JPEG bytes or from the node cache, for `share` of a pass."""
+    return BatchLoader(_dataset(setting, cache), setting.order(share), setting.workers)
 
 
-def fill(setting: Setting, cache: NodeCache) -> None:
-    """Have everyone who is read decoded and kept in the cache."""
-    for _ in loader(_dataset(setting, cache), EveryOnce(setting.places, setting.batch, 0, 1), setting.workers):
+def fill_cache(setting: Setting, cache: NodeCache) -> None:
+    """Decode everyone who is read into the cache."""
+    everyone = EvaluationBatches(setting.people, setting.batch_size, 0, 1)
+    for _ in BatchLoader(_dataset(setting, cache), everyone, setting.workers):
         pass
 
 
@@ -51,40 +50,41 @@ def _dataset(setting: Setting, cache: NodeCache | None = None) -> CellDataset:
 
 
 class OurDecoder:
-    """Members of one sample to its inputs, H,W,3 uint8: decoded, squashed, augmented and masked as our loader does it.
+    """Decodes, squashes, augments and masks members that another loader has read, as our loader does it.
 
-    Stands where a split's shards do, and holds what another reader has read.
+    It takes the place of a split's shards (`read`, `key`, `root`, `name`) and holds one sample's members.
     """
 
     def __init__(self, setting: Setting) -> None:
         self.root, self.name = setting.shards.root, setting.shards.name
         self._setting, self._members = setting, Members()
-        self._pictures = Pictures(self, setting.inputs, {})  # type: ignore[arg-type]
+        self._images = ImageInputs(self, setting.inputs, {})  # type: ignore[arg-type]
 
-    def __call__(self, members: Members, place: int, epoch: int = 0) -> dict[str, Tensor]:
+    def __call__(self, members: Members, index: int, epoch: int = 0) -> dict[str, Tensor]:
+        """Return one sample's inputs, each uint8 H,W,3."""
         self._members = members
         inputs = self._setting.inputs
         batch: dict[tuple[str, ...], np.ndarray] = {}
         for name, config in inputs.items():
             batch[name,] = np.empty((1, *config.shape, 3), np.uint8)
             batch["valid", name] = np.empty(1, bool)
-        draws = transforms.draws(self._setting.seed, epoch, place, tuple(inputs))
-        self._pictures.fill(batch, [place], [json.loads(members[META])], [draws])
+        draws = transforms.draw_augmentation(self._setting.seed, epoch, index, tuple(inputs))
+        self._images.fill(batch, [index], [json.loads(members[META])], [draws])
         return {name: torch.from_numpy(batch[name,][0]) for name in inputs}
 
-    def read(self, _place: int, kind: str) -> bytes | None:
-        """The member that was handed over."""
+    def read(self, _index: int, kind: str) -> bytes | None:
+        """Return a member of the sample at hand."""
         return self._members.get(kind)
 
-    def key(self, place: int) -> str:
-        """For messages."""
-        return f"{place:08d}"
+    def key(self, index: int) -> str:
+        """Return what messages call the sample."""
+        return f"{index:08d}"
 
 
-def collated(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """Samples of OurDecoder as a batch, B,3,H,W; channels stay last in memory, as our loader has them.
+def collate(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """Return samples of `OurDecoder` as a batch, B,3,H,W; channels stay last in memory, as in our loader.
 
-    What a peer adds to a sample, such as webdataset its key, is left out.
+    What another loader adds to a sample, such as webdataset its key, is dropped.
     """
     images = [{name: value for name, value in sample.items() if isinstance(value, Tensor)} for sample in samples]
     return {name: value.permute(0, 3, 1, 2) for name, value in default_collate(images).items()}
@@ -92,73 +92,73 @@ def collated(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Share:
-    """A worker's people: places in the split."""
+    """The people of one worker, as indices in the split."""
 
     setting: Setting
-    places: list[int]
+    indices: list[int]
 
-    def members(self) -> list[Members]:
-        """All that is read of each."""
-        return [self.read(place) for place in self.places]
+    def read_all(self) -> list[Members]:
+        """Return the members of all of them."""
+        return [self.read(index) for index in self.indices]
 
-    def read(self, place: int) -> Members:
-        """The members that the inputs are made of, and the facts."""
-        kinds = (*self.setting.kinds, META)
-        found = {kind: self.setting.shards.read(place, kind) for kind in kinds}
-        return {kind: content for kind, content in found.items() if content is not None}
+    def read(self, index: int) -> Members:
+        """Return the members that the inputs are made of, and the facts."""
+        members = {kind: self.setting.shards.read(index, kind) for kind in (*self.setting.members, META)}
+        return {kind: content for kind, content in members.items() if content is not None}
 
-    def squashed(self, members: Members) -> dict[InputName, np.ndarray]:
-        """The inputs, before anything is augmented; inputs of one member and size share it."""
+    def squash(self, members: Members) -> dict[InputName, np.ndarray]:
+        """Return the inputs before augmentation; inputs of one member and one size share their pixels."""
         pixels: dict[tuple[str, tuple[int, int]], np.ndarray] = {}
-        found = {}
+        images = {}
         for name, config in self.setting.inputs.items():
-            kind = SOURCE[name]
+            kind = MEMBER_OF_INPUT[name]
             if kind in members and (kind, config.size) not in pixels:
                 pixels[kind, config.size] = np.empty((*config.size, 3), np.uint8)
-                decode.picture(members[kind], pixels[kind, config.size])
+                decode.decode_image(members[kind], pixels[kind, config.size])
             if kind in members:
-                found[name] = pixels[kind, config.size]
-        return found
+                images[name] = pixels[kind, config.size]
+        return images
 
 
 def _read(share: Share) -> Work:
-    return lambda batch: [share.read(share.places[i]) for i in batch]
+    return lambda batch: [share.read(share.indices[i]) for i in batch]
 
 
 def _decode(share: Share) -> Work:
-    jpegs = [[content for kind, content in found.items() if kind != META] for found in share.members()]
+    jpegs = [[content for kind, content in members.items() if kind != META] for members in share.read_all()]
     return lambda batch: [simplejpeg.decode_jpeg(content) for i in batch for content in jpegs[i]]
 
 
 def _squash(share: Share) -> Work:
-    members = share.members()
-    return lambda batch: [share.squashed(members[i]) for i in batch]
+    members = share.read_all()
+    return lambda batch: [share.squash(members[i]) for i in batch]
 
 
 def _augment(share: Share) -> Work:
-    members = share.members()[: HELD * share.setting.batch]
-    held = [(json.loads(found[META]), share.squashed(found)) for found in members]
+    samples = share.read_all()[: AUGMENT_BATCHES * share.setting.batch_size]
+    held = [(json.loads(members[META]), share.squash(members)) for members in samples]
     outs = {name: np.empty((*config.shape, 3), np.uint8) for name, config in share.setting.inputs.items()}
 
     def work(batch: list[int]) -> None:
         for i in batch:
             facts, images = held[i % len(held)]
-            draws = transforms.draws(share.setting.seed, 0, share.places[i], tuple(images))
+            draws = transforms.draw_augmentation(share.setting.seed, 0, share.indices[i], tuple(images))
             for name, pixels in images.items():
-                config, box = share.setting.inputs[name], transforms.masked(name, facts)
-                black = None if box is None else transforms.black_box(box, facts["size"], config, draws[name])
-                transforms.image(pixels, black, config, draws[name], outs[name])
+                config, box = share.setting.inputs[name], transforms.mask_box(name, facts)
+                frame = transforms.frame_size(facts)
+                region = None if box is None else transforms.mask_region(box, frame, config, draws[name])
+                transforms.augment_image(pixels, region, config, draws[name], outs[name])
 
     return work
 
 
 def _collate(share: Share) -> Work:
-    """All that a batch holds besides images: facts, labels, VAD, places, written into the batch's memory."""
+    """Write all that a batch holds besides images (facts, labels, VAD, indices) into the batch's memory."""
     data = CellDataset(share.setting.shards, {}, share.setting.seed, augment=True)
-    block = torch.empty(data.layout.size(share.setting.batch), dtype=torch.uint8)
+    block = torch.empty(data.layout.size(share.setting.batch_size), dtype=torch.uint8)
 
     def work(batch: list[int]) -> None:
-        data.fill(block, [(0, share.places[i]) for i in batch])
+        data.fill(block, [(0, share.indices[i]) for i in batch])
         data.layout.batch(block, len(batch))
 
     return work
@@ -171,11 +171,11 @@ STAGES: dict[str, Callable[[Share], Work]] = {
     "augment": _augment,
     "collate": _collate,
 }
-"""What workers do, in this order; decode+squash holds decode."""
-CEILING = "decode+squash"
+"""What workers do, in this order; decode+squash includes decode."""
+CEILING_STAGE = "decode+squash"
 
 
-class _Alone(Dataset[tuple[int, float]]):
+class _StageAlone(Dataset[tuple[int, float]]):
     """Its item w is worker w's measurement of one stage: people done, and seconds."""
 
     def __init__(self, setting: Setting, stage: str, workers: int) -> None:
@@ -183,10 +183,10 @@ class _Alone(Dataset[tuple[int, float]]):
         self._together = torch.multiprocessing.get_context().Barrier(workers)
 
     def __getitem__(self, worker: int) -> tuple[int, float]:
-        people = min(self.setting.places, self.setting.samples)
+        people = min(self.setting.people, self.setting.samples)
         share = Share(self.setting, list(range(worker, people, self.workers)))
         work = STAGES[self.stage](share)
-        batches = list(_batches(len(share.places), self.setting.batch))
+        batches = list(_batches(len(share.indices), self.setting.batch_size))
         work(batches[0])
         self._together.wait()
         done, start = 0, time.perf_counter()
@@ -194,7 +194,7 @@ class _Alone(Dataset[tuple[int, float]]):
             for batch in batches:
                 work(batch)
                 done += len(batch)
-            if (seconds := time.perf_counter() - start) >= SECONDS:
+            if (seconds := time.perf_counter() - start) >= self.setting.stage_seconds:
                 return done, seconds
 
 
@@ -203,32 +203,32 @@ def _batches(people: int, size: int) -> Iterator[list[int]]:
         yield list(range(first, min(first + size, people)))
 
 
-def alone(setting: Setting, stage: str, workers: int) -> float:
-    """People a second of one stage that `workers` processes do at once, each for its share of the people."""
-    data = _Alone(setting, stage, workers)
-    measured: DataLoader[Any] = DataLoader(
+def measure_stage(setting: Setting, stage: str, workers: int) -> float:
+    """Return people a second of one stage that `workers` processes do at once, each for its share of the people."""
+    data = _StageAlone(setting, stage, workers)
+    loader: DataLoader[Any] = DataLoader(
         data, batch_size=None, sampler=range(workers), num_workers=workers, worker_init_fn=single_thread
     )
-    return sum(people / seconds for people, seconds in measured)
+    return sum(people / seconds for people, seconds in loader)
 
 
-def to_device_alone(setting: Setting, device: torch.device) -> float:
-    """People a second of the step from a delivered batch to the device, with all threads of the training process."""
-    batch = next(iter(loader(_dataset(setting), setting.order()[:1], 0)))
+def measure_to_device(setting: Setting, device: torch.device) -> float:
+    """Return people a second of the step from a delivered batch to the device, in a process with all its threads."""
+    batch = next(iter(BatchLoader(_dataset(setting), setting.order()[:1], 0)))
     done, start = 0, time.perf_counter()
     while True:
         to_device(batch, setting.inputs, device)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        done += setting.batch
-        if (seconds := time.perf_counter() - start) >= SECONDS:
+        done += setting.batch_size
+        if (seconds := time.perf_counter() - start) >= setting.stage_seconds:
             return done / seconds
 
 
-def all_alone(setting: Setting) -> tuple[dict[str, float], dict[str, float]]:
-    """The rate of every stage in one process, and in all workers at once (its ceiling)."""
-    one = {stage: alone(setting, stage, 1) for stage in STAGES}
-    every = {stage: alone(setting, stage, setting.workers) for stage in STAGES}
+def measure_stages(setting: Setting) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the rate of every stage in one process, and in all workers at once (its ceiling)."""
+    one = {stage: measure_stage(setting, stage, 1) for stage in STAGES}
+    every = {stage: measure_stage(setting, stage, setting.workers) for stage in STAGES}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    every[f"to {device.type}"] = to_device_alone(setting, device)
+    every[f"to {device.type}"] = measure_to_device(setting, device)
     return one, every

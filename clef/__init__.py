@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clef.engine.model_io import Trained
+    from clef.engine.model_io import TrainedModel
 
 __version__ = "0.1.0"
 
 
-def load(cell: str | Path, checkpoint: str | None = None, device: str = "auto") -> "Trained":
-    """A trained cell, ready to predict: `.config`, `.classes`, `.predict(batch)`, `.batches(split)`, `.method`.
+def load(cell: str | Path, checkpoint: str | None = None, device: str = "auto") -> "TrainedModel":
+    """Return a trained cell, ready to predict: `.config`, `.classes`, `.predict(batch)`, `.batches(split)`, `.method`.
 
     `cell` is its folder, its name below `runs/`, or a part of that which only one cell has. `checkpoint` is `best`,
     `last` or a path; by default what its result was scored with, the newest while it has none. `device` is `auto` (a
@@ -26,4 +26,4 @@ def load(cell: str | Path, checkpoint: str | None = None, device: str = "auto") 
     """
     from clef.engine import model_io  # torch is slow to import
 
-    return model_io.load(cell, checkpoint, device)
+    return model_io.load_trained(cell, checkpoint, device)

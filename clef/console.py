@@ -1,4 +1,4 @@
-"""What commands print with: rich where a person looks, plain lines where a file does."""
+"""What commands print with: bars and colors on a terminal, plain lines in a file."""
 
 import sys
 import time
@@ -22,19 +22,19 @@ from clef.errors import ConfigError
 WIDTH = 140
 """Columns where no terminal says how many there are: a table in a log file must not be cut."""
 Progress = Callable[[str, int, int], None]
-"""Called with the name of what is counted, how much of it is done, and how much there is."""
+"""Reports progress: `progress(name, done, total)`, `name` being what is counted."""
 out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDTH)
 
 
-class Steps:
+class ProgressBars:
     """Progress over named counts: a bar for each on a terminal, else a line every few seconds and at the end.
 
-    Rate and time left follow from the last half minute of what was done since a name was first shown: what had been
-    done before, by a run that was stopped, doesn't count.
+    Rate and time left are those of the last half minute. What had been done before a name was first shown, by a run
+    that was stopped, doesn't count. `unit`: what is counted, such as people.
     """
 
-    EVERY = 5.0
+    SECONDS_BETWEEN_LINES = 5.0
 
     def __init__(self, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.unit, self._clock = unit, clock
@@ -49,31 +49,31 @@ class Steps:
             get_time=clock,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._last = clock()
+        self._last_line_at = clock()
 
     def __enter__(self) -> Progress:
         if err.is_terminal:
             self._bars.start()
-        return self.show
+        return self.update
 
     def __exit__(self, *_: object) -> None:
         if err.is_terminal:
             self._bars.stop()
 
-    def show(self, name: str, done: int, total: int) -> None:
-        """`done` of `total` units of `name` are ready."""
+    def update(self, name: str, done: int, total: int) -> None:
+        """Show that `done` of `total` units of `name` are ready."""
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=total, completed=done)
         self._bars.update(self._tasks[name], completed=done)
-        if not err.is_terminal and (done >= total or self._clock() - self._last > self.EVERY):
-            self._last = self._clock()
+        if not err.is_terminal and (done >= total or self._clock() - self._last_line_at > self.SECONDS_BETWEEN_LINES):
+            self._last_line_at = self._clock()
             err.print(f"{name}: {done}/{total} {self.unit}{self._pace(name)}")
 
     def _pace(self, name: str) -> str:
         task = next(task for task in self._bars.tasks if task.id == self._tasks[name])
         if task.finished or not task.speed or task.time_remaining is None:
             return ""
-        return f", {_rate(task)}, {duration(task.time_remaining)} left"
+        return f", {_rate(task)}, {format_duration(task.time_remaining)} left"
 
 
 class _Rate(ProgressColumn):
@@ -86,8 +86,11 @@ def _rate(task: Task) -> str:
     return f"{speed:,.0f}/s" if speed and speed >= 10 else f"{speed:,.1f}/s" if speed else ""
 
 
-def agreed(question: str, otherwise: str) -> bool:
-    """Ask, with no for the default, and then say what comes of that. ConfigError where nobody can answer."""
+def confirm(question: str, otherwise: str) -> bool:
+    """Ask a question whose default is no; return the answer, and print `otherwise` for a no.
+
+    Raises ConfigError where nobody can answer.
+    """
     if not sys.stdin.isatty():
         raise ConfigError(f"nobody is there to answer: {question} Say --yes; {otherwise}")
     try:
@@ -104,13 +107,13 @@ def agreed(question: str, otherwise: str) -> bool:
     return False
 
 
-def cells(count: int) -> str:
-    """`1 cell`, `10,000 cells`."""
+def format_cells(count: int) -> str:
+    """Return `1 cell`, `10,000 cells`."""
     return f"{count:,} {'cell' if count == 1 else 'cells'}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds in the unit that a reader wants."""
+def format_duration(seconds: float) -> str:
+    """Return seconds in the unit that a reader wants: `90 s`, `12 min`, `2 h 05 min`."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 
 class ClefError(Exception):
-    """Something the user can mend. Commands print its text alone and exit with `exit_code`."""
+    """Something the user can fix. Commands print its text alone and exit with `exit_code`."""
 
     exit_code = 1
 
@@ -50,17 +50,17 @@ class CellError(ClefError):
 
 
 class Preempted(ClefError):
-    """A run that was asked to stop has saved itself. No failure: the same command goes on with it."""
+    """A run that was asked to stop has saved itself. This is no failure: the same command continues it."""
 
     exit_code = 75  # sysexits' EX_TEMPFAIL: try again later
 
 
 INTERRUPTED = 130
 HUNG = 7
-_PATH_FAULTS = {
+_PATH_ERRNOS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT
 }  # fmt: skip
-"""What the system says of a path that is no one's fault but the disk's or the command line's."""
+"""System errors that come from a path on the command line or from the disk, not from a bug."""
 EXIT_CODES = """exit codes:
   0  done
   1  a fault in this program (with a traceback: please report it)
@@ -75,16 +75,16 @@ EXIT_CODES = """exit codes:
 """
 
 
-def joined(failed: Mapping[str, ClefError]) -> ClefError:
-    """One error that tells what failed of several things and why, with the highest exit code."""
+def combine_errors(failed: Mapping[str, ClefError]) -> ClefError:
+    """Return one error that names all that failed and why, with the highest exit code."""
     worst = max(failed.values(), key=lambda error: error.exit_code)
     return type(worst)("\n".join(f"{name}: {error}" for name, error in failed.items()))
 
 
 def argument_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser whose help keeps the lines of `description` and ends with the exit codes."""
-    plain = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(prog=prog, description=description, epilog=EXIT_CODES, formatter_class=plain)
+    """Return a parser whose help keeps the lines of `description` and ends with the exit codes."""
+    keep_lines = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(prog=prog, description=description, epilog=EXIT_CODES, formatter_class=keep_lines)
 
 
 def run_command(main: Callable[[], int | None], leave: Callable[[int], Any] = sys.exit) -> None:
@@ -95,7 +95,7 @@ def run_command(main: Callable[[], int | None], leave: Callable[[int], Any] = sy
         print(error, file=sys.stderr)
         code = error.exit_code
     except ClefError as error:
-        _complain(str(error))
+        _print_error(str(error))
         code = error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -104,13 +104,13 @@ def run_command(main: Callable[[], int | None], leave: Callable[[int], Any] = sy
         sys.stderr.close()
         code = 0
     except OSError as error:
-        if error.errno not in _PATH_FAULTS:
+        if error.errno not in _PATH_ERRNOS:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _complain(f"{where}{error.strerror}; look at the path, its permissions and the room on its disk")
+        _print_error(f"{where}{error.strerror}; look at the path, its permissions and the room on its disk")
         code = SetupError.exit_code
     leave(code)
 
 
-def _complain(text: str) -> None:
+def _print_error(text: str) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(text)}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clef.cells import lookup, records
-from clef.console import Steps, out
+from clef.console import ProgressBars, out
 from clef.errors import CellError, ConfigError, argument_parser, run_command
 
 if TYPE_CHECKING:
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """The command."""
-    args = _arguments()
+    """Run the command: score the cell's weights, and compare with what is recorded."""
+    args = _parse_arguments()
     folder = lookup.find_cell(args.cell)
     from clef.engine.rescore import rescore  # not before: --help need not wait for torch
 
     main_rank = os.environ.get("RANK", "0") == "0"
-    with Steps("people") if main_rank else nullcontext() as progress:
-        score = rescore(folder, args.split, args.checkpoint, _runtime(args), args.predictions, progress)
+    with ProgressBars("people") if main_rank else nullcontext() as progress:
+        score = rescore(folder, args.split, args.checkpoint, _runtime_overrides(args), args.predictions, progress)
     if not main_rank:
         return 0
     if args.json:
         records.write_json(args.json, score.as_json())
-    _report(score)
+    _print_score(score)
     if score.reproduced is False and not score.changed:
         raise CellError(
             f"{folder}: the recorded number doesn't come out again, and nothing that may move it differs: "
@@ -47,7 +47,7 @@ def main() -> int:
     return 0
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argument_parser("python -m clef.evaluate", __doc__)
     parser.add_argument("cell", metavar="CELL", help="a cell's folder, its name below runs/, or a part of its name")
     parser.add_argument("--split", default="test", help="a split of its shards (default: test)")
@@ -67,17 +67,18 @@ def _arguments() -> argparse.Namespace:
     return args
 
 
-def _runtime(args: argparse.Namespace) -> dict[str, Any]:
-    stated = {name: getattr(args, name) for name in ("shards", "workers", "device")}
+def _runtime_overrides(args: argparse.Namespace) -> dict[str, Any]:
+    stated = {"shards": args.shards, "num_workers": args.workers, "device": args.device}
     return {name: value for name, value in stated.items() if value is not None}
 
 
-def _report(score: "Score") -> None:
+def _print_score(score: "Score") -> None:
     values = score.summary
-    place = score.weights.parent.name if score.weights.name == "model.safetensors" else score.weights.stem
+    weights = score.weights.parent.name if score.weights.name == "model.safetensors" else score.weights.stem
+    chance = "" if values["chance"] is None else f"chance {values['chance']:.1f}, "
     out.print(
-        f"{score.cell}, {place}, {score.split}: {score.metric} {values['value']:.2f} "
-        f"(chance {values['chance']:.1f}, {values['samples']} people)",
+        f"{score.cell}, {weights}, {score.split}: {score.metric} {values['value']:.2f} "
+        f"({chance}{values['samples']} people)",
         soft_wrap=True,
     )
     out.print(_verdict(score), soft_wrap=True, markup=False)

@@ -1,6 +1,6 @@
-"""Files that are whole or not there: written under a temporary name, flushed to disk, renamed.
+"""Files: written atomically, hashed and locked; and NumPy arrays from files that may be damaged. Imports no torch.
 
-NumPy's files, where others may have made or damaged them. Imports no torch.
+A file that is written here is whole or absent: it is written under a temporary name, flushed to disk, and renamed.
 """
 
 import fcntl
@@ -20,12 +20,12 @@ from clef.errors import ClefError, SetupError
 
 @contextmanager
 def atomic(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
-    """A binary file that appears at `path` only once the block has ended well.
+    """Open a binary file that appears at `path` only once the block has ended without an error.
 
-    `durable`: on disk by then. A record that is written anew every few seconds need not be.
+    `durable`: it is on disk by then. A record that is written again every few seconds need not be.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Machines that share a folder have processes of one number.
+    # With the host's name: on machines that share a folder, processes may have the same number.
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -44,8 +44,8 @@ def write(path: Path, content: str | bytes, durable: bool = True) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def flush(folder: Path) -> None:
-    """Bring to disk which files a folder holds; their content is flushed by whoever writes them."""
+def flush_folder(folder: Path) -> None:
+    """Flush to disk which files a folder holds. Their content is flushed when they are written."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -54,12 +54,13 @@ def flush(folder: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The file's sha256, in hexadecimal."""
+    """Return the sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
 
 
-def _digest(file: BinaryIO) -> str:  # Python 3.10
+def _sha256(file: BinaryIO) -> str:
+    """Do what `hashlib.file_digest` does, which Python 3.10 lacks."""
     digest = hashlib.sha256()
     for block in iter(lambda: file.read(1 << 20), b""):
         digest.update(block)
@@ -73,14 +74,14 @@ def lock(
     shared: bool = False,
     waiting: Callable[[], None] | None = None,
 ) -> Iterator[None]:
-    """Hold the lock file at `path`, alone or (`shared`) with others who share it.
+    """Hold the lock file at `path` inside the block, alone or (`shared`) together with others who share it.
 
-    When another process has it, raise `busy()`, or call `waiting()` and wait.
+    When another process holds it: raise `busy()` if that is given, else call `waiting()` and wait.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    with path.open("a+") as file:  # NFS wants a file that can be read for a shared lock, written for the other
-        if not _taken(file, kind):
+    with path.open("a+") as file:  # NFS requires read access for a shared lock, write access for the other
+        if not _try_lock(file, kind):
             if busy:
                 raise busy()
             if waiting:
@@ -89,8 +90,8 @@ def lock(
         yield
 
 
-def _taken(file: IO[str], kind: int) -> bool:
-    """Take the lock unless another process keeps it; one that only looks (`is_locked`) is gone in a moment."""
+def _try_lock(file: IO[str], kind: int) -> bool:
+    """Take the lock, or return False. It tries for a second: `is_locked` of another process holds it briefly."""
     for _ in range(10):
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
@@ -99,14 +100,14 @@ def _taken(file: IO[str], kind: int) -> bool:
             time.sleep(0.1)
         except OSError as error:
             raise SetupError(
-                f"{file.name}: can't be locked: {error.strerror}; the file system must know flock "
+                f"{file.name}: can't be locked: {error.strerror}; the file system must support flock "
                 f"(Lustre: mount it with -o flock)"
             ) from None
     return False
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds this lock."""
+    """Return whether a process holds this lock."""
     try:
         with path.open("a" if path.exists() else "r") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,10 +118,11 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def load(file: Path | IO[bytes], mapped: bool = False) -> np.ndarray:
-    """The array of a .npy file; `mapped`: not read before it is used. ValueError for whatever else it is.
+def load_array(file: Path | IO[bytes], mapped: bool = False) -> np.ndarray:
+    """Return the array of a .npy file; `mapped`: its values are read only when they are used.
 
-    A damaged header goes through Python's tokenizer, so NumPy fails in ways that it doesn't list; an OSError stays one.
+    Raises OSError when the file can't be read, and ValueError when it isn't one array. NumPy itself raises more kinds
+    of errors: it gives the header to Python's tokenizer, which fails in many ways on a damaged one.
     """
     try:
         array = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)

@@ -1,19 +1,23 @@
-"""Named parts, and parts of your own as `module:Class`: one way to find readers, backbones, methods, generators."""
+"""Parts by name, or your own as `module:Class`: readers, backbones, methods, optimizers, extractors, generators."""
 
 import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from clef.config.base import unknown
 from clef.errors import ConfigError
+from clef.yaml_config import unknown
 
 
-def find(kind: str, name: str, known: Mapping[str, str]) -> Any:
-    """The object called `name` in `known` (name -> `module:attribute`), or at `module:attribute` itself."""
-    target = known.get(name, name)
+def find(kind: str, name: str, registered: Mapping[str, str]) -> Any:
+    """Return the object that `name` stands for in `registered` (name -> `module:attribute`), or a `module:attribute`.
+
+    `kind` names the part in errors. Raises ConfigError for an unknown name, and for a module or attribute that Python
+    does not find.
+    """
+    target = registered.get(name, name)
     module, colon, attribute = target.partition(":")
     if not colon:
-        raise ConfigError(unknown(f"{kind} {name!r}", name, known) + ", or module:Class")
+        raise ConfigError(unknown(f"{kind} {name!r}", name, registered) + ", or module:Class")
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:

@@ -1,23 +1,23 @@
-"""`python -m clef.report`: make tables, figures and the page of grids, from what their cells have left on disk so far.
+"""`python -m clef.report`: make the tables, figures and page of grids from what their cells have written so far.
 
 For each grid, its long form (rows.csv and others), all tables (tables.md, tables.csv, tables.tex), the figures (PNG and
 PDF) and one page with all of it (report.html) are written to results/<grid>/. For example
 
   python -m clef.report                     every grid that has a plan below runs/
-  python -m clef.report paper --all         one, and print all of its tables, not the main ones alone
-  python -m clef.report paper --from-rows   all but the long form, from it: where the cells are not, the same bytes
-  python -m clef.report --compare old new   two gathered grids side by side: the headline of all that either has
+  python -m clef.report paper --all         one grid, and print all of its tables, not only the main ones
+  python -m clef.report paper --from-rows   from the long form alone, where the cells are not: the same bytes
+  python -m clef.report --compare old new   two gathered grids side by side: the headline of every method
 """
 
 import argparse
 from pathlib import Path
 
 from clef.config import RuntimeConfig
-from clef.errors import CellError, ClefError, ConfigError, argument_parser, joined, run_command
+from clef.errors import CellError, ClefError, ConfigError, argument_parser, combine_errors, run_command
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     args = _arguments()
     if args.compare:
         return _compare(args.results, *args.compare)
@@ -25,51 +25,52 @@ def main() -> int:
     for grid in args.grids or _planned(args.runs):
         try:
             _build(grid, args)
-        except ClefError as error:  # the other grids can be built nevertheless
+        except ClefError as error:  # the other grids can still be built
             failed[grid] = error
     if failed:
-        raise joined(failed)
+        raise combine_errors(failed)
     return 0
 
 
 def _build(grid: str, args: argparse.Namespace) -> None:
-    """All that is made of a grid."""
-    from clef.results import frame, gather  # not before: --help need not wait for NumPy
-    from clef.results.frame import plan_path
+    """Write a grid's numbers, tables, figures and page."""
+    from clef.cells.plan_file import plan_path
+    from clef.results import frame, gather  # slow to import
 
     folder = args.results / grid
     if args.from_rows:
-        gathered = frame.read(folder)
-        gather.publish(folder, gathered, args.all)
+        gathered = frame.load(folder)
+        gather.publish_tables(folder, gathered, args.all)
     else:
         gathered = gather.gather_grid(plan_path(args.runs, grid), args.results, args.all)
     gather.publish_page(folder, gathered, None if args.from_rows else args.runs / grid, args.images)
 
 
 def _compare(results: Path, first: str, second: str) -> int:
-    """Print two grids side by side, and write that as Markdown, too."""
+    """Print two grids side by side, and write the tables as Markdown."""
     from clef import console, io
     from clef.results import formats, frame, gather
 
-    made = gather.side_by_side(frame.read(results / first), frame.read(results / second))
-    gather.show(made)
+    tables = gather.side_by_side(frame.load(results / first), frame.load(results / second))
+    gather.print_tables(tables)
     path = results / first / f"beside-{second}.md"
-    io.write(path, formats.to_markdown(made, first, second))
+    io.write(path, formats.to_markdown(tables, first, second))
     console.out.print(f"written to {path}", markup=False, soft_wrap=True)
     return 0
 
 
 def _planned(runs: Path) -> list[str]:
-    found = sorted(path.parent.name for path in runs.glob("*/plan.json"))
-    if not found:
+    """Return the names of all grids with a plan. Raises CellError where there is none."""
+    grids = sorted(path.parent.name for path in runs.glob("*/plan.json"))
+    if not grids:
         raise CellError(f"{runs}: no grid has a plan here; run one first (launch/grid.py), or say --runs FOLDER")
-    return found
+    return grids
 
 
 def _arguments() -> argparse.Namespace:
     parser = argument_parser("python -m clef.report", __doc__)
     parser.add_argument("grids", metavar="GRID", nargs="*", help="names of grids (default: all that have a plan)")
-    runs = Path(RuntimeConfig().out)
+    runs = Path(RuntimeConfig().output_dir)
     parser.add_argument("--runs", type=Path, default=runs, metavar="FOLDER", help=f"where cells are (default: {runs})")
     parser.add_argument(
         "--results", type=Path, default=Path("results"), metavar="FOLDER", help="where to write (default: results)"

@@ -7,32 +7,32 @@ from pathlib import Path
 from rich.table import Table
 
 from clef import datasets
-from clef.console import Steps, err, out
+from clef.console import ProgressBars, err, out
 from clef.data.manifest import Manifest
 from clef.datasets import cards
 from clef.datasets.cards import Card, Release
-from clef.datasets.policies import described
+from clef.datasets.policies import describe_counts
 from clef.errors import ConfigError, ShardError, argument_parser, run_command
-from clef.sharding import build, shard_plan, stats
+from clef.sharding import build, check, shard_plan, stats
 from clef.sharding.build import prepare
-from clef.sharding.check import show as check
-from clef.sharding.check.scan import Listed, recognise
+from clef.sharding.check.scan import SplitCounts, nearest_release
 from clef.sharding.reshard import reshard
 from clef.sharding.verify import verify
 
 MEGABYTE = 1_000_000
-
-
-_INSTEAD = ("check", "verify", "part", "finish", "reshard", "stats")
-"""The options that do something else than making the set."""
+_OTHER_ACTIONS = ("check", "verify", "part", "finish", "reshard", "stats")
+"""The options that do something else than making the whole set; one at a time."""
+_CUE_COLUMNS = {"landmarks": "landmarks.npy", "pose": "pose.npy", "regions": "regions.npy", "depth": "depth.png"}
+"""The columns of the report for members that not every set has."""
 
 
 def main() -> int:
-    """The command."""
-    args = _arguments()
-    card = cards.load(args.dataset, args.protocol, _policies(args.policy))
-    if check.wanted(args):
-        return check.run(args, card, _policies(args.policy))
+    """Run the command and return its exit code."""
+    args = _parse_arguments()
+    policies = _parse_policies(args.policy)
+    card = cards.load(args.dataset, args.protocol, policies)
+    if check.requested(args):
+        return check.run_check(args, card, policies)
     target = Path(args.out) / card.folder
     if args.verify:
         return _verify(target, args.workers)
@@ -42,17 +42,17 @@ def main() -> int:
         return _reshard(card, target, args)
     source, cues = Path(args.source or card.source), Path(args.cues) if args.cues else None
     if args.part:
-        return _part(card, source, target, args, cues)
+        return _build_part(card, source, target, args, cues)
     if args.finish:
         manifest = build.finish_parts(card, source, target, cues)
     else:
-        with Steps("people") as progress:
+        with ProgressBars("people") as progress:
             manifest = prepare(card, source, target, args.workers, progress, cues)
     _report(card, manifest, target)
     return 0
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argument_parser("python -m clef.shard", __doc__)
     parser.add_argument(
         "--dataset", required=True, help="a card in shards/ (emotic, caer_s, ...), or a card's path (.yaml)"
@@ -60,14 +60,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--protocol",
         default=cards.LEAK_FREE,
-        help="how the set is cut into splits (default: leak_free; shards/README.md)",
+        help="how the set is cut into splits and counted (default: leak_free; see shards/README.md)",
     )
     parser.add_argument(
         "--policy",
         action="append",
         default=[],
         metavar="RULE=WORD",
-        help="what is done about a fault (shards/README.md; repeatable)",
+        help="what is done about a fault (repeatable; see shards/README.md)",
     )
     parser.add_argument("--source", help="the dataset's folder (default: the card's, below data/)")
     parser.add_argument("--cues", help="the folder that python -m clef.cues --out wrote to (default: the source)")
@@ -76,18 +76,18 @@ def _arguments() -> argparse.Namespace:
         "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: as many as cores)"
     )
     parser.add_argument("--verify", action="store_true", help="read every byte of existing shards against the manifest")
-    parser.add_argument("--part", metavar="I/N", help="make one of N shares of the shards (1/N to N/N), and no set yet")
+    parser.add_argument("--part", metavar="I/N", help="make one of N shares of the shards (1/N to N/N), but no set yet")
     parser.add_argument("--finish", action="store_true", help="make a set of the shards that all parts have made")
     parser.add_argument(
-        "--reshard", type=int, metavar="SAMPLES", help="copy existing shards, to --to, with so many samples in each"
+        "--reshard", type=int, metavar="SAMPLES", help="copy existing shards to --to, with so many samples in each"
     )
     parser.add_argument("--to", help="with --reshard: the copy goes to TO/<dataset>")
-    stats.add_options(parser)
+    stats.add_arguments(parser)
     check.add_arguments(parser)
     args = parser.parse_args()
     if args.workers < 1:
         raise ConfigError(f"--workers {args.workers}: at least 1 is expected")
-    chosen = [f"--{name}" for name in _INSTEAD if getattr(args, name) not in (None, False)]
+    chosen = [f"--{name}" for name in _OTHER_ACTIONS if getattr(args, name) not in (None, False)]
     if len(chosen) > 1:
         raise ConfigError(f"{' and '.join(chosen)}: one at a time")
     if (args.reshard is None) != (args.to is None):
@@ -95,17 +95,17 @@ def _arguments() -> argparse.Namespace:
     return args
 
 
-def _policies(stated: list[str]) -> dict[str, str]:
-    """The policies that `--policy rule=word` states; the card checks the words."""
-    if strange := [text for text in stated if "=" not in text]:
-        raise ConfigError(f"--policy {strange[0]}: RULE=WORD is expected, such as box_tiny=skip")
+def _parse_policies(stated: list[str]) -> dict[str, str]:
+    """Return the policies that `--policy rule=word` states. The card checks the words."""
+    if malformed := [text for text in stated if "=" not in text]:
+        raise ConfigError(f"--policy {malformed[0]}: RULE=WORD is expected, such as box_tiny=skip")
     return {rule: word for rule, _, word in (text.partition("=") for text in stated)}
 
 
-def _part(card: Card, source: Path, target: Path, args: argparse.Namespace, cues: Path | None) -> int:
-    part = shard_plan.parse(args.part)
-    datasets.draw(card, source, args.workers)
-    with Steps("people") as progress:
+def _build_part(card: Card, source: Path, target: Path, args: argparse.Namespace, cues: Path | None) -> int:
+    part = shard_plan.parse_part(args.part)
+    datasets.generate_demo(card, source, args.workers)
+    with ProgressBars("people") as progress:
         jobs = build.build_part(card, source, target, part, args.workers, progress, cues)
     people = sum(job.size for job in jobs)
     out.print(
@@ -116,7 +116,7 @@ def _part(card: Card, source: Path, target: Path, args: argparse.Namespace, cues
 
 def _reshard(card: Card, target: Path, args: argparse.Namespace) -> int:
     copy = Path(args.to) / card.folder
-    with Steps("people") as progress:
+    with ProgressBars("people") as progress:
         manifest = reshard(target, args.reshard, copy, args.workers, progress)
     shards = sum(len(split.shards) for split in manifest.splits.values())
     out.print(f"{copy}: {shards} shards of up to {args.reshard:,} samples; their content is that of {target}")
@@ -124,10 +124,12 @@ def _reshard(card: Card, target: Path, args: argparse.Namespace) -> int:
 
 
 def _verify(target: Path, workers: int) -> int:
-    with Steps("MB") as progress:
-        faults = verify(
-            target, workers, lambda name, done, total: progress(name, -(-done // MEGABYTE), -(-total // MEGABYTE))
-        )
+    with ProgressBars("MB") as progress:
+
+        def progress_in_megabytes(name: str, done: int, total: int) -> None:
+            progress(name, -(-done // MEGABYTE), -(-total // MEGABYTE))
+
+        faults = verify(target, workers, progress_in_megabytes)
     if faults:
         plural = "s" if len(faults) > 1 else ""
         remedy = f"remove {target} and run this again without --verify"
@@ -136,19 +138,11 @@ def _verify(target: Path, workers: int) -> int:
     return 0
 
 
-_CUES = {
-    "landmarks": "landmarks.npy",
-    "pose": "pose.npy",
-    "regions": "regions.npy",
-    "depth": "depth.png",
-}
-"""The columns of the report for members that not every set has."""
-
-
 def _report(card: Card, manifest: Manifest, target: Path) -> None:
+    """Print what was stored and left out, and how far the counts are from those of the nearest release."""
     table = Table(title=f"{card.title} in {target}", title_justify="left")
     splits = manifest.splits.values()
-    cues = {name: kind for name, kind in _CUES.items() if any(split.members[kind] for split in splits)}
+    cues = {name: kind for name, kind in _CUE_COLUMNS.items() if any(split.members[kind] for split in splits)}
     for column in ("split", "shards", "listed", "stored", "with face", *cues, "boxes"):
         table.add_column(column, justify="left" if column in ("split", "boxes") else "right")
     for name, split in manifest.splits.items():
@@ -160,15 +154,15 @@ def _report(card: Card, manifest: Manifest, target: Path) -> None:
         made_by = "; ".join(f"{cue} by {maker}" for cue, maker in manifest.cues.items())
         out.print(f"cues: {made_by}", markup=False, soft_wrap=True)
     for name, split in manifest.splits.items():
-        reasons = {f"left out: {reason}": count for reason, count in described(split.left_out).items()}
-        for note, count in (reasons | described(split.notes)).items():
+        reasons = {f"left out: {reason}": count for reason, count in describe_counts(split.left_out).items()}
+        for note, count in (reasons | describe_counts(split.notes)).items():
             out.print(f"  {name:<10} {count:>6,}  {note}")
     people = {title: Release(people=release.people) for title, release in card.releases.items()}
-    listed = {name: Listed(0, split.listed, {}, split.box_kind) for name, split in manifest.splits.items()}
-    if nearest := recognise(people, listed):
-        for off in nearest.differing:
-            said = f"{off.split}: {off.found:,} people listed, {nearest.name} has {off.expected:,}; --check says more"
-            err.print(f"[yellow]note:[/] {said}")
+    listed = {name: SplitCounts(0, split.listed, {}, split.box_kind) for name, split in manifest.splits.items()}
+    if nearest := nearest_release(people, listed):
+        for difference in nearest.differing:
+            counts = f"{difference.found:,} people listed, {nearest.name} has {difference.expected:,}"
+            err.print(f"[yellow]note:[/] {difference.split}: {counts}; --check says more")
 
 
 if __name__ == "__main__":

@@ -27,138 +27,144 @@ ORPHANED = "its launcher died"
 LAUNCHERS = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION", "SUBMITIT_EXECUTOR")
 """Variables of launchers whose death must end their workers. A plain `nohup python` may outlive its shell."""
 
-_asked: dict[str, None] = {}  # in the order in which they came
+_stop_reasons: dict[str, None] = {}  # an ordered set: in the order in which they came
+
+# ---- In the process that trains ----
 
 
-def asked() -> bool:
-    """Whether this process was asked to stop."""
-    return bool(_asked)
+def stop_requested() -> bool:
+    """Return whether this process was asked to stop."""
+    return bool(_stop_reasons)
 
 
-def reasons() -> list[str]:
-    """What asked for it: names of signals, or ORPHANED."""
-    return list(_asked)
+def stop_reasons() -> list[str]:
+    """Return what asked this process to stop: names of signals, or ORPHANED."""
+    return list(_stop_reasons)
 
 
-def heed() -> None:
+def raise_if_stop_requested(meanwhile: str = "while features were computed") -> None:
+    """Raise Preempted if asked to stop, where there is nothing to save yet."""
+    if stop_requested():
+        raise Preempted(f"preempted by {', '.join(stop_reasons())} {meanwhile}; nothing is lost")
+
+
+def install_handlers() -> None:
     """Let signals set the flag from now on: a job's task calls it before it imports torch, which takes seconds."""
     for number in WATCHED:
         signal.signal(number, _set_flag)
 
 
-def leave_if_asked(meanwhile: str = "while features were computed") -> None:
-    """Raise Preempted where there is nothing to save yet."""
-    if asked():
-        raise Preempted(f"preempted by {', '.join(reasons())} {meanwhile}; nothing is lost")
-
-
 @contextmanager
-def listening(grace: float, last_word: Callable[[str], None]) -> Iterator[None]:
-    """Signals set the flag within this block. `last_word` is told why before an exit is forced.
+def handling(grace: float, on_forced_exit: Callable[[str], None]) -> Iterator[None]:
+    """Let signals set the flag within this block; `on_forced_exit` is told why before an exit is forced.
 
-    What has come since `heed` counts.
-
-    Outside the main thread Python can't handle signals: there this does nothing.
+    Signals that came since `install_handlers` count. Outside the main thread Python can't handle signals: there this
+    does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    hears, says = socket.socketpair()
-    hears.setblocking(False)
-    says.setblocking(False)
-    woken = signal.set_wakeup_fd(says.fileno(), warn_on_full_buffer=False)
-    before = {number: signal.signal(number, _set_flag) for number in WATCHED}
-    blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)  # whoever started this process may have blocked them
-    watch = _Watch(hears, grace, last_word)
-    watch.start()
+    # Python writes the number of each signal to this socket at once, even while C code keeps the main thread busy.
+    receiver, sender = socket.socketpair()
+    receiver.setblocking(False)
+    sender.setblocking(False)
+    old_wakeup_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    old_handlers = {number: signal.signal(number, _set_flag) for number in WATCHED}
+    old_mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)  # whoever started this process may have blocked them
+    thread = _SignalThread(receiver, grace, on_forced_exit)
+    thread.start()
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        for number, handler in before.items():
+        signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
+        for number, handler in old_handlers.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(woken)
-        _asked.clear()
-        watch.end(says)
-        hears.close()
-        says.close()
+        signal.set_wakeup_fd(old_wakeup_fd)
+        _stop_reasons.clear()
+        thread.stop(sender)
+        receiver.close()
+        sender.close()
 
 
 def _set_flag(number: int, _frame: FrameType | None) -> None:
-    _asked[signal.Signals(number).name] = None
+    _stop_reasons[signal.Signals(number).name] = None
 
 
-class _Watch(threading.Thread):
+class _SignalThread(threading.Thread):
     """Reads the numbers of signals as they arrive, and looks after the launcher once a second."""
 
-    END = 0
+    STOP = 0
+    """Sent in place of a signal's number, to end the thread."""
 
-    def __init__(self, hears: socket.socket, grace: float, last_word: Callable[[str], None]) -> None:
+    def __init__(self, receiver: socket.socket, grace: float, on_forced_exit: Callable[[str], None]) -> None:
         super().__init__(name="signals", daemon=True)
-        self.hears, self.grace, self.last_word = hears, grace, last_word
-        self.launcher = os.getppid() if launched(os.environ) else None
-        self.first = time.monotonic() if _asked else None
+        self.receiver, self.grace, self.on_forced_exit = receiver, grace, on_forced_exit
+        self.launcher = os.getppid() if has_launcher(os.environ) else None
+        self.first_signal_at = time.monotonic() if _stop_reasons else None
 
     def run(self) -> None:
-        """Until the block ends."""
+        """Wait for signals until the block ends."""
         while True:
-            ready, _, _ = select.select([self.hears], [], [], 1.0 if self.first is None else 0.1)
-            numbers = self.hears.recv(64) if ready else b""
-            if self.END in numbers:
+            ready, _, _ = select.select([self.receiver], [], [], 1.0 if self.first_signal_at is None else 0.1)
+            numbers = self.receiver.recv(64) if ready else b""
+            if self.STOP in numbers:
                 return
             if any(number in WATCHED for number in numbers):
-                self._signalled()
+                self._count_signal()
             if self.launcher not in (None, os.getppid()):
                 self.launcher = None
-                _asked[ORPHANED] = None
-                self._signalled()
-            if self.first is not None and time.monotonic() > self.first + self.grace:
-                self._force(f"not saved within runtime.grace={self.grace:g} seconds of the signal")
+                _stop_reasons[ORPHANED] = None
+                self._count_signal()
+            if self.first_signal_at is not None and time.monotonic() > self.first_signal_at + self.grace:
+                self._force_exit(f"not saved within runtime.grace={self.grace:g} seconds of the signal")
 
-    def _signalled(self) -> None:
+    def _count_signal(self) -> None:
         now = time.monotonic()
-        if self.first is None:
-            self.first = now
-        elif now > self.first + BURST:
-            self._force("a second signal")
+        if self.first_signal_at is None:
+            self.first_signal_at = now
+        elif now > self.first_signal_at + BURST:
+            self._force_exit("a second signal")
 
-    def _force(self, why: str) -> None:
-        with suppress(Exception):  # whatever the main thread is doing, the exit comes
-            self.last_word(why)
+    def _force_exit(self, why: str) -> None:
+        with suppress(Exception):  # whatever the main thread is doing, the process must end
+            self.on_forced_exit(why)
         print(f"exit forced: {why}", file=sys.stderr, flush=True)
         os._exit(Preempted.exit_code)
 
-    def end(self, says: socket.socket) -> None:
-        """Stop the thread."""
-        says.send(bytes([self.END]))
+    def stop(self, sender: socket.socket) -> None:
+        """End the thread."""
+        sender.send(bytes([self.STOP]))
         self.join()
 
 
-def launched(environment: Mapping[str, str]) -> bool:
-    """Whether a launcher started this process."""
+def has_launcher(environment: Mapping[str, str]) -> bool:
+    """Return whether a launcher started the process with this environment."""
     return any(name in environment for name in LAUNCHERS)
 
 
+# ---- In loader workers ----
+
+
 @contextmanager
-def held() -> Iterator[None]:
-    """Processes started in this block are born with the signals blocked: none dies before it can ignore them.
+def blocked() -> Iterator[None]:
+    """Start processes in this block with the signals blocked, so that none dies before it can ignore them.
 
     Those of a fork server are only if the server was started in such a block, too.
     """
     atexit.unregister(_kill_children)
     atexit.register(_kill_children)  # runs before the hook of multiprocessing, which would wait for them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     if multiprocessing.get_start_method() != "fork":
         resource_tracker.ensure_running()  # not in the midst of a start: it unblocks SIGTERM and SIGINT
         signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
 
 
-def ignore() -> None:
-    """Called in a loader's worker: only the process that trains answers to signals; the worker leaves with it.
+def ignore_in_worker() -> None:
+    """Ignore signals in a loader's worker: only the process that trains reacts to them, and the worker ends with it.
 
     torch's workers look whether their parent has changed. A server that forks them (Python's way from 3.14 on) stays
     their parent when the process that reads is killed, and would stay for them: both for ever.
@@ -168,10 +174,10 @@ def ignore() -> None:
     with suppress(ValueError):
         signal.set_wakeup_fd(-1)  # the trainer's, inherited by fork
     if reader := multiprocessing.parent_process():
-        threading.Thread(target=_leave_after, args=(reader.sentinel,), name="reader", daemon=True).start()
+        threading.Thread(target=_exit_after, args=(reader.sentinel,), name="reader", daemon=True).start()
 
 
-def _leave_after(sentinel: int) -> None:
+def _exit_after(sentinel: int) -> None:
     connection.wait([sentinel])
     os._exit(1)
 

@@ -14,42 +14,43 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from clef import yaml_config
 from clef.cells import records
-from clef.config import CellConfig, base, resolve
-from clef.config.base import expand, merge, parse
-from clef.console import Steps, out
+from clef.config import CellConfig, resolve
+from clef.console import ProgressBars, out
 from clef.datasets import cards
 from clef.errors import CellError, argument_parser, run_command
+from clef.yaml_config import expand, merge, parse
 
 
 def main() -> int:
-    """The command."""
-    args = _arguments()
-    config = _config(args)
+    """Run the command: resolve the config, find the cell's folder, train and test the cell, print its scores."""
+    args = _parse_arguments()
+    config = _resolve_config(args)
     if args.print_config:
         print(resolve.to_yaml(config), end="")
         return 0
 
     from clef.engine.run import run_cell  # not before: --help and --print-config need not wait for torch
 
-    folder = _folder(config, args)
+    folder = _cell_folder(config)
     if args.restart and (folder / records.CONFIG).exists() and os.environ.get("RANK", "0") == "0":
         shutil.rmtree(folder)
     result = records.read_json(folder / records.RESULT)
     if result and "splits" not in result:
         raise CellError(f"{folder / records.RESULT}: not the result of a cell; train it anew with --restart")
     if not result:
-        _check_fresh(folder, args.resume or args.restart)
+        _refuse_unfinished(folder, args.resume or args.restart)
         from clef.cells.identity import write_config
 
         write_config(folder, config)
         result = run_cell(folder)
     if os.environ.get("RANK", "0") == "0":
-        _report(result, folder)
+        _print_scores(result, folder)
     return 0
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argument_parser("accelerate launch -m clef.train", __doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the cell; see --print-config")
     parser.add_argument("--config", type=Path, help="a YAML file with settings of the cell; key=value goes on top")
@@ -60,17 +61,17 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
-def _config(args: argparse.Namespace) -> CellConfig:
+def _resolve_config(args: argparse.Namespace) -> CellConfig:
     layer: dict[str, Any] = parse(args.overrides)
     if args.config:
-        layer = merge(expand(base.read_yaml(args.config)), layer)
+        layer = merge(expand(yaml_config.read_yaml(args.config)), layer)
     elif "dataset" not in layer:
-        layer = merge(base.read_yaml(base.resource("configs/train.yaml")), layer)
+        layer = merge(yaml_config.read_yaml(yaml_config.resource("configs/train.yaml")), layer)
     return resolve.resolve(layer, str(args.config or "command line"))
 
 
-def _folder(config: CellConfig, args: argparse.Namespace) -> Path:
-    """The cell's folder, with demo shards made on first use."""
+def _cell_folder(config: CellConfig) -> Path:
+    """Return the cell's folder, whose name ends with its signature. Demo shards are made on first use."""
     from clef.cells.identity import check_shards, folder_of, identify
     from clef.data import manifest as manifests
     from clef.sharding.build import prepare
@@ -78,34 +79,35 @@ def _folder(config: CellConfig, args: argparse.Namespace) -> Path:
     card = cards.load(config.dataset, config.protocol)
     shards = config.shards
     if card.generator and not manifests.path_of(shards).exists():
-        with Steps("people") as progress:
+        with ProgressBars("people") as progress:
             prepare(card, Path(card.source), shards, os.cpu_count() or 1, progress)
     manifest = manifests.load(shards)
     check_shards(config, manifest)
     return folder_of(config, "single", identify(config, manifest))
 
 
-def _check_fresh(folder: Path, allowed: bool) -> None:
+def _refuse_unfinished(folder: Path, allowed: bool) -> None:
+    """Refuse to train over a run that was broken off, unless the user said what to do with it."""
     if not allowed and any((folder / "checkpoints").glob("*-*")):
         raise CellError(
             f"{folder}: holds an unfinished run of this very cell; go on with --resume, or anew with --restart"
         )
 
 
-def _report(result: dict[str, Any], folder: Path) -> None:
+def _print_scores(result: dict[str, Any], folder: Path) -> None:
     if not result:
         out.print(f"stopped as asked; go on with --resume ({folder})")
         return
     for split, values in result["splits"].items():
-        chance, people = values["chance"], values["samples"]
-        out.print(f"{split}: {result['metric']} {values['value']:.2f} (chance {chance:.1f}, {people} people)")
+        chance = "" if values["chance"] is None else f"chance {values['chance']:.1f}, "
+        out.print(f"{split}: {result['metric']} {values['value']:.2f} ({chance}{values['samples']} people)")
     out.print(f"in {folder}")
 
 
-def _leave(code: int) -> NoReturn:
-    """End this process; one of several ranks at once.
+def _exit(code: int) -> NoReturn:
+    """End this process; one of several ranks without taking the interpreter down.
 
-    Taking the interpreter down then aborted in a thread of torch's now and then, after all was done and written.
+    That aborted in a thread of torch's now and then, after all was done and written.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         sys.exit(code)
@@ -116,4 +118,4 @@ def _leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    run_command(main, _leave)
+    run_command(main, _exit)

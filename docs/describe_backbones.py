@@ -1,7 +1,7 @@
-"""`python -m docs.describe_backbones`: the backbones as Markdown: sizes, inputs, recipes, what is stated, what is chosen.
+"""`python -m docs.describe_backbones` writes the page on the backbones: sizes, inputs, recipes, what papers state.
 
-`docs/backbones.md` is its output, and a test holds it to that. Nothing is trained and no weights are read: networks
-are built of fake tensors, which have shapes but no values.
+`docs/backbones.md` is its output, and a test holds it to that. Everything comes from the recipes and the networks:
+those are built of fake tensors, which have shapes but no values, so nothing is trained and no weights are read.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,13 +14,15 @@ from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from clef import io
-from clef.config import AnyInput, BoxesConfig, CellConfig, DepthConfig, InputConfig, InputName, base, resolve
-from clef.config.base import merge, nest
+from clef.config import AnyInput, BoxesConfig, CellConfig, DepthConfig, InputConfig, InputName, resolve
+from clef.config.backbones import BACKBONES
+from clef.config.recipes import load_recipe
 from clef.console import out
-from clef.data.transforms import POINTS
+from clef.data.transforms import POINT_SHAPES
 from clef.datasets import cards
 from clef.errors import argument_parser, run_command
-from clef.models import BACKBONES, Backbone, backbone
+from clef.models import Backbone, build_backbone
+from clef.yaml_config import merge, nest
 
 FAKE = FakeTensorMode()
 
@@ -34,61 +36,51 @@ class Variant:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def cell(self, dataset: str) -> CellConfig:
-        """Its vanilla cell on a dataset."""
+        """Return its vanilla cell on a dataset."""
         return resolve.resolve(merge({"dataset": dataset, "backbone": self.name, "method": "vanilla"}, self.settings))
 
     def network(self, dataset: str) -> Backbone:
-        """The network of that cell, without values."""
+        """Return the network of that cell, of fake tensors."""
         config = self.cell(dataset)
         classes, vad = len(cards.load(dataset).classes), config.loss.vad_weight > 0
         with FAKE:
-            return backbone(config.backbone, classes, vad, lambda encoder, network: None).eval()
+            return build_backbone(config.backbone, classes, vad, lambda encoder, network: None).eval()
 
     @property
     def title(self) -> str:
-        """What tables call it."""
+        """Return how tables call it."""
         title = f"[{about(self.name)['title']}](#{self.name})"
         return f"{title}, {self.label}" if self.label else title
 
 
-def _variant(name: str, label: str, **settings: Any) -> Variant:
-    return Variant(name, label, nest({"backbone.name": name, **settings}))
-
-
-VARIANTS = (
-    Variant("emot_net"),
-    _variant("emot_net", "`variant: decomposed`", **{"backbone.variant": "decomposed"}),
-    Variant("caer_net"),
-    _variant(
-        "caer_net",
-        "inputs of 224",
-        **{
-            "inputs.face.size": [224, 224],
-            "inputs.scene_without_face": {"size": [256, 342], "crop": [224, 224]},
-        },
-    ),
-    Variant("gnn_cnn"),
-    Variant("cd_net"),
-    Variant("emoticon"),
-    _variant("emoticon", "`third: agents`", **{"backbone.third": "agents"}),
-)
-
-
 def about(name: str) -> dict[str, Any]:
-    """What a backbone's recipe says of it: title, paper, stated, chosen."""
-    content: dict[str, Any] = base.read_yaml(base.resource(f"configs/backbones/{name}.yaml"))["about"]
+    """Return what a backbone's recipe says of it to readers: title, paper, stated, chosen, variants."""
+    content: dict[str, Any] = load_recipe("backbones", name)["about"]
     return content
 
 
+def variants() -> list[Variant]:
+    """Return every backbone as its recipe has it, each followed by the variants that the recipe names."""
+    found = []
+    for name in BACKBONES:
+        found.append(Variant(name))
+        for entry in about(name).get("variants", []):
+            found.append(Variant(name, entry["label"], nest({"backbone.name": name, **entry["set"]})))
+    return found
+
+
+VARIANTS = variants()
+
+
 def shape(name: InputName, config: AnyInput) -> tuple[int, ...]:
-    """The shape of one sample of an input."""
+    """Return the shape of one sample of an input."""
     if isinstance(config, InputConfig | DepthConfig):
         return (1 if isinstance(config, DepthConfig) else 3, *config.shape)
-    return (config.count, 4) if isinstance(config, BoxesConfig) else POINTS[name]
+    return (config.count, 4) if isinstance(config, BoxesConfig) else POINT_SHAPES[name]
 
 
 def flops(network: Backbone, config: CellConfig) -> int:
-    """Floating-point operations of a sample, forward: a multiply-add is two; only products are counted."""
+    """Return the floating-point operations of a sample, forward: a multiply-add is two; only products count."""
     with FAKE, FlopCounterMode(display=False) as counter, torch.no_grad():
         batch: dict[str, Any] = {"valid": {}, "target": torch.ones(1, network.classes)}
         for name in network.reads:
@@ -99,7 +91,7 @@ def flops(network: Backbone, config: CellConfig) -> int:
 
 
 def document() -> str:
-    """The page."""
+    """Return the whole page as Markdown."""
     parts = [_HEAD, _table(_SIZES, map(_size, VARIANTS)), _SIZES_NOTE]
     recipes = [variant for variant in VARIANTS if not variant.label]
     parts += ["## Recipes", _table(_RECIPES, map(_recipe, recipes)), _RECIPES_NOTE]
@@ -107,20 +99,30 @@ def document() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-_HEAD = """# The five backbones
+_HEAD = """# The backbones
 
-`python -m docs.describe_backbones --write docs/backbones.md` writes this page, from `configs/backbones/` and the networks
-themselves.
+`python -m docs.describe_backbones --write docs/backbones.md` writes this page.
+It takes everything from `configs/backbones/` and from the networks themselves.
 
 ## Sizes"""
 _SIZES = ("backbone", "inputs", "feature", "parameters, EMOTIC", "parameters, CAER-S", "GFLOPs")
-_SIZES_NOTE = """Parameters are those of the vanilla model with 26 classes (and valence, arousal and dominance where the
-recipe trains them), and with 7. GFLOPs are of one sample's forward pass on EMOTIC, a multiply-add counted as two; only
-matrix products and convolutions count, and a complex product counts as a real one. `backbone.width` scales all
-channels, for trials; 1 is the size above."""
+_SIZES_NOTE = "\n".join(
+    (
+        "Parameters are those of the vanilla model: on EMOTIC with 26 classes (and valence, arousal and dominance where"
+        " the recipe trains them), on CAER-S with 7.",
+        "GFLOPs are of one sample's forward pass on EMOTIC, and a multiply-add counts as two operations.",
+        "Only matrix products and convolutions count, and a complex product counts as a real one.",
+        "`backbone.width` scales all channels, for trials; 1 is the size above.",
+    )
+)
 _RECIPES = ("backbone", "loss on EMOTIC", "optimiser", "learning rate", "epochs", "batch", "weights")
-_RECIPES_NOTE = """On CAER-S cross-entropy takes the place of the categories' loss, and valence, arousal and dominance
-are not trained; all else is the same."""
+_RECIPES_NOTE = "\n".join(
+    (
+        "On CAER-S cross-entropy takes the place of the categories' loss, and valence, arousal and dominance are not"
+        " trained.",
+        "All else is the same.",
+    )
+)
 
 
 def _size(variant: Variant) -> tuple[str, ...]:
@@ -142,8 +144,8 @@ def _recipe(variant: Variant) -> tuple[str, ...]:
     optimizer, schedule = config.optimizer, config.schedule
     momentum = f" {optimizer.momentum:g}" if optimizer.name == "sgd" else ""
     decay = f", weight decay {optimizer.weight_decay:g}" if optimizer.weight_decay else ""
-    course = {"step": f"times {schedule.gamma:g} every {schedule.every} epochs"}.get(schedule.name, schedule.name)
-    new = optimizer.new_lr_multiplier
+    course = {"step": f"times {schedule.gamma:g} every {schedule.step_size} epochs"}.get(schedule.name, schedule.name)
+    new = optimizer.head_lr_multiplier
     rate = f"{optimizer.lr:g}" + (f" ({optimizer.lr * new:g} new layers)" if new != 1 else "") + f", {course}"
     weights = ", ".join(f"{encoder}: {name}" for encoder, name in config.backbone.weights.items())
     return (
@@ -184,7 +186,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def main() -> int:
-    """The command."""
+    """Write the page to the terminal, or where `--write` says."""
     parser = argument_parser("python -m docs.describe_backbones", __doc__)
     parser.add_argument("--write", metavar="FILE", help="write the page there, not to the terminal")
     args = parser.parse_args()

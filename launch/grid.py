@@ -1,17 +1,34 @@
 """`python launch/grid.py --partition gpu`: plan a grid of cells, train what is missing, gather the tables.
 
   python launch/grid.py --partition gpu                         the paper's grid, as Slurm job arrays (it asks before)
-  python launch/grid.py --profile mysite.yaml --yes             the same as a site wants it, without a question
-  python launch/grid.py --local --grid configs/grids/demo.yaml  the demo, on this machine
+  python launch/grid.py --profile mysite.yaml --yes             with the options of your site, without a question
+  python launch/grid.py --local --grid demo                     the demo, on this machine
   python launch/grid.py --dry-run --partition gpu               the plan, as a table
   python launch/grid.py --gather                                the tables, from what is on disk
   python launch/grid.py --status                                where its cells are (--watch: live)
-  python launch/grid.py --logs emotic-emot_net-clef-s0 --follow what a cell and its job say
+  python launch/grid.py --logs emotic-emot_net-clef-s0 --follow a cell's log, and the output of its job
 
-Run it again at any time: it does only what is missing.
-
-What is done with a grid under way: look at it, read a cell's logs, cancel cells. Nothing here waits for cells.
+Run it again at any time: it does only what is missing. Where the package is installed: python -m launch.grid, or
+clef grid.
 """
+
+# Which file answers which question
+#
+#   what may the command line say?                     options.py, profiles.py (a site's sbatch options)
+#   which cells does a grid have?                      ../clef/config/grid.py
+#   what is done, what can't be trained, and why?      plan.py, by ../clef/cells/identity.py and records.py
+#   what would be submitted now?                       proposal.py (plan_table.py prints it)
+#   what was submitted, and which cells are claimed?   ledger.py
+#   what runs, what is queued, what failed?            status.py (status_view.py, logs.py and job_output.py show it)
+#   what is Slurm told, and what does it answer?       submit.py, slurm_commands.py
+#   how are cells trained on this machine?             local.py
+#   which code does a job run?                         code_snapshot.py
+#
+# Why was a cell not submitted? Start at make_proposal in proposal.py. The cell is done, failed, cancelled or blocked
+# (plan.py says why), or Slurm has it (ledger.py), or a local launcher has claimed it (ledger.py).
+#
+# A plan is what the disk says of a grid's cells. A proposal is what of it would be submitted now. A submission is one
+# call of sbatch, a claim the cells of one local launcher; the ledger has both. A status is where the cells are.
 
 import argparse
 import getpass
@@ -20,148 +37,159 @@ import sys
 from collections import Counter
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
-if __name__ == "__main__":  # a script of the checkout: its folder's parent holds both packages
+if __name__ == "__main__" and __spec__ is None:  # a script of the checkout: its folder's parent holds both packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from clef import console
 from clef.cells import records
+from clef.cells.plan_file import plan_path
+from clef.config import CellConfig
 from clef.config import grid as grids
-from clef.config.base import merge, parse
-from clef.console import agreed, err, out
+from clef.console import confirm, err, out
 from clef.errors import INTERRUPTED, ConfigError, SetupError, run_command
-from clef.results.frame import plan_path
-from clef.results.gather import gather_grid
-from launch import ledger, local, logs, plan, plan_table, profiles, slurm_commands, status, status_view, submit
-from launch import plan as plans
-from launch.options import arguments
-from launch.plan import Plan
-from launch.proposal import Configs, proposer
-from launch.status import ALIVE, CellStatus, Overview, called_otherwise
-from launch.status import overview as look
+from clef.yaml_config import merge, parse
+from launch import ledger, local, logs, plan_table, profiles, slurm_commands, status, status_view, submit
+from launch.options import parse_arguments
+from launch.plan import Plan, dataset_sources, make_plan, make_shards_here, missing_shards
+from launch.proposal import make_proposal
+from launch.status import ACTIVE_STATES, CellStatus, GridStatus, no_such_cell, read_status
 
 
-def look_at(args: argparse.Namespace) -> int | None:
-    """Do what the options say of a grid under way; None when they say nothing of that. Returns the exit code."""
+def main() -> int:
+    """Run the command."""
+    args = parse_arguments(__doc__)
+    if (code := view_or_cancel(args)) is not None:
+        return code
+    if args.gather:
+        from clef.results.gather import gather_grid  # only now: planning and status don't wait for what it imports
+
+        gather_grid(plan_path(Path(args.out), args.grid.stem), args.results)
+        return 0
+    grid = grids.load_grid(args.grid)
+    extra = merge(parse(args.overrides), {"runtime": {"shards": args.shards, "output_dir": args.out}})
+    configs = grids.resolve_cells(grid, str(args.grid), extra)
+    return _run_on_slurm(configs, args) if args.partition or args.profile else _run_locally(configs, args)
+
+
+def _run_on_slurm(configs: list[CellConfig], args: argparse.Namespace) -> int:
+    site = profiles.load_site(args.profile, args.partition, args.sbatch)
+    propose = partial(
+        make_proposal,
+        Path(args.out) / args.grid.stem,
+        configs,
+        profiles.find_sources(site.profile, args.source, dataset_sources(configs)),
+        max_array_size=slurm_commands.max_array_size(),
+        max_parallel=args.max_parallel,
+        retry=args.retry_failed,
+    )
+    if args.dry_run:
+        proposal = propose()
+        plan_table.print_plan(proposal.plan, proposal, site)
+        return 0
+    submit.check_slurm()
+    submitted = submit.submit_grid(propose, site, args)
+    if submitted is None:
+        return INTERRUPTED
+    submitted.plan.check()
+    return 0
+
+
+def _run_locally(configs: list[CellConfig], args: argparse.Namespace) -> int:
+    sources = profiles.find_sources(profiles.Profile(), args.source, dataset_sources(configs))
+    if not args.dry_run:
+        for shards in missing_shards(configs, sources).values():
+            make_shards_here(shards)
+    grid = Path(args.out) / args.grid.stem
+
+    def plan() -> Plan:
+        status.note_cancelled(grid)
+        busy = {*ledger.query_queued(grid).cells, *ledger.claimed_cells(grid)}
+        return make_plan(grid.name, configs, busy, retry=args.retry_failed)
+
+    if args.dry_run:
+        plan_table.print_plan(plan())
+        return 0
+    return local.debug_cell(plan(), args) if args.debug else local.train_grid(plan, args)
+
+
+# ---- a grid that is under way ----
+
+
+def view_or_cancel(args: argparse.Namespace) -> int | None:
+    """Show or cancel cells of a grid that is under way, if the options ask for that. Waits for no cell.
+
+    Returns the exit code; None when the options ask for something else.
+    """
     plan = plan_path(Path(args.out), args.grid.stem)
-    view = status_view.View(args.cells, args.all, args.stuck)
+    view = status_view.ViewOptions(args.cells, args.all, args.stuck)
     if args.status:
-        return status_view.as_json(plan, view) if args.json else status_view.once(plan, view)
+        return status_view.print_json(plan, view) if args.json else status_view.print_status(plan, view)
     if args.watch:
-        return status_view.watch(plan, view)
+        return status_view.watch_status(plan, view)
     if args.logs:
-        return logs.show(plan, args.logs, args.follow)
+        return logs.print_logs(plan, args.logs, args.follow)
     if args.cancel:
         return cancel(plan, args.cancel, args.yes)
     return None
 
 
-def cancel(plan: Path, pattern: str, sure: bool) -> int:
-    """Cancel the cells of this name that wait or run. Final: only --retry-failed takes them up again.
+def cancel(plan: Path, pattern: str, yes: bool) -> int:
+    """Cancel the cells of this name that wait or run; only --retry-failed trains them after that.
 
-    ConfigError when no such cell waits or runs, or nobody is there to be asked; SetupError when scancel fails, and
-    then nothing is cancelled.
+    Asks first, unless `yes`. Returns the exit code. ConfigError when no such cell waits or runs, or there is nobody to
+    ask; SetupError when scancel fails, and then nothing is cancelled.
     """
     grid = plan.parent
-    overview, cells = _alive(plan, pattern)
+    grid_status, cells = _active_cells(plan, pattern)
     if not cells:
-        raise ConfigError(f"--cancel {pattern}: {_others(overview, pattern)}")
-    if not sure and not agreed(_question(cells), "nothing cancelled"):
+        raise ConfigError(f"--cancel {pattern}: {_no_match_reason(grid_status, pattern)}")
+    if not yes and not confirm(_cancel_question(cells), "nothing cancelled"):
         return INTERRUPTED
-    with ledger.held(grid, lambda: err.print("a launcher is submitting this grid; waiting for it")):
-        asked = {cell.name for cell in cells}
-        cells = [cell for cell in _alive(plan, pattern)[1] if cell.name in asked]
-        _cancel(grid, cells)
-    out.print(f"cancelled: {console.cells(len(cells))}; --retry-failed takes them up again")
+    with ledger.lock(grid, lambda: err.print("a launcher is submitting this grid; waiting for it")):
+        shown = {cell.name for cell in cells}
+        cells = [cell for cell in _active_cells(plan, pattern)[1] if cell.name in shown]
+        _cancel_cells(grid, cells)
+    out.print(f"cancelled: {console.format_cells(len(cells))}; --retry-failed takes them up again")
     return 0
 
 
-def _alive(plan: Path, pattern: str) -> tuple[Overview, list[CellStatus]]:
-    overview = look(plan)
-    named = [cell for cell in overview.cells if fnmatchcase(cell.name, pattern)]
-    return overview, [cell for cell in named if cell.state in ALIVE and cell.folder]
+def _active_cells(plan: Path, pattern: str) -> tuple[GridStatus, list[CellStatus]]:
+    """Return the grid's status, and its cells of this name that wait or run."""
+    grid_status = read_status(plan)
+    matching = [cell for cell in grid_status.cells if fnmatchcase(cell.name, pattern)]
+    return grid_status, [cell for cell in matching if cell.state in ACTIVE_STATES and cell.folder]
 
 
-def _others(overview: Overview, pattern: str) -> str:
-    """What there is instead."""
-    states = Counter(cell.state for cell in overview.cells if fnmatchcase(cell.name, pattern))
+def _no_match_reason(grid_status: GridStatus, pattern: str) -> str:
+    states = Counter(cell.state for cell in grid_status.cells if fnmatchcase(cell.name, pattern))
     if states:
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
         return f"no cell of this name waits or runs; of this name there are: {counts}"
-    return called_otherwise(overview)
+    return no_such_cell(grid_status)
 
 
-def _question(cells: list[CellStatus]) -> str:
+def _cancel_question(cells: list[CellStatus]) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in Counter(cell.state for cell in cells).items())
     names = ", ".join(cell.name for cell in cells[:5]) + (", ..." if len(cells) > 5 else "")
     return f"Cancel {counts}: {names}?"
 
 
-def _cancel(grid: Path, cells: list[CellStatus]) -> None:
-    """Note it, which local launchers heed, then have Slurm end the jobs."""
+def _cancel_cells(grid: Path, cells: list[CellStatus]) -> None:
+    """Note it in the cells' folders, where local launchers see it, then have Slurm end the jobs."""
     who = f"{getpass.getuser()}@{socket.gethostname()}"
-    at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     notes = [grid / str(cell.folder) / records.CANCELLED for cell in cells]
     for note in notes:
-        records.write_json(note, {"by": who, "at": at})
+        records.write_json(note, {"by": who, "at": now})
     try:
-        slurm_commands.cancel({cell.job for cell in cells if cell.job})
+        slurm_commands.cancel_jobs({cell.job for cell in cells if cell.job})
     except SetupError as error:
         for note in notes:
             note.unlink(missing_ok=True)
         raise SetupError(f"{error}; nothing is noted as cancelled") from None
-
-
-def main() -> int:
-    """The command."""
-    args = arguments(__doc__)
-    if (code := look_at(args)) is not None:
-        return code
-    if args.gather:
-        gather_grid(plan_path(Path(args.out), args.grid.stem), args.results)
-        return 0
-    grid = grids.load_grid(args.grid)
-    extra = merge(parse(args.overrides), {"runtime": {"shards": args.shards, "out": args.out}})
-    configs = grids.configs(grid, str(args.grid), extra)
-    return _to_slurm(configs, args) if args.partition or args.profile else _here(configs, args)
-
-
-def _to_slurm(configs: Configs, args: argparse.Namespace) -> int:
-    site = profiles.site(args.profile, args.partition, args.sbatch)
-    sources = profiles.sources(site.profile, args.source, plan.cards_of(configs[0]))
-    grid = Path(args.out) / args.grid.stem
-    look = proposer(
-        args.grid.stem, grid, configs, sources, (slurm_commands.max_array_size(), args.max_parallel), args.retry_failed
-    )
-    if args.dry_run:
-        found = look()
-        plan_table.plan(found.plan, found, site)
-        return 0
-    submit.check()
-    done = submit.run(look, site, args)
-    if done is None:
-        return INTERRUPTED
-    done.plan.check()
-    return 0
-
-
-def _here(configs: Configs, args: argparse.Namespace) -> int:
-    sources = profiles.sources(profiles.Profile(), args.source, plan.cards_of(configs[0]))
-    if not args.dry_run:
-        for made in plan.missing(configs[0], sources).values():
-            plan.make_here(made)
-    grid = Path(args.out) / args.grid.stem
-
-    def look() -> Plan:
-        status.note(grid)
-        busy = {*ledger.look(grid).cells, *ledger.claimed_cells(grid)}
-        return plans.make(grid.name, *configs, busy, retry=args.retry_failed)
-
-    if args.dry_run:
-        plan_table.plan(look())
-        return 0
-    return local.debug(look(), args) if args.debug else local.run(look, args)
 
 
 if __name__ == "__main__":

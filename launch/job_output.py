@@ -1,31 +1,31 @@
-"""What the processes of a cell said: their stdout and stderr, as files."""
+"""The output of a cell's processes: their stdout and stderr, which lie in files."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
-LINES = 20
-"""Lines at the end in which an error is looked for: srun says more after it."""
-TAIL = 64 * 1024
-"""Bytes at the end of a file that are looked at."""
+ERROR_LINES = 20
+"""Lines at the end of a file in which an error is looked for: srun says more after it."""
+TAIL_BYTES = 64 * 1024
+"""Bytes at the end of a file that are read."""
 
 
-def outputs(grid: Path, folder: str, job: str | None) -> list[Path]:
-    """The stdout and stderr files of a cell's newest attempt, those of the first rank first; none where it never ran.
+def output_files(grid: Path, cell: str, job: str | None) -> list[Path]:
+    """Return the stdout and stderr files of a cell's newest attempt, the first rank's first; none where it never ran.
 
-    `job`: its newest job on Slurm, whose requeued runs write on into the same files.
+    `job`: its newest job on Slurm; runs that were queued again write on into the same files.
     """
-    local = sorted((grid / "local" / folder).glob("*_log.*"), key=lambda path: path.stat().st_mtime)
+    local = sorted((grid / "local" / cell).glob("*_log.*"), key=lambda path: path.stat().st_mtime)
     if local and job is None:
-        newest = local[-1].name.partition("_")[0]  # the number of the process that looks after its ranks
+        newest = local[-1].name.partition("_")[0]  # the id of the process that looks after the cell's ranks
         return sorted(path for path in local if path.name.partition("_")[0] == newest)
     return sorted((grid / "slurm").glob(f"*/{job}_*_log.*")) if job else []
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a text file that are not blank; of a progress bar that redraws itself, the last state."""
+    """Return the last lines of a text file that are not blank; of a bar that redraws itself, only the last state."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
             text = file.read().decode(errors="replace")
     except OSError:
         return []
@@ -33,15 +33,15 @@ def last_lines(path: Path, count: int) -> list[str]:
     return [line for line in lines if line.strip()][-count:]
 
 
-def last_line(paths: Iterable[Path]) -> str | None:
-    """The last error in stderr, else its last line, of the first rank that said anything.
+def last_error(paths: Iterable[Path]) -> str | None:
+    """Return the last error in stderr, or else its last line, of the first rank that wrote anything there.
 
-    srun's own error counts where there is no other: it says that a task ended, and not why.
+    srun's own error counts only where there is no other: it says that a task ended, and not why.
     """
     for path in paths:
-        lines = last_lines(path, LINES) if path.suffix == ".err" else []
+        lines = last_lines(path, ERROR_LINES) if path.suffix == ".err" else []
         if lines:
             errors = [line for line in lines if "error" in line.lower()]
-            own = [line for line in errors if not line.startswith("srun:")]
-            return (own or errors or lines)[-1].strip()
+            errors_of_cell = [line for line in errors if not line.startswith("srun:")]
+            return (errors_of_cell or errors or lines)[-1].strip()
     return None

@@ -1,12 +1,11 @@
-"""What was handed to Slurm for a grid: a file for each call of sbatch, written before it and completed after it.
+"""Who has which cell: what launchers submitted to Slurm, and what local launchers (`--local`) claim.
 
-A launcher may die between the two. What it leaves is resolved by the job's name, which is the file's name (the tag).
-
-Which cells a launcher trains by itself (`--local`): a file for each launcher, and a lock that it holds meanwhile.
-
-Others leave its cells alone until they have ended or the launcher is gone, however it went.
-
-What Slurm still has of a grid, and what became of calls of sbatch that their launcher didn't live to note.
+- `<grid>/submissions/<tag>.json`: a file for each call of sbatch, written before the call and completed after it. The
+  tag is also the job's name, so that a launcher which died between the two leaves a name to ask Slurm about.
+- `<grid>/launchers/<host>-<process>.json`: the cells that a local launcher claims. It holds a lock meanwhile, so other
+  launchers leave its cells alone until they have ended or the launcher is gone, however it ended.
+- `query_queued` asks Slurm which submitted cells still wait or run. `settle_submissions` finds out what became of
+  calls of sbatch whose answer was never written down.
 """
 
 import getpass
@@ -32,8 +31,26 @@ from clef.errors import SetupError
 from launch import slurm_commands
 from launch.slurm_commands import array_of
 
-FOLDER, LOCK = "submissions", "launcher.lock"
-Kind = Literal["cells", "shards", "launch", "gather"]
+SUBMISSIONS, CLAIMS = "submissions", "launchers"
+"""Folders below a grid's folder."""
+LAUNCHER_LOCK = "launcher.lock"
+CANCEL_TIMEOUT_S = 60
+"""How long a cancelled job may take to end."""
+SubmissionKind = Literal["cells", "shards", "launch", "gather"]
+
+
+@contextmanager
+def lock(grid: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Let only one launcher at a time plan and submit in a grid's folder; call `waiting` if another one does."""
+    with io.lock(grid / LAUNCHER_LOCK, waiting=waiting):
+        (grid / SUBMISSIONS).mkdir(exist_ok=True)
+        # NFS may show a folder as it was half a minute ago. Changing the folder makes the client look anew.
+        with tempfile.NamedTemporaryFile(dir=grid / SUBMISSIONS, prefix=".look-"):
+            pass
+        yield
+
+
+# ---- submissions to Slurm ----
 
 
 @dataclass(frozen=True)
@@ -43,8 +60,9 @@ class Submission:
     __pydantic_config__ = ConfigDict(extra="forbid")
     tag: str
     """The job's name: `clef-<grid>-` and eight random digits."""
-    kind: Kind
-    """`cells`; `shards`: makes a set of shards; `launch`: runs the launcher again behind that; `gather`: the tables."""
+    kind: SubmissionKind
+    """`cells`: trains cells; `shards`: makes a set of shards; `launch`: runs the launcher again after that; `gather`:
+    writes the tables."""
     cells: list[str] = field(default_factory=list)
     """Names of the cells' folders, in the order of the array's tasks."""
     array: bool = False
@@ -53,154 +71,87 @@ class Submission:
     shards: str | None = None
     """The folder of the set that a job of kind `shards` makes, and one of kind `launch` waits for."""
     job: str | None = None
-    """What sbatch answered; None until then."""
+    """The id that sbatch answered; None until then."""
     dropped: bool = False
-    """It was decided that sbatch never took it. Should its job turn up all the same, the job leaves at once."""
-    made: str = ""
+    """It was decided that sbatch never took it. If its job appears after all, the job leaves at once."""
+    created: str = ""
     by: str = ""
 
     def jobs(self) -> dict[str, str]:
-        """The job (`12`) or array task (`12_3`) of each cell."""
+        """Return the job (`12`) or array task (`12_3`) of each cell."""
         assert self.job is not None
         return {cell: f"{self.job}_{i}" if self.array else self.job for i, cell in enumerate(self.cells)}
 
 
-def new(grid: Path, kind: Kind, cells: list[str], **facts: Any) -> Submission:
-    """A submission with a name of its own, of which nothing is on disk yet."""
+def new_submission(grid: Path, kind: SubmissionKind, cells: list[str], **facts: Any) -> Submission:
+    """Return a submission with a name of its own; nothing of it is on disk yet."""
     # squeue takes a comma for the end of a name.
     tag = f"clef-{re.sub('[^A-Za-z0-9_.+-]', '_', grid.name)}-{secrets.token_hex(4)}"
     by = f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
-    made = datetime.now(timezone.utc).isoformat(timespec="microseconds")
-    return Submission(tag, kind, cells, made=made, by=by, **facts)
+    return Submission(tag, kind, cells, created=_now(), by=by, **facts)
 
 
-def folder(grid: Path, submission: Submission) -> Path:
-    """Where its script, what its tasks run and their logs lie: `<job>_<rank>_log.out` and `.err`."""
+def job_folder(grid: Path, submission: Submission) -> Path:
+    """Return the folder of its script, of what its tasks run, and of its logs (`<job>_<rank>_log.out` and `.err`)."""
     return grid / "slurm" / submission.tag
 
 
-@contextmanager
-def held(grid: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Only one launcher at a time plans and submits in a grid's folder; `waiting` is called when one already does."""
-    with io.lock(grid / LOCK, waiting=waiting):
-        (grid / FOLDER).mkdir(exist_ok=True)
-        # NFS may show a folder as it was half a minute ago. Changing it makes the client compare, and look anew.
-        with tempfile.NamedTemporaryFile(dir=grid / FOLDER, prefix=".look-"):
-            pass
-        yield
+def begin_submission(grid: Path, submission: Submission) -> None:
+    """Write down what is about to be submitted; it is on disk when this returns."""
+    _write_submission(grid, submission)
 
 
-def begin(grid: Path, submission: Submission) -> None:
-    """Note what is about to be submitted, on disk when this returns."""
-    _write(grid, submission)
+def complete_submission(grid: Path, submission: Submission, job: str) -> Submission:
+    """Write down the job's id that sbatch answered."""
+    return _write_submission(grid, replace(submission, job=job))
 
 
-def with_job(submission: Submission, job: str) -> Submission:
-    """The submission as it is once sbatch has answered."""
-    return replace(submission, job=job)
-
-
-def complete(grid: Path, submission: Submission, job: str) -> Submission:
-    """Note what sbatch answered."""
-    return _write(grid, with_job(submission, job))
-
-
-def drop(grid: Path, submission: Submission) -> Submission:
-    """Note that sbatch didn't take it."""
-    return _write(grid, replace(submission, dropped=True))
+def drop_submission(grid: Path, submission: Submission) -> Submission:
+    """Write down that sbatch didn't take it."""
+    return _write_submission(grid, replace(submission, dropped=True))
 
 
 def read_submissions(grid: Path) -> list[Submission]:
-    """All submissions of a grid, the oldest first; a file that is no record of one is an error."""
-    return sorted((_read(path) for path in (grid / FOLDER).glob("*.json")), key=lambda made: (made.made, made.tag))
+    """Read all submissions of a grid, the oldest first. SetupError for a file that isn't a submission's record."""
+    submissions = (_read_submission(path) for path in (grid / SUBMISSIONS).glob("*.json"))
+    return sorted(submissions, key=lambda submission: (submission.created, submission.tag))
 
 
-def _write(grid: Path, submission: Submission) -> Submission:
-    records.write_json(grid / FOLDER / f"{submission.tag}.json", asdict(submission))
-    io.flush(grid / FOLDER)
+def unanswered_submissions(grid: Path) -> list[Submission]:
+    """Return the submissions without a job's id.
+
+    To the launcher that holds the lock, these are what launchers left behind that died during a call of sbatch.
+    """
+    return [submission for submission in read_submissions(grid) if not submission.job and not submission.dropped]
+
+
+def _write_submission(grid: Path, submission: Submission) -> Submission:
+    records.write_json(grid / SUBMISSIONS / f"{submission.tag}.json", asdict(submission))
+    io.flush_folder(grid / SUBMISSIONS)
     return submission
 
 
-def _read(path: Path) -> Submission:
+def _read_submission(path: Path) -> Submission:
     try:
-        made = records.checked(Submission, records.read_json(path))
-        if made.tag != path.stem:
-            raise ValueError(f"tag: {made.tag} is not the name of the file")
+        submission = records.validate_as(Submission, records.read_json(path))
+        if submission.tag != path.stem:
+            raise ValueError(f"tag: {submission.tag} is not the name of the file")
     except ValueError as error:
         raise SetupError(
             f"{path}: no record of a submission; look at squeue, and mend or remove the file ({error})"
         ) from None
-    return made
+    return submission
 
 
-CLAIMS = "launchers"
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A launcher's cells, by the names of their folders."""
-
-    made: str
-    by: str
-    cells: list[str]
-    left: list[str]
-    """Those that have not ended yet."""
-    alive: bool = True
-    """Whether the launcher still runs; what the file says of that doesn't count."""
-
-    @property
-    def busy(self) -> list[str]:
-        """The cells that it trains, or is going to."""
-        return self.left if self.alive else []
-
-
-@contextmanager
-def claimed(grid: Path, cells: list[str]) -> Iterator[Callable[[str], None]]:
-    """Claim cells for this process; call what is yielded with each that has ended.
-
-    Hold the grid's lock from the look at its state until this has begun, or two launchers claim the same cells.
-    """
-    host, number = socket.gethostname(), os.getpid()
-    made = datetime.now(timezone.utc).isoformat(timespec="microseconds")
-    path = grid / CLAIMS / f"{host}-{number}.json"
-    left = dict.fromkeys(cells)
-
-    def note() -> None:
-        records.write_json(path, asdict(Claim(made, f"{host}, process {number}", cells, list(left))), durable=False)
-
-    def ended(cell: str) -> None:
-        left.pop(cell, None)
-        note()
-
-    with io.lock(path.with_suffix(".lock")):
-        note()
-        yield ended
-
-
-def read_claims(grid: Path) -> list[Claim]:
-    """All claims of a grid, those of launchers that are gone too; the oldest first."""
-    return sorted((_read_claim(path) for path in (grid / CLAIMS).glob("*.json")), key=lambda claim: claim.made)
-
-
-def claimed_cells(grid: Path) -> set[str]:
-    """The cells that launchers which still run train, or are going to."""
-    return {cell for claim in read_claims(grid) for cell in claim.busy}
-
-
-def _read_claim(path: Path) -> Claim:
-    content = records.read_json(path)
-    try:
-        return records.checked(Claim, content | {"alive": io.is_locked(path.with_suffix(".lock"))})
-    except ValueError:  # cut short, or of another version
-        return Claim("", "", [], [], alive=False)
-
-
-SECONDS = 60
-"""How long a cancelled job may take to go."""
+# ---- what Slurm still has of them ----
 
 
 @dataclass(frozen=True)
-class Queued:
+class QueuedJobs:
     """The jobs of a grid that wait or run."""
 
     cells: dict[str, str] = field(default_factory=dict)
@@ -208,94 +159,166 @@ class Queued:
     shards: dict[str, str] = field(default_factory=dict)
     """The job that makes a set of shards, by the set's folder."""
     launches: dict[str, str] = field(default_factory=dict)
-    """The job behind it that runs the launcher again."""
-    tried: dict[str, Path] = field(default_factory=dict)
-    """The log of the last job that made none of a set's shards, by the set's folder."""
+    """The job after it that runs the launcher again, by the set's folder."""
+    failed_logs: dict[str, Path] = field(default_factory=dict)
+    """The log of the last job that ended without making a set of shards, by the set's folder."""
     gathered: frozenset[str] = frozenset()
     """The jobs that a gather job already waits for."""
 
 
-def look(grid: Path) -> Queued:
-    """Ask Slurm, twice at most: by job, and by name for what has no job noted. Writes nothing."""
-    if not slurm_commands.available():
-        return Queued()
-    entries = [entry for entry in read_submissions(grid) if not entry.dropped and _matters(grid, entry)]
-    if all(entry.kind == "gather" for entry in entries):  # tables can be had where Slurm is out of reach
-        return Queued()
-    known = slurm_commands.jobs({array_of(entry.job) for entry in entries if entry.job})
-    by_name = slurm_commands.named({entry.tag for entry in entries if not entry.job})
-    found = [entry if entry.job else _adopted(entry, by_name) for entry in entries]
-    active = {job for job, facts in (known | by_name).items() if facts.active}
-    entries = [entry for entry in found if entry is not None]
-    cells = {
-        cell: job
-        for entry in entries if entry.kind == "cells"
-        for cell, job in entry.jobs().items() if job in active and not _done(grid, cell)
-    }  # fmt: skip
-    others = [entry for entry in entries if entry.kind != "cells" and entry.job in active]
-    made = {kind: {e.shards: e.job for e in others if e.kind == kind} for kind in ("shards", "launch")}
-    tried = {e.shards: _log(grid, e) for e in entries if e.kind == "shards" and e.job not in active}
-    gathered = frozenset(job for entry in others if entry.kind == "gather" for job in entry.after)
-    return Queued(cells, made["shards"], made["launch"], tried, gathered)  # type: ignore[arg-type]
+def query_queued(grid: Path) -> QueuedJobs:
+    """Ask Slurm which submissions still wait or run. Writes nothing. SetupError when Slurm doesn't answer.
 
-
-def settle(grid: Path, left: list[Submission]) -> list[Submission]:
-    """Find out what became of calls of sbatch without a noted answer. Returns each with its job, or dropped.
-
-    Only for who holds the ledger. A job of that name is adopted, ended or not. Where there is none, the call may still
-    be under way: the sbatch of a launcher that was killed goes on by itself, and the controller may be slow. So the
-    drop is on disk *before* Slurm is asked once more. A job that Slurm gets after that second look starts after the
-    drop was written, reads it and leaves. One that it got between the two looks may have started too early to read
-    it, so it is cancelled, and gone when this returns. Either way nobody else trains these cells from here on.
+    There are at most two queries: by id, and by name for submissions whose id was never written down.
     """
-    first = slurm_commands.named({entry.tag for entry in left})
+    if not slurm_commands.slurm_available():
+        return QueuedJobs()
+    submissions = [each for each in read_submissions(grid) if not each.dropped and _is_unfinished(grid, each)]
+    if all(each.kind == "gather" for each in submissions):  # so a finished grid is gathered where Slurm is not reached
+        return QueuedJobs()
+    jobs = slurm_commands.query_jobs({array_of(each.job) for each in submissions if each.job})
+    jobs_by_name = slurm_commands.query_jobs_by_name({each.tag for each in submissions if not each.job})
+    active = {key for key, job in (jobs | jobs_by_name).items() if job.active}
+    candidates = [each if each.job else _find_by_name(each, jobs_by_name) for each in submissions]
+    return _sort_jobs(grid, [each for each in candidates if each is not None], active)
+
+
+def _sort_jobs(grid: Path, submissions: list[Submission], active: set[str]) -> QueuedJobs:
+    """Sort submissions that have a job, by kind. `active`: the jobs and array tasks that wait or run."""
+    queued = QueuedJobs()
+    gathered: set[str] = set()
+    for submission in submissions:
+        job, shards = str(submission.job), str(submission.shards)
+        if submission.kind == "cells":
+            tasks = submission.jobs().items()
+            queued.cells.update({cell: task for cell, task in tasks if task in active and not _has_result(grid, cell)})
+        elif submission.kind == "shards" and job not in active:
+            queued.failed_logs[shards] = job_folder(grid, submission) / f"{job}_0_log.err"
+        elif job not in active:
+            continue
+        elif submission.kind == "gather":
+            gathered.update(submission.after)
+        else:
+            (queued.shards if submission.kind == "shards" else queued.launches)[shards] = job
+    return replace(queued, gathered=frozenset(gathered))
+
+
+def settle_submissions(grid: Path, submissions: list[Submission]) -> list[Submission]:
+    """Find out what became of calls of sbatch without an answer. Returns each submission with its job, or dropped.
+
+    Only for the launcher that holds the lock. A job of that name is adopted, whether it has ended or not. Where there
+    is none, the call may still be under way: the sbatch of a killed launcher goes on by itself, and the controller may
+    be slow. So the drop is on disk *before* Slurm is asked a second time. A job that Slurm gets after that second
+    query starts after the drop was written, reads it and leaves. A job that it got between the two queries may have
+    started too early to read it, so it is cancelled, and gone when this returns. Either way nobody else trains these
+    cells from here on.
+    """
+    jobs_by_name = slurm_commands.query_jobs_by_name({submission.tag for submission in submissions})
     settled = []
-    for entry in left:
-        adopted = _adopted(entry, first)
-        settled.append(complete(grid, entry, str(adopted.job)) if adopted else drop(grid, entry))
-    dropped = {entry.tag for entry in settled if entry.dropped}
-    if late := {array_of(job) for job, facts in slurm_commands.named(dropped).items() if facts.active}:
-        _cancel(late, dropped)
+    for submission in submissions:
+        adopted = _find_by_name(submission, jobs_by_name)
+        settled.append(
+            complete_submission(grid, submission, str(adopted.job)) if adopted else drop_submission(grid, submission)
+        )
+    dropped = {submission.tag for submission in settled if submission.dropped}
+    late_jobs = slurm_commands.query_jobs_by_name(dropped)
+    if late := {array_of(key) for key, job in late_jobs.items() if job.active}:
+        _cancel_and_wait(late, dropped)
     return settled
 
 
-def leftover(grid: Path) -> list[Submission]:
-    """Calls of sbatch without a noted answer. To whoever holds the ledger: those of launchers that died."""
-    return [entry for entry in read_submissions(grid) if not entry.job and not entry.dropped]
+def _find_by_name(submission: Submission, jobs_by_name: dict[str, slurm_commands.Job]) -> Submission | None:
+    """Return the submission with the id of the job of its name; None where Slurm has no such job."""
+    job = next((array_of(key) for key, job in jobs_by_name.items() if job.name == submission.tag), None)
+    return replace(submission, job=job) if job else None
 
 
-def _adopted(entry: Submission, by_name: dict[str, slurm_commands.Job]) -> Submission | None:
-    job = next((array_of(job) for job, facts in by_name.items() if facts.name == entry.tag), None)
-    return with_job(entry, job) if job else None
+def _is_unfinished(grid: Path, submission: Submission) -> bool:
+    """Return whether it is worth asking about: cells without a result, a set without its manifest."""
+    if submission.shards is not None:
+        return not manifests.path_of(Path(submission.shards)).exists()
+    return submission.kind == "gather" or not all(_has_result(grid, cell) for cell in submission.cells)
 
 
-def _log(grid: Path, entry: Submission) -> Path:
-    return folder(grid, entry) / f"{entry.job}_0_log.err"
-
-
-def _matters(grid: Path, entry: Submission) -> bool:
-    """Whether it is worth asking about: cells without a result, a set without its manifest."""
-    if entry.shards is not None:
-        return not manifests.path_of(Path(entry.shards)).exists()
-    return entry.kind == "gather" or not all(_done(grid, cell) for cell in entry.cells)
-
-
-def _done(grid: Path, cell: str) -> bool:
+def _has_result(grid: Path, cell: str) -> bool:
     return (grid / cell / records.RESULT).exists()
 
 
-def _cancel(jobs: set[str], names: set[str]) -> None:
-    """Cancel jobs, and wait until none of these names is active. SetupError when they stay."""
-    said = ""
+def _cancel_and_wait(jobs: set[str], names: set[str]) -> None:
+    """Cancel jobs, and wait until no job of these names is active. SetupError when one stays."""
+    reason = ""
     try:
-        slurm_commands.cancel(jobs)
+        slurm_commands.cancel_jobs(jobs)
     except SetupError as error:  # some may have ended by themselves
-        said = f" ({error})"
-    end = time.monotonic() + SECONDS
-    while any(facts.active for facts in slurm_commands.named(names).values()):
+        reason = f" ({error})"
+    end = time.monotonic() + CANCEL_TIMEOUT_S
+    while any(job.active for job in slurm_commands.query_jobs_by_name(names).values()):
         if time.monotonic() > end:
             raise SetupError(
-                f"job {', '.join(sorted(jobs))}, of a launcher that died, can't be cancelled{said}; cancel it with "
+                f"job {', '.join(sorted(jobs))}, of a launcher that died, can't be cancelled{reason}; cancel it with "
                 f"scancel and run this again"
             )
         time.sleep(1)
+
+
+# ---- claims of local launchers ----
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A local launcher's cells, by the names of their folders."""
+
+    created: str
+    by: str
+    cells: list[str]
+    unfinished: list[str]
+    """Those that have not ended yet."""
+    alive: bool = True
+    """Whether the launcher still runs. Its lock says so; what the file says doesn't count."""
+
+    @property
+    def busy(self) -> list[str]:
+        """Return the cells that it trains, or is going to train."""
+        return self.unfinished if self.alive else []
+
+
+@contextmanager
+def claim_cells(grid: Path, cells: list[str]) -> Iterator[Callable[[str], None]]:
+    """Claim cells for this process; call what is yielded with each cell that has ended.
+
+    The caller must hold the grid's lock from its look at the cells' states until this has begun, or two launchers
+    claim the same cells.
+    """
+    host, process = socket.gethostname(), os.getpid()
+    path = grid / CLAIMS / f"{host}-{process}.json"
+    created, unfinished = _now(), dict.fromkeys(cells)
+
+    def write() -> None:
+        claim = Claim(created, f"{host}, process {process}", cells, list(unfinished))
+        records.write_json(path, asdict(claim), durable=False)
+
+    def ended(cell: str) -> None:
+        unfinished.pop(cell, None)
+        write()
+
+    with io.lock(path.with_suffix(".lock")):
+        write()
+        yield ended
+
+
+def read_claims(grid: Path) -> list[Claim]:
+    """Read all claims of a grid, also those of launchers that are gone; the oldest first."""
+    return sorted((_read_claim(path) for path in (grid / CLAIMS).glob("*.json")), key=lambda claim: claim.created)
+
+
+def claimed_cells(grid: Path) -> set[str]:
+    """Return the cells that running local launchers train, or are going to train."""
+    return {cell for claim in read_claims(grid) for cell in claim.busy}
+
+
+def _read_claim(path: Path) -> Claim:
+    content = records.read_json(path)
+    try:
+        return records.validate_as(Claim, content | {"alive": io.is_locked(path.with_suffix(".lock"))})
+    except ValueError:  # cut short, or of another version
+        return Claim("", "", [], [], alive=False)

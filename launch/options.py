@@ -1,31 +1,49 @@
-"""The launcher's command line."""
+"""The launcher's command line: its options, and which of them go together."""
 
 import argparse
 import math
 from pathlib import Path
 
+from clef import yaml_config
 from clef.errors import ConfigError, argument_parser
-from launch.profiles import names, sbatch_option
+from clef.yaml_config import unknown
+from launch.profiles import parse_sbatch_option, profile_names
 
-STUCK = 15.0
-"""Minutes without a word after which a running cell is called stuck, unless others are asked for."""
+STUCK_MINUTES = 15.0
+"""Minutes without a log line or a change of state after which a running cell is called stuck (`--stuck`)."""
+GRIDS = "configs/grids"
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """What the user asks for, checked as far as it can be without a grid. ConfigError for what contradicts itself."""
+def parse_arguments(description: str | None) -> argparse.Namespace:
+    """Parse the command line, and check it as far as that goes without a grid. ConfigError for what makes no sense."""
     parser = argument_parser("python launch/grid.py", description)
-    default = Path(__file__).resolve().parent.parent / "configs/grids/paper.yaml"
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings for every cell, such as epochs=1")
     parser.add_argument(
-        "--grid", type=Path, default=default, help="the grid's YAML file (default: configs/grids/paper.yaml)"
+        "--grid",
+        type=_grid_file,
+        default="paper",
+        metavar="NAME",
+        help=f"a grid: {', '.join(yaml_config.names(GRIDS))} ({GRIDS}), or a file of your own (.yaml); default: paper",
     )
+    _add_train_options(parser)
+    _add_view_options(parser)
+    args = parser.parse_intermixed_args()
+    _check_train_options(args)
+    _check_view_options(args)
+    if args.stuck is None:
+        args.stuck = STUCK_MINUTES
+    return args
+
+
+def _add_train_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where to train what is missing, and how."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--partition", help="submit to this Slurm partition")
     where.add_argument(
         "--local",
         nargs="?",
         const=0,
-        type=_local,
+        type=_local_count,
         metavar="N",
         help="train here, N cells at a time (default: one for each core, or for each GPU)",
     )
@@ -33,7 +51,8 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument(
         "--profile",
         metavar="NAME",
-        help=f"what the site wants on every job: {', '.join(names())} (slurm/profiles), or a file of your own (.yaml)",
+        help=f"options that your site needs on every job: {', '.join(profile_names())} (slurm/profiles), or a file of "
+        f"your own (.yaml)",
     )
     parser.add_argument(
         "--sbatch",
@@ -43,7 +62,10 @@ def arguments(description: str | None) -> argparse.Namespace:
         help="a further sbatch option, such as account=lab or exclusive (repeatable)",
     )
     parser.add_argument(
-        "--max-parallel", type=_count, metavar="N", help="at most N of the cells submitted now run at the same time"
+        "--max-parallel",
+        type=_cell_count,
+        metavar="N",
+        help="at most N of the cells submitted now run at the same time",
     )
     parser.add_argument(
         "--source",
@@ -61,12 +83,36 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--shards", default="shards", help="where the shards lie (default: shards)")
     parser.add_argument("--out", default="runs", help="where cells are written (default: runs)")
     parser.add_argument("--results", default="results", help="where tables are written (default: results)")
-    _add_looks(parser)
-    args = parser.parse_intermixed_args()
-    _check_looks(args)
+
+
+def _add_view_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for a grid that is under way. In a CELL or PATTERN, * and ? stand for anything."""
+    group = parser.add_argument_group(
+        "a grid that is under way (everything is on disk; none of these waits for a cell)"
+    )
+    view = group.add_mutually_exclusive_group()
+    view.add_argument("--status", action="store_true", help="show where its cells are")
+    view.add_argument("--watch", action="store_true", help="the same, live, until they have ended or Ctrl-C")
+    view.add_argument(
+        "--logs", metavar="CELL", help="the last lines of a cell's log and of its job (or a part of its name)"
+    )
+    view.add_argument("--cancel", metavar="PATTERN", help="cancel the cells of this name that wait or run")
+    group.add_argument("--cells", metavar="PATTERN", help="--status, --watch, --debug: only cells of this name")
+    group.add_argument("--all", action="store_true", help="--status, --watch: list all cells, however many")
+    group.add_argument("--json", action="store_true", help="--status: as JSON, all cells with all that is known")
+    group.add_argument(
+        "--stuck",
+        type=_minutes,
+        metavar="MINUTES",
+        help=f"--status, --watch: after so long without a word a running cell is stuck ({STUCK_MINUTES:g})",
+    )
+    group.add_argument("--follow", action="store_true", help="--logs: go on as lines come, until the cell has ended")
+
+
+def _check_train_options(args: argparse.Namespace) -> None:
     to_slurm = args.partition or args.profile
-    looks = args.status or args.watch or args.logs or args.cancel
-    if not (looks or args.dry_run or args.gather or to_slurm or args.local is not None or args.debug):
+    views = args.status or args.watch or args.logs or args.cancel
+    if not (views or args.dry_run or args.gather or to_slurm or args.local is not None or args.debug):
         raise ConfigError(
             "say where to train: --profile NAME or --partition NAME (Slurm) or --local [N]; or look first: --dry-run"
         )
@@ -76,53 +122,47 @@ def arguments(description: str | None) -> argparse.Namespace:
         if value and not to_slurm:
             raise ConfigError(f"{option}: goes with --partition or --profile; without them nothing is submitted")
     for text in args.sbatch:
-        sbatch_option(text)
-    return args
+        parse_sbatch_option(text)
 
 
-def _add_looks(parser: argparse.ArgumentParser) -> None:
-    """Options for a grid that is under way. A CELL or PATTERN is a name in which * and ? stand for anything."""
-    group = parser.add_argument_group("a grid that is under way (all of it is on disk; nothing of this waits for it)")
-    look = group.add_mutually_exclusive_group()
-    look.add_argument("--status", action="store_true", help="show where its cells are")
-    look.add_argument("--watch", action="store_true", help="the same, live, until they have ended or Ctrl-C")
-    look.add_argument(
-        "--logs", metavar="CELL", help="the last lines of a cell's log and of its job (or a part of its name)"
-    )
-    look.add_argument("--cancel", metavar="PATTERN", help="cancel the cells of this name that wait or run")
-    group.add_argument("--cells", metavar="PATTERN", help="--status, --watch, --debug: only cells of this name")
-    group.add_argument("--all", action="store_true", help="--status, --watch: list all cells, however many")
-    group.add_argument("--json", action="store_true", help="--status: for machines, all cells with all that is known")
-    group.add_argument(
-        "--stuck",
-        type=_minutes,
-        metavar="MINUTES",
-        help=f"--status, --watch: a running cell is stuck after so long without a word ({STUCK:g})",
-    )
-    group.add_argument("--follow", action="store_true", help="--logs: go on as lines come, until the cell has ended")
-
-
-def _check_looks(args: argparse.Namespace) -> None:
+def _check_view_options(args: argparse.Namespace) -> None:
     """Refuse options that do nothing without another one."""
-    shown = args.status or args.watch
+    shows_status = args.status or args.watch
     for option, value, others, fits in (
-        ("--cells", args.cells, "--status, --watch or --debug", shown or args.debug),
-        ("--all", args.all, "--status or --watch", shown),
+        ("--cells", args.cells, "--status, --watch or --debug", shows_status or args.debug),
+        ("--all", args.all, "--status or --watch", shows_status),
         ("--json", args.json, "--status", args.status),
-        ("--stuck", args.stuck is not None, "--status or --watch", shown),
+        ("--stuck", args.stuck is not None, "--status or --watch", shows_status),
         ("--follow", args.follow, "--logs", args.logs),
     ):
         if value and not fits:
             raise ConfigError(f"{option}: goes with {others}")
-    if args.stuck is None:
-        args.stuck = STUCK
 
 
-def _count(text: str) -> int:
-    """A number of cells."""
+def _grid_file(text: str) -> Path:
+    """Return the path of a grid: a file of the user's, or one that ships, by its name or by its path in a checkout."""
+    path = Path(text)
+    if path.exists() and path.suffix == ".yaml":
+        return path
+    shipped = yaml_config.names(GRIDS)
+    if path.suffix != ".yaml" and text not in shipped:
+        raise ConfigError(unknown(f"--grid {text}", text, shipped) + "; or the path of your own, FILE.yaml")
+    is_shipped = text in shipped or (str(path.parent) == GRIDS and path.stem in shipped)
+    return yaml_config.resource(GRIDS) / f"{path.stem}.yaml" if is_shipped else path
+
+
+def _cell_count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a number of cells is expected, not {text!r}")
     return int(text)
+
+
+def _local_count(text: str) -> int:
+    """Return the N of --local, which takes the word behind it for N."""
+    try:
+        return _cell_count(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}; key=value goes before --local") from None
 
 
 def _minutes(text: str) -> float:
@@ -133,11 +173,3 @@ def _minutes(text: str) -> float:
     if not 0 < minutes < math.inf:
         raise argparse.ArgumentTypeError(f"a number of minutes is expected, not {text!r}")
     return minutes
-
-
-def _local(text: str) -> int:
-    """N of --local, which takes the word behind it for N."""
-    try:
-        return _count(text)
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{error}; key=value goes before --local") from None

@@ -1,8 +1,8 @@
-"""From a grid's cells to their states: which are done, and what stands in the way of the others.
+"""A grid's plan: the state of each of its cells, what stands in the way, and which cells there are to train.
 
-A cell's folder made ready for the job that will train it, wherever that runs.
-
-Sets of shards that a grid reads and that are not there yet, and the command that makes each.
+`make_plan` is the answer to "why is this cell not trained": it looks at the shards, the weights and the folder of each
+cell. `missing_shards` finds the sets of shards that can be made first. `prepare_cell` makes a cell's folder ready for
+the job that trains it, wherever that runs.
 """
 
 import subprocess
@@ -14,6 +14,7 @@ from pathlib import Path
 from clef import console
 from clef.cells import records
 from clef.cells.identity import check_shards, folder_of, identify, write_config
+from clef.cells.plan_file import PlannedRun
 from clef.config import CellConfig
 from clef.config.grid import FROM_GRID
 from clef.console import err
@@ -21,14 +22,13 @@ from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.datasets import cards
 from clef.errors import ClefError, ConfigError, ShardError
-from clef.results.frame import PlannedRun
 
 SHARDING = "sharding"
 """The state of a cell whose shards a job makes, or is about to make: it has no signature yet."""
-AGAIN = ("new", "stopped", "preempted", "died")
-"""States of cells that planning the grid again takes up by itself."""
-ON_REQUEST = ("failed", "cancelled")
-"""Those that are final until someone asks for them (`--retry-failed`)."""
+RESUMABLE_STATES = ("new", "stopped", "preempted", "died")
+"""States of cells that the next run of the launcher trains."""
+FINAL_STATES = ("failed", "cancelled")
+"""States of cells that it trains only with `--retry-failed`."""
 
 
 @dataclass(frozen=True)
@@ -41,95 +41,109 @@ class PlannedCell:
     error: ClefError | None = None
     """Why it can't be trained as things are."""
     parent: Path | None = None
-    """The folder of the cell of this grid that must be trained before."""
+    """The folder of the cell of this grid that must be trained before it."""
     retry: bool = False
-    """Whether a cell that failed or was cancelled is tried again."""
-    held: bool = False
+    """Whether a cell that failed or was cancelled is trained again."""
+    parent_skipped: bool = False
     """Whether the cell that it starts from will not be trained."""
 
     @property
     def todo(self) -> bool:
-        """Whether submitting the grid would train it."""
-        wanted = AGAIN + ON_REQUEST if self.retry else AGAIN
-        return self.folder is not None and self.state in wanted and not self.held
+        """Return whether submitting the grid would train it."""
+        wanted = RESUMABLE_STATES + FINAL_STATES if self.retry else RESUMABLE_STATES
+        return self.folder is not None and self.state in wanted and not self.parent_skipped
 
     @property
-    def left(self) -> bool:
-        """Whether it is left as it is, because it failed or was cancelled, or its parent was."""
-        return self.held or (self.state in ON_REQUEST and not self.retry)
+    def skipped(self) -> bool:
+        """Return whether it is left as it is because it failed or was cancelled, or its parent was."""
+        return self.parent_skipped or (self.state in FINAL_STATES and not self.retry)
 
     def as_run(self) -> PlannedRun:
-        """The entry of plan.json."""
-        c = self.config
-        folder = self.folder.name if self.folder else None
+        """Return its entry in plan.json."""
+        config = self.config
         reason = "its shards were still to be made" if self.state == SHARDING else None
-        reason = str(self.error) if self.error else reason
-        parent = self.parent.name if self.parent else None
         return PlannedRun(
-            c.name, c.dataset, c.backbone.name, c.method_label, c.seed, folder, reason, parent, c.protocol, c.against
+            name=config.name,
+            dataset=config.dataset,
+            backbone=config.backbone.name,
+            method=config.method_label,
+            seed=config.seed,
+            folder=self.folder.name if self.folder else None,
+            reason=str(self.error) if self.error else reason,
+            parent=self.parent.name if self.parent else None,
+            protocol=config.protocol,
+            against=config.against,
         )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A grid's cells, and the backbones that it names which this version does not have yet."""
+    """A grid's cells, in the order of the grid."""
 
     name: str
     cells: list[PlannedCell]
-    unregistered: list[str]
 
     @property
     def blocked(self) -> list[PlannedCell]:
-        """The cells that can't be trained as things are."""
+        """Return the cells that can't be trained as things are."""
         return [cell for cell in self.cells if cell.error]
 
     @property
     def todo(self) -> list[PlannedCell]:
-        """The cells that submitting the grid would train."""
+        """Return the cells that submitting the grid would train."""
         return [cell for cell in self.cells if cell.todo]
 
     def check(self) -> None:
-        """Raise what stands in the way of cells, of the class of the first one's error; nothing where nothing does."""
+        """Raise an error with what stands in the way of blocked cells, if any, of the class of the first one's."""
         if not self.blocked:
             return
         reasons = dict.fromkeys(str(cell.error) for cell in self.blocked)
-        count = console.cells(len(self.blocked))
+        count = console.format_cells(len(self.blocked))
         raise type(self.blocked[0].error)("\n".join([f"{count} can't be trained:", *reasons]))  # type: ignore[misc]
 
 
-def make(
+# ---- from configs to states ----
+
+
+def make_plan(
     name: str,
-    made: list[CellConfig],
-    unregistered: list[str],
+    configs: list[CellConfig],
     queued: Collection[str] = (),
     sharding: Collection[Path] = (),
     retry: bool = False,
 ) -> Plan:
-    """Look at the disk: shards, weights, and what each cell has left so far.
+    """Look at the disk (shards, weights, and the folder of each cell) and return the plan of a grid.
 
-    `queued` names the folders of the cells whose job waits or runs. `sharding`: the folders of shards that a job
-    makes. With `retry`, cells that failed or were cancelled are to do again.
+    `queued`: names of the folders of cells whose job waits or runs. `sharding`: the folders of shards that a job
+    makes. With `retry`, cells that failed or were cancelled are to be trained again.
     """
-    sets: dict[str, Manifest | ShardError] = {}
+    manifest_of: dict[Path, Manifest | ShardError] = {}
     cells: dict[str, PlannedCell] = {}
-    for config in sorted(made, key=lambda config: config.method.parent is not None):  # parents first
-        root = config.shards
-        if root in sharding:
+    for config in sorted(configs, key=lambda config: config.method.parent is not None):  # parents first
+        shards = config.shards
+        if shards in sharding:
             cells[config.name] = PlannedCell(config, None, SHARDING)
             continue
-        if str(root) not in sets:
-            sets[str(root)] = _manifest(root)
-        parent = _parent(config, cells) if _starts_in_grid(config) else None
-        cells[config.name] = _planned(name, config, sets[str(root)], queued, retry, parent)
-    return Plan(name, [cells[config.name] for config in made], unregistered)
+        if shards not in manifest_of:
+            manifest_of[shards] = _load_manifest(shards)
+        parent = _parent_of(config, cells) if _has_parent_in_grid(config) else None
+        cells[config.name] = _plan_cell(name, config, manifest_of[shards], queued, retry, parent)
+    return Plan(name, [cells[config.name] for config in configs])
 
 
-def _starts_in_grid(config: CellConfig) -> bool:
+def _load_manifest(shards: Path) -> Manifest | ShardError:
+    try:
+        return manifests.load(shards)
+    except ShardError as error:
+        return error
+
+
+def _has_parent_in_grid(config: CellConfig) -> bool:
     return (config.method.parent or "").startswith(FROM_GRID)
 
 
-def _parent(config: CellConfig, cells: Mapping[str, PlannedCell]) -> PlannedCell:
-    """The cell of the same dataset, protocol, backbone and seed that this one starts from."""
+def _parent_of(config: CellConfig, cells: Mapping[str, PlannedCell]) -> PlannedCell:
+    """Return the cell of the same dataset, protocol, backbone and seed that this one starts from."""
     assert config.method.parent is not None
     name = config.model_copy(update={"label": config.method.parent.removeprefix(FROM_GRID)}).name
     if name not in cells:
@@ -140,21 +154,15 @@ def _parent(config: CellConfig, cells: Mapping[str, PlannedCell]) -> PlannedCell
     return cells[name]
 
 
-def _manifest(root: Path) -> Manifest | ShardError:
-    try:
-        return manifests.load(root)
-    except ShardError as error:
-        return error
-
-
-def _planned(
+def _plan_cell(
     grid: str,
     config: CellConfig,
     manifest: Manifest | ShardError,
     queued: Collection[str],
     retry: bool,
-    parent: PlannedCell | None = None,
+    parent: PlannedCell | None,
 ) -> PlannedCell:
+    """Find a cell's folder and state, or why it has none. `parent`: the cell of this grid that it starts from."""
     if parent:
         if parent.folder is None:
             return PlannedCell(config, None, parent.state, parent.error)
@@ -168,24 +176,30 @@ def _planned(
     except ClefError as error:
         return PlannedCell(config, None, "no cue" if isinstance(error, ShardError) else "no weights", error)
     state = records.state_of(folder, folder.name in queued)
-    held = parent is not None and state != "done" and parent.left
-    return PlannedCell(config, folder, state, parent=parent.folder if parent else None, retry=retry, held=held)
+    parent_skipped = parent is not None and state != "done" and parent.skipped
+    return PlannedCell(
+        config, folder, state, parent=parent.folder if parent else None, retry=retry, parent_skipped=parent_skipped
+    )
 
 
 def cell_folder(cell: PlannedCell) -> Path:
-    """The folder of a cell that has a signature."""
+    """Return the folder of a cell that has a signature."""
     assert cell.folder is not None
     return cell.folder
 
 
-def prepare_cell(cell: PlannedCell, threads: int, scratch: str = "") -> str:
-    """Make the cell's folder, with its config in it and no state of an earlier try.
+# ---- a cell made ready for its job ----
 
-    All paths are absolute: the job may run elsewhere. `threads` and `scratch` are for cells that don't state their own.
+
+def prepare_cell(cell: PlannedCell, threads: int, scratch: str = "") -> str:
+    """Make the cell's folder, with its config in it and no state of an earlier attempt. Returns its absolute path.
+
+    All paths in the config become absolute: the job may start elsewhere. `threads` and `scratch` are for cells that
+    don't state their own.
     """
     config = _with_absolute_paths(cell.config)
-    stated = config.runtime
-    runtime = stated.model_copy(update={"threads": stated.threads or threads, "scratch": stated.scratch or scratch})
+    runtime = config.runtime
+    runtime = runtime.model_copy(update={"threads": runtime.threads or threads, "scratch": runtime.scratch or scratch})
     write_config(cell_folder(cell), config.model_copy(update={"runtime": runtime}))
     for name in (records.STATE, records.CANCELLED):
         (cell_folder(cell) / name).unlink(missing_ok=True)
@@ -193,66 +207,71 @@ def prepare_cell(cell: PlannedCell, threads: int, scratch: str = "") -> str:
 
 
 def _with_absolute_paths(config: CellConfig) -> CellConfig:
-    """Every path in the config made absolute: places, weights named by their file, the cell to start from."""
+    """Return the config with every path in it absolute: folders, weights named by their file, the cell to start from.
+
+    A name of weights has no slash, and a scratch folder with a variable (`$TMPDIR`) is for the job to expand.
+    """
     content = config.model_dump(mode="json")
-    method, stated = content["method"], content["backbone"]["weights"]
-    runtime = content["runtime"]
-    found = [(runtime, key) for key in ("shards", "out", "weights", "features")]
-    found += [(runtime, "scratch")] if runtime["scratch"] and "$" not in runtime["scratch"] else []
-    found += [(method, "start_from")] if method.get("start_from") else []
-    encoders = [encoder for encoder in (method.get("context_branch"), method.get("dictionary")) if encoder]
-    named = [(stated, key) for key in stated] + [(encoder, "weights") for encoder in encoders]
-    found += [(place, key) for place, key in named if "/" in place[key]]
-    for place, key in found:
-        place[key] = _absolute(place[key])
+    method, weights, runtime = content["method"], content["backbone"]["weights"], content["runtime"]
+    entries = [(runtime, key) for key in ("shards", "output_dir", "weights", "features")]
+    if runtime["scratch"] and "$" not in runtime["scratch"]:
+        entries.append((runtime, "scratch"))
+    if method.get("start_from"):
+        entries.append((method, "start_from"))
+    encoders = [method[name] for name in config.method.encoders]
+    weight_entries = [(weights, key) for key in weights] + [(encoder, "weights") for encoder in encoders]
+    entries += [(mapping, key) for mapping, key in weight_entries if "/" in mapping[key]]
+    for mapping, key in entries:
+        mapping[key] = str(Path(mapping[key]).expanduser().resolve())
     return CellConfig.model_validate(content)
 
 
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().resolve())
+# ---- shards that are missing ----
 
 
 @dataclass(frozen=True)
-class MissingSet:
-    """A dataset as a protocol has it, whose source is known and whose shards are missing."""
+class MissingShards:
+    """A set of shards (a dataset under a protocol) that is missing, and whose source is known."""
 
     name: str
     folder: Path
-    """Where the shards will lie, absolute: what a job must find wherever it starts."""
+    """Where the shards will lie. Absolute: a job must find it wherever it starts."""
     card: str
     protocol: str
     source: Path
 
     def command(self, workers: int | None = None) -> list[str]:
-        """What makes the shards, or goes on where it was broken off."""
+        """Return the command that makes the shards, or goes on where an earlier one was interrupted."""
         what = ["--dataset", self.card, "--protocol", self.protocol, "--source", str(self.source.resolve())]
         pace = ["--workers", str(workers)] if workers else []
         return [sys.executable, "-m", "clef.shard", *what, "--out", str(self.folder.parent), *pace]
 
 
-def missing(configs: list[CellConfig], sources: Mapping[str, Path]) -> dict[Path, MissingSet]:
-    """The sets that can be made, by their folder as the cells name it. Demo sets are drawn into their source first."""
-    wanted = {config.shards: config for config in configs}
-    found = {}
-    for folder, config in wanted.items():
+def missing_shards(configs: list[CellConfig], sources: Mapping[str, Path]) -> dict[Path, MissingShards]:
+    """Return the missing sets of shards that can be made, by their folder as the cells name it.
+
+    `sources`: where datasets lie, by name. Demo sets need none: they are drawn into their source first.
+    """
+    missing = {}
+    for folder, config in {config.shards: config for config in configs}.items():
         card = cards.load(config.dataset, config.protocol)
         source = sources.get(card.name) or (Path(card.source) if card.generator else None)
         if source and not manifests.path_of(folder).exists():
             path = str(Path(config.dataset).resolve()) if config.dataset.endswith(".yaml") else config.dataset
-            found[folder] = MissingSet(config.dataset_name, folder.resolve(), path, config.protocol, source)
-    return found
+            missing[folder] = MissingShards(config.dataset_name, folder.resolve(), path, config.protocol, source)
+    return missing
 
 
-def cards_of(configs: list[CellConfig]) -> dict[str, str]:
-    """The datasets of a grid, and the folder that each one's card names as its source."""
+def dataset_sources(configs: list[CellConfig]) -> dict[str, str]:
+    """Return the datasets of a grid, and the folder that each one's card names as its source."""
     return {(card := cards.load(name)).name: card.source for name in dict.fromkeys(c.dataset for c in configs)}
 
 
-def make_here(made: MissingSet) -> None:
-    """Shard it on this machine, in a process of its own: this one never imports torch."""
-    err.print(f"making the shards of {made.name} (once)")
-    done = subprocess.run(made.command())
+def make_shards_here(missing: MissingShards) -> None:
+    """Make shards on this machine, in a process of its own: this one never imports torch."""
+    err.print(f"making the shards of {missing.name} (once)")
+    done = subprocess.run(missing.command())
     if done.returncode:
-        error = ClefError(f"sharding {made.name} failed (exit code {done.returncode}); the reason is above")
+        error = ClefError(f"sharding {missing.name} failed (exit code {done.returncode}); the reason is above")
         error.exit_code = max(done.returncode, 1)  # a signal's is negative
         raise error

@@ -1,4 +1,7 @@
-"""What a site wants to hear on every job: a profile (`slurm/profiles/NAME.yaml`) with the command line over it."""
+"""A site's profile: the options that every job needs there (`slurm/profiles/NAME.yaml`).
+
+`load_site` puts the command line over a profile; `Site.options` are then the sbatch options of a job.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,32 +10,39 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from clef.config import ResourcesConfig, Strict, base
-from clef.config.base import unknown, validate
+from clef import yaml_config
+from clef.config import ResourcesConfig, Strict
 from clef.errors import ConfigError
+from clef.yaml_config import unknown, validate
 
-FOLDER = Path(__file__).resolve().parent.parent / "slurm/profiles"
-Option = str | int | bool
-OWN = ("job_name", "array", "parsable", "wrap", "test_only")
-"""Options of sbatch that the bookkeeping rests on."""
+FOLDER = "slurm/profiles"
+OptionValue = str | int | bool
+RESERVED_OPTIONS = ("job_name", "array", "parsable", "wrap", "test_only")
+"""Options of sbatch that the launcher's ledger depends on."""
 GPU_OPTIONS = {"gpus", "gpus_per_node", "gpus_per_task", "gpus_per_socket", "gres", "tres_per_task"}
 
 
-def sbatch_option(text: str, value: Option | None = None, where: str = "--sbatch ") -> tuple[str, str | bool]:
-    """An option of sbatch, from `key=value` or from its parts, named as submitit names those it sets itself.
+def parse_sbatch_option(
+    text: str, value: OptionValue | None = None, where: str = "--sbatch "
+) -> tuple[str, str | bool]:
+    """Parse an option of sbatch, from `key=value` or from a key and a value; an option without a value is True.
 
-    So the user's replaces its own. ConfigError for what is no option, and for what the launcher must set.
+    The key is named as submitit names the options that it sets itself, so that the user's replaces submitit's.
+    ConfigError for what is no option, and for what the launcher must set.
     """
     key, equals, stated = str(text).partition("=") if value is None else (str(text), "=", value)
     key = key.lstrip("-").replace("-", "_")
     if not key.isidentifier():
         raise ConfigError(f"{where}{text!s}: key=value or key is expected, such as account=lab or exclusive")
-    if key in OWN:
+    if key in RESERVED_OPTIONS:
         raise ConfigError(f"{where}{text!s}: the launcher sets this itself")
     return key, stated if isinstance(stated, bool) else str(stated) if equals else True
 
 
-class Options(Strict):
+# ---- the profile ----
+
+
+class SbatchOptions(Strict):
     """Where jobs go, and on whose account."""
 
     partition: str | None = None
@@ -40,24 +50,24 @@ class Options(Strict):
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
-    sbatch: dict[str, Option] = {}
+    sbatch: dict[str, OptionValue] = {}
     """Any further options of sbatch; `true` for those without a value."""
 
     @field_validator("sbatch")
     @classmethod
-    def _named(cls, value: dict[str, Option]) -> dict[str, Option]:
+    def _check_sbatch(cls, options: dict[str, OptionValue]) -> dict[str, OptionValue]:
         try:
-            return dict(sbatch_option(key, word, where="") for key, word in value.items())
+            return dict(parse_sbatch_option(key, value, where="") for key, value in options.items())
         except ConfigError as error:
             raise ValueError(str(error)) from None
 
-    def stated(self) -> dict[str, str | bool]:
-        """All of them by sbatch's names, without those that are off."""
+    def by_name(self) -> dict[str, str | bool]:
+        """Return all of them by sbatch's names, without those that are off."""
         named = {key: getattr(self, key) for key in ("partition", "account", "qos", "constraint")}
         return {key: value for key, value in (named | self.sbatch).items() if value not in (None, False)}
 
 
-class Gpus(Strict):
+class GpuRequest(Strict):
     """How GPUs are asked for."""
 
     ask: Literal["gpus-per-node", "gres", "gpus-per-task"] = "gpus-per-node"
@@ -65,32 +75,51 @@ class Gpus(Strict):
     """The site's name for the model, such as a100; None: any."""
 
 
-class Sharding(Strict):
-    """What a job asks for that makes a set of shards."""
+class ShardingResources(Strict):
+    """The resources of a job that makes a set of shards."""
 
     cpus: Annotated[int, Field(ge=1)] = 8
     memory_gb: Annotated[int, Field(ge=1)] = 16
     hours: Annotated[float, Field(gt=0)] = 12
 
     @property
-    def shape(self) -> ResourcesConfig:
-        """The same as a cell would state it."""
+    def resources(self) -> ResourcesConfig:
+        """Return the same as a cell states it."""
         return ResourcesConfig(gpus=0, cpus=self.cpus, memory_gb=self.memory_gb, hours=self.hours)
 
 
-class Profile(Options):
-    """A site. `slurm/profiles/generic.yaml` says each key in a line."""
+class Profile(SbatchOptions):
+    """A site's profile. `slurm/profiles/generic.yaml` explains each key in a line."""
 
-    without_gpu: Options | None = None
+    without_gpu: SbatchOptions | None = None
     """In place of all the options above, for jobs that ask for no GPU."""
-    gpus: Gpus = Gpus()
+    gpus: GpuRequest = GpuRequest()
     setup: tuple[str, ...] = ()
     """Lines of shell that every job begins with."""
     scratch: str = ""
     """`runtime.scratch` of the cells that don't state their own."""
     sources: dict[str, str] = {}
-    """Where datasets lie, by name: a job shards those whose shards are missing."""
-    sharding: Sharding = Sharding()
+    """Where datasets lie, by name: a job makes the shards of those whose shards are missing."""
+    sharding: ShardingResources = ShardingResources()
+
+
+def profile_names() -> list[str]:
+    """Return the names of the profiles that ship with the project."""
+    return yaml_config.names(FOLDER)
+
+
+def load_profile(name: str) -> Profile:
+    """Load the profile of that name, or the one at a path that ends in .yaml. ConfigError for a wrong one."""
+    if name.endswith(".yaml"):
+        path = Path(name)
+    elif name in profile_names():
+        path = yaml_config.resource(FOLDER) / f"{name}.yaml"
+    else:
+        raise ConfigError(unknown(f"--profile {name}", name, profile_names()) + "; or the path of your own, FILE.yaml")
+    return validate(Profile, yaml_config.read_yaml(path), str(path))
+
+
+# ---- the profile with the command line over it ----
 
 
 @dataclass(frozen=True)
@@ -98,63 +127,53 @@ class Site:
     """A profile with the command line over it."""
 
     profile: Profile = field(default_factory=Profile)
-    extra: dict[str, str | bool] = field(default_factory=dict)
+    command_line: dict[str, str | bool] = field(default_factory=dict)
     """Options of sbatch from the command line."""
 
-    def options(self, shape: ResourcesConfig) -> dict[str, str | bool]:
-        """Every option of sbatch that a job of this shape gets on top of its resources."""
-        asked = (self.profile if shape.gpus else self.profile.without_gpu or self.profile).stated() | self.extra
-        return asked if GPU_OPTIONS & asked.keys() else asked | self._gpus(shape.gpus)
+    def options(self, resources: ResourcesConfig) -> dict[str, str | bool]:
+        """Return every option of sbatch that a job of these resources gets on top of them."""
+        profile = self.profile if resources.gpus else self.profile.without_gpu or self.profile
+        options = profile.by_name() | self.command_line
+        return options if GPU_OPTIONS & options.keys() else options | self._gpu_option(resources.gpus)
 
-    def _gpus(self, count: int) -> dict[str, str | bool]:
-        ask, kind = self.profile.gpus.ask, self.profile.gpus.type
+    def _gpu_option(self, count: int) -> dict[str, str | bool]:
+        ask, model = self.profile.gpus.ask, self.profile.gpus.type
         if not count:
             return {}
-        asked = 1 if ask == "gpus-per-task" else count  # a task a GPU
-        text = f"{kind}:{asked}" if kind else str(asked)
+        asked = 1 if ask == "gpus-per-task" else count  # there is a task for each GPU
+        text = f"{model}:{asked}" if model else str(asked)
         return {ask.replace("-", "_"): f"gpu:{text}" if ask == "gres" else text}
 
 
-def names() -> list[str]:
-    """The profiles that ship with the project."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
-
-
-def load(name: str) -> Profile:
-    """The profile of that name, or the one at a path that ends in .yaml."""
-    if name.endswith(".yaml"):
-        path = Path(name)
-    elif name in names():
-        path = FOLDER / f"{name}.yaml"
-    else:
-        raise ConfigError(unknown(f"--profile {name}", name, names()) + "; or the path of your own, FILE.yaml")
-    return validate(Profile, base.read_yaml(path), str(path))
-
-
-def site(profile: str | None, partition: str | None, options: list[str]) -> Site:
-    """What the command line names. --partition goes for every job, with a GPU or without."""
-    made = load(profile) if profile else Profile()
+def load_site(profile: str | None, partition: str | None, options: list[str]) -> Site:
+    """Load what the command line names. `partition` holds for every job, with a GPU or without."""
+    site = load_profile(profile) if profile else Profile()
     if partition:
-        stated = {"partition": partition}
-        apart = made.without_gpu.model_copy(update=stated) if made.without_gpu else None
-        made = made.model_copy(update=stated | {"without_gpu": apart})
-    return Site(made, dict(sbatch_option(text) for text in options))
+        update = {"partition": partition}
+        without_gpu = site.without_gpu.model_copy(update=update) if site.without_gpu else None
+        site = site.model_copy(update=update | {"without_gpu": without_gpu})
+    return Site(site, dict(parse_sbatch_option(text) for text in options))
 
 
-def sources(profile: Profile, stated: list[str], datasets: Mapping[str, str]) -> dict[str, Path]:
-    """Where the datasets of a grid lie: what `--source DATASET=PATH` says, else the profile, else the dataset's card.
+def find_sources(profile: Profile, stated: list[str], card_sources: Mapping[str, str]) -> dict[str, Path]:
+    """Find where the datasets of a grid lie: `--source DATASET=FOLDER`, else the profile, else the dataset's card.
 
-    `datasets`: the folder that each one's card names. What the first one names must be there; of the others, what is.
+    `card_sources`: the folder that each dataset's card names. A folder from the command line must exist (ConfigError);
+    of the others, those that exist are returned.
     """
-    known = [(name, folder) for where in (datasets, profile.sources) for name, folder in where.items()]
-    paths = {name: path for name, folder in known if name in datasets and (path := Path(folder).expanduser()).is_dir()}
+    candidates = [*card_sources.items(), *profile.sources.items()]
+    folders = {
+        name: path
+        for name, folder in candidates
+        if name in card_sources and (path := Path(folder).expanduser()).is_dir()
+    }
     for text in stated:
         name, equals, folder = text.partition("=")
         if not (equals and folder):
             raise ConfigError(f"--source {text}: DATASET=FOLDER is expected")
-        if name not in datasets:
-            raise ConfigError(unknown(f"--source {text}: {name}", name, datasets))
-        paths[name] = Path(folder).expanduser()
-        if not paths[name].is_dir():
+        if name not in card_sources:
+            raise ConfigError(unknown(f"--source {text}: {name}", name, card_sources))
+        folders[name] = Path(folder).expanduser()
+        if not folders[name].is_dir():
             raise ConfigError(f"--source {text}: no such folder")
-    return paths
+    return folders

@@ -1,144 +1,161 @@
-"""Which cells go to Slurm together: one array a resource shape, split where the site's arrays end, and throttled.
+"""What a run of the launcher would hand to Slurm: shown before it is confirmed, and made again then.
 
-What a run of the launcher would hand to Slurm: shown before it is confirmed, and made again then.
+`make_proposal` looks at Slurm and at the disk. `arrange_jobs` puts cells together: one job array for each shape of
+resources, split where the site's arrays end, and throttled.
 """
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clef.config import CellConfig, ResourcesConfig
-from launch import ledger, plan, status
-from launch.ledger import Queued
-from launch.plan import MissingSet, Plan, PlannedCell
+from launch import ledger, status
+from launch.ledger import QueuedJobs
+from launch.plan import MissingShards, Plan, PlannedCell, make_plan, missing_shards
+
+# ---- cells put together into jobs ----
 
 
 @dataclass(frozen=True)
-class Array:
-    """Cells of one shape that one call of sbatch submits; a single one becomes a plain job."""
+class JobArray:
+    """Cells of the same resources that one call of sbatch submits; a single cell becomes a plain job."""
 
-    shape: ResourcesConfig
+    resources: ResourcesConfig
     cells: list[PlannedCell]
-    at_once: int | None = None
-    """So many tasks run at the same time, at most."""
+    max_parallel: int | None = None
+    """How many of its tasks run at the same time, at most."""
 
 
 @dataclass(frozen=True)
-class Batch:
-    """All that is to be submitted of a plan."""
+class CellJobs:
+    """The jobs that train a plan's cells."""
 
-    arrays: list[Array]
-    behind: list[PlannedCell]
-    """Cells that start from one which is yet to be trained: each is a job of its own, behind just that one."""
+    arrays: list[JobArray]
+    dependents: list[PlannedCell]
+    """Cells that start from one which is yet to be trained: each is a job of its own, after just that cell."""
 
     @property
     def cells(self) -> list[PlannedCell]:
-        """All cells, in the order of submission."""
-        return [cell for array in self.arrays for cell in array.cells] + self.behind
+        """Return all cells, in the order of submission."""
+        return [cell for array in self.arrays for cell in array.cells] + self.dependents
 
 
-def batch(
-    todo: list[PlannedCell], queued: Collection[str] = (), longest: int | None = None, max_parallel: int | None = None
-) -> Batch:
-    """Sort cells into arrays of at most `longest` tasks. `queued` names the folders of cells that Slurm has already.
+def arrange_jobs(
+    todo: list[PlannedCell],
+    queued: Collection[str] = (),
+    max_array_size: int | None = None,
+    max_parallel: int | None = None,
+) -> CellJobs:
+    """Sort cells into arrays of at most `max_array_size` tasks. `queued`: folders of cells that Slurm has already.
 
-    `max_parallel` cells run at the same time, over all the arrays: Slurm throttles each by itself, so each gets a part
-    by its size, and at least one.
+    `max_parallel` cells run at the same time, over all the arrays: Slurm limits each array by itself, so each gets a
+    part of that number by its size, and at least one.
     """
     untrained = {cell.folder for cell in todo}
-    waits = {cell.folder for cell in todo if cell.parent and (cell.parent.name in queued or cell.parent in untrained)}
-    behind = [cell for cell in todo if cell.folder in waits]
-    first = shapes([cell for cell in todo if cell.folder not in waits])
-    parts = [Array(shape, part) for shape, cells in first.items() for part in _parts(cells, longest)]
-    if max_parallel is None:
-        return Batch(parts, behind)
-    shares = share(max_parallel, [len(part.cells) for part in parts])
-    return Batch([Array(part.shape, part.cells, n) for part, n in zip(parts, shares, strict=True)], behind)
+    waiting = {cell.folder for cell in todo if cell.parent and (cell.parent.name in queued or cell.parent in untrained)}
+    dependents = [cell for cell in todo if cell.folder in waiting]
+    groups = group_by_resources([cell for cell in todo if cell.folder not in waiting])
+    arrays = [
+        JobArray(resources, part) for resources, cells in groups.items() for part in _split(cells, max_array_size)
+    ]
+    if max_parallel is not None:
+        limits = divide_limit(max_parallel, [len(array.cells) for array in arrays])
+        arrays = [replace(array, max_parallel=limit) for array, limit in zip(arrays, limits, strict=True)]
+    return CellJobs(arrays, dependents)
 
 
-def shapes(cells: list[PlannedCell]) -> Mapping[ResourcesConfig, list[PlannedCell]]:
-    """The cells by resource shape, in the order in which the shapes come."""
+def group_by_resources(cells: list[PlannedCell]) -> Mapping[ResourcesConfig, list[PlannedCell]]:
+    """Return the cells by their resources, in the order in which these first occur."""
     groups: dict[ResourcesConfig, list[PlannedCell]] = defaultdict(list)
     for cell in cells:
         groups[cell.config.resources].append(cell)
     return dict(groups)
 
 
-def share(total: int, sizes: list[int]) -> list[int]:
-    """`total` in whole parts in proportion to `sizes`: each at least 1, and none above its size."""
-    parts = [1] * len(sizes)
-    for _ in range(min(total, sum(sizes)) - len(sizes)):  # the next goes where most tasks come to one place
-        parts[max(range(len(sizes)), key=lambda i: (parts[i] < sizes[i], sizes[i] / (parts[i] + 1)))] += 1
-    return parts
+def divide_limit(total: int, sizes: list[int]) -> list[int]:
+    """Divide `total` among arrays of these sizes: at least 1 for each, and for none more than its size.
+
+    The slowest array, which has the most tasks for each one that runs, ends as early as it can.
+    """
+    limits = [1] * len(sizes)
+    for _ in range(min(total, sum(sizes)) - len(sizes)):  # one more for the array that is slowest now
+        slowest = max(range(len(sizes)), key=lambda i: (limits[i] < sizes[i], sizes[i] / limits[i]))
+        limits[slowest] += 1
+    return limits
 
 
-def _parts(cells: list[PlannedCell], longest: int | None) -> list[list[PlannedCell]]:
-    """Parts of at most `longest`, all about as long."""
-    if longest is None:
+def _split(cells: list[PlannedCell], max_size: int | None) -> list[list[PlannedCell]]:
+    """Split cells into parts of at most `max_size`, all about equally long."""
+    if max_size is None:
         return [cells]
-    count = -(-len(cells) // max(1, longest))
+    count = -(-len(cells) // max(1, max_size))
     ends = [len(cells) * i // count for i in range(count + 1)]
     return [cells[start:end] for start, end in itertools.pairwise(ends)]
 
 
+# ---- the whole proposal ----
+
+
 @dataclass(frozen=True)
 class Proposal:
-    """A plan, what Slurm has of it already, and what it would get."""
+    """A plan, what Slurm has of it already, and what Slurm would get."""
 
     plan: Plan
-    queued: Queued
-    batch: Batch
-    sets: list[MissingSet]
-    """Sets of shards for which a job, or the one behind it, is to be submitted."""
-    at_work: list[MissingSet]
-    """Sets for which both are there."""
+    queued: QueuedJobs
+    cell_jobs: CellJobs
+    shards_to_make: list[MissingShards]
+    """Sets of shards for which a job, or the launcher after it, is to be submitted."""
+    shards_in_progress: list[MissingShards]
+    """Sets of shards for which Slurm has both."""
 
     @property
-    def empty(self) -> bool:
-        """Whether there is nothing to submit."""
-        return not (self.batch.cells or self.sets)
+    def is_empty(self) -> bool:
+        """Return whether there is nothing to submit."""
+        return not (self.cell_jobs.cells or self.shards_to_make)
 
-    def within(self, shown: "Proposal") -> "Proposal":
-        """What is left of it when only what has been shown may be submitted."""
-        folders, names = {cell.folder for cell in shown.batch.cells}, {made.name for made in shown.sets}
-        kept = [replace(part, cells=[c for c in part.cells if c.folder in folders]) for part in self.batch.arrays]
-        behind = [cell for cell in self.batch.behind if cell.folder in folders]
-        batch = Batch([part for part in kept if part.cells], behind)
-        return replace(self, batch=batch, sets=[made for made in self.sets if made.name in names])
+    def restrict_to(self, shown: "Proposal") -> "Proposal":
+        """Return what is left of it when only what has been shown may be submitted."""
+        folders = {cell.folder for cell in shown.cell_jobs.cells}
+        names = {shards.name for shards in shown.shards_to_make}
+        arrays = [
+            replace(array, cells=[cell for cell in array.cells if cell.folder in folders])
+            for array in self.cell_jobs.arrays
+        ]
+        dependents = [cell for cell in self.cell_jobs.dependents if cell.folder in folders]
+        return replace(
+            self,
+            cell_jobs=CellJobs([array for array in arrays if array.cells], dependents),
+            shards_to_make=[shards for shards in self.shards_to_make if shards.name in names],
+        )
 
 
-Configs = tuple[list[CellConfig], list[str]]
-"""The cells of a grid, and the backbones that are not in this version."""
-
-
-def proposer(
-    name: str,
+def make_proposal(
     grid: Path,
-    configs: Configs,
-    sources: dict[str, Path],
-    throttle: tuple[int | None, int | None],
+    configs: list[CellConfig],
+    sources: Mapping[str, Path],
+    max_array_size: int | None = None,
+    max_parallel: int | None = None,
     retry: bool = False,
-) -> Callable[[], Proposal]:
-    """Makes a function that looks at the disk and at Slurm anew with each call.
+) -> Proposal:
+    """Look at the disk and at Slurm, and return what is to be submitted in a grid's folder.
 
-    `throttle`: how long an array may be, and how many cells may run at the same time. With `retry`, cells that failed
-    or were cancelled are to do again.
+    `sources`: where datasets lie, so that missing shards can be made. With `retry`, cells that failed or were
+    cancelled are to be trained again. SetupError when Slurm doesn't answer.
     """
+    status.note_cancelled(grid)
+    # Slurm before the disk: a job that ends in between has left its result, or its shards.
+    queued = ledger.query_queued(grid)
+    missing = missing_shards(configs, sources)
+    busy = {*queued.cells, *ledger.claimed_cells(grid)}
+    plan = make_plan(grid.name, configs, busy, missing, retry)
+    in_progress = [shards for shards in missing.values() if _is_in_progress(shards, queued)]
+    to_make = [shards for shards in missing.values() if shards not in in_progress]
+    jobs = arrange_jobs(plan.todo, queued.cells, max_array_size, max_parallel)
+    return Proposal(plan, queued, jobs, to_make, in_progress)
 
-    def look() -> Proposal:
-        status.note(grid)
-        jobs = ledger.look(grid)  # before the disk: a job that ends in between has left its result, or its shards
-        missing = plan.missing(configs[0], sources)
-        made = plan.make(name, *configs, {*jobs.cells, *ledger.claimed_cells(grid)}, missing, retry)
-        at_work = [each for each in missing.values() if _at_work(each, jobs)]
-        todo = [each for each in missing.values() if each not in at_work]
-        return Proposal(made, jobs, batch(made.todo, jobs.cells, *throttle), todo, at_work)
 
-    return look
-
-
-def _at_work(made: MissingSet, jobs: Queued) -> bool:
-    keys: list[Collection[str]] = [jobs.shards, jobs.launches]
-    return all(str(made.folder) in key for key in keys)
+def _is_in_progress(shards: MissingShards, queued: QueuedJobs) -> bool:
+    """Return whether Slurm has the job that makes these shards, and the one after it."""
+    return str(shards.folder) in queued.shards and str(shards.folder) in queued.launches

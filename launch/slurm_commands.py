@@ -1,6 +1,7 @@
-"""What Slurm knows of jobs: one query however many there are, with and without accounting.
+"""Calls of Slurm's own commands, and what they answer: squeue and sacct, scancel, sbatch, scontrol.
 
-Calls sbatch: with all that a job needs in place before, and without what a surrounding job would pass on.
+Jobs are queried in one call however many there are, with or without accounting. sbatch is called once everything that
+the job needs is on disk, and without what Slurm says of a job around this process.
 """
 
 import functools
@@ -23,24 +24,37 @@ from submitit.helpers import DelayedSubmission
 from clef import io
 from clef.errors import SetupError
 
-ACTIVE = (
+ACTIVE_STATES = (
     "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "STOPPED", "PREEMPTED",
 )  # fmt: skip
 """States of jobs that run, or may run again by themselves."""
-DROPPED = "DependencyNeverSatisfied"
+RUNNING_STATES = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED")
+"""States of jobs that are on their nodes."""
+NEVER_SATISFIED = "DependencyNeverSatisfied"
 """Why Slurm cancels a job by itself: what it waited for has failed."""
-ON_NODES = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED")
-FORMAT = "%F|%K|%T|%r|%N|%M|%j"
-ACCOUNTED = "JobID,State,NodeList,ElapsedRaw,JobName"
-FILTERS = ("SQUEUE_", "SACCT_", "SCANCEL_")
-"""What names of variables begin with that change what these commands show or do."""
-MOST = 5_000
-"""Ids that a command takes at once: Linux has a limit of 128 KiB for one argument."""
+SQUEUE_FORMAT = "%F|%K|%T|%r|%N|%M|%j"
+SACCT_FORMAT = "JobID,State,NodeList,ElapsedRaw,JobName"
+FILTER_PREFIXES = ("SQUEUE_", "SACCT_", "SCANCEL_")
+"""Beginnings of the names of variables that change what these commands show or do."""
+MAX_IDS = 5_000
+"""Ids that one call takes: Linux limits one argument to 128 KiB."""
+COMMAND_TIMEOUT_S = 60
+"""How long squeue, sacct and scontrol may take."""
+SCANCEL_TIMEOUT_S = 300
+SBATCH_TIMEOUT_S = 300
+"""How long sbatch may take: it asks a busy controller again and again."""
+KEPT_VARIABLES = ("SLURM_CONF", "SLURM_CLUSTERS")
+"""Where the cluster is. Every other variable of Slurm describes the job around this process."""
+Work = tuple[Callable[..., Any], tuple[Any, ...]]
+"""A function for submitit to pickle, and its arguments."""
+
+
+# ---- what Slurm knows of jobs ----
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job or array task, as Slurm shows it; ended ones too, as long as it remembers them."""
+    """A job or array task, as Slurm shows it; also one that has ended, as long as Slurm remembers it."""
 
     state: str
     """Slurm's word: PENDING, RUNNING, TIMEOUT, ..."""
@@ -52,102 +66,101 @@ class Job:
 
     @property
     def active(self) -> bool:
-        """Whether it may still run."""
-        return self.state in ACTIVE
+        """Return whether it may still run."""
+        return self.state in ACTIVE_STATES
 
     @property
     def running(self) -> bool:
-        """Whether it is on its nodes."""
-        return self.state in ON_NODES
+        """Return whether it is on its nodes."""
+        return self.state in RUNNING_STATES
 
     @property
     def cancelled(self) -> bool:
-        """Whether someone cancelled it."""
-        return self.state == "CANCELLED" and self.reason != DROPPED
+        """Return whether someone cancelled it; Slurm itself does so when a dependency has failed."""
+        return self.state == "CANCELLED" and self.reason != NEVER_SATISFIED
 
     @property
     def ending(self) -> str:
-        """How it ended, in Slurm's words."""
+        """Return how it ended, in Slurm's words."""
         return f"{self.state} ({self.reason})" if self.reason not in ("", "None") else self.state
 
 
 def array_of(task: str) -> str:
-    """The job that an array task belongs to; that of a plain job is itself."""
+    """Return the job that an array task (`12_3`) belongs to; that of a plain job is itself."""
     return task.partition("_")[0]
 
 
-def jobs(ids: Collection[str], seconds: float = 60) -> dict[str, Job]:
-    """The jobs and arrays with these ids (`12`, without a task), by job (`12`) or array task (`12_3`).
-
-    `seconds`: how long to wait for the answer. A job that the controller has forgotten is left out. SetupError when
-    Slurm doesn't answer.
-    """
-    if not ids:
-        return {}
-    which = ["--jobs", ",".join(sorted(ids))] if len(ids) <= MOST else []  # more of them: everyone's jobs
-    found = _listed(which, seconds)
-    return {key: job for key, job in found.items() if array_of(key) in ids}
-
-
-def named(names: Collection[str]) -> dict[str, Job]:
-    """The same for jobs with these names, whoever's."""
-    return _listed(["--name", ",".join(sorted(names))]) if names else {}
-
-
-def accounted(ids: Collection[str]) -> dict[str, Job] | None:
-    """What accounting knows of these jobs and arrays, likewise; None where there is none, or it doesn't answer."""
-    command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--format={ACCOUNTED}"]
-    found: dict[str, Job] = {}
-    for some in _batches(ids):
-        try:
-            listed = subprocess.run(
-                [*command, f"--jobs={','.join(some)}"],
-                capture_output=True, text=True, timeout=60, check=True, env=_unfiltered(),
-            ).stdout  # fmt: skip
-        except (OSError, subprocess.SubprocessError):
-            return None
-        found |= dict(pair for line in listed.splitlines() for pair in _accounted(line))
-    return found
-
-
-def available() -> bool:
-    """Whether Slurm's commands are on the PATH."""
+def slurm_available() -> bool:
+    """Return whether Slurm's commands are on the PATH."""
     return shutil.which("squeue") is not None
 
 
-def cancel(jobs: Collection[str]) -> None:
-    """Cancel these jobs and array tasks; ended ones don't matter. SetupError with scancel's own word."""
-    for some in _batches(jobs):
+def query_jobs(ids: Collection[str], seconds: float = COMMAND_TIMEOUT_S) -> dict[str, Job]:
+    """Ask squeue about the jobs and arrays with these ids (`12`, without a task).
+
+    `seconds`: how long to wait for the answer. Returns the jobs by job (`12`) or array task (`12_3`); one that the
+    controller has forgotten is left out. SetupError when Slurm doesn't answer.
+    """
+    if not ids:
+        return {}
+    selection = ["--jobs", ",".join(sorted(ids))] if len(ids) <= MAX_IDS else []  # of more ids: everyone's jobs
+    return {key: job for key, job in _squeue(selection, seconds).items() if array_of(key) in ids}
+
+
+def query_jobs_by_name(names: Collection[str]) -> dict[str, Job]:
+    """Ask squeue about the jobs with these names, of all users. Returns them as `query_jobs` does."""
+    return _squeue(["--name", ",".join(sorted(names))]) if names else {}
+
+
+def query_accounting(ids: Collection[str]) -> dict[str, Job] | None:
+    """Ask sacct about these jobs and arrays. Returns what `query_jobs` does; None where accounting doesn't answer."""
+    command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--format={SACCT_FORMAT}"]
+    jobs: dict[str, Job] = {}
+    for some in _in_groups(ids):
         try:
-            command = ["scancel", "--quiet", *some]
-            subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=_unfiltered())
+            listed = _run([*command, f"--jobs={','.join(some)}"], COMMAND_TIMEOUT_S)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        jobs |= dict(pair for line in listed.splitlines() for pair in _parse_sacct_line(line))
+    return jobs
+
+
+def cancel_jobs(jobs: Collection[str]) -> None:
+    """Cancel these jobs and array tasks; those that have ended don't matter. SetupError with scancel's own words."""
+    for some in _in_groups(jobs):
+        try:
+            _run(["scancel", "--quiet", *some], SCANCEL_TIMEOUT_S)
         except (OSError, subprocess.SubprocessError) as error:
             raise SetupError(f"scancel: {_reason(error)}") from None
 
 
-def _listed(which: list[str], seconds: float = 60) -> dict[str, Job]:
-    command = ["squeue", "--noheader", "--array", "--states=all", f"--format={FORMAT}", *which]
+def _squeue(selection: list[str], seconds: float = COMMAND_TIMEOUT_S) -> dict[str, Job]:
+    command = ["squeue", "--noheader", "--array", "--states=all", f"--format={SQUEUE_FORMAT}", *selection]
     try:
-        listed = subprocess.run(
-            command, capture_output=True, text=True, timeout=seconds, check=True, env=_unfiltered()
-        ).stdout
+        listed = _run(command, seconds)
     except (OSError, subprocess.SubprocessError) as error:
         reason = _reason(error)
         if "Invalid job id" in reason:  # asked for one alone, and the controller has forgotten it
             return {}
         raise SetupError(f"squeue: {reason}: can't tell which cells are queued; try again") from None
-    return dict(_job(line) for line in listed.splitlines())
+    return dict(_parse_squeue_line(line) for line in listed.splitlines())
 
 
-def _unfiltered() -> dict[str, str]:
-    """The environment without the user's filters (SQUEUE_PARTITION, ...): a job that isn't shown counts as gone."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(FILTERS)}
+def _run(command: list[str], seconds: float) -> str:
+    """Run a command of Slurm and return its stdout.
+
+    The user's filters (SQUEUE_PARTITION, ...) are taken out of its environment: a job that isn't shown counts as gone.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(FILTER_PREFIXES)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True, env=environment)
+    return done.stdout
 
 
-def _batches(ids: Collection[str]) -> Iterator[list[str]]:
+def _in_groups(ids: Collection[str]) -> Iterator[list[str]]:
+    """Yield the ids in groups that one command takes."""
     ordered = sorted(ids)
-    for first in range(0, len(ordered), MOST):
-        yield ordered[first : first + MOST]
+    for first in range(0, len(ordered), MAX_IDS):
+        yield ordered[first : first + MAX_IDS]
 
 
 def _reason(error: Exception) -> str:
@@ -156,14 +169,14 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "stderr", None) or error).strip()
 
 
-def _job(line: str) -> tuple[str, Job]:
+def _parse_squeue_line(line: str) -> tuple[str, Job]:
     job, task, state, reason, node, elapsed, name = line.strip().split("|", 6)
     key = f"{job}_{task}" if task.isdecimal() else job
-    return key, Job(state, reason, node, name, _seconds(elapsed))
+    return key, Job(state, reason, node, name, _parse_elapsed(elapsed))
 
 
-def _seconds(elapsed: str) -> int:
-    """Of `1-02:03:04`, `02:03:04` or `3:04`."""
+def _parse_elapsed(elapsed: str) -> int:
+    """Return the seconds of `1-02:03:04`, `02:03:04` or `3:04`."""
     days, _, clock = elapsed.rpartition("-")
     if not re.fullmatch(r"\d+(:\d+)*", clock):
         return 0
@@ -173,11 +186,11 @@ def _seconds(elapsed: str) -> int:
     return total + 86_400 * int(days or 0)
 
 
-def _accounted(line: str) -> Iterator[tuple[str, Job]]:
-    """The job of a line; the tasks of an array that never began come in one (`12_[0,4-6%2]`)."""
+def _parse_sacct_line(line: str) -> Iterator[tuple[str, Job]]:
+    """Yield the job of a line; the tasks of an array that never began share one line (`12_[0,4-6%2]`)."""
     ids, state, node, elapsed, name = line.split("|", 4)
-    word, _, by = state.partition(" by ")
-    reason = f"by {_user(by)}" if by else DROPPED if word == "CANCELLED" else ""
+    word, _, user = state.partition(" by ")  # `CANCELLED by 1000`
+    reason = f"by {_user_name(user)}" if user else NEVER_SATISFIED if word == "CANCELLED" else ""
     job = Job(word, reason, "" if node == "None assigned" else node, name, int(elapsed or 0))
     array, bracket, tasks = ids.partition("_[")
     if not bracket:
@@ -189,26 +202,22 @@ def _accounted(line: str) -> Iterator[tuple[str, Job]]:
             yield f"{array}_{task}", job
 
 
-def _user(number: str) -> str:
+def _user_name(number: str) -> str:
     try:
         return pwd.getpwuid(int(number)).pw_name
     except (KeyError, ValueError):
         return f"user {number}"
 
 
-Work = tuple[Callable[..., Any], tuple[Any, ...]]
-"""A function for submitit to pickle, and its arguments."""
-SECONDS = 300
-"""How long sbatch may take: it asks a busy controller again and again."""
-KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
-"""Where the cluster is: no facts about a job."""
+# ---- sbatch ----
 
 
-def write(executor: submitit.SlurmExecutor, work: list[Work], array: bool) -> Path:
-    """Write the script, and what each task runs, into the executor's folder. Returns the script.
+def write_script(executor: submitit.SlurmExecutor, work: list[Work], array: bool) -> Path:
+    """Write the job's script, and what each task runs, into the executor's folder. Returns the script.
 
-    submitit does this after sbatch. A launcher that dies in between would leave jobs with nothing to run, and a job
-    that starts at once would miss the folder of its log, which Slurm doesn't make.
+    submitit itself does this after sbatch. Then a launcher that dies in between would leave jobs with nothing to run,
+    and a job that starts at once would miss the folder of its log, which Slurm doesn't make.
+    tests/launch/test_submitit.py holds what is used here of submitit's private interface.
     """
     folder = executor.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -216,7 +225,7 @@ def write(executor: submitit.SlurmExecutor, work: list[Work], array: bool) -> Pa
         delayed = DelayedSubmission(function, *arguments)
         delayed.set_timeout(executor.parameters["time"], executor.max_num_timeout)
         delayed.dump(folder / f"{i}.pkl")
-    # submitit looks for it under the job's id. A requeue puts a newer one there, which stays.
+    # submitit looks for it under the job's id. A requeue puts a newer one there, which `ln` without -f keeps.
     job = "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
     link = (
         f'ln -s "${{SLURM_ARRAY_TASK_ID:-0}}.pkl" {shlex.quote(str(folder))}/"{job}_submitted.pkl" 2>/dev/null || true'
@@ -228,31 +237,31 @@ def write(executor: submitit.SlurmExecutor, work: list[Work], array: bool) -> Pa
     return script
 
 
-def send(script: Path) -> str:
+def call_sbatch(script: Path) -> str:
     """Hand a script to sbatch. Returns the job's id; SetupError with what sbatch says when it gives none."""
-    # In a session of its own: Ctrl-C, or a terminal that closes, must not end it half-way.
-    command, own = ["sbatch", "--parsable", str(script)], {"start_new_session": True, "env": environment()}
+    # In a session of its own: neither Ctrl-C nor a terminal that closes may end it half-way.
+    options: dict[str, Any] = {"start_new_session": True, "env": sbatch_environment(), "timeout": SBATCH_TIMEOUT_S}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, **own)  # type: ignore[call-overload]
+        done = subprocess.run(["sbatch", "--parsable", str(script)], capture_output=True, text=True, **options)
     except subprocess.TimeoutExpired:
-        raise SetupError(f"sbatch gave no answer in {SECONDS} s") from None
+        raise SetupError(f"sbatch gave no answer in {SBATCH_TIMEOUT_S} s") from None
     except OSError as error:
         raise SetupError(f"sbatch can't be run: {error.strerror}") from None
-    found = re.fullmatch(r"(\d+)(;.*)?", done.stdout.strip())
-    if done.returncode or not found:
-        said = [line.removeprefix("sbatch: ").removeprefix("error: ").strip() for line in done.stderr.splitlines()]
-        raise SetupError("; ".join(filter(None, said)) or f"exit code {done.returncode} and {done.stdout.strip()!r}")
-    return found[1]
+    answer = re.fullmatch(r"(\d+)(;.*)?", done.stdout.strip())  # `12`, or `12;cluster`
+    if done.returncode or not answer:
+        lines = [line.removeprefix("sbatch: ").removeprefix("error: ").strip() for line in done.stderr.splitlines()]
+        raise SetupError("; ".join(filter(None, lines)) or f"exit code {done.returncode} and {done.stdout.strip()!r}")
+    return answer[1]
 
 
-def environment() -> dict[str, str]:
-    """This process's environment without what Slurm says of a job around it, which would go for the new job too."""
-    return {name: value for name, value in os.environ.items() if name in KEPT or not name.startswith("SLURM")}
+def sbatch_environment() -> dict[str, str]:
+    """Return this process's environment without what Slurm says of a job around it: sbatch takes that for options."""
+    return {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES or not name.startswith("SLURM")}
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Keep Ctrl-C back until the block has ended: sbatch, and the note of what it answered, belong together."""
+def hold_interrupt_back() -> Iterator[None]:
+    """Keep Ctrl-C back until the block has ended: sbatch and the record of its answer belong together."""
     caught: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
     try:
@@ -265,12 +274,14 @@ def undisturbed() -> Iterator[None]:
 
 @functools.cache
 def max_array_size() -> int | None:
-    """One more than the highest index of an array that the site allows; None where Slurm doesn't say."""
+    """Return one more than the highest index of an array that the site allows; None where Slurm doesn't say."""
     if not shutil.which("scontrol"):
         return None
     try:
-        shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, timeout=60)
+        shown = subprocess.run(
+            ["scontrol", "show", "config"], capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S
+        ).stdout
     except (OSError, subprocess.SubprocessError):  # squeue is asked next, and says why
         return None
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", shown.stdout, re.MULTILINE)
-    return int(found[1]) if found else None
+    size = re.search(r"^MaxArraySize\s*=\s*(\d+)", shown, re.MULTILINE)
+    return int(size[1]) if size else None

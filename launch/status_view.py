@@ -1,8 +1,7 @@
-"""The state of a grid as text: counts, a row a cell, and why cells don't run.
+"""Shows the status of a grid (`--status`, `--watch`): counts, a row for each cell, and why cells don't run.
 
-What the folders of cells say besides their state: progress, signs of life, and why a cell doesn't run.
-
-Shows where a grid is: once, as JSON, or again and again until nothing waits or runs any more.
+`make_listing` decides which cells are listed and adds the details that their folders hold (`add_details`); `render`
+makes text of that. `print_status` and `print_json` show it once, `watch_status` until nothing waits or runs any more.
 """
 
 import json
@@ -20,68 +19,194 @@ from rich.text import Text
 
 from clef import console
 from clef.cells import attempts, records
-from clef.console import duration, out
+from clef.console import format_duration, out
 from clef.errors import ConfigError
-from launch.job_output import last_line, outputs
-from launch.options import STUCK
-from launch.plan_table import STYLES
+from launch.job_output import last_error, output_files
+from launch.options import STUCK_MINUTES
+from launch.plan_table import STATE_STYLES
 from launch.slurm_commands import Job
-from launch.status import OF_INTEREST, CellStatus, Overview, ShardingJob, called_otherwise, ending
-from launch.status import overview as look
+from launch.status import CellStatus, GridStatus, ShardingJob, describe_ending, no_such_cell, read_status
 
-WIDE = 120
-"""Columns from which on a table has all there is to say."""
-LONGEST = 240
+LISTED_STATES = ("running", "starting", "died", "failed")
+"""States of cells that are listed where there are too many cells to list all."""
+ALWAYS_LISTED = 30
+"""A grid of so many cells is listed whole, whatever their states."""
+MAX_LISTED = 200
+"""Cells that are listed of a larger grid, unless all are asked for."""
+LOOK_INTERVAL_S = 2.0
+"""Seconds between two looks at the disk."""
+COUNTS_INTERVAL_S = 60.0
+"""Seconds between two lines of counts where there is no terminal."""
+WIDE_COLUMNS = 120
+"""Width from which on a table has every column."""
+MAX_REASON_LENGTH = 240
 """Characters of a reason that are shown; all of it is in the cell's state.json."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A grid at a moment, and the cells to be listed with all that is known of them."""
+class ViewOptions:
+    """What the command line asks to see."""
 
-    overview: Overview
+    pattern: str | None
+    """Only cells whose names match."""
+    list_all: bool
+    stuck_minutes: float
+    """Minutes without a log line or a change of state after which a running cell is called stuck."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The status of a grid, and the cells to be listed, with details."""
+
+    status: GridStatus
     cells: list[CellStatus]
-    stuck: float
-    """Minutes without a word after which a running cell is called stuck."""
+    stuck_minutes: float
     unlisted: int = 0
     """Cells that are counted and not listed."""
 
 
-def render(picture: Picture, width: int, reasons: int | None = None) -> RenderableType:
-    """All of it, for so many columns; `reasons`: of those why cells don't run, how many are shown, a line each."""
-    parts: list[RenderableType] = [summary(picture)]
-    if picture.cells:
-        parts.append(_table(picture.cells, width))
-    if picture.unlisted:
-        parts.append(Text(f"not listed: {console.cells(picture.unlisted)}; --all lists them", style="dim"))
-    parts += [Text(f"- {line(job)}") for job in picture.overview.sharding]
-    for reason in _reasons(picture.cells)[:reasons]:
-        reason.no_wrap, reason.overflow = reasons is not None, "ellipsis" if reasons is not None else "fold"
+def print_status(plan: Path, view: ViewOptions) -> int:
+    """Print the status once. Returns the exit code."""
+    out.print(render(make_listing(plan, view), out.width))
+    return 0
+
+
+def print_json(plan: Path, view: ViewOptions) -> int:
+    """Print the status as JSON: counts, when Slurm answered, the jobs that make shards, and all cells."""
+    listing = make_listing(plan, replace(view, list_all=True))
+    status = listing.status
+    content = {
+        "grid": status.grid,
+        "counts": status.counts,
+        "slurm": {"answered": status.slurm.answered or None, "problem": status.slurm.problem},
+        "sharding": [asdict(job) for job in status.sharding],
+        "cells": [asdict(cell) for cell in listing.cells],
+    }
+    print(json.dumps(content, indent=1, ensure_ascii=False))
+    return 0
+
+
+def watch_status(plan: Path, view: ViewOptions) -> int:
+    """Show the status until no cell waits or runs any more, or until Ctrl-C, which leaves the cells alone."""
+    try:
+        _watch_live(plan, view) if out.is_terminal else _watch_lines(plan, view)
+    except KeyboardInterrupt:
+        out.print("no longer watched; the cells go on")
+    return 0
+
+
+def make_listing(plan: Path, view: ViewOptions) -> Listing:
+    """Look at the grid now, and choose the cells to list. ConfigError when no cell's name fits the pattern."""
+    status = read_status(plan)
+    if view.pattern:
+        matching = [cell for cell in status.cells if fnmatchcase(cell.name, view.pattern)]
+        if not matching:
+            raise ConfigError(f"--cells {view.pattern}: {no_such_cell(status)}")
+        status = replace(status, cells=matching)
+    list_all = view.list_all or len(status.cells) <= ALWAYS_LISTED
+    chosen = [cell for cell in status.cells if list_all or cell.state in LISTED_STATES]
+    listed = add_details(status, chosen, view.stuck_minutes)
+    if not list_all:  # the most urgent first
+        listed = sorted(listed, key=lambda cell: (not cell.stuck, LISTED_STATES.index(cell.state)))[:MAX_LISTED]
+    return Listing(status, listed, view.stuck_minutes, len(status.cells) - len(listed))
+
+
+# ---- details from the cells' folders ----
+
+
+def add_details(
+    status: GridStatus, cells: Iterable[CellStatus], stuck_minutes: float = STUCK_MINUTES
+) -> list[CellStatus]:
+    """Return these cells with their progress, their last sign of life, and why they don't run."""
+    now = time.time()
+    return [_add_details(status, cell, stuck_minutes, now) for cell in cells]
+
+
+def _add_details(status: GridStatus, cell: CellStatus, stuck_minutes: float, now: float) -> CellStatus:
+    if cell.folder is None or cell.state == "new":
+        return cell
+    folder, job = status.path / cell.folder, status.jobs.get(cell.folder)
+    record = records.read_state(folder)
+    progress: dict[str, Any] = {
+        key: getattr(record, key) for key in ("epoch", "epochs", "step", "steps", "metric", "images_per_s")
+    }
+    node = (job.node if job else None) or record.host
+    cell = replace(cell, attempt=len(attempts.read(folder)) or None, node=node, **progress)
+    if cell.state not in ("running", "starting"):
+        return replace(cell, images_per_s=None, error=_find_error(status, cell, record.reason, job))
+    quiet = _seconds_quiet(folder, job, now, status.slurm.answered)
+    return replace(
+        cell,
+        quiet_s=quiet,
+        stuck=quiet is not None and quiet > 60 * stuck_minutes,
+        left_s=None if record.left_s is None else max(0.0, record.left_s - (now - record.updated)),
+    )
+
+
+def _seconds_quiet(folder: Path, job: Job | None, now: float, answered: float) -> float | None:
+    """Return the seconds since the cell last wrote something, or since its job began, if that was later."""
+    ages = [now - path.stat().st_mtime for name in (records.LOG, records.STATE) if (path := folder / name).exists()]
+    if job and job.running:
+        ages.append(job.seconds + now - answered)
+    return max(0.0, min(ages)) if ages else None
+
+
+def _find_error(status: GridStatus, cell: CellStatus, reason: str | None, job: Job | None) -> str | None:
+    """Return why a cell doesn't run: who cancelled it, or its own `reason`, or how its job ended."""
+    if cell.state in ("done", "queued", "stopped"):
+        return None
+    folder = status.path / str(cell.folder)
+    if cell.state == "cancelled" and (note := records.read_json(folder / records.CANCELLED)):
+        return f"by {note.get('by')}"
+    if reason and cell.state in ("failed", "preempted", "died", "cancelled"):
+        return reason
+    words = [] if job is None or job.active else [describe_ending(job)]
+    if cell.state == "died" and (error := last_error(output_files(status.path, str(cell.folder), cell.job))):
+        words.append(error)
+    return "; ".join(words) or None
+
+
+# ---- as text ----
+
+
+def render(listing: Listing, width: int, max_reasons: int | None = None) -> RenderableType:
+    """Make text of a listing, for a terminal of so many columns.
+
+    `max_reasons`: how many of the reasons why cells don't run are shown, each cut to one line; None: all, in full.
+    """
+    parts: list[RenderableType] = [render_summary(listing)]
+    if listing.cells:
+        parts.append(_table(listing.cells, width))
+    if listing.unlisted:
+        parts.append(Text(f"not listed: {console.format_cells(listing.unlisted)}; --all lists them", style="dim"))
+    parts += [Text(f"- {describe_sharding_job(job)}") for job in listing.status.sharding]
+    for reason in _reasons(listing.cells)[:max_reasons]:
+        reason.no_wrap, reason.overflow = max_reasons is not None, "ellipsis" if max_reasons is not None else "fold"
         parts.append(reason)
     return Group(*parts)
 
 
-def summary(picture: Picture) -> Text:
-    """The grid, its cells by state, and how old Slurm's word is."""
-    overview = picture.overview
-    text = Text(f"grid {overview.grid}: {console.cells(len(overview.cells))}: ")
-    stuck = sum(cell.stuck for cell in picture.cells)
-    for number, (state, cells) in enumerate(overview.counts.items()):
-        text.append(", " if number else "")
-        text.append(f"{cells:,} {state}", style=STYLES.get(state, ""))
+def render_summary(listing: Listing) -> Text:
+    """Return the grid, the number of its cells in each state, and how old Slurm's answer is where it is old."""
+    status = listing.status
+    text = Text(f"grid {status.grid}: {console.format_cells(len(status.cells))}: ")
+    stuck = sum(cell.stuck for cell in listing.cells)
+    for i, (state, count) in enumerate(status.counts.items()):
+        text.append(", " if i else "")
+        text.append(f"{count:,} {state}", style=STATE_STYLES.get(state, ""))
         if state == "running" and stuck:
-            text.append(f" ({stuck:,} stuck: no word for {picture.stuck:g} minutes)", style="bold red")
-    known = overview.known
-    if known.problem:
-        age = f"what it said {duration(known.tried - known.answered)} before" if known.answered else "disk alone"
-        text.append(f"\nSlurm doesn't answer ({known.problem}); shown by {age}", style="yellow")
+            text.append(f" ({stuck:,} stuck: no word for {listing.stuck_minutes:g} minutes)", style="bold red")
+    slurm = status.slurm
+    if slurm.problem:
+        age = f"what it said {format_duration(slurm.tried - slurm.answered)} before" if slurm.answered else "disk alone"
+        text.append(f"\nSlurm doesn't answer ({slurm.problem}); shown by {age}", style="yellow")
     return text
 
 
-def line(job: ShardingJob) -> str:
-    """What a job does that blocked cells wait for, and how it goes."""
+def describe_sharding_job(job: ShardingJob) -> str:
+    """Return what a job does that blocked cells wait for, and how it goes."""
     if job.seconds is not None:
-        how = f"runs on {job.node}, for {duration(job.seconds)} so far"
+        how = f"runs on {job.node}, for {format_duration(job.seconds)} so far"
     elif job.active:
         how = f"waits ({job.reason})" if job.reason else "waits"
     else:
@@ -89,40 +214,22 @@ def line(job: ShardingJob) -> str:
     return f"job {job.job}, which {job.does}, {how}"
 
 
-def _table(cells: Sequence[CellStatus], width: int) -> Table:
-    fitting = [column for column in COLUMNS if width >= WIDE or column.narrow]
-    columns = [column for column in fitting if any(column.text(cell) for cell in cells)]
-    rows = [[column.text(cell) for column in columns] for cell in cells]
-    needed = sum(
-        max(len(column.title), *map(len, texts)) for column, texts in zip(columns, zip(*rows, strict=True), strict=True)
-    )
-    gap = 2 if needed + 2 * len(columns) <= width else 1
-    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column.title, justify=column.justify, overflow="fold", no_wrap=column.title != "cell")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
 @dataclass(frozen=True)
 class Column:
+    """A column of the table of cells."""
+
     title: str
-    of: Callable[[CellStatus], str | Text | None]
-    narrow: bool = True
-    """Whether 80 columns have room for it."""
+    text: Callable[[CellStatus], str | Text]
+    in_narrow: bool = True
+    """Whether a terminal of 80 columns has room for it."""
     justify: Literal["left", "right"] = "right"
 
-    def text(self, cell: CellStatus) -> str | Text:
-        """What it says of a cell."""
-        return self.of(cell) or ""
+
+def _state_text(cell: CellStatus) -> Text:
+    return Text("stuck", style="bold red") if cell.stuck else Text(cell.state, style=STATE_STYLES.get(cell.state, ""))
 
 
-def _state(cell: CellStatus) -> Text:
-    return Text("stuck", style="bold red") if cell.stuck else Text(cell.state, style=STYLES.get(cell.state, ""))
-
-
-def _of(part: float | None, whole: int | None, form: str) -> str:
+def _fraction(part: float | None, whole: int | None, form: str) -> str:
     if part is None:
         return ""
     return f"{part:{form}}" + (f"/{whole}" if whole is not None else "")
@@ -132,213 +239,125 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None else f"{value:{form}}"
 
 
-def _age(seconds: float | None) -> str:
-    return "" if seconds is None else duration(seconds)
+def _duration(seconds: float | None) -> str:
+    return "" if seconds is None else format_duration(seconds)
 
 
 COLUMNS = (
     Column("cell", lambda cell: cell.name, justify="left"),
-    Column("state", _state, justify="left"),
-    Column("attempt", lambda cell: _number(cell.attempt, "d"), narrow=False),
-    Column("job", lambda cell: cell.job, narrow=False),
-    Column("node", lambda cell: cell.node, narrow=False, justify="left"),
-    Column("epoch", lambda cell: _of(cell.epoch, cell.epochs, ".1f")),
-    Column("step", lambda cell: _of(cell.step, cell.steps, "d"), narrow=False),
+    Column("state", _state_text, justify="left"),
+    Column("attempt", lambda cell: _number(cell.attempt, "d"), in_narrow=False),
+    Column("job", lambda cell: cell.job or "", in_narrow=False),
+    Column("node", lambda cell: cell.node or "", in_narrow=False, justify="left"),
+    Column("epoch", lambda cell: _fraction(cell.epoch, cell.epochs, ".1f")),
+    Column("step", lambda cell: _fraction(cell.step, cell.steps, "d"), in_narrow=False),
     Column("best val", lambda cell: _number(cell.metric, ".2f")),
-    Column("images/s", lambda cell: _number(cell.images_per_s, ",.0f"), narrow=False),
-    Column("left", lambda cell: _age(cell.left_s)),
-    Column("last word", lambda cell: _age(cell.quiet_s)),
+    Column("images/s", lambda cell: _number(cell.images_per_s, ",.0f"), in_narrow=False),
+    Column("left", lambda cell: _duration(cell.left_s)),
+    Column("last word", lambda cell: _duration(cell.quiet_s)),
 )
 
 
+def _table(cells: Sequence[CellStatus], width: int) -> Table:
+    """Return the table of cells, without columns that are empty or don't fit."""
+    fitting = [column for column in COLUMNS if width >= WIDE_COLUMNS or column.in_narrow]
+    columns = [column for column in fitting if any(column.text(cell) for cell in cells)]
+    rows = [[column.text(cell) for column in columns] for cell in cells]
+    widths = [
+        max(len(column.title), *map(len, texts)) for column, texts in zip(columns, zip(*rows, strict=True), strict=True)
+    ]
+    gap = 2 if sum(widths) + 2 * len(columns) <= width else 1
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column.title, justify=column.justify, overflow="fold", no_wrap=column.title != "cell")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def _reasons(cells: Sequence[CellStatus]) -> list[Text]:
-    """Why cells don't run, the same reason of several once."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """Return why cells don't run; a reason that several cells have comes once."""
+    names: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
         if cell.error:
-            found.setdefault((cell.state, cell.error), []).append(cell.name)
-    return [_reason(state, reason, names) for (state, reason), names in found.items()]
+            names.setdefault((cell.state, cell.error), []).append(cell.name)
+    return [_reason(state, reason, group) for (state, reason), group in names.items()]
 
 
 def _reason(state: str, reason: str, names: list[str]) -> Text:
     who = names[0] if len(names) == 1 else f"{len(names)} cells ({names[0]}, ...)"
     text = Text(f"- {who}: ")
     if not reason.startswith(state):
-        text.append(f"{state}: ", style=STYLES.get(state, ""))
-    return text.append(reason if len(reason) <= LONGEST else f"{reason[:LONGEST]} ...")
+        text.append(f"{state}: ", style=STATE_STYLES.get(state, ""))
+    return text.append(reason if len(reason) <= MAX_REASON_LENGTH else f"{reason[:MAX_REASON_LENGTH]} ...")
 
 
-def detailed(overview: Overview, cells: Iterable[CellStatus], stuck: float = STUCK) -> list[CellStatus]:
-    """These cells with all that their folders say. `stuck`: minutes without a word."""
-    now = time.time()
-    return [_detailed(overview, cell, stuck, now) for cell in cells]
+# ---- watching ----
 
 
-def _detailed(overview: Overview, cell: CellStatus, stuck: float, now: float) -> CellStatus:
-    if cell.folder is None or cell.state == "new":
-        return cell
-    folder, job = overview.path / cell.folder, overview.jobs.get(cell.folder)
-    told = records.said(folder)
-    facts: dict[str, Any] = {
-        key: getattr(told, key) for key in ("epoch", "epochs", "step", "steps", "metric", "images_per_s")
-    }
-    cell = replace(
-        cell, attempt=len(attempts.read(folder)) or None, node=(job.node if job else None) or told.host, **facts
-    )
-    if cell.state not in ("running", "starting"):
-        return replace(cell, images_per_s=None, error=_error(overview, cell, told.reason, job))
-    quiet = _quiet(folder, job, now, overview.known.answered)
-    return replace(
-        cell,
-        quiet_s=quiet,
-        stuck=quiet is not None and quiet > 60 * stuck,
-        left_s=None if told.left_s is None else max(0.0, told.left_s - (now - told.updated)),
-    )
-
-
-def _quiet(folder: Path, job: Job | None, now: float, answered: float) -> float | None:
-    """Seconds since the cell's last word, or since its job began, if that was later."""
-    ages = [now - path.stat().st_mtime for name in (records.LOG, records.STATE) if (path := folder / name).exists()]
-    if job and job.running:
-        ages.append(job.seconds + now - answered)
-    return max(0.0, min(ages)) if ages else None
-
-
-def _error(overview: Overview, cell: CellStatus, reason: str | None, job: Job | None) -> str | None:
-    if cell.state in ("done", "queued", "stopped"):
-        return None
-    if cell.state == "cancelled" and (by := records.read_json(overview.path / str(cell.folder) / records.CANCELLED)):
-        return f"by {by.get('by')}"
-    if reason and cell.state in ("failed", "preempted", "died", "cancelled"):
-        return reason
-    words = [] if job is None or job.active else [ending(job)]
-    if cell.state == "died" and (said := last_line(outputs(overview.path, str(cell.folder), cell.job))):
-        words.append(said)
-    return "; ".join(words) or None
-
-
-FEW = 30
-"""Cells that are all listed, whatever their state."""
-MOST = 200
-"""Cells that are listed of a grid's, unless all are asked for."""
-EVERY = 2.0
-"""Seconds between two looks at the disk."""
-LINES_EVERY = 60.0
-"""Seconds between two lines of counts where there is no terminal."""
-
-
-@dataclass(frozen=True)
-class View:
-    """What is shown: cells whose names match, all of them or those of interest, and when one is stuck (minutes)."""
-
-    pattern: str | None
-    everything: bool
-    stuck: float
-
-
-def take(plan: Path, view: View) -> Picture:
-    """Look at the grid now. ConfigError when no cell is called as the view wants it."""
-    overview = look(plan)
-    if view.pattern:
-        fitting = [cell for cell in overview.cells if fnmatchcase(cell.name, view.pattern)]
-        if not fitting:
-            raise ConfigError(f"--cells {view.pattern}: {called_otherwise(overview)}")
-        overview = replace(overview, cells=fitting)
-    few = view.everything or len(overview.cells) <= FEW
-    listed = detailed(overview, [c for c in overview.cells if few or c.state in OF_INTEREST], view.stuck)
-    if not few:  # the most urgent first
-        listed = sorted(listed, key=lambda cell: (not cell.stuck, OF_INTEREST.index(cell.state)))[:MOST]
-    return Picture(overview, listed, view.stuck, len(overview.cells) - len(listed))
-
-
-def once(plan: Path, view: View) -> int:
-    """Print it."""
-    out.print(render(take(plan, view), out.width))
-    return 0
-
-
-def as_json(plan: Path, view: View) -> int:
-    """Print it for machines: counts, when Slurm answered, the jobs that make shards, and all cells."""
-    picture = take(plan, replace(view, everything=True))
-    overview = picture.overview
-    content = {
-        "grid": overview.grid,
-        "counts": overview.counts,
-        "slurm": {"answered": overview.known.answered or None, "problem": overview.known.problem},
-        "sharding": [asdict(job) for job in overview.sharding],
-        "cells": [asdict(cell) for cell in picture.cells],
-    }
-    print(json.dumps(content, indent=1, ensure_ascii=False))
-    return 0
-
-
-def watch(plan: Path, view: View) -> int:
-    """Show it until no cell waits or runs any more, or Ctrl-C: what is watched goes on."""
-    try:
-        _live(plan, view) if out.is_terminal else _lines(plan, view)
-    except KeyboardInterrupt:
-        out.print("no longer watched; the cells go on")
-    return 0
-
-
-def _pictures(plan: Path, view: View) -> Iterator[Picture]:
-    """A look now and then, the last one when nothing waits or runs."""
+def _listings(plan: Path, view: ViewOptions) -> Iterator[Listing]:
+    """Yield a listing every few seconds, the last one when nothing waits or runs any more."""
     while True:
         began = time.monotonic()
-        picture = take(plan, view)
-        yield picture
-        if picture.overview.over:
+        listing = make_listing(plan, view)
+        yield listing
+        if listing.status.is_over:
             return
-        time.sleep(max(EVERY, 5 * (time.monotonic() - began)))  # a huge grid must not keep the disk busy
+        time.sleep(max(LOOK_INTERVAL_S, 5 * (time.monotonic() - began)))  # a huge grid must not keep the disk busy
 
 
-def _live(plan: Path, view: View) -> None:
+def _watch_live(plan: Path, view: ViewOptions) -> None:
+    """Redraw the listing on a terminal."""
     with Live(console=out, auto_refresh=False) as live:
-        for picture in _pictures(plan, view):
-            live.update(render(_fitting(picture, out.height), out.width, reasons=3), refresh=True)
+        for listing in _listings(plan, view):
+            live.update(render(_fit_height(listing, out.height), out.width, max_reasons=3), refresh=True)
 
 
-def _fitting(picture: Picture, height: int) -> Picture:
-    """As many of its cells as a terminal has room for, beside the counts and three reasons."""
-    shown = picture.cells[: max(1, height - 8 - len(picture.overview.sharding))]
-    return replace(picture, cells=shown, unlisted=picture.unlisted + len(picture.cells) - len(shown))
+def _fit_height(listing: Listing, height: int) -> Listing:
+    """Return as many of its cells as a terminal has room for, besides the counts and three reasons."""
+    shown = listing.cells[: max(1, height - 8 - len(listing.status.sharding))]
+    return replace(listing, cells=shown, unlisted=listing.unlisted + len(listing.cells) - len(shown))
 
 
-def _lines(plan: Path, view: View) -> None:
-    said: dict[str, str] = {}
-    counted = float("-inf")
-    for picture in _pictures(plan, view):
-        for cell, state in _changes(picture, said):
-            out.print(f"{_clock()} {cell.name}: {state}{_progress(cell)}", markup=False, soft_wrap=True)
-        for job in picture.overview.sharding:
-            if said.get(job.job) != job.state:
-                out.print(f"{_clock()} {line(job)}", markup=False, soft_wrap=True)
-                said[job.job] = job.state
-        if picture.overview.over or time.monotonic() > counted + LINES_EVERY:
-            counted = time.monotonic()
-            out.print(Text(f"{_clock()} ").append_text(summary(picture)), soft_wrap=True)
+def _watch_lines(plan: Path, view: ViewOptions) -> None:
+    """Print a line for each change, and the counts now and then."""
+    shown: dict[str, str] = {}  # the state last printed, by cell or sharding job
+    counts_printed = float("-inf")
+    for listing in _listings(plan, view):
+        for cell, state in _changes(listing, shown):
+            out.print(f"{_clock()} {cell.name}: {state}{_progress_text(cell)}", markup=False, soft_wrap=True)
+        for job in listing.status.sharding:
+            if shown.get(job.job) != job.state:
+                out.print(f"{_clock()} {describe_sharding_job(job)}", markup=False, soft_wrap=True)
+                shown[job.job] = job.state
+        if listing.status.is_over or time.monotonic() > counts_printed + COUNTS_INTERVAL_S:
+            counts_printed = time.monotonic()
+            out.print(Text(f"{_clock()} ").append_text(render_summary(listing)), soft_wrap=True)
 
 
-def _changes(picture: Picture, said: dict[str, str]) -> list[tuple[CellStatus, str]]:
-    """The cells whose state is another than what was `said`; at first, those that are of interest."""
-    first = not said
-    known = {cell.name: cell for cell in picture.cells}
-    found = []
-    for plain in picture.overview.cells:
-        cell = known.get(plain.name, plain)
+def _changes(listing: Listing, shown: dict[str, str]) -> list[tuple[CellStatus, str]]:
+    """Return the cells whose state differs from the one `shown`, and update that.
+
+    The first time, when nothing was shown, only the cells in states of interest are returned.
+    """
+    is_first = not shown
+    detailed = {cell.name: cell for cell in listing.cells}
+    changes = []
+    for plain in listing.status.cells:
+        cell = detailed.get(plain.name, plain)
         state = "stuck" if cell.stuck else cell.state
-        if said.get(cell.name) != state and (not first or state in ("stuck", *OF_INTEREST)):
-            found.append((cell, state))
-        said[cell.name] = state
-    return found
+        if shown.get(cell.name) != state and (not is_first or state in ("stuck", *LISTED_STATES)):
+            changes.append((cell, state))
+        shown[cell.name] = state
+    return changes
 
 
-def _progress(cell: CellStatus) -> str:
+def _progress_text(cell: CellStatus) -> str:
     if cell.error:
         return f" ({cell.error})"
     if cell.state != "running" or cell.epoch is None:
         return ""
-    left = f", {duration(cell.left_s)} left" if cell.left_s is not None else ""
+    left = f", {format_duration(cell.left_s)} left" if cell.left_s is not None else ""
     return f" on {cell.node}, epoch {cell.epoch:.1f}/{cell.epochs}{left}"
 
 

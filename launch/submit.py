@@ -1,6 +1,8 @@
-"""Hands cells to Slurm: arrays, cells behind the one they start from, shards to make first, a gather job.
+"""Submits a grid to Slurm: arrays of cells, cells after the one they start from, shards to make first, a gather job.
 
-The launcher where it submits: show what would be submitted, ask, and hand it over. Twice at once is safe.
+`submit_grid` shows the proposal, asks, and hands it over. Two launchers at once are safe: only one holds the grid's
+lock, and it makes the proposal again. `Submitter._submit_job` is the one place where sbatch is called: everything that
+the job needs is on disk before, and the ledger is written before and after.
 """
 
 import argparse
@@ -17,180 +19,28 @@ import submitit
 from submitit.core.utils import CommandFunction
 
 from clef import console
+from clef.cells.plan_file import write_plan
 from clef.config import CellConfig, ResourcesConfig
-from clef.console import Steps, agreed, err, out
-from clef.engine.slurm_task import TrainCell, gather
+from clef.console import ProgressBars, confirm, err, out
+from clef.engine.slurm_task import TrainCell
 from clef.errors import SetupError
-from clef.results.frame import write_plan
-from clef.results.gather import gather_grid
+from clef.results.job import gather_job
 from launch import code_snapshot, ledger, plan_table, slurm_commands
-from launch.ledger import Queued, Submission, settle
-from launch.plan import MissingSet, PlannedCell, cell_folder, prepare_cell
+from launch.ledger import QueuedJobs, Submission
+from launch.plan import MissingShards, PlannedCell, cell_folder, prepare_cell
 from launch.profiles import Site
-from launch.proposal import Batch, Proposal
+from launch.proposal import CellJobs, Proposal
 from launch.slurm_commands import Work, array_of
 
-SMALL = ResourcesConfig(gpus=0, cpus=1, memory_gb=4, hours=1)
-"""What the gather job asks for, and the job that runs the launcher again."""
+SMALL_JOB = ResourcesConfig(gpus=0, cpus=1, memory_gb=4, hours=1)
+"""The resources of the gather job, and of the job that runs the launcher again."""
 
 
-@dataclass
-class Sent:
-    """What Slurm has taken so far."""
-
-    arrays: list[str] = field(default_factory=list)
-    """Jobs that train cells."""
-    cells: int = 0
-    sets: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By the set's name: the job that makes its shards, and the one behind it."""
-    gather: str | None = None
+# ---- a grid: show, ask, submit ----
 
 
-class Slurm:
-    """Submits what belongs to one grid. Whoever uses it holds the grid's ledger."""
-
-    def __init__(self, grid: Path, site: Site, queued: Queued, configs: list[CellConfig]) -> None:
-        self.grid, self.site, self.queued, self.configs = grid, site, queued, configs
-        self.jobs = dict(queued.cells)
-        self.sent = Sent()
-
-    @cached_property
-    def code(self) -> Path:
-        """The snapshot that the jobs run from."""
-        return code_snapshot.take(self.grid, self.configs)
-
-    def cells(self, batch: Batch) -> None:
-        """Submit the arrays, and then the cells behind others. SetupError when sbatch refuses one: the rest is left."""
-        count = itertools.count(1)
-        with Steps("cells") as progress:
-
-            def ready(cell: PlannedCell) -> Work:
-                work = TrainCell(), (prepare_cell(cell, cell.config.resources.cpus, self.site.profile.scratch),)
-                progress("prepared", next(count), len(batch.cells))
-                return work
-
-            for array in batch.arrays:
-                work = [ready(cell) for cell in array.cells]
-                self._send("cells", array.shape, work, array.cells, at_once=array.at_once)
-            for cell in batch.behind:  # once the one it starts from has ended well; Slurm drops it when that one fails
-                assert cell.parent is not None
-                parent = self.jobs[cell.parent.name]
-                self._send("cells", cell.config.resources, [ready(cell)], [cell], after=[parent])
-
-    def shards(self, made: MissingSet, again: list[str]) -> None:
-        """Submit a job that makes a set, and one behind it that runs the launcher with the arguments `again`.
-
-        The cells can't be submitted yet: which cells they are depends on the shards' content.
-        """
-        key = str(made.folder)
-        sharding, launch = self.queued.shards.get(key), self.queued.launches.get(key)
-        if not sharding:
-            shape = self.site.profile.sharding.shape
-            work: Work = (CommandFunction(made.command(shape.cpus), cwd=str(self.code)), ())
-            sharding = str(self._send("shards", shape, [work], shards=key).job)
-            launch = None  # one that is still there waits for another job
-        if not launch:
-            launcher = CommandFunction([sys.executable, str(self.code / "launch/grid.py"), *again], cwd=str(Path.cwd()))
-            launch = str(self._send("launch", SMALL, [(launcher, ())], after=[sharding], shards=key).job)
-        self.sent.sets[made.name] = (sharding, launch)
-
-    def tables(self, plan: Path, results: Path) -> None:
-        """Submit a gather job behind all cells of the grid that wait or run, unless they all have one."""
-        arrays = sorted({array_of(job) for job in self.jobs.values()}, key=int)
-        if set(arrays) - self.queued.gathered:
-            work: Work = (gather, (str(plan.resolve()), str(results)))
-            self.sent.gather = self._send("gather", SMALL, [work], after=arrays, ended="any").job
-
-    def _note(self, submission: Submission) -> None:
-        if submission.kind == "cells":
-            self.jobs |= submission.jobs()
-            self.sent.arrays.append(str(submission.job))
-            self.sent.cells += len(submission.cells)
-
-    def _send(
-        self,
-        kind: ledger.Kind,
-        shape: ResourcesConfig,
-        work: list[Work],
-        cells: Sequence[PlannedCell] = (),
-        after: Sequence[str] = (),
-        shards: str | None = None,
-        at_once: int | None = None,
-        ended: str = "ok",
-    ) -> Submission:
-        """One call of sbatch, noted before and after. What it needs on disk is there before the first note."""
-        names = [cell_folder(cell).name for cell in cells]
-        entry = ledger.new(self.grid, kind, names, array=len(work) > 1, after=list(after), shards=shards)
-        executor = _executor(ledger.folder(self.grid, entry), self.site, shape, code_snapshot.python(self.code))
-        executor.update_parameters(job_name=entry.tag, array_parallelism=at_once or len(work))
-        executor.parameters["additional_parameters"] = {"requeue": True} | _behind(
-            self.site.options(shape), after, ended
-        )
-        script = slurm_commands.write(executor, work, entry.array)
-        with slurm_commands.undisturbed():
-            ledger.begin(self.grid, entry)
-            answered = self._answer(entry, lambda: slurm_commands.send(script))
-            self._note(answered)
-            return answered
-
-    def _answer(self, entry: Submission, send: Callable[[], str]) -> Submission:
-        """Note the job that sbatch gives. SetupError when there is none, or none that can be noted."""
-        try:
-            job = send()
-        except SetupError as refusal:
-            # It may be a job all the same: a controller that is too slow for sbatch may have taken it.
-            try:
-                [settled] = settle(self.grid, [entry])
-            except SetupError:
-                again = "run this again: it finds out whether Slurm has the job"
-                raise SetupError(f"sbatch: {refusal}; {again}") from None
-            if settled.dropped:
-                raise SetupError(f"sbatch refused a job: {refusal}") from None
-            return settled
-        try:
-            return ledger.complete(self.grid, entry, job)
-        except OSError as error:
-            raise SetupError(
-                f"job {job} is submitted, but {self.grid / ledger.FOLDER} can't be written: {error.strerror}; mend "
-                f"that, and run this again: it finds the job by its name"
-            ) from None
-
-
-def _behind(options: dict[str, str | bool], after: Sequence[str], ended: str) -> dict[str, str | bool]:
-    """The options with a dependency, besides what the user waits for."""
-    if not after:
-        return options
-    stated = [str(options["dependency"])] if "dependency" in options else []
-    options = options | {"dependency": ",".join([*stated, ":".join([f"after{ended}", *after])])}
-    return options | {"kill_on_invalid_dep": "yes"} if ended == "ok" else options
-
-
-def _executor(folder: Path, site: Site, shape: ResourcesConfig, python: str) -> submitit.SlurmExecutor:
-    try:
-        executor = submitit.SlurmExecutor(folder=folder, python=python)
-    except RuntimeError as error:
-        raise SetupError(f"{error}; is sbatch on this machine's PATH?") from None
-    # srun no longer takes the CPUs from sbatch (from 22.05 on), and a rank that died must not be waited for.
-    srun = [f"--cpus-per-task={shape.cpus}", "--kill-on-bad-exit=1"]
-    executor.update_parameters(
-        time=math.ceil(shape.hours * 60),
-        mem=f"{shape.memory_gb}GB",
-        cpus_per_task=shape.cpus,
-        ntasks_per_node=max(1, shape.gpus),
-        nodes=shape.nodes,
-        srun_args=srun,
-        setup=[*site.profile.setup, *(_gpu_setup(shape.gpus) if shape.gpus else [])],
-    )
-    return executor
-
-
-def _gpu_setup(gpus: int) -> list[str]:
-    # Asked for by task, srun shows each rank one GPU alone; but a rank finds its own, by local rank, among all.
-    return ["unset SLURM_GPUS_PER_TASK SLURM_TRES_PER_TASK", f"export CLEF_GPUS_PER_NODE={gpus}"]
-
-
-def check() -> None:
-    """SetupError on a machine without Slurm."""
+def check_slurm() -> None:
+    """Raise SetupError on a machine without Slurm."""
     for name in ("sbatch", "squeue"):
         if not shutil.which(name):
             raise SetupError(
@@ -198,100 +48,278 @@ def check() -> None:
             )
 
 
-def run(look: Callable[[], Proposal], site: Site, args: argparse.Namespace) -> Proposal | None:
-    """Submit what `look` finds missing. Returns what was found; None when the user said no.
+def submit_grid(propose: Callable[[], Proposal], site: Site, args: argparse.Namespace) -> Proposal | None:
+    """Submit what `propose` finds missing. Returns the proposal; None when the user said no.
 
-    The question is asked before the ledger is held, so that nobody waits for an answer; what has changed meanwhile is
-    looked at once more, and nothing is submitted that wasn't shown.
+    The question is asked before the lock is taken, so that nobody waits for an answer. What has changed meanwhile is
+    looked at again, and nothing is submitted that wasn't shown.
     """
     grid = Path(args.out) / args.grid.stem
     shown = None
     if not args.yes:
-        shown = look()
-        plan_table.plan(shown.plan, shown, site)
-        if not shown.empty and not agreed(_question(shown), "nothing submitted"):
+        shown = propose()
+        plan_table.print_plan(shown.plan, shown, site)
+        if not shown.is_empty and not confirm(_submit_question(shown), "nothing submitted"):
             return None
-    with ledger.held(grid, lambda: err.print("another launcher is submitting this grid; waiting for it")):
-        if left := ledger.leftover(grid):
-            _tell(ledger.settle(grid, left))
-        found = look()
+    with ledger.lock(grid, lambda: err.print("another launcher is submitting this grid; waiting for it")):
+        if unanswered := ledger.unanswered_submissions(grid):
+            _report_settled(ledger.settle_submissions(grid, unanswered))
+        proposal = propose()
         if shown is None:
-            plan_table.plan(found.plan, found, site)
+            plan_table.print_plan(proposal.plan, proposal, site)
         else:
-            found = _still(found, shown)
+            proposal = _keep_shown(proposal, shown)
+        configs = [cell.config for cell in proposal.plan.cells]
         try:
-            _submit(found, Slurm(grid, site, found.queued, [cell.config for cell in found.plan.cells]), args)
+            _submit_all(proposal, Submitter(grid, site, proposal.queued, configs), args)
         except OSError as error:
             error.filename = error.filename or str(grid)  # a full disk doesn't say which it is
             raise
-    return found
+    return proposal
 
 
-def _still(found: Proposal, shown: Proposal) -> Proposal:
-    """What is left of it when only what has been shown may be submitted."""
-    left = found.within(shown)
-    if gone := len(shown.batch.cells) - len(left.batch.cells):
-        err.print(f"{gone} of the cells shown are no longer to be submitted: another launcher was at work")
-    return left
-
-
-def _question(proposal: Proposal) -> str:
-    cells, names = len(proposal.batch.cells), " and ".join(made.name for made in proposal.sets)
-    folders = {made.folder for made in proposal.sets}
+def _submit_question(proposal: Proposal) -> str:
+    cells, names = len(proposal.cell_jobs.cells), " and ".join(shards.name for shards in proposal.shards_to_make)
+    folders = {shards.folder for shards in proposal.shards_to_make}
     behind = sum(cell.config.shards.resolve() in folders for cell in proposal.plan.cells)
-    submit = f"Submit {console.cells(cells)}"
+    submit = f"Submit {console.format_cells(cells)}"
     if not names:
         return f"{submit}?"
     return f"{submit}, and shard {names} for {behind} more?" if cells else f"Shard {names}, with {behind} cells behind?"
 
 
-def _submit(found: Proposal, slurm: Slurm, args: argparse.Namespace) -> None:
-    """Hand it over, and a gather job behind what Slurm has then. SetupError when sbatch refuses something."""
-    path = write_plan(Path(args.out), found.plan.name, [cell.as_run() for cell in found.plan.cells])
+def _keep_shown(proposal: Proposal, shown: Proposal) -> Proposal:
+    """Return what is left of the proposal when only what has been shown may be submitted, and say what is gone."""
+    kept = proposal.restrict_to(shown)
+    if gone := len(shown.cell_jobs.cells) - len(kept.cell_jobs.cells):
+        err.print(f"{gone} of the cells shown are no longer to be submitted: another launcher was at work")
+    return kept
+
+
+def _submit_all(proposal: Proposal, submitter: "Submitter", args: argparse.Namespace) -> None:
+    """Submit the proposal, and a gather job after all that Slurm has then. SetupError when sbatch refuses something."""
+    path = write_plan(Path(args.out), proposal.plan.name, [cell.as_run() for cell in proposal.plan.cells])
     refusal = None
     try:
-        slurm.cells(found.batch)
-        for made in found.sets:
-            slurm.shards(made, [*(text for text in sys.argv[1:] if text != "--yes"), "--yes"])
+        submitter.submit_cells(proposal.cell_jobs)
+        for shards in proposal.shards_to_make:
+            submitter.submit_sharding(shards, [*(text for text in sys.argv[1:] if text != "--yes"), "--yes"])
     except SetupError as error:
         refusal = error
     except (KeyboardInterrupt, OSError):
-        _report(slurm.sent, found)
+        _report_submitted(submitter.submitted, proposal)
         raise
     try:
-        slurm.tables(path, Path(args.results).resolve())
+        submitter.submit_gather(path, Path(args.results).resolve())
     except SetupError as error:
         refusal = refusal or error
-    _report(slurm.sent, found)
-    if slurm.sent.gather:
-        where = Path(args.results) / found.plan.name
-        out.print(f"gather job {slurm.sent.gather} writes the tables to {where} when they have ended",
-                  markup=False, soft_wrap=True)  # fmt: skip
+    _report_submitted(submitter.submitted, proposal)
+    if submitter.submitted.gather:
+        where = Path(args.results) / proposal.plan.name
+        text = f"gather job {submitter.submitted.gather} writes the tables to {where} when they have ended"
+        out.print(text, markup=False, soft_wrap=True)
     if refusal:
         raise refusal
-    if found.empty:
-        plan_table.nothing(found.plan)
+    if proposal.is_empty:
+        plan_table.print_nothing_to_train(proposal.plan)
+        from clef.results.gather import gather_grid  # only now: planning and status don't wait for what it imports
+
         gather_grid(path, args.results)
 
 
-def _report(sent: Sent, found: Proposal) -> None:
-    """What Slurm has taken, in so many words when it is not all."""
-    total = len(found.batch.cells)
-    if sent.arrays:
-        kind = "array" if len(sent.arrays) == 1 else "arrays"
-        cells = console.cells(total)
-        count, rest = (f"{sent.cells} of {cells}", "; run it again for the rest") if sent.cells < total else (cells, "")
-        jobs = ", ".join(sent.arrays)
-        out.print(f"submitted {count} as {len(sent.arrays)} job {kind}: {jobs}{rest}", soft_wrap=True)
-    for name, (sharding, launch) in sent.sets.items():
+# ---- what belongs to one grid ----
+
+
+@dataclass
+class SubmittedJobs:
+    """What Slurm has taken so far."""
+
+    arrays: list[str] = field(default_factory=list)
+    """Jobs that train cells."""
+    cells: int = 0
+    shards: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By the name of a set of shards: the job that makes it, and the job after it that runs the launcher."""
+    gather: str | None = None
+
+
+class Submitter:
+    """Submits the jobs of one grid. The caller must hold the grid's lock."""
+
+    def __init__(self, grid: Path, site: Site, queued: QueuedJobs, configs: list[CellConfig]) -> None:
+        self.grid, self.site, self.queued, self.configs = grid, site, queued, configs
+        self.jobs = dict(queued.cells)
+        self.submitted = SubmittedJobs()
+
+    @cached_property
+    def code(self) -> Path:
+        """Return the snapshot of the code that the jobs run from."""
+        return code_snapshot.take_snapshot(self.grid, self.configs)
+
+    def submit_cells(self, jobs: CellJobs) -> None:
+        """Submit the arrays, then the cells that start from others.
+
+        SetupError when sbatch refuses a job: the rest is not submitted.
+        """
+        count = itertools.count(1)
+        with ProgressBars("cells") as progress:
+
+            def prepare(cell: PlannedCell) -> Work:
+                work = TrainCell(), (prepare_cell(cell, cell.config.resources.cpus, self.site.profile.scratch),)
+                progress("prepared", next(count), len(jobs.cells))
+                return work
+
+            for array in jobs.arrays:
+                work = [prepare(cell) for cell in array.cells]
+                self._submit_job("cells", array.resources, work, array.cells, max_parallel=array.max_parallel)
+            for cell in jobs.dependents:  # once its parent has ended well; Slurm drops it when the parent fails
+                assert cell.parent is not None
+                parent = self.jobs[cell.parent.name]
+                self._submit_job("cells", cell.config.resources, [prepare(cell)], [cell], after=[parent])
+
+    def submit_sharding(self, shards: MissingShards, launcher_arguments: list[str]) -> None:
+        """Submit a job that makes a set of shards, and one after it that runs the launcher with these arguments.
+
+        The cells can't be submitted yet: their signatures depend on the shards' content.
+        """
+        key = str(shards.folder)
+        sharding, launch = self.queued.shards.get(key), self.queued.launches.get(key)
+        if not sharding:
+            resources = self.site.profile.sharding.resources
+            work: Work = (CommandFunction(shards.command(resources.cpus), cwd=str(self.code)), ())
+            sharding = str(self._submit_job("shards", resources, [work], shards=key).job)
+            launch = None  # a launcher that still waits does so for another job
+        if not launch:
+            command = [sys.executable, str(self.code / "launch/grid.py"), *launcher_arguments]
+            work = (CommandFunction(command, cwd=str(Path.cwd())), ())
+            launch = str(self._submit_job("launch", SMALL_JOB, [work], after=[sharding], shards=key).job)
+        self.submitted.shards[shards.name] = (sharding, launch)
+
+    def submit_gather(self, plan: Path, results: Path) -> None:
+        """Submit a gather job after all cells of the grid that wait or run, unless one waits for all of them."""
+        arrays = sorted({array_of(job) for job in self.jobs.values()}, key=int)
+        if set(arrays) - self.queued.gathered:
+            work: Work = (gather_job, (str(plan.resolve()), str(results)))
+            submission = self._submit_job("gather", SMALL_JOB, [work], after=arrays, after_kind="any")
+            self.submitted.gather = submission.job
+
+    def _submit_job(
+        self,
+        kind: ledger.SubmissionKind,
+        resources: ResourcesConfig,
+        work: list[Work],
+        cells: Sequence[PlannedCell] = (),
+        after: Sequence[str] = (),
+        after_kind: str = "ok",
+        shards: str | None = None,
+        max_parallel: int | None = None,
+    ) -> Submission:
+        """Call sbatch once. The ledger is written before and after; what the job needs is on disk before that.
+
+        `work`: what each task runs. `after`: the jobs that it waits for, which must have ended well (`after_kind`
+        "ok") or in any way ("any").
+        """
+        names = [cell_folder(cell).name for cell in cells]
+        submission = ledger.new_submission(
+            self.grid, kind, names, array=len(work) > 1, after=list(after), shards=shards
+        )
+        folder = ledger.job_folder(self.grid, submission)
+        executor = _make_executor(folder, self.site, resources, code_snapshot.python_command(self.code))
+        executor.update_parameters(job_name=submission.tag, array_parallelism=max_parallel or len(work))
+        executor.parameters["additional_parameters"] = {"requeue": True} | _with_dependency(
+            self.site.options(resources), after, after_kind
+        )
+        script = slurm_commands.write_script(executor, work, submission.array)
+        with slurm_commands.hold_interrupt_back():
+            ledger.begin_submission(self.grid, submission)
+            submission = self._call_sbatch(submission, script)
+            self._count(submission)
+            return submission
+
+    def _call_sbatch(self, submission: Submission, script: Path) -> Submission:
+        """Write down the job that sbatch gives. SetupError when there is none, or when it can't be written down."""
+        try:
+            job = slurm_commands.call_sbatch(script)
+        except SetupError as refusal:
+            # It may be a job all the same: a controller that is too slow for sbatch may have taken it.
+            try:
+                [settled] = ledger.settle_submissions(self.grid, [submission])
+            except SetupError:
+                again = "run this again: it finds out whether Slurm has the job"
+                raise SetupError(f"sbatch: {refusal}; {again}") from None
+            if settled.dropped:
+                raise SetupError(f"sbatch refused a job: {refusal}") from None
+            return settled
+        try:
+            return ledger.complete_submission(self.grid, submission, job)
+        except OSError as error:
+            raise SetupError(
+                f"job {job} is submitted, but {self.grid / ledger.SUBMISSIONS} can't be written: {error.strerror}; "
+                f"mend that, and run this again: it finds the job by its name"
+            ) from None
+
+    def _count(self, submission: Submission) -> None:
+        if submission.kind == "cells":
+            self.jobs |= submission.jobs()
+            self.submitted.arrays.append(str(submission.job))
+            self.submitted.cells += len(submission.cells)
+
+
+def _make_executor(folder: Path, site: Site, resources: ResourcesConfig, python: str) -> submitit.SlurmExecutor:
+    try:
+        executor = submitit.SlurmExecutor(folder=folder, python=python)
+    except RuntimeError as error:
+        raise SetupError(f"{error}; is sbatch on this machine's PATH?") from None
+    # srun no longer takes the CPUs from sbatch (from 22.05 on), and a rank that died must not be waited for.
+    srun = [f"--cpus-per-task={resources.cpus}", "--kill-on-bad-exit=1"]
+    executor.update_parameters(
+        time=math.ceil(resources.hours * 60),
+        mem=f"{resources.memory_gb}GB",
+        cpus_per_task=resources.cpus,
+        ntasks_per_node=max(1, resources.gpus),
+        nodes=resources.nodes,
+        srun_args=srun,
+        setup=[*site.profile.setup, *(_gpu_setup(resources.gpus) if resources.gpus else [])],
+    )
+    return executor
+
+
+def _gpu_setup(gpus: int) -> list[str]:
+    # If GPUs are asked for by task, srun shows each rank only one; but a rank picks its own, by local rank, among all.
+    return ["unset SLURM_GPUS_PER_TASK SLURM_TRES_PER_TASK", f"export CLEF_GPUS_PER_NODE={gpus}"]
+
+
+def _with_dependency(options: dict[str, str | bool], after: Sequence[str], after_kind: str) -> dict[str, str | bool]:
+    """Return the options with a dependency, which is added to the user's own."""
+    if not after:
+        return options
+    stated = [str(options["dependency"])] if "dependency" in options else []
+    options = options | {"dependency": ",".join([*stated, ":".join([f"after{after_kind}", *after])])}
+    return options | {"kill_on_invalid_dep": "yes"} if after_kind == "ok" else options
+
+
+# ---- what is said of it ----
+
+
+def _report_submitted(submitted: SubmittedJobs, proposal: Proposal) -> None:
+    """Print what Slurm has taken, and how much that is of what was proposed."""
+    total = len(proposal.cell_jobs.cells)
+    if submitted.arrays:
+        kind = "array" if len(submitted.arrays) == 1 else "arrays"
+        is_partial = submitted.cells < total
+        count = f"{submitted.cells} of {console.format_cells(total)}" if is_partial else console.format_cells(total)
+        rest = "; run it again for the rest" if is_partial else ""
+        jobs = ", ".join(submitted.arrays)
+        out.print(f"submitted {count} as {len(submitted.arrays)} job {kind}: {jobs}{rest}", soft_wrap=True)
+    for name, (sharding, launch) in submitted.shards.items():
         out.print(
             f"job {sharding} makes the shards of {name}; job {launch} behind it submits the cells", soft_wrap=True
         )
 
 
-def _tell(settled: list[Submission]) -> None:
-    """What became of what a launcher left that died."""
-    for entry in settled:
-        what = console.cells(len(entry.cells)) if entry.kind == "cells" else f"a job of kind {entry.kind}"
-        fate = f"Slurm has that as job {entry.job}" if entry.job else "Slurm never got that"
-        err.print(f"a launcher died while it submitted {what} ({entry.by}): {fate}", markup=False, soft_wrap=True)
+def _report_settled(settled: list[Submission]) -> None:
+    """Print what became of the calls of sbatch of launchers that died."""
+    for submission in settled:
+        is_cells = submission.kind == "cells"
+        what = console.format_cells(len(submission.cells)) if is_cells else f"a job of kind {submission.kind}"
+        fate = f"Slurm has that as job {submission.job}" if submission.job else "Slurm never got that"
+        err.print(f"a launcher died while it submitted {what} ({submission.by}): {fate}", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What many tests share: two small demo sets, their shards, and tiny cells on them."""
+"""What many tests share: two small demo sets, their shards, tiny cells on them, and the marks of slow tests."""
 
 import os
 
@@ -11,7 +11,7 @@ for _name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):  # what comma
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,63 +20,41 @@ from hypothesis import HealthCheck, settings
 
 from clef import io
 from clef.config import CellConfig, resolve
-from clef.config.base import merge, nest
+from clef.config.backbones import BACKBONES
+from clef.config.recipes import recipe_settings
 from clef.data import manifest as manifests
 from clef.datasets import cards
 from clef.demo import generate
 from clef.errors import run_command
 from clef.sharding import build
+from clef.yaml_config import merge, nest
 
 settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
 Run = Callable[..., tuple[int, str, str]]
-"""A command, called with its arguments: exit code, what it printed to stdout and to stderr, each on one line."""
+"""A command, called with its arguments: exit code, and what it printed to stdout and to stderr, each as one line."""
 Cells = Callable[..., Path]
-"""Trains the tiny cell of a dataset, backbone and method, the first time that it is asked for; its folder."""
+"""Trains the tiny cell of a dataset, backbone and method at the first call, and returns its folder."""
 PEOPLE = {"emotic_demo": 150, "caer_s_demo": 210}
-TINY: dict[str, dict[str, Any]] = {
-    "emot_net": nest(
-        {
-            "backbone": {"name": "emot_net", "width": 0.0625, "weights": {"scene": "none", "body": "none"}},
-            "inputs.scene.size": [24, 24],
-            "inputs.body.size": [24, 24],
-        }
-    ),
-    "caer_net": nest(
-        {
-            "backbone": {"name": "caer_net", "width": 0.0625},
-            "inputs.face.size": [24, 24],
-            "inputs.scene_without_face": {"size": [28, 36], "crop": [24, 24]},
-        }
-    ),
-    "gnn_cnn": nest(
-        {
-            "backbone": {"name": "gnn_cnn", "width": 0.0625, "weights": {"scene": "none", "body": "none"}},
-            "inputs.scene.size": [24, 24],
-            "inputs.body.size": [24, 24],
-        }
-    ),
-    "cd_net": nest(
-        {
-            "backbone": {
-                "name": "cd_net",
-                "width": 0.0625,
-                "weights": {"face": "none", "body": "none", "context": "none"},
-            },
-            "inputs.face.size": [24, 24],
-            "inputs.body.size": [24, 24],
-            "inputs.context.size": [24, 24],
-        }
-    ),
-    "emoticon": nest(
-        {
-            "backbone": {"name": "emoticon", "width": 0.0625, "weights": {"context": "none"}},
-            "inputs.context.size": [24, 24],
-            "inputs.depth.size": [24, 24],
-        }
-    ),
-}
+
+
+def tiny_backbone(name: str) -> dict[str, Any]:
+    """Settings that make a backbone's recipe tiny: thin, on small images, from random weights."""
+    recipe = recipe_settings("backbones", name)
+    inputs: dict[str, Any] = {}
+    for key, config in recipe["inputs"].items():
+        if "crop" in config:
+            inputs[key] = {"size": [28, 36], "crop": [24, 24]}
+        elif "size" in config:
+            inputs[key] = {"size": [24, 24]}
+    backbone: dict[str, Any] = {"name": name, "width": 0.0625}
+    if weights := recipe["backbone"].get("weights"):
+        backbone["weights"] = dict.fromkeys(weights, "none")
+    return {"backbone": backbone, "inputs": inputs}
+
+
+TINY = {name: tiny_backbone(name) for name in BACKBONES}
 TINY_BRANCH = {"network": "resnet18", "width": 0.0625, "weights": "none"}
 TINY_METHOD: dict[str, dict[str, Any]] = {
     "vanilla": {"method": {"name": "vanilla"}},
@@ -110,6 +88,52 @@ TINY_AGENTS = nest(
 """EmotiCon with the graph of agents in place of the depth map."""
 
 
+SLOW_FIXTURES = {"browser", "cells"}
+"""Fixtures that start another process or train: a test that uses one is `slow`."""
+SLOW_FOLDERS = {"soak"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests as `slow` or `slurm` by their folder and by the fixtures that they use.
+
+    What neither tells is marked in the test files.
+    """
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder == "slurm":
+            item.add_marker("slurm")
+        if folder in SLOW_FOLDERS or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
+_quick_test: str | None = None
+"""The test that runs, if it is neither slow nor for Slurm."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    """Let a test that starts another Python process fail unless it is marked `slow`."""
+    global _quick_test
+    marked = item.get_closest_marker("slow") or item.get_closest_marker("slurm")
+    _quick_test = None if marked else item.nodeid
+    try:
+        return (yield)
+    finally:
+        _quick_test = None
+
+
+def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
+    """Raise in a quick test that forks or starts Python. Small programs, such as git, are left alone."""
+    if _quick_test is None or event not in ("os.fork", "subprocess.Popen"):
+        return
+    if event == "os.fork" or Path(os.fspath(arguments[0])).name.startswith("python"):
+        raise RuntimeError(f"{_quick_test} starts another process: mark it with pytest.mark.slow (tests/README.md)")
+
+
+sys.addaudithook(_refuse_processes)
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all test processes of this run share."""
@@ -139,7 +163,7 @@ def shards(shared: Path, sources: Path) -> Path:
 
 @pytest.fixture
 def tiny(shards: Path, tmp_path: Path) -> Callable[..., CellConfig]:
-    """Makes tiny cells: `tiny("caer_s_demo", "emot_net", "clef", epochs=2, **{"optimizer.lr": 0.1})`."""
+    """A function that makes a tiny config: `tiny("caer_s_demo", "emot_net", "clef", **{"optimizer.lr": 0.1})`."""
 
     def make(
         dataset: str = "caer_s_demo", backbone: str = "emot_net", method: str = "clef", **settings: Any
@@ -150,9 +174,9 @@ def tiny(shards: Path, tmp_path: Path) -> Callable[..., CellConfig]:
             "batch_size": 16,
             "runtime": {
                 "shards": str(shards),
-                "out": str(tmp_path / "runs"),
+                "output_dir": str(tmp_path / "runs"),
                 "features": str(tmp_path / "cache"),
-                "workers": 0,
+                "num_workers": 0,
                 "log_every": 4,
                 "keep_checkpoints": True,
             },
@@ -164,38 +188,43 @@ def tiny(shards: Path, tmp_path: Path) -> Callable[..., CellConfig]:
 
 @pytest.fixture(scope="session")
 def cells(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Cells:
-    """`cells("caer_s_demo", "emot_net", "clef")`: the folder of that cell, below runs/single; trained once for all."""
-    from tests.engine.trained_cell import train  # imports torch
+    """`cells("caer_s_demo", "emot_net", "clef")`: the folder of that cell, trained once for each worker process."""
+    from tests.engine.factories import train_cell  # imports torch
 
     home = tmp_path_factory.mktemp("trained")
     backbones = TINY | {"agents": TINY_AGENTS}
-    made: dict[tuple[str, ...], Path] = {}
+    folders: dict[tuple[str, ...], Path] = {}
 
     def trained(*names: str) -> Path:
-        if names not in made:
+        if names not in folders:
             dataset, backbone, method = names
-            places = {"shards": str(shards), "out": str(home / "runs"), "features": str(home / "cache"), "workers": 0}
+            places = {
+                "shards": str(shards),
+                "output_dir": str(home / "runs"),
+                "features": str(home / "cache"),
+                "num_workers": 0,
+            }
             base = {"dataset": dataset, "epochs": 2, "batch_size": 16, "runtime": places, "optimizer": {"lr": 0.05}}
-            made[names] = train(resolve.resolve(merge(base, backbones[backbone], TINY_METHOD[method])))
-        return made[names]
+            folders[names] = train_cell(resolve.resolve(merge(base, backbones[backbone], TINY_METHOD[method])))
+        return folders[names]
 
     return trained
 
 
 @pytest.fixture
 def run_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
-    """Makes a `Run` of a command's main, in an empty folder."""
+    """A function that makes a `Run` of a command's `main`, in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
     def of(main: Callable[[], int]) -> Run:
         def call(*arguments: object) -> tuple[int, str, str]:
             capsys.readouterr()
             monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-            with pytest.raises(SystemExit) as left:
+            with pytest.raises(SystemExit) as exit_info:
                 run_command(main)
-            said = capsys.readouterr()
-            assert "Traceback" not in said.err
-            return int(left.value.code or 0), " ".join(said.out.split()), " ".join(said.err.split())
+            printed = capsys.readouterr()
+            assert "Traceback" not in printed.err
+            return int(exit_info.value.code or 0), " ".join(printed.out.split()), " ".join(printed.err.split())
 
         return call
 
@@ -204,7 +233,7 @@ def run_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], subprocess.CompletedProcess[str]]:
-    """Opens a page in headless Chromium."""
+    """A function that opens a page in headless Chromium."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("NOT TESTED IN A BROWSER: chromium is not installed")

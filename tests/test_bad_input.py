@@ -14,7 +14,7 @@ from scipy.io import savemat
 
 import clef.shard
 import clef.train
-from clef.console import Steps
+from clef.console import ProgressBars
 from clef.data import manifest as manifests
 from clef.errors import run_command
 
@@ -37,7 +37,7 @@ COMMANDS = {"shard": clef.shard.main, "train": clef.train.main, "grid": grid_mai
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in an empty working directory: its exit code and what it printed to stderr."""
+    """A function that runs a command in an empty working directory: its exit code and what it printed to stderr."""
     monkeypatch.chdir(tmp_path)
 
     def call(command: str, *arguments: object) -> tuple[int, str]:
@@ -51,7 +51,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture
 def damaged(shards: Path, tmp_path: Path) -> Path:
-    """A copy of the shards to spoil."""
+    """A copy of the shards, to be damaged."""
     return shutil.copytree(shards, tmp_path / "shards")
 
 
@@ -63,6 +63,9 @@ CELL = (
     "method=vanilla",
     "backbone.weights={scene: none, body: none}",
 )
+SMALL = (
+    "backbone.width=0.0625", "inputs.scene.size=[24, 24]", "inputs.body.size=[24, 24]", "runtime.num_workers=0"
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -76,6 +79,7 @@ CELL = (
         ((*SHARD, "emotic", "--workers", "0"), 2, "--workers 0: at least 1 is expected"),
         ((*SHARD, "emotic", "--worker", "x"), 2, "invalid int value: 'x'"),
         ((*SHARD, "emotic", "--verify"), 4, "no shards here"),
+        (("shard",), 2, "the following arguments are required: --dataset"),
         ((*CELL,), 4, "no shards here"),
         ((*CELL, "epochs=0"), 2, "epochs: input should be greater than or equal to 1"),
         ((*CELL, "lr=1"), 2, "lr: unknown; valid: against, backbone, batch_size"),
@@ -155,6 +159,7 @@ def spoil_member(root: Path) -> None:
     tar.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -172,15 +177,15 @@ def spoil_member(root: Path) -> None:
 )
 def test_damaged_shards(run: Run, damaged: Path, damage: Callable[[Path], None], message: str) -> None:
     damage(damaged / "caer_s_demo")
-    small = ("backbone.width=0.0625", "inputs.scene.size=[24, 24]", "inputs.body.size=[24, 24]", "runtime.workers=0")
-    code, said = run(*CELL, *small)
+    code, said = run(*CELL, *SMALL)
     assert message in said
     assert code == 4
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_verify_names_the_damage(run: Run, damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Steps, "EVERY", float("inf"))
+    monkeypatch.setattr(ProgressBars, "SECONDS_BETWEEN_LINES", float("inf"))
     code, said = run(*SHARD, "caer_s_demo", "--verify")
     assert (code, re.sub(r"\w+: (\d+)/\1 MB ?", "", said)) == (0, "")  # nothing but its progress
     spoil_member(damaged / "caer_s_demo")
@@ -189,6 +194,7 @@ def test_verify_names_the_damage(run: Run, damaged: Path, monkeypatch: pytest.Mo
     assert code == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "code", "message"),
     [
@@ -204,16 +210,15 @@ def test_verify_names_the_damage(run: Run, damaged: Path, monkeypatch: pytest.Mo
 def test_what_this_machine_or_cell_cannot_do(
     run: Run, damaged: Path, tmp_path: Path, settings: list[str], code: int, message: str
 ) -> None:
-    small = ("backbone.width=0.0625", "inputs.scene.size=[24, 24]", "inputs.body.size=[24, 24]", "runtime.workers=0")
-    found, said = run(*CELL, *small, f"runtime.weights={tmp_path}/cache", *settings)
+    found, said = run(*CELL, *SMALL, f"runtime.weights={tmp_path}/cache", *settings)
     assert message in said
     assert found == code
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_asks_what_to_do(run: Run, damaged: Path) -> None:
-    small = ("backbone.width=0.0625", "inputs.scene.size=[24, 24]", "inputs.body.size=[24, 24]", "runtime.workers=0")
-    cell = (*CELL, *small, "epochs=1")
+    cell = (*CELL, *SMALL, "epochs=1")
     assert run(*cell, "runtime.stop_after=1")[0] == 0
     code, said = run(*cell, "runtime.stop_after=2")
     assert (code, "go on with --resume, or anew with --restart" in said) == (6, True)
@@ -221,9 +226,9 @@ def test_an_unfinished_run_asks_what_to_do(run: Run, damaged: Path) -> None:
     assert (code, "goes on after step 1/" in said) == (0, True)
 
 
+@pytest.mark.slow
 def test_garbage_in_a_checkpoint_names_the_folder(run: Run, damaged: Path, tmp_path: Path) -> None:
-    small = ("backbone.width=0.0625", "inputs.scene.size=[24, 24]", "inputs.body.size=[24, 24]", "runtime.workers=0")
-    cell = (*CELL, *small, "epochs=1")
+    cell = (*CELL, *SMALL, "epochs=1")
     assert run(*cell, "runtime.stop_after=1")[0] == 0
     (path,) = tmp_path.glob("runs/single/*/checkpoints/step-*/optimizer.pt")
     path.write_bytes(b"garbage")
@@ -231,13 +236,13 @@ def test_garbage_in_a_checkpoint_names_the_folder(run: Run, damaged: Path, tmp_p
     assert (code, "optimizer.pt was changed or cut short" in said, "Traceback" in said) == (6, True, False)
 
 
+@pytest.mark.slow
 def test_a_card_of_ones_own_is_sharded_and_trained(run: Run, sources: Path, tmp_path: Path) -> None:
     card = "extends: caer_s\nname: mine\nsplits: {train: {split: train}, val: {split: val}, test: {split: test}}\n"
     (tmp_path / "mine.yaml").write_text(card)
     root = sources / "caer_s_demo" / "main"
     assert run(*SHARD, "mine.yaml", "--source", root, "--workers", 1)[0] == 0
-    small = ("backbone.width=0.0625", "inputs.scene.size=[24, 24]", "inputs.body.size=[24, 24]", "runtime.workers=0")
-    assert run("train", "dataset=mine.yaml", *CELL[2:], *small, "epochs=1")[0] == 0
+    assert run("train", "dataset=mine.yaml", *CELL[2:], *SMALL, "epochs=1")[0] == 0
     assert list(tmp_path.glob("runs/single/mine-emot_net-vanilla-s0-*/result.json"))
     (tmp_path / "mine.yaml").write_text(card.replace("name: mine", "name: other"))
     code, said = run(*SHARD, "mine.yaml")
@@ -269,12 +274,15 @@ def test_sources_that_are_not_as_documented(run: Run, sources: Path, tmp_path: P
     assert not (tmp_path / "shards" / "emotic" / "manifest.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [
         (["-m", "clef.shard", "--dataset", "caer_s"], 3, "CAER-S not found"),
         (["-m", "clef.train", "dataset=emotic", "backbone=emot_nett", "method=clef"], 2, "did you mean emot_net?"),
+        (["-m", "clef.train", "dataset=emotic", "backbone=emot_net", "method=clef"], 4, "no shards here"),
         ([str(ROOT / "launch" / "grid.py"), "--gather"], 6, "no plan here"),
+        ([str(ROOT / "launch" / "grid.py"), "--dry-run", "--grid", "[b]g.yaml"], 2, "error: [b]g.yaml: no such file"),
     ],
 )
 def test_the_exit_codes_of_real_processes(tmp_path: Path, command: list[str], code: int, message: str) -> None:
@@ -286,7 +294,7 @@ def test_the_exit_codes_of_real_processes(tmp_path: Path, command: list[str], co
 
 def test_a_launcher_flag_that_contradicts_the_config(run: Run, damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    code, said = run(*CELL, "runtime.workers=0")
+    code, said = run(*CELL, "runtime.num_workers=0")
     assert (code, "--mixed_precision bf16, the config says fp32; add mixed_precision=bf16" in said) == (2, True)
 
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from clef import console
-from clef.console import Steps
+from clef.console import ProgressBars
 
 
 class Clock:
@@ -28,7 +28,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 def test_what_was_done_before_does_not_count_for_the_rate(said: io.StringIO) -> None:
     clock = Clock()
-    with Steps("people", clock) as show:
+    with ProgressBars("people", clock) as show:
         show("train", 9000, 10_000)  # resumed
         for second in range(1, 21):
             clock.now = second
@@ -40,7 +40,7 @@ def test_what_was_done_before_does_not_count_for_the_rate(said: io.StringIO) -> 
 
 def test_the_last_line_comes_at_once_and_pauses_of_other_splits_do_not_count(said: io.StringIO) -> None:
     clock = Clock()
-    with Steps("MB", clock) as show:
+    with ProgressBars("MB", clock) as show:
         show("train", 0, 40)
         show("val", 0, 400_000)
         for second in range(1, 5):
@@ -59,7 +59,7 @@ def test_the_last_line_comes_at_once_and_pauses_of_other_splits_do_not_count(sai
     ("seconds", "text"), [(0, "0 s"), (99, "99 s"), (100, "2 min"), (5900, "98 min"), (7500, "2 h 05 min")]
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert console.duration(seconds) == text
+    assert console.format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(("answer", "yes"), [("y", True), (" Yes ", True), ("", False), ("yep", False)])
@@ -67,7 +67,7 @@ def test_only_yes_is_yes(answer: str, yes: bool, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("builtins.input", lambda text: answer)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     with console.out.capture() as said:
-        assert console.agreed("Really?", "nothing done") is yes
+        assert console.confirm("Really?", "nothing done") is yes
     assert said.get() == ("" if yes else "nothing done\n")
 
 
@@ -81,5 +81,5 @@ def test_what_is_said_after_a_question_that_was_left_is_on_a_line_of_its_own(
     monkeypatch.setattr("builtins.input", leave)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     with console.out.capture() as printed, contextlib.suppress(KeyboardInterrupt):
-        assert not console.agreed("Really?", "nothing done")
+        assert not console.confirm("Really?", "nothing done")
     assert printed.get() == said

@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 from torchvision.models import ResNet18_Weights, VGG16_Weights
 
-from clef.config import base
+from clef import yaml_config
+from clef.config.backbones import BACKBONES
 from clef.errors import run_command
-from clef.models import BACKBONES
 from docs import describe_backbones
 from docs.describe_backbones import VARIANTS, Variant
 
 
+@pytest.mark.slow
 def test_docs_are_what_the_generator_writes() -> None:
-    page = base.PACKAGE.parent / "docs/backbones.md"
+    page = yaml_config.PACKAGE.parent / "docs/backbones.md"
     assert page.read_text() == describe_backbones.document(), f"run python -m docs.describe_backbones --write {page}"
 
 

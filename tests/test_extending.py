@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +14,15 @@ import yaml
 from tests.launch.tiny_grid import ROOT
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
+"""The page's files by name; those inside the package have a folder."""
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A user's folder with the page's files in it."""
-    for name, text in re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE, re.DOTALL):
-        (tmp_path / name).write_text(text)
+    for name in (name for name in FILES if "/" not in name):
+        (tmp_path / name).write_text(FILES[name])
     assert {path.name for path in tmp_path.iterdir()} == {"my_models.py", "my_methods.py", "my_grid.yaml"}
     return tmp_path
 
@@ -33,6 +36,7 @@ def run(project: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_backbone_and_a_method_of_ones_own_run_through_a_grid(project: Path, shards: Path) -> None:
     places = ["--shards", str(shards), "--out", "runs", "--results", "results"]
     shown = run(project, str(ROOT / "launch/grid.py"), "--grid", "my_grid.yaml", "--local", "2", *places)
@@ -45,6 +49,7 @@ def test_a_backbone_and_a_method_of_ones_own_run_through_a_grid(project: Path, s
     assert set(json.loads(log[0])["losses"]) == {"categories", "penalty"}
 
 
+@pytest.mark.slow
 def test_and_through_train(project: Path, shards: Path) -> None:
     sections = yaml.safe_load((project / "my_grid.yaml").read_text())["overrides"]
     settings = {
@@ -54,7 +59,7 @@ def test_and_through_train(project: Path, shards: Path) -> None:
         "inputs": sections[1]["set"]["inputs"],
         "loss": {"categories": "cross_entropy"},
         "epochs": 1,
-        "runtime": {"shards": str(shards), "workers": 0},
+        "runtime": {"shards": str(shards), "num_workers": 0},
     }
     (project / "my_cell.yaml").write_text(yaml.safe_dump(settings))
     run(project, "-m", "clef.train", "--config", "my_cell.yaml")
@@ -65,3 +70,44 @@ def test_and_through_train(project: Path, shards: Path) -> None:
 @pytest.mark.parametrize("name", ["my_models.py", "my_methods.py"])
 def test_an_addition_is_short(project: Path, name: str) -> None:
     assert len((project / name).read_text().splitlines()) < 30
+
+
+@pytest.fixture
+def extended(tmp_path: Path) -> Path:
+    """A copy of the package with the page's backbone and method inside, each in three files (and a test)."""
+    skip = shutil.ignore_patterns("__pycache__", ".*")
+    for folder in ("clef", "configs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=skip)
+    shutil.copytree(ROOT / "shards", tmp_path / "shards", ignore=lambda _, names: [n for n in names if "." not in n])
+    inside = {name for name in FILES if "/" in name}
+    assert inside == {
+        "clef/models/face_and_scene.py", "configs/backbones/face_and_scene.yaml",
+        "clef/methods/smoothed.py", "configs/methods/smoothed.yaml",
+    }  # fmt: skip
+    for name in inside:
+        (tmp_path / name).write_text(FILES[name])
+    [settings] = re.findall(r"```python\n(class SmoothedConfig.*?)```", PAGE, re.DOTALL)
+    for name, table, before in (("backbones", "BACKBONES", ""), ("methods", "METHODS", settings + "\n\n")):
+        path = tmp_path / f"clef/config/{name}.py"
+        [line] = re.findall(rf"```python\n( +.*clef\.{'models' if name == 'backbones' else name}\..*\n)```", PAGE)
+        head = f"{table} = {{\n"
+        assert path.read_text().count(head) == 1
+        path.write_text(path.read_text().replace(head, before + head + line))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_backbone_and_a_method_inside_the_package_take_no_other_file(extended: Path, shards: Path) -> None:
+    settings = ["epochs=1", "runtime.num_workers=0", f"runtime.shards={shards}", "backbone.width=0.0625"]
+    settings += ["inputs.face.size=[24, 24]", "inputs.scene.size=[24, 24]"]
+    names = ["dataset=caer_s_demo", "backbone=face_and_scene", "method=smoothed"]
+    run(extended, "-m", "clef.train", *names, *settings)
+    [result] = extended.glob("runs/single/caer_s_demo-face_and_scene-smoothed-s0-*/result.json")
+    log = (result.parent / "log.jsonl").read_text().splitlines()
+    assert set(json.loads(log[0])["losses"]) == {"categories", "penalty"}
+    code = "from clef.results.published import system_title as t; print(t('face_and_scene', 'smoothed'))"
+    assert run(extended, "-c", code) == "Face and scene + smoothed\n"
+    code = "from clef.config.resolve import resolve; "
+    code += "resolve({'dataset': 'emotic', 'backbone': 'face_and_scene', 'method': 'smoothed', 'inputs': {'body': {}}})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=extended, capture_output=True, text=True, timeout=60)
+    assert "inputs.body: unknown; valid: face, scene" in done.stderr

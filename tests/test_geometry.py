@@ -1,12 +1,12 @@
-"""Whose face or body a finding is."""
+"""Boxes: their arithmetic, and whose face or body a detection is."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from clef.cues.view import view
-from clef.geometry import area, best_face, best_person, body, inside, iou
+from clef.cues.view import crop_view
+from clef.geometry import area, best_face, best_person, body_box, clip, iou, rescale
 
 SUBJECT = (100, 100, 200, 400)
 
@@ -28,10 +28,15 @@ def test_overlap_is_that_of_counted_pixels() -> None:
 
 
 def test_the_part_in_the_frame() -> None:
-    assert inside((-5, 2, 8, 50), 10, 20) == (0, 2, 8, 20)
-    assert inside(None, 10, 20) == (0, 0, 10, 20)
-    assert inside((12, 0, 15, 5), 10, 20) is None
-    assert inside((float("nan"), 0, 5, 5), 10, 20) is None
+    assert clip((-5, 2, 8, 50), (20, 10)) == (0, 2, 8, 20)
+    assert clip(None, (20, 10)) == (0, 0, 10, 20)
+    assert clip((12, 0, 15, 5), (20, 10)) is None
+    assert clip((float("nan"), 0, 5, 5), (20, 10)) is None
+
+
+def test_a_box_in_a_smaller_frame_is_rounded_outward_and_stays_in_it() -> None:
+    assert rescale((10, 5, 30, 20), (40, 100), (20, 25)) == (2, 2, 8, 10)  # height halved, width by four
+    assert rescale((0, 0, 101, 41), (41, 101), (20, 50)) == (0, 0, 50, 20)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +76,8 @@ def test_the_person_who_hangs_from_a_face() -> None:
 
 
 def test_a_body_is_looked_for_below_a_face_where_the_face_is_all_there_is() -> None:
-    assert body(SUBJECT, (130, 110, 170, 150)) == SUBJECT
-    x1, y1, x2, y2 = body((140, 100, 180, 140), (140, 100, 180, 140))
+    assert body_box(SUBJECT, (130, 110, 170, 150)) == SUBJECT
+    x1, y1, x2, y2 = body_box((140, 100, 180, 140), (140, 100, 180, 140))
     assert (x1 + x2) / 2 == 160
     assert (x2 - x1, y2 - y1) == (120, 200)
     assert y1 < 100 < 140 < y2
@@ -82,7 +87,7 @@ def test_a_body_is_looked_for_below_a_face_where_the_face_is_all_there_is() -> N
 def test_a_view_finds_its_way_back(longest: int) -> None:
     frame = np.zeros((90, 120, 3), np.uint8)
     frame[40:60, 70:100] = 255
-    part = view(frame, (50, 30, 110, 80), 0.1, longest)
+    part = crop_view(frame, (50, 30, 110, 80), 0.1, longest)
     assert max(part.width, part.height) <= longest
     ys, xs = np.nonzero(part.pixels[..., 0] > 127)
     found = part.box((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1))

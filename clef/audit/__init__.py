@@ -1,5 +1,6 @@
-"""The audit of a trained cell: what its predictions owe to the subject, and what to the context (docs/audit.md).
+"""The audit of a trained cell: how far its predictions depend on the subject, and how far on the context.
 
-`streams` says which inputs show which, and swaps or blanks them; `passes` scores a split so; `prior` is what the
-context says of the label by itself; `measures` turns all of it into rows; `cell` makes a cell's audit of them.
+docs/audit.md defines the numbers. `run` audits one cell. `interventions` blanks or swaps its inputs and predicts;
+`context_prior` says how likely each label is given the context alone; `measures` turns both into numbers; `report`
+prints them. `clef.cells.audits` keeps them in the cell's folder.
 """

@@ -1,14 +1,15 @@
-"""`python -m clef.audit CELL ...`: what a trained cell's predictions owe to the context, and what debiasing changes.
+"""`python -m clef.audit CELL ...`: how far predictions depend on the context, and what debiasing changes.
 
-CELL is a cell's folder, its NAME-SIGNATURE below runs/, a part of that which only one cell has, or a grid's folder, of
-which all finished cells are audited that its plan lists. For example
+CELL is a cell's folder, its NAME-SIGNATURE below runs/, a part of that which only one cell has, or a grid's folder. Of
+a grid, all finished cells of its plan are audited. For example
 
   python -m clef.audit caer_s_demo-emot_net-clef
-  python -m clef.audit runs/audit                          every finished cell of a grid, and what compares them
+  python -m clef.audit runs/audit                          every finished cell of a grid, and a table that compares them
 
-Effects (TE, NDE, TIE), how often TIE decides otherwise and which way, subject and context alone, contexts swapped
-between people, and people whose context is typical or atypical of their label. docs/audit.md says what each number
-means. They are printed, and written to audit.json in the cell's folder; an audit that is there already is read.
+The audit measures effects (TE, NDE, TIE), how often TIE decides otherwise and which way, the subject and the context
+alone, contexts swapped between people, and people whose context is typical or atypical of their label. docs/audit.md
+says what each number means. The numbers are printed, and written to audit.json in the cell's folder. If the same audit
+is there already, it is read.
 """
 
 import argparse
@@ -17,31 +18,31 @@ from typing import Any
 
 from clef.audit import report
 from clef.cells import lookup, records
-from clef.console import Progress, Steps
-from clef.errors import ClefError, ConfigError, argument_parser, joined, run_command
-from clef.results.frame import plan_path, read_plan
+from clef.cells.plan_file import plan_path, read_plan
+from clef.console import Progress, ProgressBars
+from clef.errors import ClefError, ConfigError, argument_parser, combine_errors, run_command
 
 
 def main() -> int:
-    """The command."""
+    """Audit the cells and print the tables. Returns the exit code."""
     args = _arguments()
-    folders = list(dict.fromkeys(folder for cell in args.cell for folder in _folders(cell)))
-    from clef.audit.run import Settings, audit  # not before: --help need not wait for torch
+    folders = list(dict.fromkeys(folder for wanted in args.cell for folder in _cell_folders(wanted)))
+    from clef.audit.run import AuditSettings, audit_cell  # not at the top: --help must not wait for torch
 
-    settings = Settings(args.draws, args.seed, tuple(args.split))
-    made, failed = [], {}
+    settings = AuditSettings(args.draws, args.seed, tuple(args.split))
+    audits, failed = [], {}
     for number, folder in enumerate(folders, 1):
         label = f"{number}/{len(folders)} " if len(folders) > 1 else ""
         try:
-            with Steps("predictions") as show:
-                made.append(audit(folder, settings, _runtime(args), args.again, _labelled(show, label)))
+            with ProgressBars("predictions") as show:
+                audits.append(audit_cell(folder, settings, _runtime(args), args.again, _with_label(show, label)))
         except ClefError as error:
             if len(folders) == 1:
                 raise
-            failed[folder.name] = error  # the others can be audited nevertheless
-    report.show(made)
+            failed[folder.name] = error  # one cell stops no other
+    report.print_audits(audits)
     if failed:
-        raise joined(failed)
+        raise combine_errors(failed)
     return 0
 
 
@@ -49,14 +50,14 @@ def _arguments() -> argparse.Namespace:
     parser = argument_parser("python -m clef.audit", __doc__)
     parser.add_argument("cell", metavar="CELL", nargs="+", help="a cell, or a grid's folder")
     parser.add_argument(
-        "--split", action="append", default=[], help="a split of its shards; may be repeated (default: the test splits)"
+        "--split", action="append", default=[], help="a split of the shards; may be repeated (default: the test splits)"
     )
     parser.add_argument("--draws", type=int, default=5, help="how often contexts are swapped (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, help="of those draws (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of those draws (default: 0)")
     parser.add_argument("--shards", metavar="FOLDER", help="where the shards are now (default: as in training)")
     parser.add_argument("--workers", type=int, help="loader processes (default: as in training)")
     parser.add_argument("--device", choices=["auto", "cpu"], help="default: as in training")
-    parser.add_argument("--again", action="store_true", help="compute what is there already, too")
+    parser.add_argument("--again", action="store_true", help="compute an audit that is there already, too")
     args = parser.parse_args()
     for name, least in (("draws", 1), ("seed", 0), ("workers", 0)):
         if (value := getattr(args, name)) is not None and value < least:
@@ -65,27 +66,32 @@ def _arguments() -> argparse.Namespace:
 
 
 def _runtime(args: argparse.Namespace) -> dict[str, Any]:
-    stated = {name: getattr(args, name) for name in ("shards", "workers", "device")}
+    """Return the `runtime` settings that the command line overrides."""
+    stated = {"shards": args.shards, "num_workers": args.workers, "device": args.device}
     return {name: value for name, value in stated.items() if value is not None}
 
 
-def _labelled(show: Progress, label: str) -> Progress:
-    return lambda name, done, total: show(f"{label}{name}", done, total)
+def _with_label(progress: Progress, label: str) -> Progress:
+    """Return a progress callback that puts `label` in front of each name."""
+    return lambda name, done, total: progress(f"{label}{name}", done, total)
 
 
-def _folders(wanted: str) -> list[Path]:
-    """The cell that is called so, or the finished ones in a grid's folder."""
+def _cell_folders(wanted: str) -> list[Path]:
+    """Return the folder of the cell `wanted`, or those of the finished cells where it is a grid's folder."""
     path = Path(wanted)
-    grid = plan_path(path.parent, path.name).exists() or any(path.glob(f"*/{records.CONFIG}"))
-    if path.is_dir() and grid and not (path / records.CONFIG).is_file():
-        if found := sorted(cell.resolve() for cell in _cells(path) if (cell / records.RESULT).exists()):
-            return found
+    is_grid = plan_path(path.parent, path.name).exists() or any(path.glob(f"*/{records.CONFIG}"))
+    if path.is_dir() and is_grid and not (path / records.CONFIG).is_file():
+        if finished := sorted(cell.resolve() for cell in _grid_cells(path) if (cell / records.RESULT).exists()):
+            return finished
         raise ConfigError(f"{wanted}: no cell of this grid is done yet")
     return [lookup.find_cell(wanted)]
 
 
-def _cells(grid: Path) -> list[Path]:
-    """Those of its plan alone, where it has one: a grid that was changed leaves the cells of before behind."""
+def _grid_cells(grid: Path) -> list[Path]:
+    """Return the cells of the grid's plan; of a grid without a plan, all that have a result.
+
+    When a grid was changed, cells that are no longer in its plan stay in the folder. They are left out.
+    """
     plan = plan_path(grid.parent, grid.name)
     if plan.exists():
         return [grid / run.folder for run in read_plan(plan)[1] if run.folder]

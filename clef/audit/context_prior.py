@@ -1,8 +1,9 @@
-"""What the context says of the label by itself: a linear probe of the masked frames, fitted on train, without chance.
+"""The context prior: how likely each label is given the context alone, by a linear probe of the masked frames.
 
-It knows no network of the cell, so that all cells of a dataset are split alike: a person's context is *typical* of
-their label where the probe gives that label much. The frame is squashed to 16 x 16 pixels, standardised, reduced to
-its 64 main components, and read by logistic regression: one over all classes, or one a class for several labels.
+It knows no network of the cell, so the people of all cells of a dataset are split alike: a person's context is
+*typical* of their label where the probe gives that label a high probability. The frame is squashed to 16 x 16 pixels,
+standardized, reduced to its 64 principal components, and read by logistic regression: one over all classes with one
+label a person, one for each class with several. Fitting is deterministic.
 """
 
 import numpy as np
@@ -14,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 
 from clef.config import InputConfig
 from clef.data.dataset import CellDataset
-from clef.data.loader import loader
-from clef.data.order import EveryOnce
+from clef.data.loader import BatchLoader
+from clef.data.order import EvaluationBatches
 from clef.data.shards import SplitShards
 
 SIDE, COMPONENTS, ITERATIONS = 16, 64, 300
@@ -25,7 +26,7 @@ _BATCH = 256
 
 
 class ContextPrior:
-    """Fitted on a split: p(label | context)."""
+    """p(label | context), fitted on a split when it is constructed."""
 
     def __init__(self, train: SplitShards, workers: int = 0) -> None:
         self.workers, self.classes = workers, len(train.manifest.classes)
@@ -34,29 +35,30 @@ class ContextPrior:
         self._features = make_pipeline(StandardScaler(), PCA(components, svd_solver="full"))
         features = self._features.fit_transform(pixels)
         self._several = target.ndim == 2
-        self._probes = [_fitted(features, one) for one in (target.T if self._several else [target])]
+        self._probes = [_fit_probe(features, labels) for labels in (target.T if self._several else [target])]
 
     def probabilities(self, split: SplitShards) -> np.ndarray:
-        """Of each class for each sample of a split, N,K; a class that train lacks has 0."""
+        """Return the probability of each class for each sample of a split, N,K; 0 for a class that train lacks."""
         features = self._features.transform(self._read(split)[0])
-        found = [probe.predict_proba(features) for probe in self._probes]
+        predicted = [probe.predict_proba(features) for probe in self._probes]
         if self._several:
-            ones = [each[:, probe.classes_ == 1] for each, probe in zip(found, self._probes, strict=True)]
-            return np.stack([each.sum(axis=1) for each in ones], axis=1)  # a class that never varied has one column
+            # Of each probe, the column of "has the class"; a probe whose class nobody in train has lacks it: 0.
+            positive = [each[:, probe.classes_ == 1] for each, probe in zip(predicted, self._probes, strict=True)]
+            return np.stack([column.sum(axis=1) for column in positive], axis=1)
         result = np.zeros((len(features), self.classes))
-        result[:, self._probes[0].classes_] = found[0]
+        result[:, self._probes[0].classes_] = predicted[0]
         return result
 
     def _read(self, split: SplitShards) -> tuple[np.ndarray, np.ndarray]:
-        """The masked frames as rows of pixels, 0-1, and the targets."""
+        """Return the masked frames as rows of pixels in 0-1, N,3*16*16, and the targets, N or N,K."""
         dataset = CellDataset(split, {"context": InputConfig(size=(SIDE, SIDE))}, seed=0, augment=False)
-        batches = list(loader(dataset, EveryOnce(len(split), _BATCH, 0, 1), self.workers))
+        batches = list(BatchLoader(dataset, EvaluationBatches(len(split), _BATCH, 0, 1), self.workers))
         pixels = np.concatenate([batch["context"].flatten(1).numpy() for batch in batches])
         return pixels / 255, np.concatenate([batch["target"].numpy() for batch in batches])
 
 
-def _fitted(features: np.ndarray, target: np.ndarray) -> LogisticRegression | DummyClassifier:
-    """The probe of one target; logistic regression refuses one that never varies."""
+def _fit_probe(features: np.ndarray, target: np.ndarray) -> LogisticRegression | DummyClassifier:
+    """Fit the probe of one target; logistic regression refuses a target that never varies."""
     if len(np.unique(target)) < 2:
         return DummyClassifier().fit(features, target)
     return LogisticRegression(C=STRENGTH, max_iter=ITERATIONS).fit(features, target)

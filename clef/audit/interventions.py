@@ -1,6 +1,8 @@
-"""Which inputs show the subject and which the context, and batches in which one of them is another's, or gone.
+"""Interventions on the inputs of a trained cell: the subject or the context blanked, or the context swapped.
 
-The forward passes that an audit takes of a split: as it is, without subject or context, with others' contexts.
+`run_passes` takes all forward passes that an audit needs of a split. `SUBJECT` and `CONTEXT` say which inputs show
+which.
+N is the number of people in the split, K that of classes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,10 +13,10 @@ import torch
 
 from clef.config import AnyInput, CellConfig, InputName
 from clef.data.dataset import CellDataset
-from clef.data.loader import Batch, loader
+from clef.data.loader import Batch, BatchLoader
 from clef.data.shards import SplitShards
-from clef.data.transforms import black_box
-from clef.engine.model_io import Trained
+from clef.data.transforms import frame_size, mask_region
+from clef.engine.model_io import TrainedModel
 from clef.metrics import check_coverage
 
 SUBJECT: tuple[InputName, ...] = ("body", "face", "landmarks", "pose")
@@ -22,152 +24,156 @@ CONTEXT: tuple[InputName, ...] = (
     "context", "scene", "scene_without_face", "scene_without_extended_face", "scene_without_person", "depth",
     "regions", "agents",
 )  # fmt: skip
-SHOWING: tuple[InputName, ...] = tuple(name for name in CONTEXT if name != "context")
-"""Contexts that show something of the subject too: in `context` alone nothing but the place of their box is left."""
-Items = list[list[tuple[int, int]]]
+CONTEXT_SHOWING_SUBJECT: tuple[InputName, ...] = tuple(name for name in CONTEXT if name != "context")
+"""Contexts in which something of the subject can be seen. `context` shows only where the subject's box is."""
+Arrays = dict[str, np.ndarray]
+"""The predictions for a whole split in its order: index N, target N or N,K, scores N,K, and the effects, each N,K."""
+ScoredCallback = Callable[[int], None]
+"""Called with the number of samples that have just been scored."""
 
 
-def of(config: CellConfig, names: tuple[InputName, ...]) -> list[InputName]:
-    """Those of the names that a cell reads."""
+def inputs_read(config: CellConfig, names: tuple[InputName, ...]) -> list[InputName]:
+    """Return those of the inputs `names` that a cell reads."""
     return [name for name in names if name in config.inputs.present]
 
 
-def swapped(own: Batch, others: Batch) -> Batch:
-    """Each subject of `own` with the context of the same row of `others`: every stream that shows it, mask and all."""
-    taken = [name for name in CONTEXT if name in own]
-    valid = own["valid"] | {name: others["valid"][name] for name in taken}
-    return own | {name: others[name] for name in taken} | {"valid": valid}
+def swap_context(batch: Batch, donors: Batch) -> Batch:
+    """Return `batch` with the context of the same rows of `donors`: every input that shows it, and its validity."""
+    names = [name for name in CONTEXT if name in batch]
+    valid = batch["valid"] | {name: donors["valid"][name] for name in names}
+    return batch | {name: donors[name] for name in names} | {"valid": valid}
 
 
-def without(batch: Batch, names: Iterable[InputName]) -> Batch:
-    """The batch without some inputs: as of samples that lack them, zeros and not valid."""
-    gone = [name for name in names if name in batch]
-    valid = batch["valid"] | {name: torch.zeros_like(batch["valid"][name]) for name in gone}
-    return batch | {name: torch.zeros_like(batch[name]) for name in gone} | {"valid": valid}
+def blank(batch: Batch, names: Iterable[InputName]) -> Batch:
+    """Return `batch` without some inputs: zeros that are not valid, as of samples that lack these inputs."""
+    names = [name for name in names if name in batch]
+    valid = batch["valid"] | {name: torch.zeros_like(batch["valid"][name]) for name in names}
+    return batch | {name: torch.zeros_like(batch[name]) for name in names} | {"valid": valid}
 
 
-class Split:
+class AuditSplit:
     """A split of a cell's shards, read as evaluation reads it."""
 
     def __init__(self, config: CellConfig, shards: SplitShards) -> None:
         self.config, self.shards = config, shards
         self.batch_size = 2 * config.batch_size
-        self._own = self._dataset(config.inputs.present)
+        self._dataset = self._dataset_of(config.inputs.present)
 
     def __len__(self) -> int:
         return len(self.shards)
 
-    def batches(self, places: Iterable[int] | None = None) -> Iterator[Batch]:
-        """All samples in order, or those at `places`."""
-        yield from self._read(self._own, range(len(self)) if places is None else places)
+    def batches(self, indices: Iterable[int] | None = None) -> Iterator[Batch]:
+        """Yield all samples in order, or those at `indices`."""
+        yield from self._load(self._dataset, range(len(self)) if indices is None else indices)
 
     def without_subject(self) -> Iterator[Batch]:
-        """All samples, the subject blanked: their own streams gone, and their box black in every frame and depth map.
+        """Yield all samples with the subject blanked: inputs that show it gone, and its box black in the others.
 
-        A frame is then what `context` stores of it, in which no pixel of the subject was mixed into the rest.
+        Each frame is replaced by `context` at the frame's size, as the shards store it: no pixel of the subject was
+        mixed into the rest. Depth maps become 0 in the box.
         """
-        frames = [name for name in self.config.inputs.images if name in SHOWING]
-        masks = [self._dataset({"context": self.config.inputs.images[name]}) for name in frames]
-        masked = [self._read(dataset, range(len(self))) for dataset in masks]
+        frames = [name for name in self.config.inputs.images if name in CONTEXT_SHOWING_SUBJECT]
+        datasets = [self._dataset_of({"context": self.config.inputs.images[name]}) for name in frames]
+        masked = [self._load(dataset, range(len(self))) for dataset in datasets]
         for batch, *contexts in zip(self.batches(), *masked, strict=True):
-            found = without(batch, SUBJECT)
+            blanked = blank(batch, SUBJECT)
             for name, context in zip(frames, contexts, strict=True):
-                found[name], found["valid"][name] = context["context"], context["valid"]["context"]
-            if "depth" in found:
-                found["depth"] = self._without_box(found)
-            yield found
+                blanked[name], blanked["valid"][name] = context["context"], context["valid"]["context"]
+            if "depth" in blanked:
+                blanked["depth"] = self._depth_without_box(blanked)
+            yield blanked
 
-    def _dataset(self, inputs: Mapping[InputName, AnyInput]) -> CellDataset:
+    def _dataset_of(self, inputs: Mapping[InputName, AnyInput]) -> CellDataset:
         return CellDataset(self.shards, inputs, self.config.seed, augment=False)
 
-    def _read(self, dataset: CellDataset, places: Iterable[int]) -> Iterator[Batch]:
-        yield from loader(dataset, _items(places, self.batch_size), self.config.runtime.workers)
+    def _load(self, dataset: CellDataset, indices: Iterable[int]) -> Iterator[Batch]:
+        samples = [(0, int(index)) for index in indices]  # the loader wants (epoch, index)
+        batches = [samples[first : first + self.batch_size] for first in range(0, len(samples), self.batch_size)]
+        yield from BatchLoader(dataset, batches, self.config.runtime.num_workers)
 
-    def _without_box(self, batch: Batch) -> torch.Tensor:
-        """The depth maps with each subject's box as far away as can be."""
+    def _depth_without_box(self, batch: Batch) -> torch.Tensor:
+        """Return the depth maps, N,1,H,W, with each subject's box at 0, the farthest."""
         depth, config = batch["depth"].clone(), self.config.inputs.depth
         assert config is not None
-        for row, place in enumerate(batch["index"].tolist()):
-            facts = self._own.facts(place)
-            top, left, bottom, right = black_box(facts["box"], facts["size"], config, None)
+        for row, index in enumerate(batch["index"].tolist()):
+            facts = self._dataset.metadata(index)
+            top, left, bottom, right = mask_region(facts["box"], frame_size(facts), config, None)
             depth[row, :, top:bottom, left:right] = 0
         return depth
 
 
-def _items(places: Iterable[int], size: int) -> Items:
-    listed = [(0, int(place)) for place in places]
-    return [listed[first : first + size] for first in range(0, len(listed), size)]
-
-
-Arrays = dict[str, np.ndarray]
-"""As `clef.engine.evaluation` gives them: index, target, scores and effects of a whole split, in its order."""
-Scored = Callable[[int], None]
-"""Told how many more samples have been scored."""
-
-
 @dataclass(frozen=True)
 class Passes:
-    """A split's predictions. Nothing (`neither`) is one prediction for all of them, N,K like the others."""
+    """The predictions for a split under each intervention."""
 
     plain: Arrays
     subject_only: Arrays
     context_only: Arrays
     neither: Arrays
+    """Neither subject nor context: the same prediction for everyone, repeated to N,K."""
     donors: list[np.ndarray]
-    """Of each draw, N: whose context each sample was given."""
+    """For each draw, N: the index of the sample whose context each sample was given."""
     swaps: list[Arrays]
-    """With the donor's context in every stream that shows it."""
+    """For each draw: the predictions with the donor's context in every input that shows it."""
 
 
-def run(model: Trained, split: Split, draws: int, seed: int, scored: Scored = lambda _: None) -> Passes:
-    """All passes. CellError where one doesn't give each sample exactly one prediction."""
-    donors = [donors_of(len(split), seed, draw) for draw in range(draws)]
+def run_passes(
+    model: TrainedModel, split: AuditSplit, draws: int, seed: int, on_scored: ScoredCallback = lambda _: None
+) -> Passes:
+    """Take all passes. Raises CellError where one does not give each sample exactly one prediction."""
+    samples = len(split)
+    donors = [draw_donors(samples, seed, draw) for draw in range(draws)]
     return Passes(
-        plain=predictions(model, split.batches(), len(split), scored),
-        subject_only=predictions(model, (without(b, CONTEXT) for b in split.batches()), len(split), scored),
-        context_only=predictions(model, split.without_subject(), len(split), scored),
-        neither=_nothing(model, split),
+        plain=predict_all(model, split.batches(), samples, on_scored),
+        subject_only=predict_all(model, (blank(batch, CONTEXT) for batch in split.batches()), samples, on_scored),
+        context_only=predict_all(model, split.without_subject(), samples, on_scored),
+        neither=_predict_neither(model, split),
         donors=donors,
-        swaps=[predictions(model, exchanged(split, donor), len(split), scored) for donor in donors],
+        swaps=[predict_all(model, swapped_batches(split, donor), samples, on_scored) for donor in donors],
     )
 
 
-def count(split: Split, draws: int) -> int:
-    """How many predictions `run` takes."""
+def count_predictions(split: AuditSplit, draws: int) -> int:
+    """Return how many predictions `run_passes` takes."""
     return len(split) * (3 + draws)
 
 
-def donors_of(samples: int, seed: int, draw: int) -> np.ndarray:
-    """Whose context each sample is given: one random round through all, so nobody keeps theirs and none comes twice."""
+def draw_donors(samples: int, seed: int, draw: int) -> np.ndarray:
+    """Return the index of the sample whose context each sample is given, N.
+
+    It is one random round through all samples, so nobody keeps their own context and none is given twice.
+    """
     order = np.random.default_rng([seed, draw]).permutation(samples)
     donors = np.empty(samples, np.int64)
     donors[order] = np.roll(order, -1)
     return donors
 
 
-def exchanged(split: Split, donors: np.ndarray) -> Iterator[Batch]:
-    """The split's batches, each subject with the context of its donor."""
-    for own, others in zip(split.batches(), split.batches(donors.tolist()), strict=True):
-        yield swapped(own, others)
+def swapped_batches(split: AuditSplit, donors: np.ndarray) -> Iterator[Batch]:
+    """Yield the split's batches, each subject with the context of its donor."""
+    for batch, donor_batch in zip(split.batches(), split.batches(donors.tolist()), strict=True):
+        yield swap_context(batch, donor_batch)
 
 
-def predictions(model: Trained, batches: Iterable[Batch], samples: int, scored: Scored = lambda _: None) -> Arrays:
-    """What the model predicts for batches that hold each of so many samples once."""
+def predict_all(
+    model: TrainedModel, batches: Iterable[Batch], samples: int, on_scored: ScoredCallback = lambda _: None
+) -> Arrays:
+    """Return what the model predicts for batches that hold each of a split's samples once."""
     parts: dict[str, list[np.ndarray]] = {}
     for batch in batches:
         prediction = model.predict(batch)
-        found = {"index": batch["index"], "target": batch["target"], "scores": prediction.scores}
-        for name, values in (found | prediction.effects).items():
+        tensors = {"index": batch["index"], "target": batch["target"], "scores": prediction.scores}
+        for name, values in (tensors | prediction.effects).items():
             parts.setdefault(name, []).append(values.cpu().numpy())
-        scored(len(batch["index"]))
+        on_scored(len(batch["index"]))
     arrays = {name: np.concatenate(values) for name, values in parts.items()}
     check_coverage(arrays["index"], samples)
     order = np.argsort(arrays["index"])
     return {name: values[order] for name, values in arrays.items()}
 
 
-def _nothing(model: Trained, split: Split) -> Arrays:
-    """Neither subject nor context: the same for everyone, so one batch tells it."""
-    batch = without(next(split.batches([0])), (*SUBJECT, *CONTEXT))
-    one = predictions(model, [batch], 1)
-    return {name: np.repeat(values, len(split), axis=0) for name, values in one.items() if name != "target"}
+def _predict_neither(model: TrainedModel, split: AuditSplit) -> Arrays:
+    """Predict without subject and context; the same for everyone, so one sample is enough."""
+    batch = blank(next(split.batches([0])), (*SUBJECT, *CONTEXT))
+    arrays = predict_all(model, [batch], 1)
+    return {name: np.repeat(values, len(split), axis=0) for name, values in arrays.items() if name != "target"}

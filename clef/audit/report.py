@@ -1,4 +1,4 @@
-"""The audits on the terminal: tables of each cell, and where there are several, one of all of them."""
+"""Audits on the terminal: the tables of one cell, or of several cells the tables that compare them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
@@ -9,11 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from clef.audit.records import Audit, find
+from clef.cells.audits import Audit, find_value
 from clef.console import out
 
 PARTS = ("score", "factual", "Y_e", "Y_c")
-"""Of a prediction: what is ranked, Y_c + Y_e, and each by itself."""
+"""The parts of a prediction: the scores by which a method ranks, Y_c + Y_e, and each of the two by itself."""
 KINDS = {
     "value": "as it is",
     "subject_only": "the subject alone",
@@ -24,7 +24,7 @@ KINDS = {
     "middle": "in between",
     "atypical": "context atypical of the label",
 }
-"""What the metric is shown of, by the names of its rows."""
+"""Under which interventions, and on which third of people, the metric is shown: by the beginning of its rows' names."""
 COMPARED = {
     "subject_only": "subject",
     "context_only": "context",
@@ -33,111 +33,113 @@ COMPARED = {
     "typical": "typical",
     "atypical": "atypical",
 }
-"""The columns that compare several cells, on the first split."""
+"""The columns that compare several cells, on the first split, by the beginning of their rows' names."""
 
 
-def show(audits: Sequence[Audit]) -> None:
-    """Print all of one audit, or of several what compares them."""
-    for part in _cell(audits[0]) if len(audits) == 1 else _overview(audits):
+def print_audits(audits: Sequence[Audit]) -> None:
+    """Print all tables of one audit, or the tables that compare several."""
+    for part in _cell_tables(audits[0]) if len(audits) == 1 else _comparisons(audits):
         out.print(part)
 
 
-def _cell(audit: Audit) -> Iterator[RenderableType]:
+def _cell_tables(audit: Audit) -> Iterator[RenderableType]:
     facts = audit.facts
     yield Text(facts["cell"], style="bold")
-    yield Text(f"subject: {_listed(facts['subject'])}; context: {_listed(facts['context'])}")
+    yield Text(f"subject: {_join_names(facts['subject'])}; context: {_join_names(facts['context'])}")
     if shows := facts["context_shows_subject"]:
         yield Text(
-            f"the subject can be seen in {_listed(shows)} too: there a swap brings another subject along", "yellow"
+            f"the subject can be seen in {_join_names(shows)} too: there a swap brings another subject along", "yellow"
         )
     for split in facts["splits"]:
-        yield _performance(audit, split)
-        yield _movement(audit, split)
+        yield _performance_table(audit, split)
+        yield _decision_table(audit, split)
         if any(row.name.endswith(".own") for row in audit.rows):
-            yield _effects(audit, split)
+            yield _effect_table(audit, split)
 
 
-def _listed(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def _performance(audit: Audit, split: str) -> Table:
-    """The metric of each part of the prediction, under each treatment."""
-    chance = find(audit.rows, split, "chance")
-    title = f"{split}: {audit.facts['metric']}, chance {chance:.1f}"
-    present = [part for part in PARTS if find(audit.rows, split, f"value.{part}") is not None]
-    table = _table(title, ["", *(_short(audit, part) for part in present)])
-    for kind, words in KINDS.items():
-        values = [find(audit.rows, split, f"{kind}.{part}") for part in present]
+def _performance_table(audit: Audit, split: str) -> Table:
+    """Return the metric of each part of the prediction (columns) in each case of `KINDS` (rows)."""
+    level = find_value(audit.rows, split, "chance")
+    chance = "" if level is None else f", chance {level:.1f}"  # not every metric has a chance level
+    title = f"{split}: {audit.facts['metric']}{chance}"
+    present = [part for part in PARTS if find_value(audit.rows, split, f"value.{part}") is not None]
+    table = _table(title, ["", *(_part_title(audit, part) for part in present)])
+    for kind, title in KINDS.items():
+        values = [find_value(audit.rows, split, f"{kind}.{part}") for part in present]
         if any(value is not None for value in values):
-            table.add_row(words, *map(_number, values))
-    prior = find(audit.rows, split, "prior")
-    of_thirds = find(audit.rows, split, "chance.thirds")
-    more = "" if of_thirds is None else f"; chance in the thirds: {of_thirds:.1f}"
-    table.caption = f"a linear probe of the context: {prior:.1f}{more}"
+            table.add_row(title, *map(_format, values))
+    prior = find_value(audit.rows, split, "prior")
+    in_thirds = find_value(audit.rows, split, "chance.thirds")
+    chance_in_thirds = "" if in_thirds is None else f"; chance in the thirds: {in_thirds:.1f}"
+    table.caption = f"a linear probe of the context: {prior:.1f}{chance_in_thirds}"
     table.caption_justify = "left"
     return table
 
 
-def _short(audit: Audit, part: str) -> str:
+def _part_title(audit: Audit, part: str) -> str:
+    """Return a part's name; the score of a method that ranks by TIE is called TIE."""
     has_tie = any(row.name == "TIE" for row in audit.rows)
     return "TIE" if part == "score" and has_tie else part
 
 
-def _movement(audit: Audit, split: str) -> Table:
-    """How often decisions change, and which way."""
+def _decision_table(audit: Audit, split: str) -> Table:
+    """Return how often decisions change, and which way."""
     rows = audit.rows
     table = _table(f"{split}: decisions, %", ["what changes", "of", "moved", "to right", "to wrong", "distance"])
-    if (moved := find(rows, split, "debiased.moved")) is not None:
-        right, wrong = (find(rows, split, f"debiased.to_{way}") for way in ("right", "wrong"))
-        table.add_row("TIE in place of factual", "", *map(_number, (moved, right, wrong)), "")
-    for streams, words in (("branch", "context swapped in the branch"), ("all", "context swapped everywhere")):
+    if (moved := find_value(rows, split, "debiased.moved")) is not None:
+        right, wrong = (find_value(rows, split, f"debiased.to_{way}") for way in ("right", "wrong"))
+        table.add_row("TIE in place of factual", "", *map(_format, (moved, right, wrong)), "")
+    for where, title in (("branch", "context swapped in the branch"), ("all", "context swapped everywhere")):
         for part in PARTS:
             kinds = ("moved", "to_right", "to_wrong", "spreads")
-            values = [find(rows, split, f"swap.{streams}.{kind}.{part}") for kind in kinds]
+            values = [find_value(rows, split, f"swap.{where}.{kind}.{part}") for kind in kinds]
             if values[0] is not None:
-                table.add_row(words, _short(audit, part), *map(_number, values[:3]), _number(values[3], 2))
+                table.add_row(title, _part_title(audit, part), *map(_format, values[:3]), _format(values[3], 2))
     return table
 
 
-def _effects(audit: Audit, split: str) -> Table:
-    """Mean effects on a class over those who have it; CLEF's own, and those of inputs that are gone."""
+def _effect_table(audit: Audit, split: str) -> Table:
+    """Return the mean effects on each class over who has it: CLEF's own, and those of blanked inputs."""
     names, effects = {row.name for row in audit.rows}, ("TE", "NDE", "TIE")
     kinds = [kind for kind in (*effects, *(f"blanked.{kind}" for kind in effects)) if kind in names]
     heads = [kind.replace("blanked.", "blanked\n") for kind in kinds]
     table = _table(f"{split}: mean effects, over who has the class", ["class", *heads, "people"])
     for label in dict.fromkeys(row.label for row in audit.rows if row.label):
-        own = [row for row in audit.rows if (row.split, row.label) == (split, label) and row.name.endswith(".own")]
-        values = [find(own, split, f"{kind}.own", label) for kind in kinds]
-        if own:
-            table.add_row(escape(label), *(_number(value, 2) for value in values), str(own[0].samples))
+        rows = [row for row in audit.rows if (row.split, row.label) == (split, label) and row.name.endswith(".own")]
+        values = [find_value(rows, split, f"{kind}.own", label) for kind in kinds]
+        if rows:
+            table.add_row(escape(label), *(_format(value, 2) for value in values), str(rows[0].samples))
     return table
 
 
-def _overview(audits: Sequence[Audit]) -> Iterator[Table]:
-    """A table for each dataset and backbone: a row for each part of a method's prediction, means over its cells."""
+def _comparisons(audits: Sequence[Audit]) -> Iterator[Table]:
+    """Yield a table for each dataset and backbone: a row for each part of a method's prediction, means over cells."""
     for dataset, backbone in dict.fromkeys((audit.facts["dataset"], audit.facts["backbone"]) for audit in audits):
-        mine = [a for a in audits if (a.facts["dataset"], a.facts["backbone"]) == (dataset, backbone)]
-        splits = list(dict.fromkeys(split for audit in mine for split in audit.facts["splits"]))
-        title = f"{dataset}, {backbone}: {mine[0].facts['metric']}, means over cells"
+        compared = [a for a in audits if (a.facts["dataset"], a.facts["backbone"]) == (dataset, backbone)]
+        splits = list(dict.fromkeys(split for audit in compared for split in audit.facts["splits"]))
+        title = f"{dataset}, {backbone}: {compared[0].facts['metric']}, means over cells"
         heads = [split.replace("_", "_\n") for split in splits]
         table = _table(title, ["method (cells)", *heads, *COMPARED.values()], narrow=True)
         table.caption, table.caption_justify = f"from subject to atypical: on {splits[0]}", "left"
-        for method in dict.fromkeys(audit.facts["method"] for audit in mine):
-            cells = [audit for audit in mine if audit.facts["method"] == method]
+        for method in dict.fromkeys(audit.facts["method"] for audit in compared):
+            cells = [audit for audit in compared if audit.facts["method"] == method]
             for part in ("score", "factual", "Y_e"):
-                wanted = [(split, "value") for split in splits] + [(splits[0], name) for name in COMPARED]
-                values = [_mean(cells, split, f"{name}.{part}") for split, name in wanted]
+                columns = [(split, "value") for split in splits] + [(splits[0], name) for name in COMPARED]
+                values = [_mean(cells, split, f"{name}.{part}") for split, name in columns]
                 if values[0] is not None:
                     name = f"{escape(method)} ({len(cells)})" if part == "score" else f"  {part}"
-                    table.add_row(name, *map(_number, values))
+                    table.add_row(name, *map(_format, values))
         yield table
 
 
 def _mean(audits: Iterable[Audit], split: str, name: str) -> float | None:
-    """Over those that have the number."""
-    found = [value for audit in audits if (value := find(audit.rows, split, name)) is not None]
-    return fmean(found) if found else None
+    """Return the mean over the audits that have the number; None where none has it."""
+    values = [value for audit in audits if (value := find_value(audit.rows, split, name)) is not None]
+    return fmean(values) if values else None
 
 
 def _table(title: str, heads: Iterable[str], narrow: bool = False) -> Table:
@@ -155,5 +157,5 @@ def _table(title: str, heads: Iterable[str], narrow: bool = False) -> Table:
     return table
 
 
-def _number(value: float | None, digits: int = 1) -> str:
+def _format(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{value:.{digits}f}"

@@ -35,9 +35,9 @@ class Attempt:
 
 
 def begin(folder: Path, job: str) -> Attempt:
-    """Note that a job starts on a cell."""
-    known = sum(attempt.job == job for attempt in read(folder))  # where Slurm doesn't count
-    restart = int(os.environ.get("SLURM_RESTART_COUNT", 0 if "SLURM_JOB_ID" in os.environ else known))
+    """Record that a job starts on a cell, and return the attempt."""
+    starts = sum(attempt.job == job for attempt in read(folder))  # where Slurm doesn't count
+    restart = int(os.environ.get("SLURM_RESTART_COUNT", 0 if "SLURM_JOB_ID" in os.environ else starts))
     node = os.environ.get("SLURMD_NODENAME", socket.gethostname())
     attempt = Attempt(job, restart, node, _now())
     _append(folder, {"job": job, "restart": restart, "how": BEGAN, "at": attempt.began, "node": node})
@@ -45,38 +45,38 @@ def begin(folder: Path, job: str) -> Attempt:
 
 
 def end(folder: Path, attempt: Attempt, how: str) -> None:
-    """Note how it ended."""
+    """Record how an attempt ended."""
     _append(folder, {"job": attempt.job, "restart": attempt.restart, "how": how, "at": _now()})
 
 
 def read(folder: Path) -> list[Attempt]:
-    """All attempts, in the order in which they began. A line that a killed process cut short is left out."""
-    found: dict[tuple[str, int], Attempt] = {}
+    """Return all attempts in the order in which they began. A line that a killed process cut short is left out."""
+    attempts: dict[tuple[str, int], Attempt] = {}
     path = folder / FILE
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             event = json.loads(line)
             key = event["job"], event["restart"]
             if event["how"] == BEGAN:
-                found[key] = Attempt(*key, event["node"], event["at"])
+                attempts[key] = Attempt(*key, event["node"], event["at"])
             else:
-                found[key] = replace(found[key], how=event["how"], ended=event["at"])
+                attempts[key] = replace(attempts[key], how=event["how"], ended=event["at"])
         except (ValueError, KeyError, TypeError):
             continue
-    return list(found.values())
+    return list(attempts.values())
 
 
-def broken_off(folder: Path, now: Attempt) -> Counter[str]:
-    """How the earlier attempts of the same job ended: a count of each word, `lost` for those that have not said."""
+def count_earlier_ends(folder: Path, now: Attempt) -> Counter[str]:
+    """Count how the earlier attempts of the same job ended; those that recorded no end count as `lost`."""
     return Counter(past.how or "lost" for past in read(folder) if past.job == now.job and past.restart < now.restart)
 
 
-def beyond(ends: Counter[str], allowed: RequeueConfig) -> str | None:
-    """What is over its limit, in words; None where the job may start again."""
-    for kind, most in allowed.model_dump().items():
-        if ends[kind] > most:
+def exceeded_limit(ends: Counter[str], allowed: RequeueConfig) -> str | None:
+    """Return which limit the ends of a job exceed, in words; None where it may start again."""
+    for kind, limit in allowed.model_dump().items():
+        if ends[kind] > limit:
             counts = ", ".join(f"{ends[name]} {name}" for name in RequeueConfig.model_fields)
-            return f"of its job's attempts ended so far: {counts}; runtime.requeue.{kind} allows {most}"
+            return f"of its job's attempts ended so far: {counts}; runtime.requeue.{kind} allows {limit}"
     return None
 
 

@@ -13,31 +13,31 @@ CODE, STARTED_IN = "CLEF_CODE", "CLEF_STARTED_IN"
 
 
 def confirm() -> None:
-    """Refuse code that is not the snapshot's; then go to the folder that the job was started in. SetupError.
+    """Check that the code comes from the job's snapshot, then go to the folder in which the job was started.
 
     The job starts Python in the snapshot, so that this comes first on its path, before an editable installation and
-    all else. Where there is no snapshot, this does nothing.
+    all else. Where there is no snapshot, this does nothing. Raises SetupError for code from elsewhere.
     """
     stated = os.environ.get(CODE)
     if stated is None:
         return
     folder = Path(stated).resolve()
-    for name, places in _imported(folder).items():
-        if strange := next((place for place in places if not place.resolve().is_relative_to(folder)), None):
+    for name, paths in _import_paths(folder).items():
+        if outside := next((path for path in paths if not path.resolve().is_relative_to(folder)), None):
             raise SetupError(
-                f"{name} is imported from {strange}, not from the snapshot of the code that this job was submitted "
+                f"{name} is imported from {outside}, not from the snapshot of the code that this job was submitted "
                 f"with, {folder}: look for what puts that first on Python's path (sitecustomize, an import hook)"
             )
     os.chdir(os.environ.get(STARTED_IN, "."))
 
 
-def _imported(folder: Path) -> dict[str, list[Path]]:
-    """Where the package comes from, and where the out-of-tree modules in the snapshot would come from."""
-    found = {"clef": [Path(clef.__file__)]}
+def _import_paths(folder: Path) -> dict[str, list[Path]]:
+    """Return where the package comes from, and where the out-of-tree modules in the snapshot would come from."""
+    paths = {"clef": [Path(clef.__file__)]}
     for name in records.read_json(folder / records.CODE).get("modules", []):
         spec = importlib.util.find_spec(name)
         if spec is None:
             raise SetupError(f"{name} is in the snapshot {folder}, but Python doesn't find it")
-        places = spec.submodule_search_locations or [spec.origin or "nowhere"]
-        found[name] = [Path(place) for place in places]
-    return found
+        locations = spec.submodule_search_locations or [spec.origin or "nowhere"]
+        paths[name] = [Path(location) for location in locations]
+    return paths

@@ -1,8 +1,7 @@
-"""Which cell this is: its signature from config, shards and weights, and its folder. Imports no torch.
+"""Which cell this is: its signature and its folder. Imports no torch.
 
+The signature is a pure function of the config and of the bytes that the cell reads: shards and pre-trained weights.
 The planner and the trainer share this file, so that both mean the same cell.
-
-The identity of a cell: one pure function of its config and of the bytes that it reads. Imports no torch.
 """
 
 import hashlib
@@ -13,15 +12,15 @@ from typing import Any
 
 from clef import io, weights
 from clef.cells import records
-from clef.config import CcimConfig, CellConfig
+from clef.config import CellConfig
 from clef.config.resolve import to_yaml
-from clef.data.manifest import SOURCE, Manifest
+from clef.data.manifest import MEMBER_OF_INPUT, Manifest
 from clef.datasets import cards
 from clef.errors import CellError, ConfigError, ShardError
 
-SCHEMA = 4
+SCHEMA = 5
 """Raised whenever the meaning of a config changes. 2: switches of methods and inputs; cues in shards. 3: protocols.
-4: accumulation, batch statistics over ranks, TF32.
+4: accumulation, batch statistics over ranks, TF32. 5: standard names of keys (`clef.config.cell.RENAMED`).
 """
 
 NOT_IDENTITY = ("runtime", "resources", "label", "against")
@@ -29,7 +28,7 @@ NOT_IDENTITY = ("runtime", "resources", "label", "against")
 
 
 def signature(config: CellConfig, content: dict[str, str], weights: dict[str, str], parent: str | None = None) -> str:
-    """16 hexadecimal digits that name the cell.
+    """Return the 16 hexadecimal digits that name the cell.
 
     `content` holds the content hash of each member kind that the cell reads, by `split/kind`, and `weights` the
     sha256 of each pre-trained file, by encoder. The config enters resolved and whole, never as a difference from
@@ -37,7 +36,9 @@ def signature(config: CellConfig, content: dict[str, str], weights: dict[str, st
     by its parent's signature, wherever that lies.
     """
     identity: dict[str, Any] = config.model_dump(mode="json", exclude=set(NOT_IDENTITY))
-    identity["method"].pop("probabilities", None)  # of a method of your own; it changes no result
+    identity["method"].pop("probabilities", None)  # a custom method's; it changes no result
+    if not identity["optimizer"]["options"]:  # said by cells with an optimizer of your own alone
+        del identity["optimizer"]["options"]
     if parent is not None:
         identity["method"]["start_from"] = parent
     text = json.dumps([SCHEMA, identity, content, weights], sort_keys=True, separators=(",", ":"))
@@ -47,9 +48,9 @@ def signature(config: CellConfig, content: dict[str, str], weights: dict[str, st
 def check_shards(config: CellConfig, manifest: Manifest) -> None:
     """Refuse shards of another dataset than the card states, or that lack a split or a member that the cell reads."""
     card = cards.load(config.dataset, config.protocol)
-    stated = (card.name, card.protocol, card.task, list(card.classes), card.vad)
-    found = (manifest.dataset, manifest.protocol, manifest.task, manifest.classes, manifest.vad)
-    if stated != found or set(card.splits) != set(manifest.splits):
+    expected = (card.name, card.protocol, card.task, list(card.classes), card.vad)
+    stated = (manifest.dataset, manifest.protocol, manifest.task, manifest.classes, manifest.vad)
+    if stated != expected or set(card.splits) != set(manifest.splits):
         command = f"python -m clef.shard --dataset {config.dataset} --protocol {config.protocol}"
         parts = "name, protocol, task, classes, VAD, splits"
         raise ShardError(
@@ -62,28 +63,28 @@ def check_shards(config: CellConfig, manifest: Manifest) -> None:
             f"python -m clef.cues --dataset {config.dataset} --cue person, and shard again"
         )
     for name in config.inputs.present:
+        member = MEMBER_OF_INPUT[name]
         for split_name, split in manifest.splits.items():
-            if not split.members[SOURCE[name]]:
+            if not split.members[member]:
                 raise ShardError(
-                    f"{config.dataset}: nobody in {split_name} has a {SOURCE[name]}, which {config.backbone.name} "
+                    f"{config.dataset}: nobody in {split_name} has a {member}, which {config.backbone.name} "
                     f"reads as {name!r}; was the source sharded without its boxes?"
                 )
 
 
 def identify(config: CellConfig, manifest: Manifest, hashes: dict[str, str] | None = None) -> str:
-    """The cell's signature. Raises SetupError where pre-trained weights are missing.
+    """Return the cell's signature. Raises SetupError where pre-trained weights are missing.
 
     `hashes`: those of the weights, where they are known and the files need not be here.
     """
-    known = weights.hashes(config) if hashes is None else hashes
-    return signature(config, content_of(config, manifest), known, _parent(config))
+    hashes = weights.hashes(config) if hashes is None else hashes
+    return signature(config, content_of(config, manifest), hashes, _parent_signature(config))
 
 
 def content_of(config: CellConfig, manifest: Manifest) -> dict[str, str]:
-    """The content hash of each kind of member that the cell reads, in every split, by `split/kind`."""
-    kinds = {SOURCE[name] for name in config.inputs.present} | {"meta.json"}
-    if isinstance(config.method, CcimConfig):  # its dictionary is made of the masked frames
-        kinds.add(SOURCE["context"])
+    """Return the content hash of each kind of member that the cell reads, in every split, by `split/kind`."""
+    kinds = {MEMBER_OF_INPUT[name] for name in config.inputs.present} | {"meta.json"}
+    kinds |= {MEMBER_OF_INPUT[name] for name in config.method.prepared_from}
     return manifest.content(kinds)
 
 
@@ -108,21 +109,21 @@ def check_cell(folder: Path, config: CellConfig, manifest: Manifest) -> None:
     )
 
 
-def _parent(config: CellConfig) -> str | None:
-    """The signature of the cell that this one starts from, which its folder's name ends with."""
+def _parent_signature(config: CellConfig) -> str | None:
+    """Return the signature of the cell that this one starts from, which its folder's name ends with."""
     if config.method.parent is None:
         return None
-    mark = Path(config.method.parent).name.rpartition("-")[2]
-    if not re.fullmatch("[0-9a-f]{16}", mark):
+    parent = Path(config.method.parent).name.rpartition("-")[2]
+    if not re.fullmatch("[0-9a-f]{16}", parent):
         raise ConfigError(f"method.start_from={config.method.parent}: a cell's folder, NAME-SIGNATURE, is expected")
-    return mark
+    return parent
 
 
 def folder_of(config: CellConfig, grid: str, mark: str) -> Path:
-    """Where a cell with this signature lives."""
-    return Path(config.runtime.out) / grid / f"{config.name}-{mark}"
+    """Return the folder of a cell with this signature."""
+    return Path(config.runtime.output_dir) / grid / f"{config.name}-{mark}"
 
 
 def write_config(folder: Path, config: CellConfig) -> None:
-    """Put the resolved config where `clef.engine.run.run_cell` finds it."""
+    """Write the resolved config where `clef.engine.run.run_cell` finds it."""
     io.write(folder / "config.yaml", to_yaml(config))

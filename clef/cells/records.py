@@ -43,7 +43,7 @@ def write_json(path: Path, content: Any, durable: bool = True) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What a record holds; nothing when it isn't there or was cut short."""
+    """Return what a record holds; an empty mapping when it isn't there or was cut short."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -51,24 +51,24 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def checked(kind: type[T], content: Any) -> T:
-    """What was read from a file as this dataclass, or list of them. ValueError, in a line, for what is none."""
+def validate_as(kind: type[T], content: Any) -> T:
+    """Return what was read from a file as this dataclass, or list of them. Raises ValueError, in one line."""
     try:
-        found: T = _checker(kind).validate_python(content)  # type: ignore[arg-type]  # types are hashable
+        value: T = _type_adapter(kind).validate_python(content)  # type: ignore[arg-type]  # types are hashable
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    return found
+    return value
 
 
 @cache
-def _checker(kind: Any) -> TypeAdapter[Any]:
+def _type_adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a cell's state file says. What it doesn't say is None."""
+class StateRecord:
+    """The content of a cell's state file. What it doesn't state is None."""
 
     state: str = "new"
     updated: float = 0.0
@@ -86,29 +86,29 @@ class Said:
     """Seconds, as they were when it was written."""
 
 
-def said(folder: Path) -> Said:
-    """A cell's own word; that it is new where there is none, or the file is spoilt."""
+def read_state(folder: Path) -> StateRecord:
+    """Return what a cell's state file says; `new` where there is none, or it can't be read."""
     try:
-        word = checked(Said, read_json(folder / STATE))
+        record = validate_as(StateRecord, read_json(folder / STATE))
     except ValueError:
-        return Said()
-    return word if word.state in STATES else Said()
+        return StateRecord()
+    return record if record.state in STATES else StateRecord()
 
 
 def write_state(folder: Path, state: str, **facts: Any) -> None:
-    """Say where the cell is: running, done, failed, stopped or preempted, and why."""
+    """Write the cell's state (running, done, failed, stopped or preempted), with facts such as the reason."""
     facts |= {"pid": os.getpid(), "host": socket.gethostname(), "updated": round(time.time(), 3)}
     write_json(folder / STATE, {"state": state, **facts}, durable=state != "running")
 
 
 def state_of(folder: Path, queued: bool = False) -> str:
-    """A cell's state: new, queued, running, stopped, preempted, failed, died, cancelled or done.
+    """Return a cell's state: new, queued, running, stopped, preempted, failed, died, cancelled or done.
 
-    `queued`: its Slurm job waits or runs. Its lock is then left alone: a look at it could meet the job taking it.
+    `queued`: its Slurm job waits or runs. Its lock is then not tried: that could get in the way of the job taking it.
     """
     if (folder / RESULT).exists():
         return "done"
-    state = said(folder).state
+    state = read_state(folder).state
     if queued:
         return "running" if state == "running" else "queued"
     if io.is_locked(folder / LOCK):
@@ -121,13 +121,13 @@ def state_of(folder: Path, queued: bool = False) -> str:
 
 
 def append_log(folder: Path, record: dict[str, Any]) -> None:
-    """One JSON line."""
+    """Append one line of JSON to the log."""
     with (folder / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def log_size(folder: Path) -> int:
-    """Bytes of the log so far, which are on disk when this returns."""
+    """Return the bytes of the log so far, which are on disk when this returns."""
     path = folder / LOG
     if not path.exists():
         return 0
@@ -137,14 +137,14 @@ def log_size(folder: Path) -> int:
 
 
 def cut_log(folder: Path, size: int) -> None:
-    """Drop what the log says of steps that are about to be trained again."""
+    """Drop all but the first `size` bytes of the log: what it says of steps that will be trained again."""
     path = folder / LOG
     if path.exists() and path.stat().st_size > size:
         os.truncate(path, size)
 
 
 def environment() -> dict[str, Any]:
-    """Where and with what this process runs."""
+    """Return on what machine, and with which code and packages, this process runs."""
     return {
         "code": code_version(),
         "python": platform.python_version(),
@@ -162,7 +162,7 @@ def _version(package: str) -> str | None:
 
 
 def _cpu() -> str:
-    """The model of the processor, or at least its kind where Linux doesn't say."""
+    """Return the model of the processor, or at least its kind where Linux doesn't say."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -173,19 +173,19 @@ def _cpu() -> str:
 
 @cache
 def code_version() -> dict[str, Any]:
-    """The commit that runs, whether the tree differs from it, and then the sha256 of `git diff HEAD --binary`.
+    """Return the commit that runs, whether the tree differs from it, and then the sha256 of `git diff HEAD --binary`.
 
-    In a snapshot of the code, that of the tree that was copied. The package's version alone outside a checkout.
+    In a snapshot of the code, these are of the tree that was copied. Outside a checkout only the version is known.
     """
     if recorded := read_json(Path(__file__).parents[2] / CODE):
         return {key: recorded.get(key) for key in ("commit", "dirty", "diff", "version")}
     facts: dict[str, Any] = {"version": importlib.metadata.version("clef-caer")}
-    here = Path(__file__).parents[1]
+    package = Path(__file__).parents[1]
     try:
         # Installed into some other checkout's tree, it has no commit.
-        _git(here, "ls-files", "--error-unmatch", "__init__.py")
-        commit = _git(here, "rev-parse", "HEAD").decode().strip()
-        dirty = bool(_git(here, "status", "--porcelain", "--untracked-files=no"))
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        commit = _git(package, "rev-parse", "HEAD").decode().strip()
+        dirty = bool(_git(package, "status", "--porcelain", "--untracked-files=no"))
         diff = hashlib.sha256(code_diff()).hexdigest() if dirty else None
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None, "diff": None, **facts}
@@ -193,7 +193,7 @@ def code_version() -> dict[str, Any]:
 
 
 def code_diff() -> bytes:
-    """What `git diff HEAD --binary` says of the tree that runs."""
+    """Return `git diff HEAD --binary` of the tree that runs."""
     return _git(Path(__file__).parents[1], "diff", "HEAD", "--binary")
 
 

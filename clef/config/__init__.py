@@ -9,10 +9,8 @@ from clef.config.backbones import (
     EmotNetConfig,
     GnnCnnConfig,
 )
-from clef.config.base import Strict
 from clef.config.cell import (
     CellConfig,
-    FaultConfig,
     LossConfig,
     OptimizerConfig,
     RequeueConfig,
@@ -26,11 +24,11 @@ from clef.config.inputs import (
     BoxesConfig,
     DepthConfig,
     FrameName,
+    HeightWidth,
     InputConfig,
     InputName,
     Inputs,
     PointsConfig,
-    Size,
 )
 from clef.config.methods import (
     CcimConfig,
@@ -44,6 +42,7 @@ from clef.config.methods import (
     KlConfig,
     VanillaConfig,
 )
+from clef.yaml_config import Strict
 
 __all__ = [
     "INPUTS",
@@ -65,9 +64,9 @@ __all__ = [
     "EmotNetConfig",
     "EmotiConConfig",
     "EncoderConfig",
-    "FaultConfig",
     "FrameName",
     "GnnCnnConfig",
+    "HeightWidth",
     "InputConfig",
     "InputName",
     "Inputs",
@@ -79,7 +78,6 @@ __all__ = [
     "ResourcesConfig",
     "RuntimeConfig",
     "ScheduleConfig",
-    "Size",
     "Strict",
     "VanillaConfig",
 ]

@@ -1,15 +1,20 @@
-"""The typed config of each backbone. `width`, `dropout` and `weights` are common to all."""
+"""The typed config of each backbone, and the table of those that ship with the package.
 
-from typing import Annotated, Any, Literal
+To add one: its line in BACKBONES, with a config class above it if it has options of its own; docs/extending.md says
+what else it takes. A class is named by a string, since planning a grid must not import torch.
+"""
 
-from pydantic import Discriminator, Field, Tag
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from clef.config.base import Strict, tag
+from pydantic import Field
+
 from clef.config.inputs import InputName
+from clef.config.recipes import recipe_inputs
+from clef.yaml_config import Strict, tagged_union
 
 
 class BackboneConfig(Strict):
-    """What every backbone takes."""
+    """The options that all backbones share."""
 
     name: str
     width: Annotated[float, Field(gt=0, le=4)] = 1.0
@@ -20,67 +25,72 @@ class BackboneConfig(Strict):
 
     @property
     def reads(self) -> tuple[InputName, ...] | None:
-        """The inputs that it reads; None where only the cell's `inputs` say so (a backbone of your own)."""
-        return None
+        """Return the inputs that it reads: its recipe's, less `unread`. None: only its class knows (a custom one)."""
+        return tuple(name for name in recipe_inputs(self.name) if name not in self.unread)
+
+    @property
+    def unread(self) -> tuple[InputName, ...]:
+        """Return the inputs of its recipe that it does not read with these options."""
+        return ()
+
+    @property
+    def takes_weights(self) -> bool:
+        """Return whether its encoders can start from pre-trained weights, with these options."""
+        return True
 
 
 class EmotNetConfig(BackboneConfig):
+    """EMOT-Net's options."""
+
     name: Literal["emot_net"] = "emot_net"
     variant: Literal["resnet", "decomposed"] = "resnet"
     """The common port's ResNet-18 encoders, or the official network of 1-D kernels (which takes no weights)."""
 
     @property
-    def reads(self) -> tuple[InputName, ...]:
-        """The inputs that it reads."""
-        return "scene", "body"
+    def takes_weights(self) -> bool:
+        """Return whether it has ResNet encoders."""
+        return self.variant != "decomposed"
 
 
 class CaerNetConfig(BackboneConfig):
+    """CAER-Net-S's options."""
+
     name: Literal["caer_net"] = "caer_net"
     feature_norm: bool = False
     """A common port's BatchNorm1d on each stream's feature."""
 
-    @property
-    def reads(self) -> tuple[InputName, ...]:
-        """The inputs that it reads."""
-        return "face", "scene_without_face"
-
 
 class GnnCnnConfig(BackboneConfig):
+    """GNN-CNN's options."""
+
     name: Literal["gnn_cnn"] = "gnn_cnn"
     layers: Annotated[int, Field(ge=1, le=16)] = 6
     """Graph convolutions."""
 
-    @property
-    def reads(self) -> tuple[InputName, ...]:
-        """The inputs that it reads."""
-        return "body", "scene", "regions"
-
 
 class CdNetConfig(BackboneConfig):
+    """CD-Net's options."""
+
     name: Literal["cd_net"] = "cd_net"
     grid: Annotated[int, Field(ge=1, le=16)] = 4
     """Each map is pooled to grid x grid tubes."""
 
-    @property
-    def reads(self) -> tuple[InputName, ...]:
-        """The inputs that it reads."""
-        return "face", "body", "context"
-
 
 class EmotiConConfig(BackboneConfig):
+    """EmotiCon's options."""
+
     name: Literal["emoticon"] = "emoticon"
     third: Literal["depth", "agents"] = "depth"
     """Context 3: the depth map, or the graph of the agents in the scene."""
     multiplicative_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the multiplicative loss of face and pose."""
     beta: Annotated[float, Field(gt=0)] = 1.0
-    """Its exponent."""
+    """Exponent of the multiplicative loss."""
 
     @property
-    def reads(self) -> tuple[InputName, ...]:
-        """The inputs that it reads."""
-        return "landmarks", "pose", "context", self.third
+    def unread(self) -> tuple[InputName, ...]:
+        """Return the input of the context 3 that was not chosen."""
+        return ("agents",) if self.third == "depth" else ("depth",)
 
 
 class CustomBackboneConfig(BackboneConfig):
@@ -89,13 +99,29 @@ class CustomBackboneConfig(BackboneConfig):
     options: dict[str, Any] = {}
     """Whatever it takes."""
 
+    @property
+    def reads(self) -> None:
+        """Return None: its class attribute `inputs` says what it reads, and the cell's `inputs` how."""
+        return None
 
-AnyBackboneConfig = Annotated[
-    Annotated[EmotNetConfig, Tag("emot_net")]
-    | Annotated[CaerNetConfig, Tag("caer_net")]
-    | Annotated[GnnCnnConfig, Tag("gnn_cnn")]
-    | Annotated[CdNetConfig, Tag("cd_net")]
-    | Annotated[EmotiConConfig, Tag("emoticon")]
-    | Annotated[CustomBackboneConfig, Tag("custom")],
-    Discriminator(tag),
-]
+
+class BackboneEntry(NamedTuple):
+    """A backbone that ships with the package: its network as `module:Class`, and its config."""
+
+    network: str
+    config: type[BackboneConfig] = BackboneConfig
+
+
+BACKBONES = {
+    "emot_net": BackboneEntry("clef.models.emot_net:EmotNet", EmotNetConfig),
+    "caer_net": BackboneEntry("clef.models.caer_net:CaerNet", CaerNetConfig),
+    "gnn_cnn": BackboneEntry("clef.models.gnn_cnn:GnnCnn", GnnCnnConfig),
+    "cd_net": BackboneEntry("clef.models.cd_net:CdNet", CdNetConfig),
+    "emoticon": BackboneEntry("clef.models.emoticon:EmotiCon", EmotiConConfig),
+}
+"""The shipped backbones by name, in the order in which documents list them."""
+
+if TYPE_CHECKING:
+    AnyBackboneConfig = BackboneConfig
+else:
+    AnyBackboneConfig = tagged_union({name: entry.config for name, entry in BACKBONES.items()}, CustomBackboneConfig)

@@ -6,24 +6,25 @@ line. What comes out is complete: it is written to the cell's `config.yaml`, and
 (`clef.cells.identity`).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from clef.config.backbones import AnyBackboneConfig
-from clef.config.base import Strict
 from clef.config.inputs import Inputs
-from clef.config.methods import MethodConfig
+from clef.config.methods import Activation, AnyMethodConfig
+from clef.yaml_config import Strict
 
 
 class LossConfig(Strict):
-    """Every term is a mean over the batch and a sum over the classes."""
+    """The terms of the loss. Every one is a mean over the batch and a sum over the classes."""
 
     categories: Literal["weighted_l2", "bce", "soft_margin", "cross_entropy"]
     categories_weight: Annotated[float, Field(gt=0)] = 1.0
     class_weights: Literal["dynamic", "static"] = "dynamic"
-    """weighted_l2: a class weighs by its positives in the global batch, or in the training set."""
+    """weighted_l2: a class is weighted by its positives in the global batch, or in the training set."""
     vad_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the valence-arousal-dominance term (on the 1-10 scale); 0 builds no such head."""
     vad: Literal["smooth_l1", "margin_l2"] = "smooth_l1"
@@ -31,24 +32,53 @@ class LossConfig(Strict):
     """smooth_l1: where the square turns into a line. margin_l2: smaller errors count nothing."""
 
 
+OPTIMIZERS = {"sgd": "torch.optim:SGD", "adam": "torch.optim:Adam", "adamw": "torch.optim:AdamW"}
+"""The optimizers by name, each used in its fused form; to add another fused one of torch's, add a line."""
+
+
 class OptimizerConfig(Strict):
-    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    """What updates the weights from the gradients, and how large a step it makes."""
+
+    name: str = "sgd"
+    """sgd, adam, adamw, or a `torch.optim.Optimizer` of your own as `module:Class`."""
+    options: dict[str, Any] = {}
+    """Keyword arguments of an optimizer of your own, besides the parameters and their learning rate."""
     lr: Annotated[float, Field(gt=0)] = 0.01
-    new_lr_multiplier: Annotated[float, Field(ge=0)] = 1.0
-    """Rate of the layers that no pre-trained weights exist for, relative to the encoders'."""
+    head_lr_multiplier: Annotated[float, Field(ge=0)] = 1.0
+    """Learning rate of all layers but the encoders (which pre-trained weights exist for), relative to theirs."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
     """Gradients are scaled down to this 2-norm."""
-    accumulate: Annotated[int, Field(ge=1)] = 1
-    """Micro-batches that a rank's share of a global batch goes through in, for batches that memory does not hold."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
+    """Micro-batches into which a rank's share of a global batch is cut, where memory does not hold all of it."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_known_or_own(cls, name: str) -> str:
+        if ":" not in name and name not in OPTIMIZERS:
+            raise ValueError(f"{', '.join(OPTIMIZERS)} or module:Class is expected")
+        return name
+
+    @field_validator("options")
+    @classmethod
+    def _has_no_settings_of_groups(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if stated := sorted({"params", "lr", "weight_decay"} & set(options)):
+            raise ValueError(f"{', '.join(stated)} can't be an option; say optimizer.lr and optimizer.weight_decay")
+        return options
+
+    @model_validator(mode="after")
+    def _options_are_of_an_own_one(self) -> "OptimizerConfig":
+        if self.options and ":" not in self.name:
+            raise ValueError(f"options: {self.name} takes none; they are for an optimizer of your own (module:Class)")
+        return self
 
 
 class ScheduleConfig(Strict):
     """The learning rate as a function of the epoch."""
 
     name: Literal["constant", "step", "cosine"] = "constant"
-    every: Annotated[int, Field(ge=1)] = 1
+    step_size: Annotated[int, Field(ge=1)] = 1
     """step: epochs between two drops."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     """step: the factor of a drop."""
@@ -69,29 +99,6 @@ class ResourcesConfig(Strict):
     hours: Annotated[float, Field(gt=0)] = 24
 
 
-class FaultConfig(Strict):
-    """A fault that is meant: what a run does when it strikes is tested, and can be tried by anyone."""
-
-    kind: Literal["kill", "hang", "nan", "slow", "io_error", "disk_full"]
-    step: Annotated[int, Field(ge=1)]
-    """The step in which it strikes (from 1)."""
-    rank: Annotated[int, Field(ge=0)] = 0
-    where: Literal["step", "validation", "checkpoint"] = "step"
-    """At the start of the step; or in the first validation or checkpoint at or after it, half-way through."""
-    signal: Literal["KILL", "TERM", "USR1", "USR2", "INT"] = "KILL"
-    """kill: the signal that the process sends itself."""
-    seconds: Annotated[float, Field(ge=0)] = 1.0
-    """slow: how long."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> "FaultConfig":
-        if self.kind == "nan" and self.where != "step":
-            raise ValueError("nan: a loss is spoilt in a step alone; leave out `where`")
-        if self.kind == "disk_full" and self.where != "checkpoint":
-            raise ValueError("disk_full: it is a checkpoint that fills the disk; say where: checkpoint")
-        return self
-
-
 class RequeueConfig(Strict):
     """How often a job may start again after each end that is not the cell's fault. Beyond that, the cell has failed."""
 
@@ -99,7 +106,7 @@ class RequeueConfig(Strict):
     timeout: Annotated[int, Field(ge=0)] = 20
     """At the time limit."""
     lost: Annotated[int, Field(ge=0)] = 3
-    """Without a word: the node failed, or all its processes were killed."""
+    """No end was recorded: the node failed, or all its processes were killed."""
 
 
 class RuntimeConfig(Strict):
@@ -107,8 +114,8 @@ class RuntimeConfig(Strict):
 
     shards: str = "shards"
     """The folder that holds a folder of shards for each dataset."""
-    out: str = "runs"
-    """Cells are written to `<out>/<grid>/<cell>`."""
+    output_dir: str = "runs"
+    """Cells are written to `<output_dir>/<grid>/<cell>`."""
     weights: str = "~/.cache/clef/weights"
     """Where pre-trained weights are looked for."""
     features: str = "cache"
@@ -118,7 +125,7 @@ class RuntimeConfig(Strict):
     scratch: str = ""
     """A folder on the node's own disk for that; empty: $SLURM_TMPDIR, else $TMPDIR, else the system's temporary one.
     A variable in it ($SCRATCH/me) is looked up on the node."""
-    workers: Annotated[int, Field(ge=0)] = 4
+    num_workers: Annotated[int, Field(ge=0)] = 4
     """Loader processes for each rank."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of each rank; 0 leaves it to torch."""
@@ -139,26 +146,37 @@ class RuntimeConfig(Strict):
     """Seconds without a step, a scored batch or a checkpoint after which a run counts as hung; 0: never."""
     requeue: RequeueConfig = RequeueConfig()
     lock_minutes: Annotated[float, Field(ge=0)] = 45.0
-    """How long a job waits while another process trains its cell, one that outlived its node's slurmd say. Ranks wait
-    an hour for each other.
+    """How long a job waits while another process trains its cell, such as one that outlived its node's slurmd. Ranks
+    wait an hour for each other.
     """
     deterministic: bool = False
     """Refuse kernels that may not give the same bits twice (torch.use_deterministic_algorithms); slower on GPUs."""
-    faults: tuple[FaultConfig, ...] = ()
-    """Faults to inject, for tests of what survives them."""
     stop_after: Annotated[int, Field(ge=0)] | None = None
-    """Save and leave after this many steps in all, to go on with `--resume`."""
+    """Save and stop after this many steps in all, to go on with `--resume`."""
+
+
+RENAMED = {
+    "optimizer.accumulate": "optimizer.gradient_accumulation_steps",
+    "optimizer.clip_norm": "optimizer.max_grad_norm",
+    "optimizer.new_lr_multiplier": "optimizer.head_lr_multiplier",
+    "schedule.every": "schedule.step_size",
+    "runtime.out": "runtime.output_dir",
+    "runtime.workers": "runtime.num_workers",
+}
+"""Former names of keys. They are refused, with the name that replaces each."""
 
 
 class CellConfig(Strict):
     """One cell, resolved."""
+
+    renamed: ClassVar[Mapping[str, str]] = RENAMED
 
     dataset: str
     """A card in `shards/` (emotic, caer_s, a demo twin), or the path of one of your own (NAME.yaml)."""
     protocol: str = "leak_free"
     """How the set is cut into splits and counted: a protocol of the card."""
     backbone: AnyBackboneConfig
-    method: MethodConfig
+    method: AnyMethodConfig
     label: str | None = None
     """What tables call this reading of the method, where a grid has several."""
     against: str | None = "vanilla"
@@ -190,34 +208,41 @@ class CellConfig(Strict):
 
     @model_validator(mode="after")
     def _micro_batches_fit(self) -> "CellConfig":
-        parts = self.optimizer.accumulate
+        parts = self.optimizer.gradient_accumulation_steps
         if self.batch_size % parts or self.batch_size < 2 * parts:
-            raise ValueError(f"optimizer.accumulate={parts} micro-batches of 2 or more must make up batch_size")
+            raise ValueError(
+                f"optimizer.gradient_accumulation_steps={parts} micro-batches of 2 or more must make up batch_size"
+            )
         if parts > 1 and self.loss.categories == "weighted_l2" and self.loss.class_weights == "dynamic":
             raise ValueError(
-                "optimizer.accumulate: loss.class_weights=dynamic counts the positives of a whole global batch, which "
-                "no micro-batch sees; say class_weights=static"
+                "optimizer.gradient_accumulation_steps: loss.class_weights=dynamic counts the positives of a whole "
+                "global batch, which no micro-batch sees; say class_weights=static"
             )
         return self
 
     @property
+    def activation(self) -> Activation | None:
+        """Return how the method's logits state probabilities; None: they state none."""
+        return self.method.activation(single_label=self.loss.categories == "cross_entropy")
+
+    @property
     def shards(self) -> Path:
-        """The folder of the dataset's shards."""
+        """Return the folder of the dataset's shards."""
         return Path(self.runtime.shards) / self.dataset_name
 
     @property
     def dataset_name(self) -> str:
-        """The dataset, and the protocol unless that is the usual one: a folder of shards, a part of a cell's name."""
+        """Return the dataset's name, with the protocol unless it is the usual one: that of a folder of shards."""
         name = Path(self.dataset).stem
         return name if self.protocol == "leak_free" else f"{name}-{self.protocol}"
 
     @property
     def name(self) -> str:
-        """The cell's name within its grid: dataset, backbone, method and seed."""
+        """Return the cell's name within its grid: dataset, backbone, method and seed."""
         backbone = self.backbone.name.rpartition(":")[2]
         return f"{self.dataset_name}-{backbone}-{self.method_label}-s{self.seed}"
 
     @property
     def method_label(self) -> str:
-        """The method, or the name of its reading."""
+        """Return the method, or the name of its reading."""
         return self.label or self.method.name.rpartition(":")[2]

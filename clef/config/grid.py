@@ -1,4 +1,4 @@
-"""From a grid's YAML to the config of each of its cells. Looks at no shards, weights or runs, and imports no torch."""
+"""From a grid's YAML to the config of each of its cells. Reads no shards, weights or runs, and imports no torch."""
 
 import itertools
 import re
@@ -8,33 +8,31 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from clef.config import CellConfig, Strict, base, resolve
-from clef.config.base import merge, nest, unknown, validate
+from clef import yaml_config
+from clef.config import CellConfig, Strict, resolve
 from clef.errors import ConfigError
-from clef.results.published import published
+from clef.yaml_config import merge, nest, unknown, validate
 
 AXES = ("dataset", "backbone", "method", "seed")
+Point = Mapping[str, Any]
+"""A value on each axis: a cell of the grid."""
 FROM_GRID = "@"
 """Before the name of a method of the same grid, in `method.start_from`."""
 
 
-Resolved = dict[Any, tuple[dict[str, Any], CellConfig]]
-"""The settings and the config of a cell, by all that cells have in common which differ in their seed alone."""
-
-
 class Exclusion(Strict):
-    """Cells that match on every axis given. `method` names a preset, or the method behind presets."""
+    """The cells that match on every axis given. `method` names a preset, or the method behind presets."""
 
     dataset: str | None = None
     backbone: str | None = None
     method: str | None = None
     seed: int | None = None
 
-    def matches(self, point: Mapping[str, Any], behind: str) -> bool:
-        """Whether a cell lies in it; `behind` is the method of the cell's preset."""
+    def matches(self, point: Point, method: str) -> bool:
+        """Return whether the cell at `point` lies in it; `method` is the one behind the cell's preset."""
         stated = {axis: getattr(self, axis) for axis in AXES}
         return all(
-            value in (None, point[axis]) or (axis == "method" and value == behind) for axis, value in stated.items()
+            value in (None, point[axis]) or (axis == "method" and value == method) for axis, value in stated.items()
         )
 
 
@@ -46,7 +44,7 @@ class Preset(Strict):
     """Its settings; they win over the grid's overrides. `method.start_from: "@NAME"` starts from the trained cell of
     that method (or preset) with the same dataset, backbone and seed."""
     epochs_times: Annotated[int, Field(ge=1)] = 1
-    """Train so many times as long, the steps of the schedule stretched alike."""
+    """Train this many times as long, with the steps of the schedule stretched alike."""
     against: str | None = "vanilla"
     """The method or preset of the grid that it is compared with; null: none, as of a control."""
 
@@ -71,79 +69,88 @@ class Grid(Strict):
     overrides: list[Override] = []
 
     def preset(self, name: str) -> Preset:
-        """The preset of that name, or the method itself."""
+        """Return the preset of that name, or the method itself as one without settings."""
         return self.presets.get(name) or Preset(method=name)
 
 
 def load_grid(path: Path) -> Grid:
-    """The grid that a YAML file describes."""
-    return validate(Grid, base.read_yaml(path), str(path))
+    """Read the grid that a YAML file describes. Raises ConfigError."""
+    return validate(Grid, yaml_config.read_yaml(path), str(path))
 
 
-def configs(grid: Grid, where: str, extra: Mapping[str, Any]) -> tuple[list[CellConfig], list[str]]:
-    """The resolved config of every cell, and the published backbones that are not registered yet."""
-    registered = resolve.registered("backbones")
-    absent = [name for name in grid.backbones if ":" not in name and name not in registered]
-    for name in absent:
-        if name not in published()["backbones"]:
-            raise ConfigError(f"{where}: " + unknown(f"backbones: {name!r}", name, registered))
-    present = [name for name in grid.backbones if name not in absent]
+def resolve_cells(grid: Grid, where: str, extra: Mapping[str, Any]) -> list[CellConfig]:
+    """Return the resolved config of every cell, in the order of the axes.
+
+    `where` names the grid in errors, and `extra` holds settings that win over the grid's. Raises ConfigError for a
+    grid that contradicts itself, and for settings that no cell can have.
+    """
+    _check_backbones(grid, where)
     _check_points(grid, where)
     _check_presets(grid, where)
-    made: list[CellConfig] = []
-    resolved: Resolved = {}
-    for values in itertools.product(grid.datasets, present, grid.methods, grid.seeds):
+    cells: list[CellConfig] = []
+    resolved: dict[Any, _Resolved] = {}
+    for values in itertools.product(grid.datasets, grid.backbones, grid.methods, grid.seeds):
         point = dict(zip(AXES, values, strict=True))
-        preset = grid.preset(str(point["method"]))
-        if not any(exclusion.matches(point, preset.method) for exclusion in grid.exclude):
-            made.append(_cell(grid, point, preset, where, extra, resolved))
-    if len({config.name for config in made}) < len(made):
+        method = grid.preset(str(point["method"])).method
+        if not any(exclusion.matches(point, method) for exclusion in grid.exclude):
+            cells.append(_resolve_cell(grid, point, where, extra, resolved))
+    if len({config.name for config in cells}) < len(cells):
         raise ConfigError(f"{where}: some axis lists a value twice")
-    if not made:
-        left_out = f"; not in this version yet: {', '.join(absent)}" if absent else ""
-        raise ConfigError(f"{where}: no cell is left{left_out}")
-    return made, absent
+    if not cells:
+        raise ConfigError(f"{where}: no cell is left")
+    return cells
 
 
-def _cell(
-    grid: Grid,
-    point: dict[str, Any],
-    preset: Preset,
-    where: str,
-    extra: Mapping[str, Any],
-    resolved: Resolved,
+_Resolved = tuple[dict[str, Any], CellConfig]
+"""The settings of a cell, and its config."""
+
+
+def _resolve_cell(
+    grid: Grid, point: Point, where: str, extra: Mapping[str, Any], resolved: dict[Any, _Resolved]
 ) -> CellConfig:
-    """The cell at a point. What is in `resolved` is not resolved again, which takes its time."""
-    applied = tuple(i for i, override in enumerate(grid.overrides) if override.where.matches(point, preset.method))
-    same = (point["dataset"], point["backbone"], point["method"], applied)
-    if same not in resolved:
-        settings = merge(*(nest(grid.overrides[i].set) for i in applied), nest(preset.set), extra)
-        axes = {**point, "backbone": {"name": point["backbone"]}, "method": {"name": preset.method}}
-        told = {"label": point["method"], "against": preset.against} if point["method"] in grid.presets else {}
+    """Return the cell at a point.
+
+    Resolving takes its time, so `resolved` keeps what was resolved, for the cells that differ in their seed alone.
+    """
+    preset = grid.preset(point["method"])
+    overrides = tuple(i for i, override in enumerate(grid.overrides) if override.where.matches(point, preset.method))
+    key = (point["dataset"], point["backbone"], point["method"], overrides)
+    if key not in resolved:
+        settings = merge(*(nest(grid.overrides[i].set) for i in overrides), nest(preset.set), extra)
         _check_axes(settings, {**point, "method": preset.method}, where)
-        made = _longer(resolve.resolve(merge(settings, axes, told), where), preset.epochs_times)
-        resolved[same] = settings, made
-    settings, first = resolved[same]
+        axes = {**point, "backbone": {"name": point["backbone"]}, "method": {"name": preset.method}}
+        named = {"label": point["method"], "against": preset.against} if point["method"] in grid.presets else {}
+        config = resolve.resolve(merge(settings, axes, named), where)
+        resolved[key] = settings, _train_longer(config, preset.epochs_times)
+    settings, first = resolved[key]
     _check_axes(settings, {**point, "method": preset.method}, where)
-    made = first.model_copy(update={"seed": point["seed"]})
-    _check_start(grid, made, point, where)
-    return made
+    config = first.model_copy(update={"seed": point["seed"]})
+    _check_start(grid, config, point, where)
+    return config
 
 
-def _longer(config: CellConfig, times: int) -> CellConfig:
-    schedule = config.schedule.model_copy(update={"every": config.schedule.every * times})
+def _train_longer(config: CellConfig, times: int) -> CellConfig:
+    schedule = config.schedule.model_copy(update={"step_size": config.schedule.step_size * times})
     return config.model_copy(update={"epochs": config.epochs * times, "schedule": schedule})
 
 
-def _check_start(grid: Grid, config: CellConfig, point: Mapping[str, Any], where: str) -> None:
-    """Refuse a start from a cell that this grid doesn't train before."""
+def _check_backbones(grid: Grid, where: str) -> None:
+    """Refuse a backbone that does not exist."""
+    registered = resolve.registered("backbones")
+    for name in grid.backbones:
+        if ":" not in name and name not in registered:
+            raise ConfigError(f"{where}: " + unknown(f"backbones: {name!r}", name, registered))
+
+
+def _check_start(grid: Grid, config: CellConfig, point: Point, where: str) -> None:
+    """Refuse to start from a cell that this grid doesn't train, or one that is not vanilla."""
     start = config.method.parent
     if start is None or not start.startswith(FROM_GRID):
         return
     name = start.removeprefix(FROM_GRID)
-    behind = grid.preset(name).method
-    gone = any(exclusion.matches({**point, "method": name}, behind) for exclusion in grid.exclude)
-    if name not in grid.methods or behind != "vanilla" or gone:
+    method = grid.preset(name).method
+    excluded = any(exclusion.matches({**point, "method": name}, method) for exclusion in grid.exclude)
+    if name not in grid.methods or method != "vanilla" or excluded:
         vanilla = [m for m in grid.methods if grid.preset(m).method == "vanilla"]
         raise ConfigError(
             f"{where}: presets.{point['method']}: method.start_from={start}: a vanilla method of this grid is expected "
@@ -152,14 +159,14 @@ def _check_start(grid: Grid, config: CellConfig, point: Mapping[str, Any], where
 
 
 def _check_presets(grid: Grid, where: str) -> None:
-    """Refuse presets that shadow a method, or that nothing uses."""
+    """Refuse presets that shadow a method, that nothing uses, or that name what does not exist."""
     methods = resolve.registered("methods")
     for name, preset in grid.presets.items():
         if name in methods or not re.fullmatch("[A-Za-z0-9_]+", name):
             raise ConfigError(f"{where}: presets.{name}: another name is expected, of letters, digits and _")
         if name not in grid.methods:
             raise ConfigError(f"{where}: presets.{name}: not among the grid's methods")
-        others = [one for one in grid.methods if one != name]
+        others = [other for other in grid.methods if other != name]
         if preset.against not in (None, "vanilla", *others):
             text = unknown(f"presets.{name}.against: {preset.against!r}", str(preset.against), others)
             raise ConfigError(f"{where}: {text}")
@@ -172,7 +179,7 @@ def _check_presets(grid: Grid, where: str) -> None:
 
 
 def _check_points(grid: Grid, where: str) -> None:
-    """Refuse an exclusion or override that names what no axis lists: a typing slip would match nothing, silently."""
+    """Refuse an exclusion or override that names what no axis lists: a misspelt name would silently match nothing."""
     for key, points in (
         ("exclude", grid.exclude),
         ("overrides.where", [override.where for override in grid.overrides]),
@@ -185,8 +192,8 @@ def _check_points(grid: Grid, where: str) -> None:
                 raise ConfigError(f"{where}: " + unknown(f"{key}.{axis}: {value!r}", str(value), map(str, values)))
 
 
-def _check_axes(settings: Mapping[str, Any], point: Mapping[str, Any], where: str) -> None:
-    """Refuse settings that contradict an axis, which would win without a word."""
+def _check_axes(settings: Mapping[str, Any], point: Point, where: str) -> None:
+    """Refuse settings that contradict an axis: the axis would win without a word."""
     for axis in AXES:
         stated = settings.get(axis)
         stated = stated.get("name") if isinstance(stated, Mapping) else stated

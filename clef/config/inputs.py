@@ -1,10 +1,10 @@
-"""What a network may read of a sample, and how each input reaches it."""
+"""What a network may read of a sample, and how each input reaches it. Sizes are height, width in pixels."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from clef.config.base import Strict
+from clef.yaml_config import Strict
 
 FrameName = Literal["context", "scene", "scene_without_face", "scene_without_extended_face", "scene_without_person"]
 InputName = Literal[
@@ -21,44 +21,45 @@ InputName = Literal[
     "regions",
     "agents",
 ]
-Size = tuple[Annotated[int, Field(ge=8, le=1024)], Annotated[int, Field(ge=8, le=1024)]]
+HeightWidth = tuple[Annotated[int, Field(ge=8, le=1024)], Annotated[int, Field(ge=8, le=1024)]]
+"""A size in pixels, the height first, as tensors have it."""
 Channels = tuple[float, float, float]
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 
 
 class PointsConfig(Strict):
-    """Landmarks or joints: places in an image, no pixels."""
+    """How landmarks or joints reach the network: points in an image, no pixels."""
 
     flip: bool = False
-    """Mirrored with the images of the sample that flip; left and right change places."""
+    """Mirror them with the images of the sample that flip; left and right are exchanged."""
 
 
 class BoxesConfig(PointsConfig):
-    """Boxes in the scene: region proposals, or the people in it."""
+    """How boxes in the scene reach the network: region proposals, or the people in it."""
 
     count: Annotated[int, Field(ge=1, le=100)] = 10
-    """So many of them, the best first; where there are fewer, the rest are all zeros."""
+    """How many, the best first; where there are fewer, the rest are all zeros."""
 
 
 class DepthConfig(Strict):
-    """A depth map of the frame: one channel, 0 far to 1 near."""
+    """How a depth map of the frame reaches the network: one channel, 0 far to 1 near."""
 
-    size: Size = (224, 224)
+    size: HeightWidth = (224, 224)
     flip: bool = False
 
     @property
-    def shape(self) -> Size:
-        """Height and width of what the network gets."""
+    def shape(self) -> HeightWidth:
+        """Return the height and width of what the network gets."""
         return self.size
 
 
 class InputConfig(Strict):
-    """How an image reaches the network. Sizes are height, width in pixels."""
+    """How an image reaches the network."""
 
-    size: Size = (224, 224)
+    size: HeightWidth = (224, 224)
     """The image is squashed to this size, whatever its shape."""
-    crop: Size | None = None
+    crop: HeightWidth | None = None
     """Cut this size out of it: anywhere when training, the centre otherwise."""
     flip: bool = False
     """Mirror half of the training samples. One coin a sample: the inputs that flip, flip together."""
@@ -74,13 +75,13 @@ class InputConfig(Strict):
         return self
 
     @property
-    def shape(self) -> Size:
-        """Height and width of what the network gets."""
+    def shape(self) -> HeightWidth:
+        """Return the height and width of what the network gets."""
         return self.crop or self.size
 
     @property
     def augments(self) -> bool:
-        """Whether training sees it in other ways than evaluation."""
+        """Return whether training sees it in other ways than evaluation."""
         return bool(self.flip or self.jitter or (self.crop and self.crop != self.size))
 
 
@@ -129,17 +130,18 @@ class Inputs(Strict):
 
     @property
     def present(self) -> dict[InputName, AnyInput]:
-        """The inputs that are read, by name."""
+        """Return the inputs that are read, by name."""
         return {name: value for name in INPUTS if (value := getattr(self, name)) is not None}
 
     @property
     def images(self) -> dict[InputName, InputConfig]:
-        """Those that are colour images."""
+        """Return those inputs that are colour images."""
         return {name: value for name, value in self.present.items() if isinstance(value, InputConfig)}
 
     def without(self, *names: str) -> "Inputs":
-        """The same without some."""
+        """Return the same without the inputs of these names."""
         return self.model_copy(update=dict.fromkeys(names))
 
 
 INPUTS: tuple[InputName, ...] = tuple(Inputs.model_fields)  # type: ignore[arg-type]
+"""The names of all inputs."""

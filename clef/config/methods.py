@@ -1,11 +1,16 @@
-"""The typed config of each method. What CLEF's paper leaves open is a switch here; `docs/method.md` discusses each."""
+"""The typed config of each method, and the table of those that ship with the package.
 
-from typing import Annotated, Any, Literal
+What CLEF's paper leaves open is a switch here; `docs/method.md` discusses each. To add a method: its line in METHODS,
+with a config class above it; docs/extending.md says what else it takes.
+"""
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from clef.config.base import Strict, tag
+from pydantic import Field, model_validator
+
 from clef.config.inputs import FrameName, InputConfig, InputName
+from clef.yaml_config import Strict, tagged_union
 
 Network = Literal["resnet18", "resnet50", "resnet152", "vgg16"]
 
@@ -30,53 +35,88 @@ class ContextBranchConfig(EncoderConfig):
     """The rate of the whole branch, its new last layer included, relative to the base rate."""
 
 
-class MethodBase(Strict):
-    """What every method says of itself."""
+Activation = Literal["softmax", "softmax_of_log_sigmoid", "sigmoid", "linear"]
+"""How logits state probabilities."""
+
+
+class MethodConfig(Strict):
+    """What the rest of the code may ask of any method. A method overrides the answers that differ."""
 
     name: str
 
     @property
+    def builds_backbone(self) -> bool:
+        """Return whether the cell's backbone is part of the model."""
+        return True
+
+    @property
     def branch(self) -> ContextBranchConfig | None:
-        """Its context branch, where it has one."""
+        """Return its context branch, where it has one."""
         return None
 
     @property
+    def encoders(self) -> Mapping[str, EncoderConfig]:
+        """Return the configs of the encoders that it has besides the backbone's, by the key that holds each."""
+        return {"context_branch": self.branch} if self.branch else {}
+
+    @property
     def parent(self) -> str | None:
-        """The folder of the trained cell that it starts from, if it does."""
+        """Return the folder of the trained cell that it starts from, if it does."""
         return None
 
     @property
     def reads(self) -> tuple[InputName, ...]:
-        """The inputs that it reads besides the backbone's."""
+        """Return the inputs that it reads besides the backbone's."""
         return (self.branch.input,) if self.branch else ()
 
+    @property
+    def prepared_from(self) -> tuple[InputName, ...]:
+        """Return the inputs of the dataset that it reads before training, to prepare something of its own."""
+        return ()
 
-class VanillaConfig(MethodBase):
+    def activation(self, single_label: bool) -> Activation | None:
+        """Return how its logits state probabilities, of one label or of several; None: they state none."""
+        return "softmax" if single_label else "sigmoid"
+
+
+class VanillaConfig(MethodConfig):
     """The backbone alone."""
 
     name: Literal["vanilla"] = "vanilla"
     output: Literal["logits", "linear"] = "logits"
     """linear: weighted L2 takes the outputs as they are, as ports of EMOT-Net do, not sigmoid(outputs)."""
 
+    def activation(self, single_label: bool) -> Activation | None:
+        """Return how its outputs state probabilities: linear ones are taken as they are."""
+        return "linear" if self.output == "linear" else super().activation(single_label)
 
-class ContextOnlyConfig(MethodBase):
+
+class ContextOnlyConfig(MethodConfig):
     """The context branch alone, trained and scored by itself: what the scene says of the label."""
 
     name: Literal["context_only"] = "context_only"
     context_branch: ContextBranchConfig = ContextBranchConfig()
 
     @property
+    def builds_backbone(self) -> bool:
+        """Return False: the backbone's recipe only lends its loss and schedule."""
+        return False
+
+    @property
     def branch(self) -> ContextBranchConfig:
-        """The only network there is."""
+        """Return its only network."""
         return self.context_branch
 
 
 class CounterfactualConfig(Strict):
-    """Y_e*, what the backbone is taken to say when no subject is seen."""
+    """Y_e*, the logits that stand for a backbone that sees no subject."""
 
     initial: Literal["scalar", "vector", "prior", "random"] = "scalar"
-    """One logit for all classes; one a class, all equal; each class's log odds in train; a draw from N(0, 1)."""
+    """scalar: one logit for all classes, 0; vector: one for each class, all 0; prior: each class's log odds in train;
+    random: drawn from N(0, 1) for each class.
+    """
     trainable: bool = True
+    """False keeps them as they are initialized."""
 
 
 class KlConfig(Strict):
@@ -84,12 +124,12 @@ class KlConfig(Strict):
 
     weight: Annotated[float, Field(ge=0)] = 1.0
     trains: Literal["counterfactual", "everything"] = "counterfactual"
-    """Y_e* alone (the branches' logits are constants in it), or everything."""
+    """What its gradient reaches: Y_e* alone (the logits of backbone and context branch are constants), or all."""
     direction: Literal["factual_from_counterfactual", "counterfactual_from_factual"] = "factual_from_counterfactual"
     """KL(factual || counterfactual), or the reverse."""
 
 
-class ClefConfig(MethodBase):
+class ClefConfig(MethodConfig):
     """Counterfactual emotion inference around the backbone (CLEF, CVPR 2024)."""
 
     name: Literal["clef"] = "clef"
@@ -109,7 +149,7 @@ class ClefConfig(MethodBase):
     """False keeps the backbone as `start_from` trained it, batch-norm statistics included."""
 
     @model_validator(mode="after")
-    def _frozen_was_trained(self) -> "ClefConfig":
+    def _switches_agree(self) -> "ClefConfig":
         if not self.backbone_trainable and self.start_from is None:
             raise ValueError("backbone_trainable: false needs start_from, the trained vanilla cell")
         if self.counterfactual_loss_trains == "context_branch" and self.context_branch is None:
@@ -120,13 +160,19 @@ class ClefConfig(MethodBase):
 
     @property
     def branch(self) -> ContextBranchConfig | None:
-        """N_C."""
+        """Return N_C."""
         return self.context_branch
 
     @property
     def parent(self) -> str | None:
-        """The vanilla cell."""
+        """Return the folder of the vanilla cell that it starts from, if it does."""
         return self.start_from
+
+    def activation(self, single_label: bool) -> Activation | None:
+        """Return how the logits Y_c + Y_e state probabilities, as its loss takes them."""
+        if single_label or self.multi_label == "softmax":
+            return "softmax_of_log_sigmoid" if self.single_label == "log_sigmoid" else "softmax"
+        return "sigmoid"
 
 
 class DictionaryConfig(EncoderConfig):
@@ -142,7 +188,7 @@ class DictionaryConfig(EncoderConfig):
     """Of PCA and k-means++, and of the network's own weights where they are random. One for all cells of a grid."""
 
 
-class CcimConfig(MethodBase):
+class CcimConfig(MethodConfig):
     """Contextual causal intervention: backdoor adjustment over a dictionary of contexts (CCIM, CVPR 2023)."""
 
     name: Literal["ccim"] = "ccim"
@@ -150,24 +196,51 @@ class CcimConfig(MethodBase):
     key_dim: Annotated[int, Field(ge=1)] = 256
     """d_n, of the queries and keys."""
     hidden_dim: Annotated[int, Field(ge=1)] = 128
-    """d_m, in which the feature and the expected confounder are added."""
+    """d_m, the dimension in which the feature and the expected confounder are added."""
     dictionary: DictionaryConfig = DictionaryConfig()
 
+    @property
+    def encoders(self) -> Mapping[str, EncoderConfig]:
+        """Return the network whose features the dictionary is made of."""
+        return {"dictionary": self.dictionary}
 
-class CustomMethodConfig(MethodBase):
+    @property
+    def prepared_from(self) -> tuple[InputName, ...]:
+        """Return the masked frame, of which the dictionary is made."""
+        return ("context",)
+
+
+class CustomMethodConfig(MethodConfig):
     """A method of your own, `module:Class`."""
 
     options: dict[str, Any] = {}
     """Whatever it takes."""
     probabilities: bool = False
-    """Whether its logits state probabilities, a softmax of one label or a sigmoid of each of several. No identity."""
+    """Whether its logits state probabilities: a softmax of one label, or a sigmoid of each of several labels. It
+    changes no result, so it is no part of the signature.
+    """
+
+    def activation(self, single_label: bool) -> Activation | None:
+        """Return how its logits state probabilities, if its config says that they do."""
+        return super().activation(single_label) if self.probabilities else None
 
 
-MethodConfig = Annotated[
-    Annotated[VanillaConfig, Tag("vanilla")]
-    | Annotated[ClefConfig, Tag("clef")]
-    | Annotated[CcimConfig, Tag("ccim")]
-    | Annotated[ContextOnlyConfig, Tag("context_only")]
-    | Annotated[CustomMethodConfig, Tag("custom")],
-    Discriminator(tag),
-]
+class MethodEntry(NamedTuple):
+    """A method that ships with the package: its class as `module:Class`, and its config."""
+
+    method: str
+    config: type[MethodConfig] = MethodConfig
+
+
+METHODS = {
+    "vanilla": MethodEntry("clef.methods.baselines:Vanilla", VanillaConfig),
+    "clef": MethodEntry("clef.methods.clef:Clef", ClefConfig),
+    "ccim": MethodEntry("clef.methods.ccim:Ccim", CcimConfig),
+    "context_only": MethodEntry("clef.methods.baselines:ContextOnly", ContextOnlyConfig),
+}
+"""The shipped methods by name."""
+
+if TYPE_CHECKING:
+    AnyMethodConfig = MethodConfig
+else:
+    AnyMethodConfig = tagged_union({name: entry.config for name, entry in METHODS.items()}, CustomMethodConfig)

@@ -1,31 +1,34 @@
 """From a few words (dataset, backbone, method, overrides) to the complete config of a cell. Imports no torch."""
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from clef.config import CellConfig, ContextOnlyConfig, CustomMethodConfig, VanillaConfig, base
-from clef.config.base import expand, merge, unknown, validate
+from clef.config import CellConfig, CustomMethodConfig, VanillaConfig
+from clef.config.backbones import BACKBONES
+from clef.config.methods import METHODS
+from clef.config.recipes import Kind, recipe_settings
 from clef.datasets import cards
 from clef.errors import ConfigError
+from clef.yaml_config import expand, merge, read_yaml, unknown, validate
 
 
 def resolve(layer: Mapping[str, Any], where: str = "config") -> CellConfig:
-    """The cell that `layer` asks for, on top of its method's defaults and its backbone's recipe.
+    """Return the cell that `layer` asks for, on top of its method's defaults and its backbone's recipe.
 
-    Raises ConfigError for unknown keys and names, wrong values, and settings that contradict each other.
+    `where` names the layer in errors. Raises ConfigError for unknown keys and names, wrong values, and settings that
+    contradict each other.
     """
     layer = expand(layer)
     card = cards.load(_name(layer, "dataset", where), str(layer.get("protocol", cards.LEAK_FREE)))
-    method = _shipped("methods", _name(layer, "method", where))
-    recipe = _shipped("backbones", _name(layer, "backbone", where))
+    method = _settings("methods", _name(layer, "method", where))
+    backbone = _settings("backbones", _name(layer, "backbone", where))
     if card.task == "single_label":  # the papers' multi-label losses don't apply
-        recipe = {**recipe, "loss": {"categories": "cross_entropy"}}
-    base = merge(method, recipe)
-    config = _reading(validate(CellConfig, merge(base, layer), where), layer, where)
+        backbone |= {"loss": {"categories": "cross_entropy"}}
+    config = validate(CellConfig, merge(method, backbone, layer), where)
+    config = _with_inputs_that_are_read(config, layer, where)
     _check_loss(config, card, where)
     if "val" not in card.splits and config.selection == "best":
         raise ConfigError(
@@ -34,19 +37,22 @@ def resolve(layer: Mapping[str, Any], where: str = "config") -> CellConfig:
     return config
 
 
-def registered(kind: str) -> list[str]:
-    """The shipped names of a kind: backbones or methods."""
-    return base.names(f"configs/{kind}")
+def registered(kind: Kind) -> list[str]:
+    """Return the names of the shipped backbones or methods, sorted."""
+    return sorted(BACKBONES if kind == "backbones" else METHODS)
 
 
 def to_yaml(config: CellConfig) -> str:
-    """The whole resolved config as YAML text."""
+    """Return the whole resolved config as YAML text."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def from_yaml(path: Path) -> CellConfig:
-    """A resolved config read back, as it was written."""
-    return validate(CellConfig, base.read_yaml(path), str(path))
+    """Read a resolved config back, as `to_yaml` wrote it."""
+    return validate(CellConfig, read_yaml(path), str(path))
+
+
+_EXAMPLES = {"dataset": "emotic_demo", "backbone": "emot_net", "method": "clef"}
 
 
 def _name(layer: Mapping[str, Any], key: str, where: str) -> str:
@@ -58,45 +64,41 @@ def _name(layer: Mapping[str, Any], key: str, where: str) -> str:
     return value
 
 
-_EXAMPLES = {"dataset": "emotic_demo", "backbone": "emot_net", "method": "clef"}
-
-
-@cache
-def _shipped(kind: str, name: str) -> Mapping[str, Any]:
-    if ":" in name:  # out of tree: its own config is all there is
+def _settings(kind: Kind, name: str) -> dict[str, Any]:
+    """Return the settings of a recipe; none for a `module:Class` of one's own, whose cell states them all."""
+    if ":" in name:
         return {}
     if name not in registered(kind):
         raise ConfigError(unknown(f"{kind[:-1]} {name!r}", name, registered(kind)))
-    content = base.read_yaml(base.resource(f"configs/{kind}/{name}.yaml"))
-    return {key: value for key, value in content.items() if key != "about"}  # for readers, and docs/backbones.md
+    return recipe_settings(kind, name)
 
 
-def _reading(config: CellConfig, layer: Mapping[str, Any], where: str) -> CellConfig:
-    """The config with just the inputs that its backbone and method read. What `layer` says of others is refused."""
+def _with_inputs_that_are_read(config: CellConfig, layer: Mapping[str, Any], where: str) -> CellConfig:
+    """Return the config with just the inputs that its backbone and method read; refuse others that `layer` states."""
     branch = config.method.branch
     inputs = config.inputs
     if branch and branch.input not in inputs.present:  # another frame, seen as the masked one would be
         inputs = inputs.model_copy(update={branch.input: inputs.context})
     if branch and branch.input not in inputs.present:
         raise ConfigError(f"{where}: inputs.{branch.input}: missing; the context branch reads it")
-    alone = isinstance(config.method, ContextOnlyConfig)
-    backbone = () if alone else config.backbone.reads
-    if backbone is None:  # one of your own: the class knows
+    backbone = config.backbone.reads if config.method.builds_backbone else ()
+    if backbone is None:  # one of your own: only its class knows
         return config.model_copy(update={"inputs": inputs})
     stated = set(layer.get("inputs") or {})
-    reads = {*backbone, *config.method.reads} | (stated if isinstance(config.method, CustomMethodConfig) else set())
-    strange = stated - reads - ({"context"} if branch else set())
-    if strange and not alone:
-        name = min(strange)
-        text = unknown(f"inputs.{name}", name, reads)
+    read = {*backbone, *config.method.reads} | (stated if isinstance(config.method, CustomMethodConfig) else set())
+    unread = stated - read - ({"context"} if branch else set())
+    if unread and config.method.builds_backbone:
+        name = min(unread)
+        text = unknown(f"inputs.{name}", name, read)
         raise ConfigError(f"{where}: {text} (what this backbone and method read)")
-    return config.model_copy(update={"inputs": inputs.without(*(set(inputs.present) - reads))})
+    return config.model_copy(update={"inputs": inputs.without(*(set(inputs.present) - read))})
 
 
 def _check_loss(config: CellConfig, card: cards.Card, where: str) -> None:
-    single = card.task == "single_label"
-    if single != (config.loss.categories == "cross_entropy"):
-        fits = "cross_entropy" if single else "weighted_l2, bce or soft_margin"
+    """Refuse a loss that does not fit the dataset's task, or the method's outputs."""
+    single_label = card.task == "single_label"
+    if single_label != (config.loss.categories == "cross_entropy"):
+        fits = "cross_entropy" if single_label else "weighted_l2, bce or soft_margin"
         raise ConfigError(f"{where}: loss.categories: {card.name} is {card.task}, which takes {fits}")
     if config.loss.vad_weight and not card.vad:
         raise ConfigError(f"{where}: loss.vad_weight: {card.name} has no valence, arousal and dominance; set it to 0")

@@ -1,4 +1,5 @@
-"""Cues: what extractors find in an image besides what the dataset annotates. Found once, before sharding.
+"""Cues: what extractors find in an image besides what the dataset annotates. They are extracted once, before sharding.
 
-`files` holds the format they are kept in, `points` names landmarks and joints. Imports no torch.
+`files` is the format in which they are kept, and joins them to the people of a dataset; it imports no torch. `run` and
+`python -m clef.cues` extract them, with the extractors in `faces`, `mediapipe_pose`, `detectors` and `depth`.
 """

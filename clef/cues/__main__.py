@@ -1,7 +1,7 @@
-"""`python -m clef.cues --dataset emotic --cue pose`: finds a cue of every person or image, before sharding.
+"""`python -m clef.cues --dataset emotic --cue pose`: find a cue of every person or image, before sharding.
 
-Writes <source>/cues/<cue>.jsonl, line by line; run again, it goes on where it was. Faces first: landmarks and pose
-use them. docs/cues.md says what each cue is, who reads it, and which environment MediaPipe wants.
+It writes <source>/cues/<cue>.jsonl, line by line; run again, it continues where it was. Find faces first: landmarks and
+pose use them. docs/cues.md says what each cue is, which backbones read it, and which environment MediaPipe needs.
 """
 
 import argparse
@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from clef import datasets
-from clef.console import Steps, err, out
+from clef.console import ProgressBars, err, out
 from clef.cues import files
-from clef.cues.extractor import EXTRACTORS, Extractor, Settings, find_class
-from clef.cues.run import Tally, extract
+from clef.cues.extractor import EXTRACTORS, Extractor, ExtractorSettings, find_extractor
+from clef.cues.run import ExtractionSummary, extract_cue
 from clef.datasets import cards, splits
 from clef.datasets.cards import Card
 from clef.datasets.person import Person
@@ -25,7 +25,7 @@ from clef.errors import ConfigError, argument_parser, run_command
 
 @dataclass(frozen=True)
 class Root:
-    """One root of a dataset: the splits that are read from it share their cue files."""
+    """One root of a dataset; the splits that are read from it share their cue files."""
 
     name: str
     source: Path
@@ -34,21 +34,22 @@ class Root:
 
 
 def main() -> int:
-    """The command."""
+    """Extract a cue, or list the extractors. Returns the exit code."""
     args = _arguments()
     if args.list:
-        _list()
+        _print_extractors()
         return 0
     card = cards.load(args.dataset, args.protocol)
-    chosen = find_class(args.cue, args.extractor)
-    extractor = chosen(Settings(args.weights, args.device))
-    tallies = {}
+    extractor = find_extractor(args.cue, args.extractor)(ExtractorSettings(args.weights, args.device))
+    summaries = {}
     for root in _roots(card, Path(args.source or card.source), args.out):
         label = card.name if root.name == "." else f"{card.name}/{root.name}"
-        with Steps("images" if extractor.scope == "image" else "people") as show:
-            tallies[label] = extract(extractor, root.people, root.source, root.out, args.limit, partial(show, label))
-        out.print(f"written: {files.path_of(root.out, extractor.cue)}", markup=False, soft_wrap=True)
-    _report(extractor, tallies)
+        with ProgressBars("images" if extractor.scope == "image" else "people") as progress:
+            summaries[label] = extract_cue(
+                extractor, root.people, root.source, root.out, args.limit, partial(progress, label)
+            )
+        out.print(f"written: {files.cue_path(root.out, extractor.cue)}", markup=False, soft_wrap=True)
+    _print_summary(extractor, summaries)
     return 0
 
 
@@ -56,14 +57,14 @@ def _arguments() -> argparse.Namespace:
     parser = argument_parser("python -m clef.cues", __doc__)
     parser.add_argument("--dataset", help="a card in shards/ (emotic, caer_s, ...), or a card's path (.yaml)")
     parser.add_argument("--protocol", default=cards.LEAK_FREE, help="how the set is cut into splits, as for clef.shard")
-    parser.add_argument("--cue", help=", ".join(files.ALL))
-    parser.add_argument("--extractor", help="one that --list shows, or your own as module:Class (default: the first)")
-    parser.add_argument("--weights", type=Path, help="the extractor's weights file, where it takes one")
+    parser.add_argument("--cue", help=", ".join(files.ALL_CUES))
+    parser.add_argument("--extractor", help="one of those in --list, or your own as module:Class (default: the first)")
+    parser.add_argument("--weights", type=Path, help="the extractor's weights file, if it takes one")
     parser.add_argument("--source", help="the dataset's folder (default: the card's, below data/)")
     parser.add_argument(
         "--out", type=Path, help="write below this folder, not into the source (then: clef.shard --cues)"
     )
-    parser.add_argument("--limit", type=int, help="stop after about so many in each root; run again to go on")
+    parser.add_argument("--limit", type=int, help="stop after about this many in each root; run again to continue")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu"), help="auto: a GPU where there is one")
     parser.add_argument("--list", action="store_true", help="show the extractors, and what each still needs")
     args = parser.parse_args()
@@ -75,42 +76,42 @@ def _arguments() -> argparse.Namespace:
 
 
 def _roots(card: Card, source: Path, target: Path | None) -> list[Root]:
-    """All splits, read once, by root."""
-    datasets.draw(card, source)
+    """Read all splits, and return their people by root."""
+    datasets.generate_demo(card, source)
     people: dict[str, list[Person]] = {}
     for name, reading in splits.read(card, source).items():
         people.setdefault(card.splits[name].root, []).extend(reading.people)
-    return [Root(name, source / name, (target or source) / name, tuple(found)) for name, found in people.items()]
+    return [Root(name, source / name, (target or source) / name, tuple(listed)) for name, listed in people.items()]
 
 
-def _report(extractor: Extractor, tallies: dict[str, Tally]) -> None:
+def _print_summary(extractor: Extractor, summaries: dict[str, ExtractionSummary]) -> None:
     title = f"{extractor.cue} by {extractor.name} {extractor.version}"
     table = Table(title=escape(title.strip()), title_justify="left")
     unit = "images" if extractor.scope == "image" else "people"
     for column in ("source", unit, "found", "not found", "not looked at", "images unreadable"):
         table.add_column(column, justify="left" if column == "source" else "right")
-    for name, tally in tallies.items():
-        numbers = (tally.keys, tally.found, tally.not_found, tally.left, len(tally.unreadable))
+    for name, summary in summaries.items():
+        numbers = (summary.keys, summary.found, summary.not_found, summary.not_tried, len(summary.unreadable))
         table.add_row(escape(name), *(f"{n:,}" for n in numbers))
     out.print(table)
-    for name, tally in tallies.items():
-        for note, count in tally.notes.items():
+    for name, summary in summaries.items():
+        for note, count in summary.notes.items():
             out.print(f"  {name}: {count:,}  {note}", markup=False)
-        for image, reason in list(tally.unreadable.items())[:10]:
+        for image, reason in list(summary.unreadable.items())[:10]:
             err.print(f"  {image}: {reason}", markup=False, soft_wrap=True)
-        if (more := len(tally.unreadable) - 10) > 0:
+        if (more := len(summary.unreadable) - 10) > 0:
             err.print(f"  {name}: and {more:,} more", markup=False)
 
 
-def _list() -> None:
+def _print_extractors() -> None:
     table = Table(title="extractors; the first of a cue is its default", title_justify="left")
     for column in ("cue", "extractor", "a value for each", "state"):
         table.add_column(column, overflow="fold")
-    for cue, known in EXTRACTORS.items():
-        for name in known:
-            found = find_class(cue, name)
-            scope = "person" if cue in files.OF_PERSON else "image"
-            table.add_row(cue, name, scope, escape(found.missing() or "ready"))
+    for cue, names in EXTRACTORS.items():
+        for name in names:
+            extractor = find_extractor(cue, name)
+            scope = "person" if cue in files.PERSON_CUES else "image"
+            table.add_row(cue, name, scope, escape(extractor.missing() or "ready"))
     out.print(table)
 
 

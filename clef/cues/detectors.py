@@ -1,105 +1,82 @@
-"""Region proposals of an image: what Faster R-CNN's region proposal network takes for things.
+"""torchvision's Faster R-CNN as an extractor: region proposals of an image, and a detector's box of the subject.
 
-torchvision's Faster R-CNN, ResNet-50 with a feature pyramid, as its published weights want it. Imports torch.
-
-A detector's box of the subject: Faster R-CNN's person that overlaps the annotated box, or hangs from the face.
+The network has a ResNet-50 with a feature pyramid. torch is imported only when an extractor is set up, because
+extractors are listed in environments without it too.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-from torchvision.ops import FrozenBatchNorm2d
 
-from clef.cues.extractor import Extractor, Weights
-from clef.datasets.person import Box
+from clef.cues.extractor import Extractor, ExtractorWeights
 from clef.errors import SetupError
-from clef.geometry import best_person
-from clef.weights.files import CUES, FILES, FOLDER, command
+from clef.geometry import Box, best_person
+from clef.weights.files import CUES, FILES, FOLDER, fetch_command
 
-FASTER_RCNN = Weights(FILES[CUES].file, f"{FILES[CUES].url}, which {command(CUES, Path(FOLDER))} fetches")
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torchvision.models.detection import FasterRCNN
+
+FASTER_RCNN_WEIGHTS = ExtractorWeights(
+    FILES[CUES].file, f"{FILES[CUES].url}, which {fetch_command(CUES, Path(FOLDER))} fetches"
+)
+COCO_CLASSES = 91
+"""COCO's category numbers, which have gaps, and the background."""
 
 
 class FasterRcnn(Extractor):
-    """What reads torchvision's Faster R-CNN (Ren et al., 2015)."""
+    """Base of the extractors that use Faster R-CNN (Ren et al., 2015)."""
 
     name = "faster_rcnn"
     package = "torchvision"
     install = "pip install -e ."
-    weights = FASTER_RCNN
+    weights = FASTER_RCNN_WEIGHTS
 
     def setup(self) -> None:
-        """Load the network."""
-
-        self._device = device(self.settings.device)
-        self._network: Any = load(self.weights_file).to(self._device)
+        """Load the network. Raises SetupError for a weights file that is not its own."""
+        self._device = select_device(self.settings.device)
+        self._network: Any = load_faster_rcnn(self.weights_file).to(self._device)
 
 
 class FasterRcnnRegions(FasterRcnn):
-    """The best proposals, whatever they show."""
+    """The best region proposals of an image, whatever they show."""
 
     cue = "regions"
     COUNT = 50
     OVERLAP = 0.7
-    """Of two boxes that overlap by more, the better stays; torchvision does so level by level, this does among all."""
+    """Of two boxes that overlap by more, the better stays. torchvision compares only boxes of one level of the pyramid;
+    here all are compared."""
 
     def find(self, frame: np.ndarray, box: Box, face: Box | None) -> tuple[Box, ...] | None:
-        """Boxes, the best first."""
+        """Return the boxes, the best first; None where there is none."""
         import torch
         from torchvision.models.detection.transform import resize_boxes
         from torchvision.ops import nms
 
         with torch.inference_mode():
-            images, _ = self._network.transform([tensor(frame, self._device)])
-            proposals, _ = self._network.rpn(images, self._network.backbone(images.tensors))
-            found = proposals[0]  # N,4 in the resized image, the best first
-            order = torch.arange(len(found), 0, -1, dtype=found.dtype, device=found.device)
-            kept = found[nms(found, order, self.OVERLAP)[: self.COUNT]]
-            boxes = resize_boxes(kept, list(images.image_sizes[0]), list(frame.shape[:2])).cpu().tolist()
-        return tuple(tuple(one) for one in boxes if one[0] < one[2] and one[1] < one[3]) or None
-
-
-CLASSES = 91
-"""COCO's category numbers, with gaps, and the background."""
-
-
-def load(path: Path) -> FasterRCNN:
-    """The network with the weights at `path`, in torchvision's format, to evaluate. Raises SetupError."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=0)
-        network = FasterRCNN(backbone, CLASSES)
-        network.load_state_dict(state)
-    except Exception as error:  # unpickling raises a dozen kinds for a file that is none
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise SetupError(f"{path}: not torchvision's fasterrcnn_resnet50_fpn (its state dict): {reason}") from None
-    for module in network.modules():
-        if isinstance(module, FrozenBatchNorm2d):
-            module.eps = 0.0  # what the published weights were trained with
-    return network.eval()
-
-
-def device(name: str) -> torch.device:
-    """cpu, or for auto a GPU where there is one."""
-    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu")
-
-
-def tensor(frame: np.ndarray, where: torch.device) -> Tensor:
-    """H,W,3 uint8 as 3,H,W of 0-1."""
-    return torch.from_numpy(np.array(frame)).to(where).permute(2, 0, 1).float() / 255
+            images, _ = self._network.transform([to_tensor(frame, self._device)])
+            per_image, _ = self._network.rpn(images, self._network.backbone(images.tensors))
+            proposals = per_image[0]  # N,4 in pixels of the resized image, the best first
+            # The scores are not given out; any falling numbers keep the order.
+            order = torch.arange(len(proposals), 0, -1, dtype=proposals.dtype, device=proposals.device)
+            best = proposals[nms(proposals, order, self.OVERLAP)[: self.COUNT]]
+            boxes = resize_boxes(best, list(images.image_sizes[0]), list(frame.shape[:2])).cpu().tolist()
+        return tuple(tuple(box) for box in boxes if box[0] < box[2] and box[1] < box[3]) or None
 
 
 class FasterRcnnPerson(FasterRcnn):
-    """The people that the network finds in the whole frame; found once for all subjects of an image."""
+    """The detected person that is the subject: the one that overlaps the subject's box, or whose head is at the face.
+
+    The people of a frame are detected once for all its subjects.
+    """
 
     cue = "person"
     PERSON = 1
     """COCO's category."""
     SCORE = 0.5
+    """Detections with a lower score are dropped."""
 
     def setup(self) -> None:
         """Load the network."""
@@ -107,16 +84,51 @@ class FasterRcnnPerson(FasterRcnn):
         self._last: tuple[np.ndarray | None, list[Box]] = (None, [])
 
     def find(self, frame: np.ndarray, box: Box, face: Box | None) -> Box | None:
-        """x1, y1, x2, y2."""
+        """Return the subject's box x1, y1, x2, y2, or None."""
         if self._last[0] is not frame:
-            self._last = (frame, self.people(frame))
+            self._last = (frame, self.find_people(frame))
         return best_person(self._last[1], box, face)
 
-    def people(self, frame: np.ndarray) -> list[Box]:
-        """Everyone whom the network is sure enough of."""
+    def find_people(self, frame: np.ndarray) -> list[Box]:
+        """Return the boxes of all people whom the network detects with a score of `SCORE` or more."""
         import torch
 
         with torch.inference_mode():
-            found = self._network([tensor(frame, self._device)])[0]
-        people = (found["labels"] == self.PERSON) & (found["scores"] >= self.SCORE)
-        return [tuple(one) for one in found["boxes"][people].cpu().tolist()]
+            detections = self._network([to_tensor(frame, self._device)])[0]
+        people = (detections["labels"] == self.PERSON) & (detections["scores"] >= self.SCORE)
+        return [tuple(box) for box in detections["boxes"][people].cpu().tolist()]
+
+
+def load_faster_rcnn(path: Path) -> "FasterRCNN":
+    """Return the network in evaluation mode with the weights at `path`, in torchvision's format. Raises SetupError."""
+    import torch
+    from torchvision.models.detection import FasterRCNN
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+    from torchvision.ops import FrozenBatchNorm2d
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=0)
+        network = FasterRCNN(backbone, COCO_CLASSES)
+        network.load_state_dict(state)
+    except Exception as error:  # unpickling another kind of file raises a dozen kinds of errors
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise SetupError(f"{path}: not torchvision's fasterrcnn_resnet50_fpn (its state dict): {reason}") from None
+    for module in network.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            module.eps = 0.0  # the published weights were trained with this
+    return network.eval()
+
+
+def select_device(name: str) -> "torch.device":
+    """Return the CPU for `cpu`; for `auto` a GPU where there is one."""
+    import torch
+
+    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu")
+
+
+def to_tensor(frame: np.ndarray, device: "torch.device") -> "Tensor":
+    """Return a frame, H,W,3 uint8, as a tensor 3,H,W of 0-1."""
+    import torch
+
+    return torch.from_numpy(np.array(frame)).to(device).permute(2, 0, 1).float() / 255

@@ -1,4 +1,7 @@
-"""What an extractor is, and which there are. To add one: a file here and a line in EXTRACTORS, or `module:Class`."""
+"""The base class of extractors, and the table of the built-in ones.
+
+To add an extractor, write a class and add a line to EXTRACTORS, or keep it in your own code and name `module:Class`.
+"""
 
 import importlib.metadata
 import importlib.util
@@ -9,11 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from clef import io, registry
-from clef.config.base import unknown
-from clef.cues.files import ALL, OF_PERSON, CueName
-from clef.datasets.person import Box
+from clef.cues.files import ALL_CUES, PERSON_CUES, CueName
 from clef.errors import ConfigError, SetupError
+from clef.geometry import Box
 from clef.weights.files import FOLDER
+from clef.yaml_config import unknown
 
 EXTRACTORS: dict[CueName, dict[str, str]] = {
     "face": {
@@ -30,59 +33,62 @@ EXTRACTORS: dict[CueName, dict[str, str]] = {
     "regions": {"faster_rcnn": "clef.cues.detectors:FasterRcnnRegions"},
     "depth": {"midas": "clef.cues.depth:Midas"},
 }
-"""By cue and name; the first of a cue is its default."""
+"""The extractor classes by cue and name. The first of each cue is its default."""
 
-_NO_FILE = "no such weights file"
+_MISSING_WEIGHTS = "no such weights file"
 
 
 @dataclass(frozen=True)
-class Weights:
-    """A published file that an extractor can't do without."""
+class ExtractorWeights:
+    """A published file that an extractor needs."""
 
     file: str
     get: str
-    """Where it is published, or how it is fetched."""
+    """Where to get it: a URL, or the command that fetches it."""
 
     @property
     def default(self) -> Path:
-        """Where it is looked for unless --weights names a file."""
+        """Return where the file is expected unless --weights names another."""
         return Path(FOLDER).expanduser() / self.file
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the command line says to an extractor."""
+class ExtractorSettings:
+    """What the command line tells an extractor."""
 
     weights: Path | None = None
-    """A file in place of the default one."""
+    """A weights file to use instead of the default one."""
     device: str = "cpu"
     """auto (a GPU where there is one) or cpu."""
 
 
-DEFAULTS = Settings()
+DEFAULT_SETTINGS = ExtractorSettings()
 
 
 class Extractor:
-    """Base of all extractors. A subclass says what it is and what it needs, loads it in `setup`, and finds in `find`.
+    """Base of all extractors.
 
-    Nothing heavy is imported before `setup`, so that extractors can be listed where their packages are missing.
+    A subclass states its cue, its name and what it needs, loads that in `setup`, and implements `find`. It imports
+    packages such as torch in `setup` and `find` only, so that extractors can be listed where packages are missing.
+
+    Constructing one raises ConfigError for weights that it does not take, SetupError if something it needs is missing.
     """
 
     cue: ClassVar[CueName]
     name: ClassVar[str]
     package: ClassVar[str] = ""
-    """The module that it imports, if any."""
+    """The module that it imports; empty for none."""
     install: ClassVar[str] = ""
-    """How to get that module."""
-    weights: ClassVar[Weights | None] = None
+    """How to install that module."""
+    weights: ClassVar[ExtractorWeights | None] = None
     version: str = ""
-    """What made the values, besides the name; the package's version and the weights' hash unless a subclass says."""
+    """Which version made the values. Unless a subclass states it: the package's version and the hash of the weights."""
 
-    def __init__(self, settings: Settings = DEFAULTS) -> None:
+    def __init__(self, settings: ExtractorSettings = DEFAULT_SETTINGS) -> None:
         if settings.weights and not self.weights:
             raise ConfigError(f"--weights {settings.weights}: {self.name} takes no weights file")
         if missing := self.missing(settings):
-            instead = "; or name another place with --weights" if _NO_FILE in missing else ""
+            instead = "; or name another place with --weights" if _MISSING_WEIGHTS in missing else ""
             raise SetupError(f"{self.cue} by {self.name}: {missing}{instead}")
         self.settings = settings
         self.version = self.version or self._version()
@@ -90,21 +96,21 @@ class Extractor:
 
     @property
     def scope(self) -> str:
-        """person: a value for each subject; image: one for each image."""
-        return "person" if self.cue in OF_PERSON else "image"
+        """Return `person` if the cue has a value for each subject, `image` if it has one for each image."""
+        return "person" if self.cue in PERSON_CUES else "image"
 
     @property
     def weights_file(self) -> Path:
-        """The file of weights in use."""
+        """Return the weights file in use."""
         return _weights_file(self.weights, self.settings)
 
     @classmethod
-    def missing(cls, settings: Settings = DEFAULTS) -> str:
-        """What has to be installed or fetched before it can work; empty when all is here."""
+    def missing(cls, settings: ExtractorSettings = DEFAULT_SETTINGS) -> str:
+        """Return what is missing and how to get it; an empty text if nothing is."""
         if cls.package and importlib.util.find_spec(cls.package) is None:
             return f"the package {cls.package} is not installed: {cls.install}"
         if cls.weights and not (path := _weights_file(cls.weights, settings)).is_file():
-            return f"{path}: {_NO_FILE}. Get it: {cls.weights.get}"
+            return f"{path}: {_MISSING_WEIGHTS}. Get it: {cls.weights.get}"
         return ""
 
     def _version(self) -> str:
@@ -112,35 +118,39 @@ class Extractor:
         return f"{package}, weights {io.sha256(self.weights_file)[:12]}" if self.weights else package
 
     def setup(self) -> None:
-        """Import and load. Raises SetupError for what can't be used."""
+        """Import packages and load weights. Raises SetupError for what can't be used."""
 
     def find(self, frame: np.ndarray, box: Box, face: Box | None) -> Any | None:
-        """The cue's value in pixels of `frame`, H,W,3 uint8 RGB, as `clef.cues.files` documents it; None: not found.
+        """Return the cue's value as `clef.cues.files` documents it, in pixels of the frame, or None if it is not found.
 
-        `box` is the part of the subject's box that lies in the frame (of an image's cue: the frame itself), `face` the
-        known face box or None. For depth: H,W uint8 or uint16, any size, brighter is nearer.
+        Args:
+            frame: H,W,3 uint8 RGB.
+            box: The part of the subject's box that lies in the frame; for a cue of an image, the whole frame.
+            face: The subject's face box, if it is known.
+
+        A depth map is returned as an array H,W of uint8 or uint16, of any size; brighter is nearer.
         """
         raise NotImplementedError
 
 
-def find_class(cue: CueName, name: str | None = None) -> type[Extractor]:
-    """The extractor class called `name`, or at `module:Class`; the cue's default for None. Raises ConfigError."""
+def find_extractor(cue: CueName, name: str | None = None) -> type[Extractor]:
+    """Return the class of the extractor `name` (or `module:Class`), by default the cue's first. Raises ConfigError."""
     if cue not in EXTRACTORS:
-        raise ConfigError("--cue: " + unknown(repr(cue), cue, ALL))
+        raise ConfigError("--cue: " + unknown(repr(cue), cue, ALL_CUES))
     known = EXTRACTORS[cue]
-    found: type[Extractor] = registry.find(f"extractor of {cue}", name or next(iter(known)), known)
-    if getattr(found, "cue", None) != cue:
-        raise ConfigError(f"--extractor {name}: finds {getattr(found, 'cue', 'no cue')!r}, not {cue!r}")
-    return found
+    extractor: type[Extractor] = registry.find(f"extractor of {cue}", name or next(iter(known)), known)
+    if getattr(extractor, "cue", None) != cue:
+        raise ConfigError(f"--extractor {name}: finds {getattr(extractor, 'cue', 'no cue')!r}, not {cue!r}")
+    return extractor
 
 
 def package_version(module: str) -> str:
-    """The version of the installed package that holds a module; empty for none."""
+    """Return the version of the installed package that provides a module; an empty text for none."""
     distributions = importlib.metadata.packages_distributions().get(module, [])
     return importlib.metadata.version(distributions[0]) if distributions else ""
 
 
-def _weights_file(weights: Weights | None, settings: Settings) -> Path:
+def _weights_file(weights: ExtractorWeights | None, settings: ExtractorSettings) -> Path:
     if settings.weights:
         return settings.weights.expanduser()
     assert weights is not None

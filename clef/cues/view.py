@@ -1,4 +1,4 @@
-"""The part of a frame that an extractor looks at, and the way back to the frame's pixels."""
+"""The part of a frame that an extractor searches, and the way back to the frame's pixels; reading images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,42 +8,48 @@ import numpy as np
 from PIL import Image
 
 from clef import geometry
-from clef.datasets.person import Box
+from clef.geometry import Box
 
 MAX_PIXELS = 200_000_000  # EMOTIC holds images of up to 11,617 pixels a side
 
 
 @dataclass(frozen=True)
 class View:
-    """`pixels` h,w,3 uint8 RGB: a cut-out of the frame from `x`, `y` on; one pixel is `scale` of the frame's wide."""
+    """A part of a frame, made smaller where it is large."""
 
     pixels: np.ndarray
+    """h,w,3 uint8 RGB."""
     x: int
+    """The part's left edge in the frame, and below its top edge."""
     y: int
     scale: float
+    """How many pixels of the frame one pixel of the view is wide."""
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """Return the number of rows."""
         return int(self.pixels.shape[0])
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Return the number of columns."""
         return int(self.pixels.shape[1])
 
     def point(self, x: float, y: float) -> tuple[float, float]:
-        """A place in the view, in pixels of the frame."""
+        """Convert a point of the view to pixels of the frame."""
         return self.x + x * self.scale, self.y + y * self.scale
 
     def box(self, box: Sequence[float]) -> Box:
-        """x1, y1, x2, y2 in the view, in pixels of the frame."""
+        """Convert a box x1, y1, x2, y2 of the view to pixels of the frame."""
         return *self.point(box[0], box[1]), *self.point(box[2], box[3])
 
 
-def view(frame: np.ndarray, box: Box, margin: float = 0.1, longest: int = 640) -> View:
-    """The box with a margin (a share of its sides), no side longer than `longest`: detectors need no more."""
-    left, top, right, bottom = (round(v) for v in geometry.grown(box, margin))
+def crop_view(frame: np.ndarray, box: Box, margin: float = 0.1, longest: int = 640) -> View:
+    """Return the part of a frame in the box, with a margin that is a share of the box's sides.
+
+    It is made smaller until no side is longer than `longest` pixels: detectors need no more.
+    """
+    left, top, right, bottom = (round(v) for v in geometry.expand(box, margin))
     height, width = frame.shape[:2]
     left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
     part = frame[top : max(bottom, top + 1), left : max(right, left + 1)]
@@ -54,28 +60,31 @@ def view(frame: np.ndarray, box: Box, margin: float = 0.1, longest: int = 640) -
     return View(np.ascontiguousarray(part), left, top, scale)
 
 
-def rgb(image: Image.Image) -> Image.Image:
-    """The image in RGB. Grey of 16 bits is scaled to 8: Pillow would make white of all but the darkest."""
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return the image in RGB. Grey of 16 bits is scaled to 8 bits; Pillow alone would turn almost all of it white."""
     if image.mode.startswith("I;16"):
         image = image.point(lambda value: value * (1 / 256)).convert("L")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-class Unreadable(Exception):
+class UnreadableImage(Exception):
     """An image that can't be used; the text says why."""
 
 
-def read(path: Path) -> np.ndarray:
-    """An image as H,W,3 uint8 RGB, as stored: no EXIF rotation, for annotations were drawn so. Raises Unreadable."""
-    Image.MAX_IMAGE_PIXELS = None  # the limit is ours
+def read_image(path: Path) -> np.ndarray:
+    """Return an image as H,W,3 uint8 RGB. Raises UnreadableImage.
+
+    EXIF rotation is ignored, because the data sets' boxes are in pixels of the image as stored.
+    """
+    Image.MAX_IMAGE_PIXELS = None  # instead of Pillow's limit, MAX_PIXELS holds
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise Unreadable("image too large")
-            return np.asarray(rgb(image))
+                raise UnreadableImage("image too large")
+            return np.asarray(to_rgb(image))
     except FileNotFoundError:
-        raise Unreadable("image missing") from None
+        raise UnreadableImage("image missing") from None
     except OSError as error:
-        raise Unreadable(f"image unreadable: {error.strerror}" if error.strerror else "image truncated") from None
+        raise UnreadableImage(f"image unreadable: {error.strerror}" if error.strerror else "image truncated") from None
     except (SyntaxError, ValueError):
-        raise Unreadable("image truncated or not an image") from None
+        raise UnreadableImage("image truncated or not an image") from None

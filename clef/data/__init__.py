@@ -1,0 +1,1 @@
+"""Reading: from shards on disk to batches on a device."""

@@ -1,7 +1,8 @@
-"""A batch as one block of memory, which loader workers fill and the training process reads, without a copy.
+"""A batch as one block of memory, which loader workers fill and the training process reads without a copy.
 
-Passing tensors between processes costs a third of a millisecond each, and the first touch of fresh memory as much as
-a sixth of the decoding. So a batch is one block, and blocks go round (`Pool`).
+Passing tensors between processes costs a third of a millisecond each, and touching fresh memory for the first time
+costs as much as a sixth of the decoding. So all tensors of a batch lie in one buffer (`BatchLayout` says where), and
+the buffers are reused (`BufferPool`).
 """
 
 import math
@@ -17,90 +18,102 @@ from torch import Tensor
 from clef.errors import SetupError
 
 Batch = dict[str, Any]
-Name = tuple[str, ...]
-"""Of a part of a batch: ("body",), or ("valid", "body") for batch["valid"]["body"]."""
-_ALIGNED = 64
+"""Tensors by name; `valid`, `jitter` and `black` are dictionaries of tensors, by input."""
+FieldName = tuple[str, ...]
+"""Where a field lies in a batch: ("body",) is batch["body"], ("valid", "body") is batch["valid"]["body"]."""
+_ALIGNMENT = 64
+"""Bytes. Each field begins at a multiple of it, a cache line, whatever the size of the one before."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of a batch: the type and shape of a row."""
+class Field:
+    """One tensor of a batch: the type and shape of a row."""
 
     dtype: torch.dtype
     shape: tuple[int, ...] = ()
     image: bool = False
-    """Rows H,W,C as they are decoded; the batch shows them as B,C,H,W."""
+    """Rows are H,W,C, as images are decoded; the batch shows them as B,C,H,W."""
+
+    def num_bytes(self, rows: int) -> int:
+        """Return how many bytes so many rows take."""
+        return rows * math.prod(self.shape) * self.dtype.itemsize
 
 
-class Layout:
-    """Where the parts of a batch lie in its block, by the number of its rows."""
+class BatchLayout:
+    """Where the fields of a batch lie in its buffer, depending on the number of rows (samples)."""
 
-    def __init__(self, parts: dict[Name, Part]) -> None:
-        self.parts = parts
+    def __init__(self, fields: dict[FieldName, Field]) -> None:
+        self.fields = fields
 
     def size(self, rows: int) -> int:
-        """The bytes of a block of so many rows."""
-        return sum(self._padded(part, rows) for part in self.parts.values())
+        """Return the bytes of a buffer for so many rows."""
+        return sum(_aligned(field.num_bytes(rows)) for field in self.fields.values())
 
-    def arrays(self, block: Tensor, rows: int) -> dict[Name, np.ndarray]:
-        """The parts as NumPy sees them, to be filled."""
-        return {name: tensor.numpy() for name, tensor in self._views(block, rows).items()}
+    def arrays(self, buffer: Tensor, rows: int) -> dict[FieldName, np.ndarray]:
+        """Return the fields of a buffer as NumPy arrays, to be filled."""
+        return {name: tensor.numpy() for name, tensor in self._views(buffer, rows).items()}
 
-    def batch(self, block: Tensor, rows: int) -> Batch:
-        """The parts as a batch. Only images are views: whoever keeps an index or a target must not keep the block."""
+    def batch(self, buffer: Tensor, rows: int) -> Batch:
+        """Return the fields of a filled buffer as a batch.
+
+        Only images are views. All else is copied, so that code which keeps an index or a target doesn't keep the whole
+        buffer from being reused.
+        """
         result: Batch = {}
-        for name, tensor in self._views(block, rows).items():
+        for name, tensor in self._views(buffer, rows).items():
             inner = result
             for key in name[:-1]:
                 inner = inner.setdefault(key, {})
-            inner[name[-1]] = tensor.permute(0, 3, 1, 2) if self.parts[name].image else tensor.clone()
+            inner[name[-1]] = tensor.permute(0, 3, 1, 2) if self.fields[name].image else tensor.clone()
         return result
 
-    def _views(self, block: Tensor, rows: int) -> dict[Name, Tensor]:
+    def _views(self, buffer: Tensor, rows: int) -> dict[FieldName, Tensor]:
         views, start = {}, 0
-        for name, part in self.parts.items():
-            flat = block[start : start + self._bytes(part, rows)]
-            views[name] = flat.view(part.dtype).view(rows, *part.shape)
-            start += self._padded(part, rows)
+        for name, field in self.fields.items():
+            flat = buffer[start : start + field.num_bytes(rows)]
+            views[name] = flat.view(field.dtype).view(rows, *field.shape)
+            start += _aligned(field.num_bytes(rows))
         return views
 
-    @staticmethod
-    def _bytes(part: Part, rows: int) -> int:
-        return rows * math.prod(part.shape) * part.dtype.itemsize
 
-    def _padded(self, part: Part, rows: int) -> int:
-        return -(-self._bytes(part, rows) // _ALIGNED) * _ALIGNED
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
-class Pool:
-    """Blocks of shared memory, made before the workers start, each free again once nobody holds its batch any more.
+class BufferPool:
+    """Buffers in shared memory, allocated before the workers start.
 
-    SetupError where there is not so much shared memory.
-    Numbers travel, not blocks. They are taken in turn, so that a worker mostly gets those that it has touched before.
+    What travels between processes is the number of a buffer. The loader reserves one (`reserve`), a worker fills it
+    (`buffer`), and the training process reads it (`borrow`) until nothing refers to its tensors any more; then it is
+    free again. Free buffers are used in turn, so a worker mostly gets those whose memory it has touched before.
+
+    Raises:
+        SetupError: There is not so much shared memory.
     """
 
-    def __init__(self, size: int, blocks: int) -> None:
+    def __init__(self, size: int, count: int) -> None:
         self.size = size
         try:
-            storage = torch.UntypedStorage._new_shared(size * blocks)
+            # Not in torch's public interface; tests/data/test_batch_memory.py watches that it is still there.
+            storage = torch.UntypedStorage._new_shared(size * count)
         except RuntimeError as error:
             raise SetupError(
-                f"no {size * blocks / 1e6:.0f} MB of shared memory for the loader ({error}); give this machine or "
-                f"container more (/dev/shm), or set fewer runtime.workers or a smaller batch_size"
+                f"no {size * count / 1e6:.0f} MB of shared memory for the loader ({error}); give this machine or "
+                f"container more (/dev/shm), or set fewer runtime.num_workers or a smaller batch_size"
             ) from None
         self._memory = torch.empty(0, dtype=torch.uint8).set_(storage)
-        self._free = deque(range(blocks))
+        self._free = deque(range(count))
 
-    def take(self, size: int) -> int | None:
-        """A free block of at least that size, or None: then memory of its own will have to do."""
+    def reserve(self, size: int) -> int | None:
+        """Return the number of a free buffer of at least that size, or None: the batch then needs memory of its own."""
         return self._free.popleft() if self._free and size <= self.size else None
 
-    def block(self, number: int) -> Tensor:
-        """A block, for the worker that fills it."""
+    def buffer(self, number: int) -> Tensor:
+        """Return a reserved buffer, flat uint8, for the worker that fills it."""
         return self._memory[number * self.size : (number + 1) * self.size]
 
-    def lent(self, number: int) -> Tensor:
-        """A filled block; the last of its views to go sets it free."""
-        array = self.block(number).numpy()
+    def borrow(self, number: int) -> Tensor:
+        """Return a filled buffer, flat uint8. It is free again once the last view of the result is gone."""
+        array = self.buffer(number).numpy()
         weakref.finalize(array, self._free.append, number).atexit = False
         return torch.from_numpy(array)

@@ -1,7 +1,4 @@
-"""The samples of a split as batches: only what the cell declares is read and decoded.
-
-The images and depth maps of a split, decoded into the rows of a batch.
-"""
+"""The samples of a split as batches: only the inputs that a cell declares are read and decoded."""
 
 import json
 import math
@@ -13,102 +10,33 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clef.config import AnyInput, BoxesConfig, DepthConfig, InputConfig, InputName, PointsConfig, Size
+from clef.config import AnyInput, BoxesConfig, DepthConfig, InputConfig, InputName, PointsConfig
 from clef.data import decode, transforms
-from clef.data.batch_memory import Batch, Layout, Name, Part
-from clef.data.decoded_cache import Key, NodeCache, Table
-from clef.data.manifest import SOURCE
+from clef.data.batch_memory import Batch, BatchLayout, Field, FieldName
+from clef.data.decoded_cache import CacheTable, NodeCache, TableKey
+from clef.data.manifest import MEMBER_OF_INPUT
 from clef.data.shards import SplitShards
-from clef.data.transforms import Draws
+from clef.data.transforms import AugmentationDraws
 from clef.errors import ShardError
+from clef.geometry import Size
 
-Facts = dict[str, Any]
-AllDraws = Mapping[InputName, Draws]
-"""By input; none of any in evaluation."""
+Metadata = dict[str, Any]
+"""The content of a sample's meta.json."""
+Arrays = dict[FieldName, np.ndarray]
+"""The fields of a batch that is being filled, rows first."""
+DrawsByInput = Mapping[InputName, AugmentationDraws]
+"""The random draws of one sample, by input; empty in evaluation."""
 
-
-class Pictures:
-    """What a cell sees of a split: inputs of one member and one size share its pixels, whatever each does with them."""
-
-    def __init__(self, shards: SplitShards, inputs: Mapping[InputName, AnyInput], tables: Mapping[Key, Table]) -> None:
-        self.shards, self.tables = shards, tables
-        self.inputs = {name: config for name, config in inputs.items() if isinstance(config, InputConfig | DepthConfig)}
-        self._shared: dict[Key, list[InputName]] = {}
-        for name, config in self.inputs.items():
-            self._shared.setdefault((SOURCE[name], config.size), []).append(name)
-        self._buffers: dict[Key, np.ndarray] = {}
-
-    def fill(
-        self, batch: dict[Name, np.ndarray], places: Sequence[int], facts: list[Facts], draws: list[AllDraws]
-    ) -> None:
-        """Write the samples at `places` into the rows of each input; zeros, not valid, for those that lack it."""
-        for kind, size in self._shared:
-            names = self._shared[kind, size]
-            for row, place in enumerate(places):
-                outs = [batch[name,][row] for name in names]
-                alone = len(names) == 1 and outs[0].shape[:2] == size
-                pixels = outs[0] if alone else self._buffer(kind, size, outs[0].shape[2])
-                found = self._squashed(place, kind, pixels)
-                for name, out in zip(names, outs, strict=True):
-                    draw = draws[row].get(name)
-                    batch["valid", name][row] = found
-                    if found:
-                        black = self._black(name, facts[row], draw)
-                        transforms.image(pixels, black, self.inputs[name], draw, out)
-                    else:
-                        out[:] = 0
-
-    def fill_jitter(self, batch: dict[Name, np.ndarray], facts: list[Facts], draws: list[AllDraws]) -> None:
-        """Write what the device needs for the jitter of each input that has some: factors, and what is black after."""
-        for name, config in self.inputs.items():
-            if isinstance(config, InputConfig) and ("jitter", name) in batch:
-                for row, (fact, draw) in enumerate(zip(facts, draws, strict=True)):
-                    batch["jitter", name][row] = transforms.factors(config, draw[name])
-                    batch["black", name][row] = self._black(name, fact, draw[name]) or 0
-
-    def commit(self) -> None:
-        """Let others use what was decoded since the last time."""
-        for table in self.tables.values():
-            table.commit()
-
-    def _black(self, name: InputName, facts: Facts, draw: Draws | None) -> transforms.Rows | None:
-        box = transforms.masked(name, facts)
-        return None if box is None else transforms.black_box(box, facts["size"], self.inputs[name], draw)
-
-    def _squashed(self, place: int, kind: str, out: np.ndarray) -> bool:
-        """Fill `out` with the member's pixels at that size; False where the sample has no such member."""
-        table = self.tables.get((kind, (out.shape[0], out.shape[1])))
-        if table and table.read(place, out):
-            return True
-        data = self.shards.read(place, kind)
-        if data is None:
-            return False
-        try:
-            decode.picture(data, out)
-        except decode.Undecodable as error:
-            sample = f"{self.shards.root.name}/{self.shards.name} sample {self.shards.key(place)}"
-            remedy = "check the set with python -m clef.shard --verify"
-            raise ShardError(f"{sample} {kind}: {error}; {remedy}") from None
-        if table:
-            table.write(place, out)
-        return True
-
-    def _buffer(self, kind: str, size: Size, channels: int) -> np.ndarray:
-        if (kind, size) not in self._buffers:
-            self._buffers[kind, size] = np.empty((*size, channels), np.uint8)
-        return self._buffers[kind, size]
-
-
-_FACTS = {"labels", "vad", *transforms.MASK_FACTS}
+_REQUIRED_KEYS = {"labels", "vad", *transforms.MASK_KEYS}
 """What is read of a sample's meta.json."""
 
 
 class CellDataset(Dataset[Batch]):
-    """A map from (epoch, place) to one sample: its inputs, their validity, target, VAD and index.
+    """The samples of a split as a cell reads them: a map from (epoch, index) to inputs, target, VAD and index.
 
-    Images and depth are uint8, 3,H,W and 1,H,W; places and boxes float32. `valid` says of each input whether the
-    sample has it: one that it lacks is all zeros, never another person's. Colour jitter is left to the device: its
-    factors (`jitter`, 3) and the box that is black after it (`black`, 4) come with the sample.
+    Images and depth maps are uint8, 3,H,W and 1,H,W; points and boxes are float32. `valid` says of each input whether
+    the sample has it: an input that it lacks is all zeros, never that of another person. Color jitter is left to the
+    device: the factors (`jitter`, 3) and the box that is black after it (`black`, 4) come with the sample.
     """
 
     def __init__(
@@ -121,8 +49,8 @@ class CellDataset(Dataset[Batch]):
     ) -> None:
         self.shards, self.inputs, self.seed, self.augment = shards, inputs, seed, augment
         self.manifest = shards.manifest
-        self.layout = Layout(self._parts())
-        self._pictures = Pictures(shards, inputs, cache.tables(shards, inputs) if cache else {})
+        self.layout = BatchLayout(self._fields())
+        self._images = ImageInputs(shards, inputs, cache.tables(shards, inputs) if cache else {})
         self._names = tuple(inputs)
         self._class_index = {name: i for i, name in enumerate(self.manifest.classes)}
 
@@ -130,112 +58,192 @@ class CellDataset(Dataset[Batch]):
         return len(self.shards)
 
     def __getitem__(self, item: tuple[int, int]) -> Batch:
-        block = torch.empty(self.layout.size(1), dtype=torch.uint8)
-        self.fill(block, [item])
-        return _first(self.layout.batch(block, 1))
+        buffer = torch.empty(self.layout.size(1), dtype=torch.uint8)
+        self.fill(buffer, [item])
+        return _first_sample(self.layout.batch(buffer, 1))
 
-    def fill(self, block: Tensor, items: Sequence[tuple[int, int]]) -> None:
-        """Write the samples of a batch into a block of memory (see `layout`)."""
-        batch, places = self.layout.arrays(block, len(items)), [place for _, place in items]
-        # Stage by stage: small steps between two decodings would find the processor's caches full of pixels.
-        facts = [self.facts(place) for place in places]
-        draws = [self._draws(epoch, place) for epoch, place in items]
-        batch["index",][:] = places
-        for row, place in enumerate(places):
-            batch["target",][row] = self._target(facts[row], place)
+    def fill(self, buffer: Tensor, items: Sequence[tuple[int, int]]) -> None:
+        """Write the samples of a batch, each (epoch, index), into a buffer whose fields `layout` tells."""
+        arrays, indices = self.layout.arrays(buffer, len(items)), [index for _, index in items]
+        # Stage by stage for the whole batch, not sample by sample: a small step between two decodings would find the
+        # processor's caches full of pixels.
+        metas = [self.metadata(index) for index in indices]
+        draws = [self._draws(epoch, index) for epoch, index in items]
+        arrays["index",][:] = indices
+        for row, index in enumerate(indices):
+            arrays["target",][row] = self._target(metas[row], index)
             if self.manifest.vad:
-                batch["vad",][row] = _vad(facts[row])
-            self._fill_places(batch, row, place, draws[row])
-        self._pictures.fill(batch, places, facts, draws)
-        self._pictures.commit()
-        self._pictures.fill_jitter(batch, facts, draws)
+                arrays["vad",][row] = _vad(metas[row])
+            self._fill_points(arrays, row, index, draws[row])
+        self._images.fill(arrays, indices, metas, draws)
+        self._images.commit()
+        self._images.fill_jitter(arrays, metas, draws)
 
-    def target(self, place: int) -> np.ndarray | int:
-        """The classes of a sample, K float32, or its one class."""
-        return self._target(self.facts(place), place)
+    def target(self, index: int) -> np.ndarray | int:
+        """Return the classes of a sample, K float32 of 0 and 1, or the index of its one class."""
+        return self._target(self.metadata(index), index)
 
-    def facts(self, place: int) -> dict[str, Any]:
-        """What meta.json says of a sample. Raises ShardError where that isn't what it should be."""
+    def metadata(self, index: int) -> Metadata:
+        """Return the meta.json of a sample. Raises ShardError where that isn't what it should be."""
         try:
-            facts: dict[str, Any] = json.loads(self.shards.read(place, "meta.json") or b"")
+            meta: Metadata = json.loads(self.shards.read(index, "meta.json") or b"")
         except ValueError:
-            raise ShardError(f"{self._where(place)}: meta.json is not JSON; {self.shards.remedy}") from None
-        if lacking := _FACTS - set(facts if isinstance(facts, dict) else ()):
+            raise ShardError(f"{self._where(index)}: meta.json is not JSON; {self.shards.remedy}") from None
+        if lacking := _REQUIRED_KEYS - set(meta if isinstance(meta, dict) else ()):
             raise ShardError(
-                f"{self._where(place)}: meta.json lacks {', '.join(sorted(lacking))}; {self.shards.remedy}"
+                f"{self._where(index)}: meta.json lacks {', '.join(sorted(lacking))}; {self.shards.remedy}"
             )
-        return facts
+        return meta
 
-    def _parts(self) -> dict[Name, Part]:
-        several = self.manifest.task == "multi_label"
-        target = Part(torch.float32, (len(self.manifest.classes),)) if several else Part(torch.int64)
-        parts: dict[Name, Part] = {("index",): Part(torch.int64), ("target",): target}
+    def _fields(self) -> dict[FieldName, Field]:
+        multi_label = self.manifest.task == "multi_label"
+        target = Field(torch.float32, (len(self.manifest.classes),)) if multi_label else Field(torch.int64)
+        fields: dict[FieldName, Field] = {("index",): Field(torch.int64), ("target",): target}
         if self.manifest.vad:
-            parts["vad",] = Part(torch.float32, (3,))
+            fields["vad",] = Field(torch.float32, (3,))
         for name, config in self.inputs.items():
-            parts[name,] = _part(name, config)
-            parts["valid", name] = Part(torch.bool)
+            fields[name,] = _input_field(name, config)
+            fields["valid", name] = Field(torch.bool)
             if self.augment and isinstance(config, InputConfig) and config.jitter:
-                parts["jitter", name], parts["black", name] = Part(torch.float32, (3,)), Part(torch.int32, (4,))
-        return parts
+                fields["jitter", name], fields["black", name] = Field(torch.float32, (3,)), Field(torch.int32, (4,))
+        return fields
 
-    def _draws(self, epoch: int, place: int) -> AllDraws:
-        return transforms.draws(self.seed, epoch, place, self._names) if self.augment else {}
+    def _draws(self, epoch: int, index: int) -> DrawsByInput:
+        return transforms.draw_augmentation(self.seed, epoch, index, self._names) if self.augment else {}
 
-    def _fill_places(self, batch: dict[Name, np.ndarray], row: int, place: int, draws: AllDraws) -> None:
+    def _fill_points(self, arrays: Arrays, row: int, index: int, draws: DrawsByInput) -> None:
+        """Write the inputs that are points or boxes into a row of the batch."""
         for name, config in self.inputs.items():
             if isinstance(config, PointsConfig):
-                values = self._places(name, config, place, draws.get(name))
-                batch["valid", name][row] = values is not None
-                batch[name,][row] = 0 if values is None else values
+                values = self._read_points(name, config, index, draws.get(name))
+                arrays["valid", name][row] = values is not None
+                arrays[name,][row] = 0 if values is None else values
 
-    def _places(
-        self, name: InputName, config: PointsConfig, place: int, draws: transforms.Draws | None
+    def _read_points(
+        self, name: InputName, config: PointsConfig, index: int, draws: AugmentationDraws | None
     ) -> np.ndarray | None:
-        """An input that is points or boxes; None where the sample lacks it."""
-        data = self.shards.read(place, SOURCE[name])
+        """Return an input that is points or boxes; None where the sample lacks it."""
+        data = self.shards.read(index, MEMBER_OF_INPUT[name])
         if data is None:
             return None
-        where = f"{self._where(place)} {SOURCE[name]}"
+        where = f"{self._where(index)} {MEMBER_OF_INPUT[name]}"
         if isinstance(config, BoxesConfig):
-            return transforms.boxes(data, config, draws, where)
-        return transforms.points(name, data, config, draws, where)
+            return transforms.read_boxes(data, config, draws, where)
+        return transforms.read_points(name, data, config, draws, where)
 
-    def _target(self, facts: dict[str, Any], place: int) -> np.ndarray | int:
-        if strange := [label for label in facts["labels"] if label not in self._class_index]:
+    def _target(self, meta: Metadata, index: int) -> np.ndarray | int:
+        if unknown := [label for label in meta["labels"] if label not in self._class_index]:
             raise ShardError(
-                f"{self._where(place)}: label {strange[0]!r} is no class of this set; {self.shards.remedy}"
+                f"{self._where(index)}: label {unknown[0]!r} is no class of this set; {self.shards.remedy}"
             )
-        indices = [self._class_index[label] for label in facts["labels"]]
+        classes = [self._class_index[label] for label in meta["labels"]]
         if self.manifest.task == "multi_label":
             target = np.zeros(len(self.manifest.classes), np.float32)
-            target[indices] = 1
+            target[classes] = 1
             return target
-        if len(indices) != 1:
-            raise ShardError(
-                f"{self._where(place)}: one label is expected, not {facts['labels']}; {self.shards.remedy}"
-            )
-        return indices[0]
+        if len(classes) != 1:
+            raise ShardError(f"{self._where(index)}: one label is expected, not {meta['labels']}; {self.shards.remedy}")
+        return classes[0]
 
-    def _where(self, place: int) -> str:
-        return f"{self.shards.root.name}/{self.shards.name} sample {self.shards.key(place)}"
+    def _where(self, index: int) -> str:
+        return f"{self.shards.root.name}/{self.shards.name} sample {self.shards.key(index)}"
 
 
-def _part(name: InputName, config: AnyInput) -> Part:
+class ImageInputs:
+    """The inputs of a split that are images or depth maps, decoded into the rows of a batch.
+
+    Inputs that come from one member at one size share its decoded pixels, whatever each does with them afterwards.
+    """
+
+    def __init__(
+        self, shards: SplitShards, inputs: Mapping[InputName, AnyInput], tables: Mapping[TableKey, CacheTable]
+    ) -> None:
+        self.shards, self.tables = shards, tables
+        self.inputs = {name: config for name, config in inputs.items() if isinstance(config, InputConfig | DepthConfig)}
+        self._names_by_source: dict[TableKey, list[InputName]] = {}
+        for name, config in self.inputs.items():
+            self._names_by_source.setdefault((MEMBER_OF_INPUT[name], config.size), []).append(name)
+        self._scratch: dict[TableKey, np.ndarray] = {}
+
+    def fill(
+        self, arrays: Arrays, indices: Sequence[int], metas: Sequence[Metadata], draws: Sequence[DrawsByInput]
+    ) -> None:
+        """Write the samples at `indices` into the rows of each input; zeros, not valid, where a sample lacks it."""
+        for (kind, size), names in self._names_by_source.items():
+            for row, index in enumerate(indices):
+                outs = [arrays[name,][row] for name in names]
+                # Decode straight into the batch where only one input wants these pixels, and wants all of them.
+                direct = len(names) == 1 and outs[0].shape[:2] == size
+                pixels = outs[0] if direct else self._scratch_array(kind, size, outs[0].shape[2])
+                valid = self._decode(index, kind, pixels)
+                for name, out in zip(names, outs, strict=True):
+                    draw = draws[row].get(name)
+                    arrays["valid", name][row] = valid
+                    if valid:
+                        black = self._mask(name, metas[row], draw)
+                        transforms.augment_image(pixels, black, self.inputs[name], draw, out)
+                    else:
+                        out[:] = 0
+
+    def fill_jitter(self, arrays: Arrays, metas: Sequence[Metadata], draws: Sequence[DrawsByInput]) -> None:
+        """Write, for each input with color jitter, what the device needs: the factors, and what is black after it."""
+        for name, config in self.inputs.items():
+            if isinstance(config, InputConfig) and ("jitter", name) in arrays:
+                for row, (meta, draw) in enumerate(zip(metas, draws, strict=True)):
+                    arrays["jitter", name][row] = transforms.jitter_factors(config, draw[name])
+                    arrays["black", name][row] = self._mask(name, meta, draw[name]) or 0
+
+    def commit(self) -> None:
+        """Let other processes use the images that were decoded since the last commit."""
+        for table in self.tables.values():
+            table.commit()
+
+    def _mask(self, name: InputName, meta: Metadata, draw: AugmentationDraws | None) -> transforms.Region | None:
+        box = transforms.mask_box(name, meta)
+        if box is None:
+            return None
+        return transforms.mask_region(box, transforms.frame_size(meta), self.inputs[name], draw)
+
+    def _decode(self, index: int, kind: str, out: np.ndarray) -> bool:
+        """Fill `out` with the member's pixels, resized. Returns False where the sample has no such member."""
+        table = self.tables.get((kind, (out.shape[0], out.shape[1])))
+        if table and table.read(index, out):
+            return True
+        data = self.shards.read(index, kind)
+        if data is None:
+            return False
+        try:
+            decode.decode_image(data, out)
+        except decode.UndecodableImage as error:
+            sample = f"{self.shards.root.name}/{self.shards.name} sample {self.shards.key(index)}"
+            remedy = "check the set with python -m clef.shard --verify"
+            raise ShardError(f"{sample} {kind}: {error}; {remedy}") from None
+        if table:
+            table.write(index, out)
+        return True
+
+    def _scratch_array(self, kind: str, size: Size, channels: int) -> np.ndarray:
+        if (kind, size) not in self._scratch:
+            self._scratch[kind, size] = np.empty((*size, channels), np.uint8)
+        return self._scratch[kind, size]
+
+
+def _input_field(name: InputName, config: AnyInput) -> Field:
     if isinstance(config, InputConfig | DepthConfig):
-        return Part(torch.uint8, (*config.shape, 3 if isinstance(config, InputConfig) else 1), image=True)
-    return Part(torch.float32, (config.count, 4) if isinstance(config, BoxesConfig) else transforms.POINTS[name])
+        return Field(torch.uint8, (*config.shape, 3 if isinstance(config, InputConfig) else 1), image=True)
+    return Field(torch.float32, (config.count, 4) if isinstance(config, BoxesConfig) else transforms.POINT_SHAPES[name])
 
 
-def _first(batch: Batch) -> Batch:
-    return {key: _first(value) if isinstance(value, dict) else value[0] for key, value in batch.items()}
+def _first_sample(batch: Batch) -> Batch:
+    return {key: _first_sample(value) if isinstance(value, dict) else value[0] for key, value in batch.items()}
 
 
-def _vad(facts: dict[str, Any]) -> list[float]:
-    return [math.nan if value is None else value for value in facts["vad"] or [None] * 3]
+def _vad(meta: Metadata) -> list[float]:
+    """Return valence, arousal and dominance; NaN for what is unknown."""
+    return [math.nan if value is None else value for value in meta["vad"] or [None] * 3]
 
 
-def targets(shards: SplitShards) -> np.ndarray:
-    """All targets of a split, N,K or N, by place."""
+def load_targets(shards: SplitShards) -> np.ndarray:
+    """Return the targets of all samples of a split, in order: N,K float32 (multi-label) or N class indices."""
     dataset = CellDataset(shards, {}, seed=0, augment=False)
-    return np.stack([dataset.target(place) for place in range(len(shards))])
+    return np.stack([dataset.target(index) for index in range(len(shards))])

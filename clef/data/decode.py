@@ -1,83 +1,87 @@
-"""From the bytes of a picture to pixels at the size that a network wants, on one core and without torch.
+"""From the bytes of an image to pixels at the size that a network wants, on one core and without torch.
 
-simplejpeg (libjpeg-turbo) and OpenCV take a third less time than torchvision, and importing them takes no seconds.
+simplejpeg (libjpeg-turbo) and OpenCV take a third less time than torchvision, and importing them doesn't take seconds.
 """
 
 import cv2
 import numpy as np
 import simplejpeg
 
+from clef.geometry import Size
+
 VERSION = 1
-"""Raised when the same bytes would become other pixels: what was decoded before is then not used again."""
+"""Raised when the same bytes would become other pixels: images that were cached before are then not used again."""
 
 
-class Undecodable(ValueError):
-    """The bytes are not the picture they should be, or end too soon; the text says which, for a sentence."""
+class UndecodableImage(ValueError):
+    """The bytes are not the image that they should be, or end too soon; the text says which."""
 
 
-def picture(data: bytes, out: np.ndarray) -> None:
-    """Decode into `out`, uint8, and squash to its size: a JPEG to H,W,3 in RGB, or a grey PNG to H,W,1.
+def decode_image(data: bytes, out: np.ndarray) -> None:
+    """Decode an image and resize it, ignoring its aspect ratio, into `out`, uint8.
 
-    Raises Undecodable.
+    `out` is H,W,3 for a JPEG, which becomes RGB, and H,W,1 for a gray PNG. Raises UndecodableImage.
     """
     if out.shape[2] == 3:
-        squash(*_jpeg(data, out.shape[0], out.shape[1]), out)
+        resize(*_decode_jpeg(data, (out.shape[0], out.shape[1])), out)
     else:
-        pixels = _png(data)
-        squash(pixels, (pixels.shape[0], pixels.shape[1]), out[:, :, 0])
+        pixels = _decode_png(data)
+        resize(pixels, (pixels.shape[0], pixels.shape[1]), out[:, :, 0])
 
 
-def squash(pixels: np.ndarray, extent: tuple[float, float], out: np.ndarray) -> None:
-    """Resize what covers `extent` of the pixels (height, width, from the top left) to the size of `out`.
+def resize(pixels: np.ndarray, extent: tuple[float, float], out: np.ndarray) -> None:
+    """Resize the part of the pixels that covers `extent` (height, width, from the top left) to the size of `out`.
 
-    Bilinear steps: one to the size times a power of two, each side less than halved, and then halvings, in which a
-    pixel is the mean of those under it. So each pixel counts, as in OpenCV's AREA, in a third of its time.
+    Done in bilinear steps: first to the target size times a power of two, which less than halves each side, and then
+    by halvings, in which each pixel is the mean of the four below it. So every pixel counts, as in OpenCV's INTER_AREA,
+    in a third of its time.
     """
     height, width = out.shape[:2]
-    down, across = _halvings(extent[0], height), _halvings(extent[1], width)
-    for left in range(max(down, across), -1, -1):
-        size, target = (width << min(left, across), height << min(left, down)), None if left else out
+    down, across = _count_halvings(extent[0], height), _count_halvings(extent[1], width)
+    for remaining in range(max(down, across), -1, -1):
+        size = height << min(remaining, down), width << min(remaining, across)
+        target = None if remaining else out
         if extent == pixels.shape[:2]:
-            pixels = cv2.resize(pixels, size, dst=target, interpolation=cv2.INTER_LINEAR)
+            pixels = cv2.resize(pixels, (size[1], size[0]), dst=target, interpolation=cv2.INTER_LINEAR)
         else:
-            pixels = _stretched(pixels, extent, size, target)
-        extent = size[1], size[0]
+            pixels = _resize_part(pixels, extent, size, target)
+        extent = size
 
 
-def _halvings(stored: float, wanted: int) -> int:
+def _count_halvings(stored: float, wanted: int) -> int:
+    """Return how often a side can be halved without becoming smaller than wanted."""
     return max(0, int(stored // wanted).bit_length() - 1)
 
 
-def _stretched(
-    pixels: np.ndarray, extent: tuple[float, float], size: tuple[int, int], out: np.ndarray | None
-) -> np.ndarray:
-    """As cv2.resize, from an extent that ends within a pixel."""
-    x, y = extent[1] / size[0], extent[0] / size[1]
-    back = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]])
+def _resize_part(pixels: np.ndarray, extent: tuple[float, float], size: Size, out: np.ndarray | None) -> np.ndarray:
+    """Resize as cv2.resize does, but from an extent that ends within a pixel."""
+    y, x = extent[0] / size[0], extent[1] / size[1]
+    inverse = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(pixels, back, size, dst=out, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(pixels, inverse, size[::-1], dst=out, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _jpeg(data: bytes, height: int, width: int) -> tuple[np.ndarray, tuple[float, float]]:
-    """Decoded at a half, a quarter or an eighth where that is no smaller than the size wanted, and its extent.
+def _decode_jpeg(data: bytes, wanted: Size) -> tuple[np.ndarray, tuple[float, float]]:
+    """Return the pixels of a JPEG, reduced where that is still large enough, and the extent that its image covers.
 
-    Half of 341 pixels are 171, the last of them half beyond the edge: the extent is 170.5.
+    The decoder reduces to a half, a quarter or an eighth. Half of 341 pixels are 171, of which the last lies half
+    beyond the edge: the extent is 170.5.
     """
     try:
         stored = simplejpeg.decode_jpeg_header(data, strict=True)[:2]
         # Factors between these (7/8, 3/4, ...) have no SIMD code and take twice the time of the whole image.
-        by = next((f for f in (8, 4, 2) if stored[0] >= f * height and stored[1] >= f * width), 1)
-        least = -(-stored[0] // by), -(-stored[1] // by)
-        # `strict`: data that end too soon are an error, not grey pixels.
-        pixels = simplejpeg.decode_jpeg(data, min_height=least[0], min_width=least[1], min_factor=by, strict=True)
+        factor = next((f for f in (8, 4, 2) if stored[0] >= f * wanted[0] and stored[1] >= f * wanted[1]), 1)
+        least = -(-stored[0] // factor), -(-stored[1] // factor)
+        # `strict`: data that end too soon are an error, not gray pixels.
+        pixels = simplejpeg.decode_jpeg(data, min_height=least[0], min_width=least[1], min_factor=factor, strict=True)
     except ValueError as error:
-        raise Undecodable(f"not an image that can be decoded ({error})") from None
-    return pixels, (stored[0] / by, stored[1] / by)
+        raise UndecodableImage(f"not an image that can be decoded ({error})") from None
+    return pixels, (stored[0] / factor, stored[1] / factor)
 
 
-def _png(data: bytes) -> np.ndarray:
-    """Grey, at its own size. OpenCV checks the checksums, and gives nothing for a file that is cut."""
+def _decode_png(data: bytes) -> np.ndarray:
+    """Return the pixels H,W of a gray PNG. OpenCV checks the checksums, and returns None for a file that is cut."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
     if pixels is None:
-        raise Undecodable("not an image that can be decoded (no PNG, or not all of it)")
+        raise UndecodableImage("not an image that can be decoded (no PNG, or not all of it)")
     return pixels

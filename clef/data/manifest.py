@@ -1,4 +1,4 @@
-"""What a set of shards says of itself: `manifest.json`, written last; without it the set does not exist.
+"""The manifest of a set of shards, `manifest.json`: written last, so without it the set does not exist.
 
 `shards/README.md` specifies the format. Imports no torch: the planner reads manifests too.
 """
@@ -16,7 +16,8 @@ from clef.config import InputName, Strict
 from clef.errors import ShardError
 
 FORMAT = 3
-NAME = "manifest.json"
+"""The version of the shard format."""
+FILE_NAME = "manifest.json"
 KINDS = (
     "context.jpg",
     "scene.jpg",
@@ -29,9 +30,9 @@ KINDS = (
     "agents.npy",
     "meta.json",
 )
-"""The members of a sample, in the order of the index's columns."""
+"""The kinds of members that a sample may have, in the order of the index's columns."""
 
-SOURCE: dict[InputName, str] = {
+MEMBER_OF_INPUT: dict[InputName, str] = {
     "context": "context.jpg",
     "scene": "scene.jpg",
     "scene_without_face": "scene.jpg",
@@ -45,10 +46,15 @@ SOURCE: dict[InputName, str] = {
     "regions": "regions.npy",
     "agents": "agents.npy",
 }
-"""The member that an input of a batch is decoded from."""
+"""The member that each input of a batch is decoded from.
 
-ROW = np.dtype([("key", "<i8"), ("shard", "<i4"), ("offset", "<i8", (len(KINDS),)), ("size", "<i8", (len(KINDS),))])
-"""A row of the binary index. `offset` is that of the member's bytes within its tar; a size of -1: no such member."""
+Its order is fixed: the row of an input in the table of augmentation draws is its place here. New inputs go to the end.
+"""
+
+INDEX_DTYPE = np.dtype(
+    [("key", "<i8"), ("shard", "<i4"), ("offset", "<i8", (len(KINDS),)), ("size", "<i8", (len(KINDS),))]
+)
+"""A row of the binary index: of each kind, where the member's bytes begin in the tar and how many (-1: absent)."""
 
 
 class Shard(Strict):
@@ -64,11 +70,11 @@ class Shard(Strict):
 
 
 class Split(Strict):
-    """One split: its shards in order, and what became of the people that the source lists."""
+    """One split: its shards in order, and what became of the people whom the source lists."""
 
     listed: int
     positions: int
-    """How many of them have a place in the source's list: where shards are cut, and what keys count."""
+    """How many of them have a position in the source's list. Shards are cut by positions, and keys are positions."""
     samples: int
     members: dict[str, int]
     """How many samples have a member of each kind."""
@@ -76,12 +82,13 @@ class Split(Strict):
     """A hash of all members of a kind, in order, that doesn't depend on where shards are cut."""
     classes: dict[str, int]
     left_out: dict[str, int]
-    """How many were left out, by rule of `clef.datasets.policies` or in words: `listed` is `samples` and these."""
+    """How many were left out, by rule of `clef.datasets.policies` or in words: `listed` is `samples` plus these."""
     notes: dict[str, int]
-    """What was repaired or flagged, and how often; likewise."""
+    """What was repaired or flagged, and how often, by rule or in words."""
     unusable: dict[str, str]
     """The rule that left out each person whose image or box could not be used, by id."""
     box_kind: str
+    """What the subject's box surrounds: a person or a face."""
     index: str
     index_sha256: str
     shards: list[Shard]
@@ -105,7 +112,7 @@ class Manifest(Strict):
     source: str
     """A hash of what was read: the people as listed, their files' sizes, and the settings of storage."""
     protocol: str
-    """The way that the set was cut into splits and counted."""
+    """How the set was cut into splits and counted."""
     policies: dict[str, str]
     """What was done about each fault; the splits' counts say how often."""
     samples_per_shard: int
@@ -115,23 +122,23 @@ class Manifest(Strict):
     splits: dict[str, Split]
 
     def split(self, name: str) -> Split:
-        """The split called `name`, or a ShardError that lists the ones there are."""
+        """Return the split called `name`. Raises ShardError that lists the splits there are."""
         if name not in self.splits:
             raise ShardError(f"{self.dataset}: no split {name!r} in its shards; there are: {', '.join(self.splits)}")
         return self.splits[name]
 
     def content(self, kinds: set[str]) -> dict[str, str]:
-        """The content hash of each of these member kinds, in every split, by `split/kind`."""
+        """Return the content hash of each of these member kinds in every split, by `split/kind`."""
         return {f"{name}/{kind}": split.content[kind] for name, split in self.splits.items() for kind in sorted(kinds)}
 
 
 def path_of(root: Path) -> Path:
-    """Where the manifest of the set in `root` lies."""
-    return root / NAME
+    """Return the path of the manifest of the set in `root`."""
+    return root / FILE_NAME
 
 
 def load(root: Path) -> Manifest:
-    """The manifest of the set in `root`. ShardError when there is none, or one this version can't read."""
+    """Read the manifest of the set in `root`. ShardError when there is none, or one that this version can't read."""
     path = path_of(root)
     hint = f"make the shards with: python -m clef.shard --dataset {root.name} --out {root.parent}"
     try:
@@ -160,11 +167,11 @@ def load(root: Path) -> Manifest:
 
 def save(root: Path, manifest: Manifest) -> None:
     """Write the manifest, which makes the set exist."""
-    io.write(path_of(root), serialised(manifest))
+    io.write(path_of(root), serialize(manifest))
 
 
-def serialised(manifest: Manifest) -> bytes:
-    """The bytes of `manifest.json`: its content, and a hash of it."""
+def serialize(manifest: Manifest) -> bytes:
+    """Return the bytes of `manifest.json`: its content, and a hash of it."""
     content = manifest.model_dump(mode="json") | {"checksum": _checksum(manifest)}
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 

@@ -1,9 +1,9 @@
-"""Which sample comes when, as pure arithmetic: a function of (seed, epoch, place), known without reading anything.
+"""Which sample comes when: a function of (seed, epoch, position), known without reading any data.
 
-Training reads one endless stream of samples, epoch after epoch, each epoch a fresh permutation. The stream is cut
-into global batches of one size, whatever the epoch boundaries, so every sample comes exactly once an epoch, no batch
-is short and none is dropped. A rank takes its equal slice of each batch. The only state is how many samples have
-been consumed: a run stopped on 4 ranks goes on with 1 or 2 through the same batches, at no cost for the way there.
+Training reads one endless stream of samples, epoch after epoch, each epoch a new permutation. The stream is cut into
+global batches of one size, regardless of where an epoch ends. So every sample comes exactly once an epoch, no batch is
+short and none is dropped. Each rank takes an equal slice of each global batch. The only state is how many samples have
+been consumed: a run that was stopped on 4 ranks goes on with 1 or 2 through the same batches, without skipping ahead.
 """
 
 import math
@@ -18,7 +18,7 @@ from clef.errors import ConfigError
 
 @lru_cache(maxsize=4)  # a batch touches two epochs at most, unless the set is smaller than a batch
 def permutation(seed: int, epoch: int, samples: int) -> np.ndarray:
-    """The places 0..samples-1 in the order of an epoch."""
+    """Return the indices 0..samples-1 in the order of an epoch."""
     return np.random.default_rng([seed, epoch]).permutation(samples)
 
 
@@ -31,17 +31,17 @@ class Order:
     seed: int
 
     def at(self, position: int) -> tuple[int, int]:
-        """Epoch (from 0) and place of the sample at a position of the stream."""
+        """Return epoch (from 0) and index of the sample at a position of the stream."""
         epoch, offset = divmod(position, self.samples)
         return epoch, int(permutation(self.seed, epoch, self.samples)[offset])
 
     def batch(self, number: int) -> list[tuple[int, int]]:
-        """Epoch and place of each sample of global batch `number`."""
+        """Return epoch and index of each sample of global batch `number`."""
         first = number * self.batch_size
         return [self.at(position) for position in range(first, first + self.batch_size)]
 
     def batches(self, epochs: int) -> int:
-        """Global batches that `epochs` epochs take; the last may reach into the epoch after."""
+        """Return how many global batches `epochs` epochs take; the last may reach into the epoch after."""
         return -(-epochs * self.samples // self.batch_size)
 
 
@@ -68,7 +68,7 @@ class RankBatches:
 
 
 def check_batch_size(batch_size: int, ranks: int) -> None:
-    """Refuse a global batch that the ranks can't share equally, and name the nearest sizes that they can."""
+    """Raise ConfigError for a global batch that the ranks can't share equally; it names the nearest sizes that work."""
     if batch_size % ranks:
         below, above = batch_size // ranks * ranks, -(-batch_size // ranks) * ranks
         fitting = " or ".join(str(size) for size in (below, above) if size)
@@ -76,8 +76,8 @@ def check_batch_size(batch_size: int, ranks: int) -> None:
 
 
 @dataclass(frozen=True)
-class EveryOnce:
-    """A rank's batches for evaluation: every place exactly once over all ranks, neither padded nor dropped."""
+class EvaluationBatches:
+    """A rank's batches for evaluation: every sample exactly once over all ranks, neither padded nor dropped."""
 
     samples: int
     batch_size: int
@@ -85,9 +85,10 @@ class EveryOnce:
     ranks: int
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        mine = range(self.rank, self.samples, self.ranks)
-        for first in range(0, len(mine), self.batch_size):
-            yield [(0, place) for place in mine[first : first + self.batch_size]]
+        """Yield lists of (epoch, index); the epoch is always 0."""
+        indices = range(self.rank, self.samples, self.ranks)
+        for first in range(0, len(indices), self.batch_size):
+            yield [(0, index) for index in indices[first : first + self.batch_size]]
 
     def __len__(self) -> int:
         return math.ceil(len(range(self.rank, self.samples, self.ranks)) / self.batch_size)

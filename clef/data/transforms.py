@@ -1,13 +1,15 @@
-"""What a loader worker does to a decoded sample: augment, mask again, mirror; in NumPy, straight into a batch.
+"""What happens to a sample after decoding: crop, mirror, mask; color jitter, on the device.
 
-Augmentation draws are a function of (seed, epoch, place, input), so neither workers, ranks nor a resume change them.
-The box is zeroed after the picture was squashed, which would leave it grey, and on the device once more after jitter.
+A loader worker crops and mirrors in NumPy, straight into the batch. Jitter changes a whole batch on its device. The
+augmentation draws are a function of (seed, epoch, index, input), so neither the number of workers or ranks nor a resume
+changes them.
 
-Colour jitter of a batch, on its device: brightness, contrast and saturation, each sample by factors of its own.
+Where a box is masked, its pixels must be exactly black. So it is zeroed after the resize, which would mix in pixels
+from outside, and again on the device, because jitter changes black.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -18,93 +20,80 @@ from torch import Tensor
 
 from clef import io
 from clef.config import BoxesConfig, DepthConfig, InputConfig, InputName, PointsConfig
-from clef.data.manifest import SOURCE
+from clef.data.manifest import MEMBER_OF_INPUT
 from clef.errors import ShardError
-from clef.geometry import JOINTS, LANDMARKS, MIRRORED_JOINTS, MIRRORED_LANDMARKS, extended_face
+from clef.geometry import JOINTS, MIRRORED_JOINTS, MIRRORED_LANDMARKS, NUM_LANDMARKS, Size, extended_face
 
-MASK_FACTS = ("size", "box", "face_box", "person_box")
-"""What masking reads of a sample's meta.json: the frame's size, and boxes in its pixels."""
-POINTS: dict[InputName, tuple[int, int]] = {"landmarks": (LANDMARKS, 2), "pose": (len(JOINTS), 3)}
-"""The shape of an input that is places."""
+MASK_KEYS = ("size", "box", "face_box", "person_box")
+"""What masking reads of a sample's meta.json: the stored frame's width and height, and boxes in its pixels."""
+POINT_SHAPES: dict[InputName, tuple[int, int]] = {"landmarks": (NUM_LANDMARKS, 2), "pose": (len(JOINTS), 3)}
+"""The shapes of the inputs that are points: x, y, and for joints a confidence."""
 _MIRRORED = {"landmarks": np.array(MIRRORED_LANDMARKS), "pose": np.array(MIRRORED_JOINTS)}
-_ROW = {name: row for row, name in enumerate(SOURCE, 1)}
-Rows = tuple[int, int, int, int]
+_DRAW_ROW = {name: row for row, name in enumerate(MEMBER_OF_INPUT, 1)}
+Region = tuple[int, int, int, int]
 """Top, left, bottom, right in the pixels of an input, half-open."""
 
 
-class Draws(NamedTuple):
-    """What chance decides for one input of a sample; evaluation draws nothing and passes None."""
+class AugmentationDraws(NamedTuple):
+    """What chance decides for one input of a sample. Evaluation draws nothing and passes None in its place."""
 
     mirrored: bool
     corner: tuple[float, float]
-    """Where the crop lies, from 0 (top, left) to 1."""
+    """Where the crop lies: from 0 (top, left) to 1."""
     jitter: tuple[float, float, float]
-    """How far brightness, contrast and saturation go, from -1 to 1 times the configured strength."""
+    """How much brightness, contrast and saturation change: from -1 to 1 times the configured strength."""
 
 
-def draws(seed: int, epoch: int, place: int, inputs: Sequence[InputName] = tuple(SOURCE)) -> dict[InputName, Draws]:
-    """The draws of a sample in an epoch: a row of one table for each input there is, and one coin for all that flip.
+def draw_augmentation(
+    seed: int, epoch: int, index: int, inputs: Sequence[InputName] = tuple(MEMBER_OF_INPUT)
+) -> dict[InputName, AugmentationDraws]:
+    """Return the draws of a sample in an epoch, by input.
 
-    So reading one input more doesn't move the draws of another; only those of `inputs` are given.
+    All are read from one table of random numbers, with a row for each input that exists and one coin for all that flip.
+    So a cell that reads one input more doesn't change the draws of the others; `inputs` only selects.
     """
-    table = np.random.default_rng([seed, epoch, place]).random((len(SOURCE) + 1, 5))
+    table = np.random.default_rng([seed, epoch, index]).random((len(MEMBER_OF_INPUT) + 1, 5))
     mirrored = bool(table[0, 0] < 0.5)
-    result = {}
+    draws = {}
     for name in inputs:
-        y, x, b, c, s = table[_ROW[name]].tolist()
-        result[name] = Draws(mirrored, (y, x), (2 * b - 1, 2 * c - 1, 2 * s - 1))
-    return result
+        y, x, brightness, contrast, saturation = table[_DRAW_ROW[name]].tolist()
+        draws[name] = AugmentationDraws(mirrored, (y, x), (2 * brightness - 1, 2 * contrast - 1, 2 * saturation - 1))
+    return draws
 
 
-def masked(name: InputName, facts: dict[str, Any]) -> Sequence[float] | None:
-    """The box that is black in an input, in stored pixels, by the sample's meta.json; None: nothing is."""
+def frame_size(meta: Mapping[str, Any]) -> Size:
+    """Return the height and width of a sample's frame as it is stored; meta.json has width first."""
+    width, height = meta["size"]
+    return height, width
+
+
+def mask_box(name: InputName, meta: Mapping[str, Any]) -> Sequence[float] | None:
+    """Return the box x1, y1, x2, y2 that is black in an input, in pixels of the stored frame; None where nothing is.
+
+    `meta` is the sample's meta.json.
+    """
     if name == "context":
-        box: Sequence[float] = facts["box"]
+        box: Sequence[float] = meta["box"]
         return box
-    face: list[float] | None = facts["face_box"]
+    face: list[float] | None = meta["face_box"]
     if name == "scene_without_extended_face":
-        return extended_face((face[0], face[1], face[2], face[3])) if face else facts["box"]
+        return extended_face((face[0], face[1], face[2], face[3])) if face else meta["box"]
     if name == "scene_without_person":
-        return facts["person_box"] or facts["box"]
+        return meta["person_box"] or meta["box"]
     return face if name == "scene_without_face" else None
 
 
-def image(
-    pixels: np.ndarray, black: Rows | None, config: InputConfig | DepthConfig, draws: Draws | None, out: np.ndarray
-) -> None:
-    """Crop and mirror a squashed picture into `out`, and zero what is black there.
+def mask_region(
+    box: Sequence[float], stored: Size, config: InputConfig | DepthConfig, draws: AugmentationDraws | None
+) -> Region:
+    """Return the pixels of an input that a box covers, given in pixels of the frame as stored, of size `stored`.
 
-    `pixels` may be `out` itself where nothing is cropped: OpenCV mirrors in place.
-    """
-    top, left = corner(config, draws)
-    height, width = config.shape
-    part = pixels[top : top + height, left : left + width]
-    if draws and draws.mirrored and config.flip:
-        cv2.flip(part, 1, dst=out)
-    elif pixels is not out:
-        out[:] = part
-    if black is not None:
-        out[black[0] : black[2], black[1] : black[3]] = 0
-
-
-def corner(config: InputConfig | DepthConfig, draws: Draws | None) -> tuple[int, int]:
-    """Top and left of the crop in the squashed picture."""
-    spare = config.size[0] - config.shape[0], config.size[1] - config.shape[1]
-    if draws and spare != (0, 0):
-        return int(draws.corner[0] * (spare[0] + 1)), int(draws.corner[1] * (spare[1] + 1))
-    return spare[0] // 2, spare[1] // 2
-
-
-def black_box(
-    box: Sequence[float], stored: Sequence[int], config: InputConfig | DepthConfig, draws: Draws | None
-) -> Rows:
-    """A box in the pixels of the frame as stored (width, height) in those of the input, rounded outwards.
-
-    It is black down to the last pixel that it touches, and empty where the crop leaves it out.
+    Rounded outward: every pixel that the box touches belongs to it. The region is empty where the crop leaves the box
+    out.
     """
     height, width = config.shape
-    down, across = config.size[0] / stored[1], config.size[1] / stored[0]
-    y, x = corner(config, draws)
+    down, across = config.size[0] / stored[0], config.size[1] / stored[1]
+    y, x = crop_corner(config, draws)
     top, bottom = math.floor(box[1] * down) - y, math.ceil(box[3] * down) - y
     left, right = math.floor(box[0] * across) - x, math.ceil(box[2] * across) - x
     if draws and draws.mirrored and config.flip:
@@ -114,71 +103,114 @@ def black_box(
     )  # fmt: skip
 
 
-def factors(config: InputConfig, draws: Draws) -> list[float]:
-    """What brightness, contrast and saturation are multiplied by."""
+def crop_corner(config: InputConfig | DepthConfig, draws: AugmentationDraws | None) -> tuple[int, int]:
+    """Return top and left of the crop in the resized image: drawn, or the center crop."""
+    spare = config.size[0] - config.shape[0], config.size[1] - config.shape[1]
+    if draws and spare != (0, 0):
+        return int(draws.corner[0] * (spare[0] + 1)), int(draws.corner[1] * (spare[1] + 1))
+    return spare[0] // 2, spare[1] // 2
+
+
+def augment_image(
+    pixels: np.ndarray,
+    black: Region | None,
+    config: InputConfig | DepthConfig,
+    draws: AugmentationDraws | None,
+    out: np.ndarray,
+) -> None:
+    """Crop and mirror a resized image H,W,C into `out`, and zero the region that is black there.
+
+    `pixels` may be `out` itself where nothing is cropped: OpenCV mirrors in place.
+    """
+    top, left = crop_corner(config, draws)
+    height, width = config.shape
+    crop = pixels[top : top + height, left : left + width]
+    if draws and draws.mirrored and config.flip:
+        cv2.flip(crop, 1, dst=out)
+    elif pixels is not out:
+        out[:] = crop
+    if black is not None:
+        out[black[0] : black[2], black[1] : black[3]] = 0
+
+
+def jitter_factors(config: InputConfig, draws: AugmentationDraws) -> list[float]:
+    """Return the factors that brightness, contrast and saturation are multiplied by."""
     return [1 + config.jitter * draw for draw in draws.jitter]
 
 
-def points(name: InputName, data: bytes, config: PointsConfig, draws: Draws | None, where: str) -> np.ndarray:
-    """Landmarks 68,2 or joints 17,3. Mirrored, x is 1 - x, and left and right change places."""
-    result = _array(data, where)
-    if result.shape != POINTS[name]:
-        raise _damaged(where, f"an array {POINTS[name]} is expected, not {tuple(result.shape)}")
+def read_points(
+    name: InputName, data: bytes, config: PointsConfig, draws: AugmentationDraws | None, where: str
+) -> np.ndarray:
+    """Return landmarks 68,2 or joints 17,3 from the bytes of a member.
+
+    In a mirrored sample, x becomes 1 - x, and left and right change places. Raises ShardError that names `where`.
+    """
+    points = _read_array(data, where)
+    if points.shape != POINT_SHAPES[name]:
+        raise _damage_error(where, f"an array {POINT_SHAPES[name]} is expected, not {tuple(points.shape)}")
     if draws and draws.mirrored and config.flip:
-        result = result[_MIRRORED[name]]
-        result[:, 0] = 1 - result[:, 0]
-    return result
+        points = points[_MIRRORED[name]]
+        points[:, 0] = 1 - points[:, 0]
+    return points
 
 
-def boxes(data: bytes, config: BoxesConfig, draws: Draws | None, where: str) -> np.ndarray:
-    """The first `count` boxes, count,4; rows that no box fills are zeros, mirrored or not."""
-    found = _array(data, where)
-    if found.ndim != 2 or found.shape[1] != 4:
-        raise _damaged(where, f"rows of four numbers are expected, not {tuple(found.shape)}")
-    found = found[: config.count]
+def read_boxes(data: bytes, config: BoxesConfig, draws: AugmentationDraws | None, where: str) -> np.ndarray:
+    """Return the first `count` boxes, count,4, from the bytes of a member; rows that no box fills are zeros.
+
+    Raises ShardError that names `where`.
+    """
+    boxes = _read_array(data, where)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise _damage_error(where, f"rows of four numbers are expected, not {tuple(boxes.shape)}")
+    boxes = boxes[: config.count]
     if draws and draws.mirrored and config.flip:
-        found = np.stack([1 - found[:, 2], found[:, 1], 1 - found[:, 0], found[:, 3]], axis=1)
+        boxes = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], axis=1)
     result = np.zeros((config.count, 4), np.float32)
-    result[: len(found)] = found
+    result[: len(boxes)] = boxes
     return result
 
 
-def _array(data: bytes, where: str) -> np.ndarray:
+def _read_array(data: bytes, where: str) -> np.ndarray:
     try:
-        return io.load(BytesIO(data)).astype(np.float32)
+        return io.load_array(BytesIO(data)).astype(np.float32)
     except (ValueError, TypeError, OSError) as error:
-        raise _damaged(where, f"not an array of numbers ({error})") from None
+        raise _damage_error(where, f"not an array of numbers ({error})") from None
 
 
-def _damaged(where: str, what: str) -> ShardError:
+def _damage_error(where: str, what: str) -> ShardError:
     return ShardError(f"{where}: {what}; check the set with python -m clef.shard --verify")
 
 
-def jittered(images: Tensor, factors: Tensor) -> Tensor:
-    """`images` B,3,H,W float32 of 0-255, changed in place, by `factors` B,3, in the order named above.
+def apply_jitter(images: Tensor, factors: Tensor) -> Tensor:
+    """Change `images` B,3,H,W float32 of 0-255 in place, each by its row of `factors` B,3.
 
-    torchvision's definitions, without its rounding after each step.
+    The factors are those of brightness, contrast and saturation, applied in this order, as torchvision defines them,
+    but without its rounding after each step.
     """
     brightness, contrast, saturation = factors.view(-1, 3, 1, 1, 1).unbind(1)
     images.mul_(brightness).clamp_(0, 255)
-    _towards(images, _grey(images).mean((1, 2, 3), keepdim=True), contrast)
-    _towards(images, _grey(images), saturation)
+    _blend(images, _luminance(images).mean((1, 2, 3), keepdim=True), contrast)
+    _blend(images, _luminance(images), saturation)
     return images
 
 
-def blackened(images: Tensor, boxes: Tensor) -> Tensor:
-    """`images` B,C,H,W with a box zeroed in each, in place. `boxes`: B,4 top, left, bottom, right; may be empty."""
-    top, left, bottom, right = boxes.view(-1, 4, 1).unbind(1)
+def zero_regions(images: Tensor, regions: Tensor) -> Tensor:
+    """Zero a region in each of `images` B,C,H,W, in place.
+
+    `regions`: B,4 integers: top, left, bottom, right; a region may be empty.
+    """
+    top, left, bottom, right = regions.view(-1, 4, 1).unbind(1)
     y, x = (torch.arange(side, device=images.device) for side in images.shape[-2:])
     inside = ((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None]
     return images.masked_fill_(inside[:, None], 0)
 
 
-def _towards(images: Tensor, other: Tensor, factor: Tensor) -> None:
-    """From `other` (0) to the image (1), and beyond it."""
+def _blend(images: Tensor, other: Tensor, factor: Tensor) -> None:
+    """Replace each image by a blend with `other`: `other` itself at factor 0, the image at 1, and more beyond."""
     images.sub_(other).mul_(factor).add_(other).clamp_(0, 255)
 
 
-def _grey(images: Tensor) -> Tensor:
+def _luminance(images: Tensor) -> Tensor:
+    """Return the gray values B,1,H,W of RGB images, by the weights of ITU-R BT.601 as torchvision rounds them."""
     red, green, blue = images.unbind(1)
     return (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)[:, None]

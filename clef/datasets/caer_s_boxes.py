@@ -1,6 +1,7 @@
-"""The forms in which boxes of CAER-S circulate: rows, JSON, and a small text file for each image.
+"""Boxes of CAER-S, in the forms in which they circulate: rows of text, JSON, and a text file for each image.
 
-Images go by class and stem, in any case: a box list may call `Anger/1.jpg` what the folder calls `Angry/1.png`.
+Boxes find their image by class and by file name without extension, in any case: a box list may say `Anger/1.jpg` where
+the folder has `Angry/1.png`.
 """
 
 import json
@@ -10,83 +11,91 @@ from pathlib import Path
 from typing import Any
 
 from clef.datasets.cards import Card
-from clef.datasets.person import Box, Reading, parse_box, parse_path
+from clef.datasets.person import Reading, parse_box, parse_path
 from clef.errors import DataError
+from clef.geometry import Box
 
 Key = tuple[str, str]
-"""An image within a folder of the layout: its class, and its name without the extension, in lower case."""
+"""An image within the train or test folder: its class, and its file name without extension in lower case."""
 _FOLDER_OF = {"train": "train", "test": "test", "val": "test"}
-"""The folder that the first part of a path names; where lists have a val, its images lie in the test folder."""
+"""The folder that the first part of a path means: where a list has a val, its images lie in the test folder."""
 
 
 @dataclass(frozen=True)
 class BoxRow:
-    """What a box file says of one image."""
+    """What a box file states about one image."""
 
     where: str
+    """The file and the place in it, for errors."""
     folder: str | None
     """`train` or `test`, when the path begins with it."""
     key: Key
     label: str
-    """As written: a class's number or name, or nothing."""
+    """As written: a class's number or name, or empty."""
     box: Box | None
-    """None: looked for and not found."""
+    """None: no face (or person) was found in the image."""
 
 
-def key_of(card: Card, folder: str, name: str) -> Key:
-    """How an image is known; a folder that is no class stands for itself."""
+def frame_key(card: Card, folder: str, name: str) -> Key:
+    """Return an image's key. A folder that isn't a class is kept as it is."""
     return card.canonical(folder) or folder.lower(), Path(name).stem.lower()
 
 
-def read(path: Path, card: Card, bare: bool = False) -> list[BoxRow]:
-    """All that a file or folder says, in whichever form it is. `bare`: rows may end before the box."""
+def read_boxes(path: Path, card: Card, allow_no_box: bool = False) -> list[BoxRow]:
+    """Return all rows of a box file, or of a folder of them, in any of the forms. Raises DataError.
+
+    `allow_no_box`: rows may end after the path or the label.
+    """
     if path.is_dir():
-        return [_crop(file, card) for file in sorted(path.glob("*/*.txt"))]
-    text = _text(path)
-    return list(_pairs(path, text, card) if path.suffix.lower() == ".json" else _lines(path, text, card, bare))
+        return [_read_crop(file, card) for file in sorted(path.glob("*/*.txt"))]
+    text = _read_text(path)
+    if path.suffix.lower() == ".json":
+        return list(_parse_json(path, text, card))
+    return list(_parse_lines(path, text, card, allow_no_box))
 
 
-def collect(rows: Iterable[BoxRow], card: Card, reading: Reading) -> dict[Key, BoxRow]:
-    """The first row of each image. Rows that repeat it, or contradict it or the folder, are counted in `reading`."""
-    found: dict[Key, BoxRow] = {}
+def collect_boxes(rows: Iterable[BoxRow], card: Card, reading: Reading) -> dict[Key, BoxRow]:
+    """Return the first row of each image. Rows that repeat or contradict it are counted in `reading`."""
+    boxes: dict[Key, BoxRow] = {}
     for row in rows:
-        if row.label and _class(row.label, card) != row.key[0]:
+        if row.label and _label_class(row.label, card) != row.key[0]:
             reading.keeps("label_conflict", f"{row.where}: label {row.label!r:.40}, folder {row.key[0]}")
-        first = found.setdefault(row.key, row)
+        first = boxes.setdefault(row.key, row)
         if first is row:
             continue
-        if repr(first.box) == repr(row.box):  # NaN equals nothing
+        if repr(first.box) == repr(row.box):  # as text, because NaN != NaN
             reading.notes["rows of a box file that repeat another"] += 1
         else:
             reading.keeps("box_conflict", f"{row.where}: {row.box}, but {first.box} in {first.where}")
-    return found
+    return boxes
 
 
-def _class(label: str, card: Card) -> str | None:
+def _label_class(label: str, card: Card) -> str | None:
+    """Return the class that a label states by its number or name, or None."""
     if label.isascii() and label.isdecimal():
         return dict(enumerate(card.classes)).get(int(label[:9]))
     return card.canonical(label)
 
 
-def _lines(path: Path, text: str, card: Card, bare: bool) -> Iterator[BoxRow]:
-    """`Class/file.png,label,x1,y1,x2,y2`; no face: 0,0,0,0."""
+def _parse_lines(path: Path, text: str, card: Card, allow_no_box: bool) -> Iterator[BoxRow]:
+    """Parse rows `Class/file.png,label,x1,y1,x2,y2`; no face: 0,0,0,0."""
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
         name, *values = line.split(",")
-        if len(values) != 5 and not (bare and len(values) < 2):
+        if len(values) != 5 and not (allow_no_box and len(values) < 2):
             raise DataError(f"{where}: Class/file.png,label,x1,y1,x2,y2 is expected, not {line!r:.80}")
         box = parse_box(values[1:], where) if values[1:] else None
-        yield _row(where, name, card, box, values[0].strip() if values else "")
+        yield _parse_row(where, name, card, box, values[0].strip() if values else "")
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as its pairs, so that a key that stands twice is not lost."""
+    """A JSON object as a list of pairs, so that a key that occurs twice isn't lost."""
 
 
-def _pairs(path: Path, text: str, card: Card) -> Iterator[BoxRow]:
-    """`{"Class/file.png": [x1, y1, x2, y2] or null}`."""
+def _parse_json(path: Path, text: str, card: Card) -> Iterator[BoxRow]:
+    """Parse `{"Class/file.png": [x1, y1, x2, y2] or null}`."""
     try:
         content = json.loads(text, object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:
@@ -97,24 +106,29 @@ def _pairs(path: Path, text: str, card: Card) -> Iterator[BoxRow]:
         where = f"{path}: {name!r:.80}"
         if value is not None and (type(value) is not list or not all(type(v) in (int, float) for v in value)):
             raise DataError(f"{where}: [x1, y1, x2, y2] or null is expected, not {value!r:.80}")
-        yield _row(where, name, card, None if value is None else parse_box(value, where))
+        yield _parse_row(where, name, card, None if value is None else parse_box(value, where))
 
 
-def _crop(path: Path, card: Card) -> BoxRow:
-    """A file of its own for an image, `x1,y1,x2,y2`; no face: 0,0,0,0."""
-    box = parse_box(_text(path).strip().split(","), str(path))
-    return _row(str(path), f"{path.parent.name}/{path.name}", card, box)
+def _read_crop(path: Path, card: Card) -> BoxRow:
+    """Read the box file of one image, `x1,y1,x2,y2`; no face: 0,0,0,0."""
+    box = parse_box(_read_text(path).strip().split(","), str(path))
+    return _parse_row(str(path), f"{path.parent.name}/{path.name}", card, box)
 
 
-def _row(where: str, name: str, card: Card, box: Box | None, label: str = "") -> BoxRow:
-    *above, folder, file = ("", "", *parse_path(name, where).split("/"))
+def _parse_row(where: str, name: str, card: Card, box: Box | None, label: str = "") -> BoxRow:
+    *above, folder, file = ("", "", *parse_path(name, where).split("/"))  # so that there are at least three
     if not folder:
         raise DataError(f"{where}: Class/file.png is expected, not {name!r:.80}")
-    found = box if box and any(box) else None
-    return BoxRow(where, _FOLDER_OF.get(above[-1].lower()), key_of(card, folder, file), label, found)
+    return BoxRow(
+        where,
+        _FOLDER_OF.get(above[-1].lower()),
+        frame_key(card, folder, file),
+        label,
+        box if box and any(box) else None,  # 0,0,0,0
+    )
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

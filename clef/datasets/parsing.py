@@ -1,6 +1,6 @@
-"""What a reader finds wrong with one person: the rules met, what they decide, and the labels and VAD that remain.
+"""What readers have in common: the rules that one person meets, their labels and VAD, and CSV files.
 
-CSV files that others hand us: the header, and each row with its place. Whatever is wrong is a DataError.
+A fault of one person is a rule of `clef.datasets.policies`. A file that isn't what it should be is a DataError.
 """
 
 import csv
@@ -16,49 +16,55 @@ from clef.errors import DataError
 
 
 class LeftOut(Exception):
-    """The policies leave this person out, and it has been counted."""
+    """Raised when the policies leave a person out, after that was counted."""
 
 
 class Faults:
-    """The rules that one person meets. They are counted when it is known what became of the person.
+    """The rules that one person meets.
 
-    `where` is a place in a file and, after the last `: `, the person.
+    They are counted in `reading` only once it is certain whether the person stays: someone who is left out counts for
+    the rule that left them out, and for no other.
+
+    Args:
+        reading: the split to which the person belongs; its policies decide.
+        where: a place in a file and, after the last `: `, the person.
     """
 
     def __init__(self, reading: Reading, where: str) -> None:
         self.reading, self.where = reading, where
         self.met: list[tuple[str, str]] = []
+        """Rules met so far, each with the spelling that met it, or nothing."""
 
-    def add(self, rule: str, what: str = "") -> None:
-        """Go on with the person, flagged. LeftOut or DataError where the policy is another."""
-        if self.reading.policies.check(rule, f"{self.where}: {what}" if what else self.where) == "skip":
-            self._leave_out(rule, what)
-        self.met.append((rule, what))
+    def add(self, rule: str, spelling: str = "") -> None:
+        """Flag the person. Raises LeftOut or DataError where the policy is `skip` or `raise`."""
+        if self.reading.policies.check(rule, f"{self.where}: {spelling}" if spelling else self.where) == "skip":
+            self._leave_out(rule, spelling)
+        self.met.append((rule, spelling))
 
-    def refuse(self, rule: str, what: str, said: str) -> NoReturn:
-        """Leave the person out, as `what` was found. DataError, which has `said` so, if the policy is `raise`."""
-        self.reading.policies.check(rule, f"{self.where}: {said}")
-        self._leave_out(rule, what)
+    def refuse(self, rule: str, spelling: str, message: str) -> NoReturn:
+        """Leave the person out: raises LeftOut, or DataError with `message` if the policy is `raise`."""
+        self.reading.policies.check(rule, f"{self.where}: {message}")
+        self._leave_out(rule, spelling)
 
-    def _leave_out(self, rule: str, what: str) -> NoReturn:
-        self.reading.left_out[rule] += 1
-        self._remember(rule, what)
-        raise LeftOut(rule)
-
-    def flags(self) -> tuple[str, ...]:
-        """The person stays: count what was met, and return it for the record."""
-        for rule, what in self.met:
+    def count(self) -> tuple[str, ...]:
+        """Count all rules met by a person who stays, and return them as the person's flags."""
+        for rule, spelling in self.met:
             self.reading.notes[rule] += 1
-            self._remember(rule, what)
+            self._remember(rule, spelling)
         return tuple(dict.fromkeys(rule for rule, _ in self.met))
 
-    def _remember(self, rule: str, what: str) -> None:
-        self.reading.remember(rule, self.where.rpartition(": ")[2].removeprefix("person "), what)
+    def _leave_out(self, rule: str, spelling: str) -> NoReturn:
+        self.reading.left_out[rule] += 1
+        self._remember(rule, spelling)
+        raise LeftOut(rule)
+
+    def _remember(self, rule: str, spelling: str) -> None:
+        self.reading.remember(rule, self.where.rpartition(": ")[2].removeprefix("person "), spelling)
 
 
-def labels(card: Card, spellings: Iterable[str], faults: Faults) -> tuple[str, ...]:
-    """The classes that the spellings stand for, each once."""
-    found = []
+def parse_labels(card: Card, spellings: Iterable[str], faults: Faults) -> tuple[str, ...]:
+    """Return the classes that the spellings stand for, each once. Raises LeftOut, DataError."""
+    labels: list[str] = []
     for spelling in spellings:
         label = card.canonical(spelling)
         if label is None:
@@ -66,22 +72,24 @@ def labels(card: Card, spellings: Iterable[str], faults: Faults) -> tuple[str, .
             faults.refuse("label_unknown", spelling, f"unknown category {spelling!r:.80}; {known}")
         if label != spelling:
             faults.add("label_alias", spelling)
-        found.append(label)
-    if not found:
+        labels.append(label)
+    if not labels:
         faults.add("label_missing")
-    return _as_task(card, tuple(dict.fromkeys(found)), faults.where)
+    unique = tuple(dict.fromkeys(labels))
+    if card.task == "single_label":
+        _check_single(unique, faults.where)
+    return unique
 
 
-def _as_task(card: Card, found: tuple[str, ...], where: str) -> tuple[str, ...]:
-    if card.task == "multi_label" or len(found) == 1:
-        return found
-    if found:
-        raise DataError(f"{where}: one label is expected in a single-label set, not {', '.join(found)}")
-    raise DataError(f"{where}: no label; a single-label set can't keep such people: --policy label_missing=skip")
+def _check_single(labels: tuple[str, ...], where: str) -> None:
+    if len(labels) > 1:
+        raise DataError(f"{where}: one label is expected in a single-label set, not {', '.join(labels)}")
+    if not labels:
+        raise DataError(f"{where}: no label; a single-label set can't keep such people: --policy label_missing=skip")
 
 
-def vad(values: Iterable[float], faults: Faults) -> tuple[float, float, float]:
-    """Valence, arousal and dominance; what is no finite number is unknown, and NaN."""
+def parse_vad(values: Iterable[float], faults: Faults) -> tuple[float, float, float]:
+    """Return valence, arousal and dominance; a value that isn't finite is unknown, which is NaN. Raises LeftOut."""
     v, a, d = (value if math.isfinite(value) else math.nan for value in values)
     if any(map(math.isnan, (v, a, d))):
         faults.add("vad_unknown")
@@ -91,29 +99,32 @@ def vad(values: Iterable[float], faults: Faults) -> tuple[float, float, float]:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row by column; `where` is `file:line`."""
+class CsvRow:
+    """One row of a CSV file."""
 
     where: str
+    """`file:line`."""
     values: dict[str, str]
+    """Fields by column name."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """A CSV file: its column names, outer blanks removed, and its rows."""
+class CsvTable:
+    """A CSV file: its column names without outer blanks, and its rows."""
 
     header: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[CsvRow, ...]
 
 
-def read_rows(path: Path) -> Rows:
-    """A CSV in UTF-8 with a header, split at commas; empty lines are none. Fields are 131,072 characters at most."""
+def read_csv(path: Path) -> CsvTable:
+    """Read a CSV file in UTF-8 with a header and commas. Empty lines are skipped. Raises DataError."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file, strict=True)  # else a quote left open swallows the rest of the file
+            lines = csv.reader(file, strict=True)  # without `strict`, an open quote swallows the rest of the file
             header = tuple(name.strip() for name in next(lines, []))
-            _unique(header, path)
-            return Rows(header, tuple(_row(header, values, f"{path}:{lines.line_num}") for values in lines if values))
+            _check_unique(header, path)
+            rows = [_make_row(header, values, f"{path}:{lines.line_num}") for values in lines if values]
+            return CsvTable(header, tuple(rows))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
@@ -123,17 +134,17 @@ def read_rows(path: Path) -> Rows:
 
 
 def column_names(header: Iterable[str]) -> str:
-    """Column names as an error shows them."""
+    """Return column names as an error shows them."""
     return f"{', '.join(name or '(no name)' for name in header):.300}" or "nothing"
 
 
-def _unique(header: tuple[str, ...], path: Path) -> None:
+def _check_unique(header: tuple[str, ...], path: Path) -> None:
     if twice := [name for name in header if name and header.count(name) > 1]:
         raise DataError(f"{path}: two columns are called {twice[0]!r:.80}")
 
 
-def _row(header: tuple[str, ...], values: list[str], where: str) -> Row:
-    """Fields beyond the header may stand there when they are empty: some programs end every row with a comma."""
+def _make_row(header: tuple[str, ...], values: list[str], where: str) -> CsvRow:
+    # Empty fields beyond the header are accepted: some programs end every row with a comma.
     if len(values) < len(header) or any(value.strip() for value in values[len(header) :]):
         raise DataError(f"{where}: {len(header)} fields are expected ({column_names(header)}), not {len(values)}")
-    return Row(where, dict(zip(header, values, strict=False)))
+    return CsvRow(where, dict(zip(header, values, strict=False)))

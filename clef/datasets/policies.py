@@ -1,7 +1,8 @@
-"""What is done about each fault that a dataset may have: stated in its card, settable, and counted. Imports no torch.
+"""Policies: what is done about each fault that a dataset may have.
 
-Four words say it. `raise` stops, and names where the fault is. `skip` leaves the person out. `clamp` cuts a box to the
-frame. `keep` goes on and flags it. Whatever is done is counted in the manifest: nothing is mended or dropped silently.
+A card states them, `--policy RULE=POLICY` overrides them. `raise` stops and names where the fault is. `skip` leaves the
+person out. `clamp` cuts a box to the frame. `keep` goes on and flags the person. Whatever is done is counted in the
+manifest: nothing is repaired or dropped silently.
 """
 
 from collections.abc import Mapping
@@ -9,8 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from clef.config import Strict
 from clef.errors import DataError
+from clef.yaml_config import Strict
 
 Skip = Literal["skip", "raise"]
 Keep = Literal["keep", "skip", "raise"]
@@ -18,7 +19,7 @@ Note = Literal["keep", "raise"]
 
 
 class Policies(Strict):
-    """A rule for each known fault: its name, what it is, what may be done about it, and what is unless stated."""
+    """A field for each rule, that is, each known fault: its name, its policies, its default and what it is about."""
 
     image_missing: Skip = Field("skip", description="the image is not there")
     image_unreadable: Skip = Field("skip", description="the image is truncated or not an image")
@@ -52,34 +53,35 @@ class Policies(Strict):
     file_stray: Note = Field("keep", description="a file that is no image of the set: not read")
 
     def of(self, rule: str) -> str:
-        """What is done about a fault."""
+        """Return the policy of a rule."""
         return str(getattr(self, rule))
 
     def check(self, rule: str, where: str) -> str:
-        """What is done about a fault met at `where`. DataError if that is `raise`."""
+        """Return the policy of a rule that was met at `where`. Raises DataError if it is `raise`."""
         policy = self.of(rule)
         if policy == "raise":
-            others = [word for word in allowed(rule) if word != "raise"]
+            others = [word for word in allowed_policies(rule) if word != "raise"]
             instead = " or ".join(f"--policy {rule}={word}" for word in others)
             raise DataError(f"{where}: {describe(rule)} (policy {rule}: raise; to go on: {instead})")
         return policy
 
 
 RULES = tuple(Policies.model_fields)
+"""The names of all rules."""
 
 
 def describe(rule: str) -> str:
-    """What a rule is about, in words; any other text is its own description."""
+    """Return what a rule is about, in words; return any other text as it is."""
     field = Policies.model_fields.get(rule)
     return str(field.description) if field else rule
 
 
-def allowed(rule: str) -> tuple[str, ...]:
-    """The policies that a rule can have."""
+def allowed_policies(rule: str) -> tuple[str, ...]:
+    """Return the policies that a rule can have."""
     schema = Policies.model_json_schema()["properties"][rule]
     return tuple(schema["enum"])
 
 
-def described(counts: Mapping[str, int]) -> dict[str, int]:
-    """Counts by rule, by the rules' descriptions."""
+def describe_counts(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts with each rule replaced by its description."""
     return {describe(rule): count for rule, count in counts.items()}

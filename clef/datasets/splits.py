@@ -1,53 +1,53 @@
-"""Reads all splits of a dataset, and decides what only several people or several splits together show."""
+"""Read all splits of a dataset, and apply the rules about an image or a box that is listed more than once."""
 
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from clef.datasets import open_reader
 from clef.datasets.cards import Card
 from clef.datasets.person import Person, Reading
 
 HELD_OUT = "val"
-"""The split that must share no image with another: models are selected on it."""
+"""The split that must share no image with another, because models are selected on it."""
 
 
 def read(card: Card, source: Path) -> dict[str, Reading]:
-    """Every split of the card below `source`, by name, as its policies have it."""
-    readings = as_listed(card, source)
-    settle(readings)
+    """Return every split of the card by name, read from the folder `source`, with all policies applied."""
+    readings = read_listed(card, source)
+    apply_cross_split_rules(readings)
     return readings
 
 
-def as_listed(card: Card, source: Path) -> dict[str, Reading]:
-    """The splits as `read` has them, but for what only several people or splits together show."""
-    from clef.datasets import open_reader
+def read_listed(card: Card, source: Path) -> dict[str, Reading]:
+    """Return every split as `read` does, but before the rules that compare people and splits with each other."""
+    roots = sorted({split.root for split in card.splits.values()})
+    readers = {root: open_reader(card, source / root) for root in roots}
+    return {name: readers[split.root].read(split.split) for name, split in card.splits.items()}
 
-    readers = {root: open_reader(card, source / root) for root in sorted({part.root for part in card.splits.values()})}
-    return {name: readers[part.root].read(part.split) for name, part in card.splits.items()}
 
-
-def settle(readings: dict[str, Reading]) -> None:
-    """Apply the rules of people who stand in several splits, or several times in one."""
+def apply_cross_split_rules(readings: dict[str, Reading]) -> None:
+    """Apply the rules about images that several splits list, and boxes that a split lists twice. In place."""
     for name, reading in readings.items():
         if name == HELD_OUT:
             others = [person for other, read in readings.items() if other != HELD_OUT for person in read.people]
-            _shared(reading, {person.image for person in others})
-        _repeated(reading)
+            _apply_image_shared(reading, {person.image for person in others})
+        _apply_box_repeated(reading)
 
 
-def _shared(reading: Reading, elsewhere: set[Path]) -> None:
-    """People whose image another split holds too."""
+def _apply_image_shared(reading: Reading, elsewhere: set[Path]) -> None:
+    """Apply the rule about people whose image another split lists too."""
     kept = []
     for person in reading.people:
         if person.image not in elsewhere:
             kept.append(person)
         elif reading.keeps("image_shared", person.id):
-            kept.append(_flagged(person, "image_shared"))
+            kept.append(_add_flag(person, "image_shared"))
     reading.people = kept
 
 
-def _repeated(reading: Reading) -> None:
-    """People whose image and box were listed before; the first of them is no fault."""
+def _apply_box_repeated(reading: Reading) -> None:
+    """Apply the rule about people whose image and box were listed before. The first one listed always stays."""
     seen = Counter[tuple[Path, object]]()
     kept = []
     for person in reading.people:
@@ -56,9 +56,9 @@ def _repeated(reading: Reading) -> None:
         if seen[subject] == 1 or person.box is None:
             kept.append(person)
         elif reading.keeps("box_repeated", person.id):
-            kept.append(_flagged(person, "box_repeated"))
+            kept.append(_add_flag(person, "box_repeated"))
     reading.people = kept
 
 
-def _flagged(person: Person, rule: str) -> Person:
+def _add_flag(person: Person, rule: str) -> Person:
     return replace(person, flags=(*person.flags, rule))

@@ -1,4 +1,4 @@
-"""Generates a demo set: plan it, draw it with a few processes, and put it in place in one step."""
+"""Generates a demo set: plans it, draws it with a few processes, and puts it in place in one step."""
 
 from __future__ import annotations
 
@@ -17,69 +17,87 @@ from rich.console import Console
 from rich.progress import Progress
 
 from clef.demo import caer_s, emotic
-from clef.demo.cues import Findings, write_of_images
+from clef.demo.cues import ImageCues, write_image_cues
 from clef.demo.world import VERSION
 from clef.errors import DataError
 
-Name = Literal["emotic_demo", "caer_s_demo"]
+DemoName = Literal["emotic_demo", "caer_s_demo"]
 
 STRENGTH = 0.65
-"""How strongly the scene goes with the label, in train, val and main's test."""
-FEWEST = 60
-"""With fewer people in train, the faults that belong into a set would have no room."""
-MARK = "demo.json"
+"""The probability that the scene is the label's own kind (else it is any kind), in train, val and main's test."""
+MIN_PEOPLE = 60
+"""With fewer people in train, there is not a picture for each of the faults."""
+FACTS_FILE = "demo.json"
 
 LAYOUTS: dict[str, Any] = {"emotic_demo": emotic, "caer_s_demo": caer_s}
+"""The module of each set. Its `plan` lays out the files and returns jobs, its `draw` draws the images of one job."""
 
 
 class DemoError(DataError, ValueError):
-    """A demo set cannot be generated as asked."""
+    """A demo set can't be generated with these arguments, or at this place."""
 
 
 def generate(
-    name: Name, root: Path, *, seed: int = 0, strength: float = STRENGTH, people: int | None = None, workers: int = 2
+    name: DemoName,
+    root: Path,
+    *,
+    seed: int = 0,
+    strength: float = STRENGTH,
+    people: int | None = None,
+    workers: int = 2,
 ) -> None:
-    """Write the set under `root`: `main/` in the official layout, and `shift/`, where the test's scenes are random.
+    """Write a demo set: `main/` in the official layout, and `shift/` with a test in which scenes are random.
 
-    `people` is the number in train; the other splits keep their proportion. A set that is there already,
-    made with the same arguments, is left as it is. The bytes do not depend on `workers`.
+    A set that is there already and was made with the same arguments is left as it is. The bytes do not depend on
+    `workers`. Raises DemoError for arguments out of range, and where something else is at `root`.
+
+    Args:
+        name: Which set.
+        root: The folder to write; it appears when the set is complete.
+        seed: The seed of everything that is drawn.
+        strength: How strongly the scene goes with the label, 0-1, in `main/`; in `shift/` it is 0.
+        people: The number of people in train; the other splits keep their proportion to it.
+        workers: How many processes draw.
     """
     if name not in LAYOUTS:
         raise DemoError(f"unknown demo set {name!r}; known: {', '.join(LAYOUTS)}")
-    people = LAYOUTS[name].PEOPLE if people is None else people
-    if people < FEWEST or not 0 <= strength <= 1 or seed < 0 or workers < 1:
+    people = LAYOUTS[name].DEFAULT_PEOPLE if people is None else people
+    if people < MIN_PEOPLE or not 0 <= strength <= 1 or seed < 0 or workers < 1:
         raise DemoError(
-            f"people must be at least {FEWEST}, strength 0-1, seed at least 0 and workers at least 1; "
+            f"people must be at least {MIN_PEOPLE}, strength 0-1, seed at least 0 and workers at least 1; "
             f"got people={people}, strength={strength}, seed={seed}, workers={workers}"
         )
     facts = {"generator": name, "version": VERSION, "seed": seed, "strength": float(strength), "people": people}
     root = Path(root)
     if _is_complete(root, facts):
         return
-    with _arriving_at(root, facts) as partial:
+    with _atomic_folder(root, facts) as partial:
         layout = LAYOUTS[name]
-        write_of_images(_draw(layout.draw, layout.plan(partial, seed, strength, people), workers, name))
-        (partial / MARK).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        jobs = layout.plan(partial, seed, strength, people)
+        write_image_cues(_draw_all(layout.draw, jobs, workers, name))
+        (partial / FACTS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def _is_complete(root: Path, facts: dict[str, Any]) -> bool:
-    """Whether the set is there; something else in its place is an error."""
+    """Return whether the set is at `root`. Raises DemoError where something else is there."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        there = json.loads((root / MARK).read_text(encoding="utf-8"))
+        existing = json.loads((root / FACTS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise DemoError(
-            f"{root}: is there, but is no complete demo set (no readable {MARK}); remove it first"
+            f"{root}: is there, but is no complete demo set (no readable {FACTS_FILE}); remove it first"
         ) from None
-    if there != facts:
-        raise DemoError(f"{root}: holds another demo set ({there}, not {facts}); remove the folder to generate it anew")
+    if existing != facts:
+        raise DemoError(
+            f"{root}: holds another demo set ({existing}, not {facts}); remove the folder to generate it anew"
+        )
     return True
 
 
 @contextmanager
-def _arriving_at(root: Path, facts: dict[str, Any]) -> Iterator[Path]:
-    """A folder beside `root` that takes its place when all went well, and goes away when not."""
+def _atomic_folder(root: Path, facts: dict[str, Any]) -> Iterator[Path]:
+    """Give a folder beside `root` that is renamed to it when the block ends well, and removed when it does not."""
     partial = root.parent / f".{root.name}.{uuid.uuid4().hex[:8]}.partial"
     partial.mkdir(parents=True)
     try:
@@ -93,20 +111,25 @@ def _arriving_at(root: Path, facts: dict[str, Any]) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _draw(draw: Callable[[Any], list[Findings]], jobs: Sequence[Any], workers: int, name: str) -> list[Findings]:
-    """Draw the jobs' images; what there is to find in each, in the jobs' order."""
-    findings = []
+def _draw_all(draw: Callable[[Any], list[ImageCues]], jobs: Sequence[Any], workers: int, name: str) -> list[ImageCues]:
+    """Draw the images of all jobs, and return their cues in the jobs' order."""
+    image_cues = []
     console = Console(stderr=True)
     with Progress(console=console, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(f"drawing {name}", total=len(jobs))
-        for found in _each(draw, jobs, workers):
-            findings += found
+        for cues in _run_in_order(draw, jobs, workers):
+            image_cues += cues
             progress.advance(task)
-    return findings
+    return image_cues
 
 
-def _each(draw: Callable[[Any], list[Findings]], jobs: Sequence[Any], workers: int) -> Iterator[list[Findings]]:
-    """Run the jobs; results come in their order. Processes are spawned, not forked: the caller may hold threads."""
+def _run_in_order(
+    draw: Callable[[Any], list[ImageCues]], jobs: Sequence[Any], workers: int
+) -> Iterator[list[ImageCues]]:
+    """Run the jobs and yield their results in order.
+
+    Processes are spawned, not forked, because the caller may have threads.
+    """
     if workers == 1:
         yield from map(draw, jobs)
         return

@@ -1,8 +1,6 @@
-"""The places under the sky: a beach, a forest, a street at night, ruins, mountains.
+"""Draws the kinds of places: a beach, a forest, a street at night, ruins, mountains; an office, a kitchen, a party.
 
-The places under a roof: an office, a kitchen, a party.
-
-The places, by name. Each kind has its own palette and objects; sizes, positions, tints and light vary freely.
+Each kind has its own palette and objects. Sizes, positions, tints and light vary freely.
 """
 
 from __future__ import annotations
@@ -11,13 +9,23 @@ from collections.abc import Callable
 
 import numpy as np
 
-from clef.demo.pen import Colour, Pen, shade
+from clef.demo.pen import Color, Pen, shade
 
 Rng = np.random.Generator
+INK: Color = (44, 40, 44)
 
 
-def beach(pen: Pen, rng: Rng) -> None:
-    """Sun, sea, sand and a parasol."""
+def draw_scene(kind: str, width: int, height: int, seed: int) -> Pen:
+    """Return the picture of a place of this kind, in some light. The same seed gives the same picture."""
+    rng = np.random.default_rng([seed, 2])
+    pen = Pen(width, height)
+    SCENES[kind](pen, rng)
+    pen.light(rng.uniform(0.72, 1.12) * rng.uniform(0.9, 1.1, 3))
+    return pen
+
+
+def draw_beach(pen: Pen, rng: Rng) -> None:
+    """Draw sun, sea, sand and a parasol."""
     w, h = pen.width, pen.height
     sea, sand = h * rng.uniform(0.35, 0.45), h * rng.uniform(0.55, 0.68)
     pen.fade(0, sea, shade(rng, (120, 196, 240)), shade(rng, (214, 238, 246)))
@@ -32,11 +40,11 @@ def beach(pen: Pen, rng: Rng) -> None:
         pen.line([(x, y), (x, y + 24)], 1.5, (150, 110, 80))
         pen.polygon([(x - 17, y + 5), (x - 9, y - 6), (x, y - 9), (x + 9, y - 6), (x + 17, y + 5)], tint)
         pen.polygon([(x - 5, y + 5), (x, y - 9), (x + 5, y + 5)], (250, 246, 240))
-    _spots(pen, rng, 14, sand + 6, h, 1.4, (206, 164, 104))
+    _draw_spots(pen, rng, 14, sand + 6, h, 1.4, (206, 164, 104))
 
 
-def forest(pen: Pen, rng: Rng) -> None:
-    """Trunks, leaves, ferns and toadstools."""
+def draw_forest(pen: Pen, rng: Rng) -> None:
+    """Draw trunks, leaves, ferns and toadstools."""
     w, h = pen.width, pen.height
     floor = h * rng.uniform(0.72, 0.82)
     pen.fade(0, floor, shade(rng, (46, 106, 62)), shade(rng, (150, 190, 110)))
@@ -47,16 +55,16 @@ def forest(pen: Pen, rng: Rng) -> None:
         pen.polygon(
             [(x - size * 0.6, 0), (x + size * 0.6, 0), (x + size, foot), (x - size, foot)], shade(rng, (96, 66, 42))
         )
-    _spots(pen, rng, 26, -6, h * 0.26, 13, (52, 128, 60))
-    _spots(pen, rng, 12, floor, h, 6, (72, 140, 56))
+    _draw_spots(pen, rng, 26, -6, h * 0.26, 13, (52, 128, 60))
+    _draw_spots(pen, rng, 12, floor, h, 6, (72, 140, 56))
     for _ in range(rng.integers(2, 5)):
         x, y = rng.uniform(0, w), rng.uniform(floor + 4, h - 3)
         pen.line([(x, y), (x, y + 5)], 2, (240, 230, 210))
         pen.ellipse(x, y, 4.5, 3, shade(rng, (210, 60, 50)))
 
 
-def night_street(pen: Pen, rng: Rng) -> None:
-    """Dark houses, lit windows, a moon and street lamps."""
+def draw_night_street(pen: Pen, rng: Rng) -> None:
+    """Draw dark houses, lit windows, a moon and street lamps."""
     w, h = pen.width, pen.height
     road = h * rng.uniform(0.76, 0.84)
     pen.fade(0, road, shade(rng, (14, 16, 44), 8), shade(rng, (48, 46, 92), 8))
@@ -78,8 +86,8 @@ def night_street(pen: Pen, rng: Rng) -> None:
         pen.ellipse(x, h * 0.4, 4, 4, (255, 232, 160))
 
 
-def ruins(pen: Pen, rng: Rng) -> None:
-    """Broken columns and rubble under a dusty sky."""
+def draw_ruins(pen: Pen, rng: Rng) -> None:
+    """Draw broken columns and rubble under a dusty sky."""
     w, h = pen.width, pen.height
     ground = h * rng.uniform(0.66, 0.78)
     pen.fade(0, ground, shade(rng, (150, 130, 116)), shade(rng, (216, 170, 130)))
@@ -100,8 +108,8 @@ def ruins(pen: Pen, rng: Rng) -> None:
         )
 
 
-def mountain(pen: Pen, rng: Rng) -> None:
-    """Snowy peaks, firs and falling snow."""
+def draw_mountain(pen: Pen, rng: Rng) -> None:
+    """Draw snowy peaks, firs and falling snow."""
     w, h = pen.width, pen.height
     snow = h * rng.uniform(0.66, 0.76)
     pen.fade(0, snow, shade(rng, (110, 140, 206)), shade(rng, (216, 226, 246)))
@@ -121,20 +129,17 @@ def mountain(pen: Pen, rng: Rng) -> None:
                 [(x - r + lift / 3, y - lift), (x, y - lift - 12), (x + r - lift / 3, y - lift)],
                 shade(rng, (36, 88, 84)),
             )
-    _spots(pen, rng, 40, 0, h, 1.1, (244, 246, 252))
+    _draw_spots(pen, rng, 40, 0, h, 1.1, (244, 246, 252))
 
 
-def _spots(pen: Pen, rng: Rng, count: int, y1: float, y2: float, size: float, colour: Colour) -> None:
+def _draw_spots(pen: Pen, rng: Rng, count: int, y1: float, y2: float, size: float, color: Color) -> None:
     for _ in range(count):
         x, y, r = rng.uniform(0, pen.width), rng.uniform(y1, y2), size * rng.uniform(0.6, 1.4)
-        pen.ellipse(x, y, r, r * 0.8, shade(rng, colour))
+        pen.ellipse(x, y, r, r * 0.8, shade(rng, color))
 
 
-INK: Colour = (44, 40, 44)
-
-
-def office(pen: Pen, rng: Rng) -> None:
-    """Blinds, desks and screens under a row of lamps."""
+def draw_office(pen: Pen, rng: Rng) -> None:
+    """Draw blinds, desks and screens under a row of lamps."""
     w, h = pen.width, pen.height
     floor = h * rng.uniform(0.7, 0.8)
     pen.fade(0, floor, shade(rng, (206, 204, 196)), shade(rng, (224, 222, 214)))
@@ -153,8 +158,8 @@ def office(pen: Pen, rng: Rng) -> None:
         pen.box(left + 11, top - 13, left + 28, top - 5, shade(rng, (90, 150, 210), 30))
 
 
-def kitchen(pen: Pen, rng: Rng) -> None:
-    """Tiles, a shelf of pots, cupboards and a chequered floor."""
+def draw_kitchen(pen: Pen, rng: Rng) -> None:
+    """Draw tiles, a shelf of pots, cupboards and a chequered floor."""
     w, h = pen.width, pen.height
     top, floor = h * rng.uniform(0.52, 0.6), h * rng.uniform(0.8, 0.88)
     pen.box(0, 0, w, h, shade(rng, (206, 234, 222)))
@@ -178,11 +183,11 @@ def kitchen(pen: Pen, rng: Rng) -> None:
         pen.box(x, (floor + h) / 2, x + 9, h, (70, 74, 84) if i % 2 else (240, 236, 230))
 
 
-def party(pen: Pen, rng: Rng) -> None:
-    """Balloons, bunting and confetti."""
+def draw_party(pen: Pen, rng: Rng) -> None:
+    """Draw balloons, bunting and confetti."""
     w, h = pen.width, pen.height
     floor = h * rng.uniform(0.76, 0.84)
-    bright: tuple[Colour, ...] = ((250, 210, 70), (70, 200, 220), (250, 120, 70), (120, 220, 110), (250, 250, 250))
+    bright: tuple[Color, ...] = ((250, 210, 70), (70, 200, 220), (250, 120, 70), (120, 220, 110), (250, 250, 250))
     pen.fade(0, floor, shade(rng, (196, 70, 160)), shade(rng, (240, 140, 180)))
     pen.fade(floor, h, shade(rng, (130, 60, 130)), shade(rng, (96, 44, 110)))
     for i, x in enumerate(np.arange(rng.uniform(-10, 0), w, 11)):
@@ -198,22 +203,14 @@ def party(pen: Pen, rng: Rng) -> None:
         pen.box(x, y, x + 2, y + 2, bright[int(rng.integers(5))])
 
 
-SCENES: dict[str, Callable[[Pen, np.random.Generator], None]] = {
-    "office": office,
-    "kitchen": kitchen,
-    "night_street": night_street,
-    "party": party,
-    "beach": beach,
-    "ruins": ruins,
-    "forest": forest,
-    "mountain": mountain,
+SCENES: dict[str, Callable[[Pen, Rng], None]] = {
+    "office": draw_office,
+    "kitchen": draw_kitchen,
+    "night_street": draw_night_street,
+    "party": draw_party,
+    "beach": draw_beach,
+    "ruins": draw_ruins,
+    "forest": draw_forest,
+    "mountain": draw_mountain,
 }
-
-
-def draw_scene(kind: str, width: int, height: int, seed: int) -> Pen:
-    """The place's picture, in the light of some time of day; the same seed draws the same place."""
-    rng = np.random.default_rng([seed, 2])
-    pen = Pen(width, height)
-    SCENES[kind](pen, rng)
-    pen.light(rng.uniform(0.72, 1.12) * rng.uniform(0.9, 1.1, 3))
-    return pen
+"""The drawing function of each kind of place. `world` says which label has which kind."""

@@ -1,22 +1,21 @@
-"""The causal model: who is where, feels what and shows what. Sampled by the split, before any drawing.
+"""The causal model of the demo sets: who is where, what they feel and what they show. Sampled before any drawing.
 
 ::
 
     label -> expression -> picture of the subject (face and body)
     label - - - scene kind -> picture of everything around
 
-The dashed link has the chosen strength: the scene is the label's own kind with that probability, and any
-kind (the own one included) otherwise. It is the only way from a scene to a label, and at strength 0 there
-is none. Shares are stratified, not drawn one by one, so that a small split holds what is promised, too.
+The dashed link has the chosen strength: with that probability the scene is the label's own kind, otherwise it is any
+kind (the own one included). It is the only link between scene and label, and at strength 0 there is none. Shares are
+stratified over a split, not drawn one by one, so that a small split has the stated strength too.
 
-What a figure's face and body can show: a small space of continuous expressions.
-
-Each expression is a vector over ``DIMENSIONS``, every entry roughly in -1..1. Each label has one prototype.
-A person shows a *mixture* of the own prototype and one other: mixed feelings make the subject's evidence
-weak or strong by degrees, so that a context can tip the balance. (A plain swap of labels would not do: with
+An expression is a vector over `DIMENSIONS`, every entry roughly in -1..1: what a figure's face and body can show. Each
+label has a prototype. A person shows a *mixture* of the own prototype and one other: mixed feelings make the subject's
+evidence weak or strong by degrees, so that a context can tip the balance. (A plain swap of labels would not do: with
 it, context adds nothing to a subject that is read well.)
 
-What annotators write for a mood: noisy sets of the 26 categories, and valence, arousal and dominance.
+The labels are emotions in the CAER-S-like set and hidden moods in the EMOTIC-like one, whose annotations are drawn from
+the mood: noisy sets of the 26 categories, and valence, arousal and dominance.
 """
 
 from __future__ import annotations
@@ -29,9 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 VERSION = 2
-"""Raised when what the generator writes changes; stands in a set's facts and in its cue files."""
+"""Raise it when what the generator writes changes. It is stated in a set's facts and in its cue files."""
 
-Expressions = NDArray[np.float64]
+ExpressionArray = NDArray[np.float64]
+"""People x dimensions, or labels x dimensions."""
+LabelArray = NDArray[np.int64]
+"""The numbers of labels, scenes or sizes, one a person or a group."""
 
 DIMENSIONS = (
     "mouth_curve",  # frown .. smile
@@ -67,36 +69,6 @@ MOODS: dict[str, tuple[float, ...]] = {
     "weary": (-0.2, 0.1, -0.5, 0.0, -0.8, -1.0, -1.0, 0.2, 0.9, -1.0),
 }
 
-MIXING = 0.55
-"""How mixed feelings are: the other expression's share is 1 - u ** MIXING, with u uniform on 0..1."""
-
-JITTER = 0.15
-"""Standard deviation of the noise on every dimension."""
-
-
-def prototypes(table: dict[str, tuple[float, ...]]) -> Expressions:
-    """The prototypes as one array, labels x dimensions."""
-    return np.array(list(table.values()))
-
-
-def mixed(
-    rng: np.random.Generator, table: Expressions, labels: NDArray[np.int64], others: NDArray[np.int64] | None = None
-) -> Expressions:
-    """One expression a person: the label's prototype, the other's to some share, and jitter.
-
-    The shares are stratified over the people given, so that small splits are equally hard, too.
-    """
-    people, kinds = len(labels), len(table)
-    if others is None:
-        others = (labels + rng.integers(1, kinds, people)) % kinds
-    u = (rng.permutation(people) + rng.random(people)) / max(people, 1)
-    share = (1 - u**MIXING)[:, None]
-    noise = rng.normal(0, JITTER, (people, table.shape[1]))
-    return (1 - share) * table[labels] + share * table[others] + noise
-
-
-Labels = NDArray[np.int64]
-
 EMOTION_SCENES = dict(
     zip(EMOTIONS, ("office", "kitchen", "night_street", "party", "beach", "ruins", "forest"), strict=True)
 )
@@ -104,10 +76,15 @@ MOOD_SCENES = dict(
     zip(MOODS, ("party", "kitchen", "beach", "mountain", "office", "night_street", "ruins", "forest"), strict=True)
 )
 
+MIXING_EXPONENT = 0.55
+"""How mixed feelings are: the other expression's share is 1 - u ** MIXING_EXPONENT, with u uniform on 0..1."""
+JITTER = 0.15
+"""The standard deviation of the noise on every dimension."""
+
 
 @dataclass(frozen=True)
 class Actor:
-    """A person to draw: what they feel (an index), what they show, and the seed of their looks."""
+    """A person to draw: the label (its number), the expression, and the seed of the person's looks."""
 
     label: int
     expression: tuple[float, ...]
@@ -116,80 +93,110 @@ class Actor:
 
 @dataclass(frozen=True)
 class Group:
-    """The people of one picture, or one subject in the frames of a shot; the scene's index; a drawing seed."""
+    """The people of one picture, or one subject in the frames of a shot; the scene's number; a seed for drawing."""
 
     scene: int
     actors: tuple[Actor, ...]
     seed: int
 
 
-def stream(seed: int, *names: str | int) -> np.random.Generator:
-    """A generator of its own for each purpose, so that adding one moves no other."""
+def sample_shots(seed: int, split: str, per_class: int, strength: float) -> list[Group]:
+    """Sample shots of one subject with 3-7 frames, class by class, `per_class` frames in each class."""
+    rng, table = random_stream(seed, "shots", split), prototypes(EMOTIONS)
+    lengths = [_shot_lengths(rng, per_class) for _ in table]
+    labels = np.repeat(np.arange(len(table)), [len(of_class) for of_class in lengths])
+    scenes = draw_linked(rng, labels, len(table), strength)
+    sizes = np.array([size for of_class in lengths for size in of_class], dtype=np.int64)
+    second = (labels + rng.integers(1, len(table), len(labels))) % len(table)
+    shown = mix_expressions(rng, table, np.repeat(labels, sizes), np.repeat(second, sizes))
+    looks = rng.integers(2**31, size=len(labels))
+    return list(_group_people(rng, scenes, np.repeat(labels, sizes), shown, np.repeat(looks, sizes), sizes))
+
+
+def sample_pictures(seed: int, split: str, people: int, strength: float) -> list[Group]:
+    """Sample pictures of 1-3 people. Each person's mood is the scene's with probability `strength`, else any."""
+    rng, table = random_stream(seed, "pictures", split), prototypes(MOODS)
+    sizes = _picture_sizes(rng, people)
+    scenes = stratified_draws(rng, len(sizes), np.full(len(table), 1 / len(table)))
+    labels = draw_linked(rng, np.repeat(scenes, sizes), len(table), strength)
+    looks = rng.integers(2**31, size=people)
+    return list(_group_people(rng, scenes, labels, mix_expressions(rng, table, labels), looks, sizes))
+
+
+def random_stream(seed: int, *names: str | int) -> np.random.Generator:
+    """Return a random generator of its own for each purpose, so that a new purpose changes no other."""
     return np.random.default_rng([seed, *(n if isinstance(n, int) else crc32(n.encode()) for n in names)])
 
 
-def shares(rng: np.random.Generator, count: int, chances: NDArray[np.float64]) -> Labels:
-    """`count` draws in random order, each outcome as often as its chance says, give or take one."""
+def prototypes(table: dict[str, tuple[float, ...]]) -> ExpressionArray:
+    """Return the prototypes as one array, labels x dimensions."""
+    return np.array(list(table.values()))
+
+
+def mix_expressions(
+    rng: np.random.Generator, table: ExpressionArray, labels: LabelArray, others: LabelArray | None = None
+) -> ExpressionArray:
+    """Return an expression for each person: the label's prototype, a share of the other's prototype, and noise.
+
+    The shares are stratified over the given people, so that small splits are as hard as large ones. Without `others`,
+    each person's other label is drawn at random.
+    """
+    people, kinds = len(labels), len(table)
+    if others is None:
+        others = (labels + rng.integers(1, kinds, people)) % kinds
+    u = (rng.permutation(people) + rng.random(people)) / max(people, 1)
+    share = (1 - u**MIXING_EXPONENT)[:, None]
+    noise = rng.normal(0, JITTER, (people, table.shape[1]))
+    return (1 - share) * table[labels] + share * table[others] + noise
+
+
+def stratified_draws(rng: np.random.Generator, count: int, chances: NDArray[np.float64]) -> LabelArray:
+    """Return `count` draws in random order, each outcome as often as its chance says, give or take one."""
     at = (np.arange(count) + rng.random()) / max(count, 1)
     drawn = np.minimum(np.searchsorted(np.cumsum(chances), at, side="right"), len(chances) - 1)
     return rng.permutation(drawn).astype(np.int64)
 
 
-def linked(rng: np.random.Generator, causes: Labels, kinds: int, strength: float) -> Labels:
-    """For each cause its own kind with probability `strength`, and any of the kinds otherwise."""
-    out = np.empty_like(causes)
+def draw_linked(rng: np.random.Generator, causes: LabelArray, kinds: int, strength: float) -> LabelArray:
+    """Return for each cause its own kind with probability `strength`, and any of the kinds otherwise."""
+    drawn = np.empty_like(causes)
     for kind in range(kinds):
-        mine = np.flatnonzero(causes == kind)
+        indices = np.flatnonzero(causes == kind)
         chances = np.full(kinds, (1 - strength) / kinds) + strength * (np.arange(kinds) == kind)
-        out[mine] = shares(rng, len(mine), chances)
-    return out
+        drawn[indices] = stratified_draws(rng, len(indices), chances)
+    return drawn
 
 
-def shots(seed: int, split: str, per_class: int, strength: float) -> list[Group]:
-    """Single-subject shots of 3-7 frames, class by class, `per_class` frames in each."""
-    rng, table = stream(seed, "shots", split), prototypes(EMOTIONS)
-    lengths = [_runs(rng, per_class) for _ in table]
-    labels = np.repeat(np.arange(len(table)), [len(runs) for runs in lengths])
-    scenes = linked(rng, labels, len(table), strength)
-    sizes = np.array([size for runs in lengths for size in runs], dtype=np.int64)
-    second = (labels + rng.integers(1, len(table), len(labels))) % len(table)
-    shown = mixed(rng, table, np.repeat(labels, sizes), np.repeat(second, sizes))
-    looks = rng.integers(2**31, size=len(labels))
-    return list(_grouped(rng, scenes, np.repeat(labels, sizes), shown, np.repeat(looks, sizes), sizes))
-
-
-def pictures(seed: int, split: str, people: int, strength: float) -> list[Group]:
-    """Pictures of 1-3 people. Their moods follow the scene's, each by its own chance."""
-    rng, table = stream(seed, "pictures", split), prototypes(MOODS)
-    sizes = _crowd(rng, people)
-    scenes = shares(rng, len(sizes), np.full(len(table), 1 / len(table)))
-    labels = linked(rng, np.repeat(scenes, sizes), len(table), strength)
-    looks = rng.integers(2**31, size=people)
-    return list(_grouped(rng, scenes, labels, mixed(rng, table, labels), looks, sizes))
-
-
-def _grouped(
-    rng: np.random.Generator, scenes: Labels, labels: Labels, shown: Expressions, looks: Labels, sizes: Labels
+def _group_people(
+    rng: np.random.Generator,
+    scenes: LabelArray,
+    labels: LabelArray,
+    shown: ExpressionArray,
+    looks: LabelArray,
+    sizes: LabelArray,
 ) -> Iterator[Group]:
+    """Yield groups of `sizes` people, each with its scene and a seed of its own."""
     actors = [
-        Actor(int(label), tuple(map(float, row)), int(look))
-        for label, row, look in zip(labels, shown, looks, strict=True)
+        Actor(int(label), tuple(map(float, expression)), int(look))
+        for label, expression, look in zip(labels, shown, looks, strict=True)
     ]
     for scene, size, end in zip(scenes, sizes, np.cumsum(sizes), strict=True):
         yield Group(int(scene), tuple(actors[end - size : end]), int(rng.integers(2**31)))
 
 
-def _runs(rng: np.random.Generator, total: int) -> list[int]:
-    runs: list[int] = []
-    while (left := total - sum(runs)) > 0:
-        runs.append(min(left, int(rng.integers(3, 8))))
-    return runs
+def _shot_lengths(rng: np.random.Generator, frames: int) -> list[int]:
+    """Return lengths of 3-7 frames that sum up to `frames`; the last shot may be shorter."""
+    lengths: list[int] = []
+    while (remaining := frames - sum(lengths)) > 0:
+        lengths.append(min(remaining, int(rng.integers(3, 8))))
+    return lengths
 
 
-def _crowd(rng: np.random.Generator, people: int) -> Labels:
+def _picture_sizes(rng: np.random.Generator, people: int) -> LabelArray:
+    """Return how many people, 1-3, are in each picture; they sum up to `people`."""
     sizes: list[int] = []
-    while (left := people - sum(sizes)) > 0:
-        sizes.append(min(left, int(rng.choice(3, p=[0.5, 0.3, 0.2])) + 1))
+    while (remaining := people - sum(sizes)) > 0:
+        sizes.append(min(remaining, int(rng.choice(3, p=[0.5, 0.3, 0.2])) + 1))
     return np.array(sizes, dtype=np.int64)
 
 
@@ -210,7 +217,7 @@ MOOD_CATEGORIES: dict[str, dict[str, float]] = {
     "sorrowful": {"Sadness": 0.75, "Suffering": 0.45, "Pain": 0.4, "Yearning": 0.3, "Sensitivity": 0.2},
     "weary": {"Fatigue": 0.7, "Disconnection": 0.4, "Embarrassment": 0.4, "Doubt/Confusion": 0.3, "Yearning": 0.25},
 }
-"""How often a category is named for a mood. Each is learnable: some mood names it often."""
+"""The probability that a category is named for a mood. Every category can be learned: some mood names it often."""
 
 MOOD_VAD: dict[str, tuple[int, int, int]] = {
     "joyful": (9, 8, 7),
@@ -222,21 +229,21 @@ MOOD_VAD: dict[str, tuple[int, int, int]] = {
     "sorrowful": (2, 3, 3),
     "weary": (4, 1, 4),
 }
-"""Valence, arousal and dominance, 1-10."""
+"""Valence, arousal and dominance of a mood, 1-10."""
 
-MOST = 4
-"""Categories a person has at most; at least one is always named."""
+MAX_CATEGORIES = 4
+"""How many categories a person has at most; one at least."""
 
 
 def draw_categories(rng: np.random.Generator, mood: str) -> tuple[str, ...]:
-    """A person's categories, in canonical order."""
+    """Draw a person's categories for a mood, in canonical order."""
     table = MOOD_CATEGORIES[mood]
     named = [name for name, chance in table.items() if rng.random() < chance] or [next(iter(table))]
-    if len(named) > MOST:
-        named = [named[i] for i in rng.permutation(len(named))[:MOST]]
+    if len(named) > MAX_CATEGORIES:
+        named = [named[i] for i in rng.permutation(len(named))[:MAX_CATEGORIES]]
     return tuple(sorted(named, key=CATEGORIES.index))
 
 
 def draw_vad(rng: np.random.Generator, mood: str, spread: float = 1.0) -> NDArray[np.float64]:
-    """Valence, arousal and dominance: the mood's, with noise, as integers 1-10."""
+    """Draw valence, arousal and dominance for a mood: the mood's own, with noise, as whole numbers 1-10."""
     return np.clip(np.rint(np.array(MOOD_VAD[mood]) + rng.normal(0, spread, 3)), 1, 10)

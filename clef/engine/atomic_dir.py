@@ -1,10 +1,11 @@
-"""Folders that are whole or not there: each file with its sha256, a marker last, then a rename.
+"""Folders that are complete or not there: each file with its sha256, a marker last, then a rename.
 
-    checkpoints/step-000000120/      whole: complete.json lists every file, and says so of itself too
+    checkpoints/step-000000120/      complete: complete.json lists every file, and its own sha256 too
     checkpoints/.step-000000160.tmp  being written, or left by a process that died; nobody reads it
     checkpoints/damaged-000000120    found damaged, and kept aside
 
-Any byte that changes in a whole folder is noticed when it is verified, those of complete.json included. No torch.
+Any byte that changes in a complete folder is noticed when it is verified, those of complete.json included. To write
+one: `begin`, `write` each file, `commit`. Imports no torch.
 """
 
 import errno
@@ -20,63 +21,56 @@ from clef.errors import SetupError
 
 MARKER = "complete.json"
 KEEP = 2
+"""Complete folders that stay; older ones are removed."""
 Hashes = dict[str, str]
 """sha256 by file name."""
 
-
-def complete(folder: Path) -> list[Path]:
-    """The whole ones below `folder`, oldest first: written to the end, and not necessarily good any more."""
-    return sorted(path.parent for path in folder.glob(f"step-*/{MARKER}"))
+# ---- Writing ----
 
 
 def begin(folder: Path, step: int) -> Path:
-    """An empty temporary folder for the state after `step`; what dead processes left is removed."""
-    for left in folder.glob(".step-*.tmp"):
-        shutil.rmtree(left)
+    """Return an empty temporary folder for the state after `step`; remove what dead processes left."""
+    for abandoned in folder.glob(".step-*.tmp"):
+        shutil.rmtree(abandoned)
     temporary = temporary_of(folder, step)
     temporary.mkdir(parents=True)
     return temporary
 
 
 def temporary_of(folder: Path, step: int) -> Path:
-    """Where the state after `step` is written before it is whole."""
+    """Return the path where the state after `step` is written before it is complete."""
     return folder / f".step-{step:09d}.tmp"
 
 
-def write(path: Path, content: bytes, half_way: Callable[[], None] = lambda: None) -> str:
-    """Write a file to disk; its sha256. `half_way` is called with half of it written: tests let it fail there."""
+def write(path: Path, content: bytes) -> str:
+    """Write a file to disk and flush it; return its sha256."""
     with path.open("wb") as file:
-        file.write(content[: len(content) // 2])
-        half_way()
-        file.write(content[len(content) // 2 :])
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     return hashlib.sha256(content).hexdigest()
 
 
 def commit(temporary: Path, hashes: Hashes) -> Path:
-    """Mark a folder as whole, give it its name, read it back, and only then remove what it replaces.
+    """Mark a folder as complete, give it its name, read it back, and only then remove what it replaces.
 
-    Raises OSError when what was read back isn't what was written; the older ones are all still there then.
+    Raises OSError when what was read back isn't what was written; the older folders are all still there then.
     """
     write(temporary / MARKER, _marker(hashes).encode())
-    io.flush(temporary)
+    io.flush_folder(temporary)
     final = temporary.with_name(temporary.stem.removeprefix("."))
+    replaced = final.with_name(f"{final.name}.before")
     if final.exists():  # of the same step, from before its validation: as good until the new one is in place
-        shutil.rmtree(_before(final), ignore_errors=True)
-        os.replace(final, _before(final))
+        shutil.rmtree(replaced, ignore_errors=True)
+        os.replace(final, replaced)
     os.replace(temporary, final)
-    io.flush(final.parent)
-    if fault := verify(final):
-        raise OSError(errno.EIO, f"read back otherwise than written: {fault}", str(final))
-    shutil.rmtree(_before(final), ignore_errors=True)
+    io.flush_folder(final.parent)
+    if damage := verify(final):
+        raise OSError(errno.EIO, f"read back otherwise than written: {damage}", str(final))
+    shutil.rmtree(replaced, ignore_errors=True)
     for old in complete(final.parent)[:-KEEP]:
         shutil.rmtree(old)
     return final
-
-
-def _before(final: Path) -> Path:
-    return final.with_name(f"{final.name}.before")
 
 
 def _marker(hashes: Hashes) -> str:
@@ -84,8 +78,16 @@ def _marker(hashes: Hashes) -> str:
     return json.dumps({"files": hashes, "sha256": hashlib.sha256(text.encode()).hexdigest()}, indent=1, sort_keys=True)
 
 
+# ---- Reading ----
+
+
+def complete(folder: Path) -> list[Path]:
+    """Return the complete folders below `folder`, oldest first: written to the end, but perhaps damaged since."""
+    return sorted(path.parent for path in folder.glob(f"step-*/{MARKER}"))
+
+
 def verify(path: Path) -> str | None:
-    """Read every byte of a whole folder; what is wrong with it, if anything."""
+    """Read every byte of a complete folder; return what is wrong with it, if anything."""
     try:
         text = (path / MARKER).read_bytes()
         hashes: Hashes = json.loads(text)["files"]
@@ -100,41 +102,44 @@ def verify(path: Path) -> str | None:
 
 
 def latest_valid(folder: Path, say: Callable[[str], None]) -> Path | None:
-    """The newest whole one that verifies. Those that don't are named with their fault and put aside."""
+    """Return the newest complete folder that verifies. Put damaged ones aside, and `say` what is wrong with each."""
     for path in reversed(complete(folder)):
-        fault = verify(path)
-        if fault is None:
+        damage = verify(path)
+        if damage is None:
             return path
         aside = path.with_name(path.name.replace("step-", "damaged-", 1))
         shutil.rmtree(aside, ignore_errors=True)
         os.replace(path, aside)
-        say(f"checkpoint {path.name} is damaged: {fault}; put aside as {aside.name}, trying the one before")
+        say(f"checkpoint {path.name} is damaged: {damage}; put aside as {aside.name}, trying the one before")
     return None
 
 
 def quarantined(folder: Path) -> list[str]:
-    """The names of those that were found damaged."""
+    """Return the names of the folders that were found damaged."""
     return sorted(path.name for path in folder.glob("damaged-*"))
 
 
+# ---- Room on the disk ----
+
+
 def size(folder: Path) -> int:
-    """Bytes of all files below `folder`."""
+    """Return the bytes of all files below `folder`."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """Refuse to write `needed` bytes where so much isn't free. SetupError with both numbers."""
+    """Refuse to write `needed` bytes where less is free. Raises SetupError with both numbers."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise SetupError(
             f"{folder}: the checkpoints need {_mb(needed)} more and {_mb(free)} are free; make room there, or have "
-            "cells written elsewhere (runtime.out)"
+            "cells written elsewhere (runtime.output_dir)"
         )
 
 
 def not_written(error: OSError, folder: Path) -> SetupError:
-    """What to say of a checkpoint that could not be written: a disk or a quota that filled up, a failing device."""
+    """Return the error for a checkpoint that could not be written: a full disk or quota, a failing device."""
     last = complete(folder)
     have = f"{last[-1].name} is whole" if last else "there is none before it"
     return SetupError(

@@ -1,10 +1,7 @@
-"""Ends a run in which nothing moves any more, and says where it stood.
+"""What concerns the process and its fellow ranks: precision, work that all ranks wait for, and the watchdog.
 
-Which precision a run really gets. fp16 on a CPU would silently be fp32; here it is refused.
-
-Float32 is float32: torch would let cuDNN's convolutions round to TF32 unasked, here only `tf32: true` does.
-
-What ranks do together, so that none waits for one that has failed.
+A precision is never exchanged for another in silence: fp16 on a CPU, which accelerate would compute in fp32, is
+refused, and float32 is float32. (PyTorch would let cuDNN's convolutions round to TF32 unasked.)
 """
 
 import faulthandler
@@ -26,17 +23,89 @@ from torch import nn
 from clef.config import CellConfig
 from clef.errors import HUNG, ClefError, ConfigError, SetupError
 
+# ---- Precision ----
+
+_ACCELERATE_NAMES = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def accelerate_precision(config: CellConfig, on_cpu: bool) -> Any:
+    """Return accelerate's name of the config's precision, checked against the launcher's flag and the device.
+
+    Raises ConfigError when the flag says otherwise, SetupError when the device can't compute in it.
+    """
+    wanted = config.mixed_precision
+    flag = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    # `accelerate launch` says "no" also when no flag was given.
+    if flag not in ("no", "", _ACCELERATE_NAMES[wanted]):
+        raise ConfigError(
+            f"accelerate launch was given --mixed_precision {flag}, the config says {wanted}; "
+            f"add mixed_precision={flag}, or drop the flag"
+        )
+    if wanted == "fp16" and on_cpu:
+        raise SetupError("mixed_precision=fp16: not to be had on a CPU (it would silently be fp32); bf16 or fp32 are")
+    if wanted == "bf16" and not on_cpu and not torch.cuda.is_bf16_supported():
+        raise SetupError("mixed_precision=bf16: this GPU has no bfloat16; fp16 or fp32 are possible")
+    return _ACCELERATE_NAMES[wanted]
+
+
+def set_numeric_policy(config: CellConfig) -> None:
+    """Set what torch has for whole processes: TF32, and kernels that may differ from run to run."""
+    torch.backends.fp32_precision = "tf32" if config.tf32 else "ieee"  # type: ignore[attr-defined]
+    if config.runtime.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(config.runtime.deterministic)
+    torch.backends.cudnn.benchmark = False  # would choose kernels by the clock
+
+
+def matmul_dtype(accelerator: Accelerator) -> str:
+    """Return the dtype that a matrix product really has here: asked of one, not of the config."""
+    with accelerator.autocast():
+        probe = torch.ones(2, 2, device=accelerator.device)
+        return str((probe @ probe).dtype).removeprefix("torch.")
+
+
+# ---- Ranks ----
+
+
+def on_all_ranks(accelerator: Accelerator, work: Callable[[], Any]) -> list[Any]:
+    """Do `work` on this rank, wait for the others, and return the results of all, by rank.
+
+    Where it failed on some rank, every rank raises the error of the first of them: none waits for one that is gone.
+    """
+    error: Exception | None = None
+    result = None
+    try:
+        result = work()
+    except (OSError, ClefError) as raised:
+        error = raised
+    outcomes = gather_object([(result, error)]) if accelerator.num_processes > 1 else [(result, error)]
+    for _, rank_error in outcomes:
+        if rank_error is not None:
+            raise rank_error
+    return [rank_result for rank_result, _ in outcomes]
+
+
+def synchronize_buffers(method: nn.Module) -> None:
+    """Give every rank rank 0's batch-norm statistics, as DDP does before the next step."""
+    if dist.is_initialized():
+        for buffer in method.buffers():
+            dist.broadcast(buffer, 0)
+
+
+# ---- Watchdog ----
+
 
 class Watchdog:
-    """A thread that wants to be fed by every step, scored batch and checkpoint. `seconds` 0: there is none.
+    """A thread that ends the process when nothing has moved for `seconds` (0: never).
 
-    When it isn't, it writes the stacks of all threads to `path`, tells `last_word` why, and ends the process.
+    Every step, scored batch and checkpoint must `feed` it. When none does, it writes the stacks of all threads to
+    `path`, calls `on_hung` with the reason, and exits with code 7.
     """
 
-    def __init__(self, seconds: float, path: Path, last_word: Callable[[str], None]) -> None:
-        self.seconds, self.path, self.last_word = seconds, path, last_word
-        self.fed = time.monotonic()
-        self._over = threading.Event()
+    def __init__(self, seconds: float, path: Path, on_hung: Callable[[str], None]) -> None:
+        self.seconds, self.path, self.on_hung = seconds, path, on_hung
+        self._fed_at = time.monotonic()
+        self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> "Watchdog":
@@ -46,82 +115,24 @@ class Watchdog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._is_over.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def feed(self) -> None:
-        """Something moved."""
-        self.fed = time.monotonic()
+        """Note that something moved."""
+        self._fed_at = time.monotonic()
 
     def _watch(self) -> None:
-        while not self._over.wait(max(0.01, self.fed + self.seconds - time.monotonic())):
-            if time.monotonic() > self.fed + self.seconds:
-                self._bite()
+        while not self._is_over.wait(max(0.01, self._fed_at + self.seconds - time.monotonic())):
+            if time.monotonic() > self._fed_at + self.seconds:
+                self._end_process()
 
-    def _bite(self) -> None:
+    def _end_process(self) -> None:
         why = f"hung: nothing moved for runtime.watchdog={self.seconds:g} seconds; all stacks are in {self.path.name}"
-        with suppress(Exception):  # a full disk, say: the exit comes
+        with suppress(Exception):  # whatever fails here, a full disk say, the process must end
             with self.path.open("w") as file:
                 faulthandler.dump_traceback(file, all_threads=True)
-            self.last_word(why)
+            self.on_hung(why)
         print(why, file=sys.stderr, flush=True)
         os._exit(HUNG)
-
-
-_ACCELERATE = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-
-
-def choose(config: CellConfig, on_cpu: bool) -> Any:
-    """accelerate's word for the config's precision, checked against the launcher's flag and the device."""
-    wanted = config.mixed_precision
-    flag = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
-    # `accelerate launch` says "no" also when no flag was given.
-    if flag not in ("no", "", _ACCELERATE[wanted]):
-        raise ConfigError(
-            f"accelerate launch was given --mixed_precision {flag}, the config says {wanted}; "
-            f"add mixed_precision={flag}, or drop the flag"
-        )
-    if wanted == "fp16" and on_cpu:
-        raise SetupError("mixed_precision=fp16: not to be had on a CPU (it would silently be fp32); bf16 or fp32 are")
-    if wanted == "bf16" and not on_cpu and not torch.cuda.is_bf16_supported():
-        raise SetupError("mixed_precision=bf16: this GPU has no bfloat16; fp16 or fp32 are possible")
-    return _ACCELERATE[wanted]
-
-
-def fix_policy(config: CellConfig) -> None:
-    """Set what torch has for whole processes: TF32, and kernels that may differ from run to run."""
-    torch.backends.fp32_precision = "tf32" if config.tf32 else "ieee"  # type: ignore[attr-defined]
-    if config.runtime.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
-    torch.use_deterministic_algorithms(config.runtime.deterministic)
-    torch.backends.cudnn.benchmark = False  # would choose kernels by the clock
-
-
-def resolved(accelerator: Accelerator) -> str:
-    """The dtype that a matrix product really has here: asked of one, not of the config."""
-    with accelerator.autocast():
-        probe = torch.ones(2, 2, device=accelerator.device)
-        return str((probe @ probe).dtype).removeprefix("torch.")
-
-
-def together(accelerator: Accelerator, work: Callable[[], Any]) -> list[Any]:
-    """Do `work` on this rank and wait for the others: the results of all, or the first rank's error on every rank."""
-    error: Exception | None = None
-    result = None
-    try:
-        result = work()
-    except (OSError, ClefError) as raised:
-        error = raised
-    outcomes = gather_object([(result, error)]) if accelerator.num_processes > 1 else [(result, error)]
-    for _, failed in outcomes:
-        if failed is not None:
-            raise failed
-    return [done for done, _ in outcomes]
-
-
-def synchronize_buffers(method: nn.Module) -> None:
-    """Give every rank rank 0's batch-norm statistics, as DDP does before the next step."""
-    if dist.is_initialized():
-        for buffer in method.buffers():
-            dist.broadcast(buffer, 0)

@@ -1,8 +1,7 @@
-"""What `clef.load` gives: a trained model, ready to predict.
+"""Trained models read back from a cell's folder: no shards, no pre-trained files, no training.
 
-Two-stage training: a CLEF cell that starts from the backbone of a trained vanilla cell, its parent.
-
-A trained model put together again from its cell's folder: no shards, no pre-trained files, no training.
+For `clef.load` (`load_trained`), for scoring once more (`restore_method`), and for two-stage training: a CLEF cell
+that starts from the backbone of a trained vanilla cell, its parent (`load_parent_backbone`).
 """
 
 from collections.abc import Iterator
@@ -20,76 +19,22 @@ from clef.cells import lookup, records
 from clef.cells.identity import check_cell
 from clef.config import CellConfig, ClefConfig, resolve
 from clef.data import manifest as manifests
+from clef.data.batch_memory import Batch
 from clef.data.dataset import CellDataset
-from clef.data.loader import Batch, loader, to_device
-from clef.data.order import EveryOnce
+from clef.data.loader import BatchLoader, to_device
+from clef.data.order import EvaluationBatches
 from clef.data.shards import SplitShards
 from clef.datasets import cards
 from clef.engine import atomic_dir, checkpoint
 from clef.errors import CellError, ConfigError
-from clef.methods import Dictionary, Method, Prediction
+from clef.methods import ConfounderDictionary, Method, Prediction
 
 BEST, LAST = "best", "last"
-
-
-def weights_of(folder: Path, wanted: str | None = None) -> Path:
-    """The weights file of a cell: `best`, `last` (its newest checkpoint), or at a path, there or among its checkpoints.
-
-    Without `wanted`, what its result was scored with; the newest there is while it has no result. Raises CellError
-    when there is no such file, or when the best is no longer what was scored.
-    """
-    result = records.read_json(folder / records.RESULT)
-    wanted = wanted or (BEST if result else LAST)
-    below, steps = folder / "checkpoints", atomic_dir.complete(folder / "checkpoints")
-    best = below / "best.safetensors"
-    places = {BEST: [best], LAST: steps[-1:]}.get(wanted, [Path(wanted), below / wanted])
-    files_there = [place / "model.safetensors" if place.is_dir() else place for place in places]
-    path = next((file for file in files_there if file.is_file()), None)
-    if path is None:
-        there = [BEST] * best.exists() + [step.name for step in steps]
-        raise CellError(
-            f"{folder}: no weights {wanted!r}; " + (f"there are: {', '.join(there)}" if there else "it has none yet")
-        )
-    if path == best:
-        _check_scored_weights(path, result)
-    return path
-
-
-def _check_scored_weights(path: Path, result: dict) -> None:
-    """Refuse the best weights of a finished cell unless they are, byte for byte, those that were scored."""
-    recorded = result.get("run", {}).get("checkpoint", {}).get("sha256")
-    if recorded and io.sha256(path) != recorded:
-        raise CellError(f"{path}: damaged, or other weights than those that {records.RESULT} was scored with (sha256)")
-
-
-def restore(config: CellConfig, path: Path, device: torch.device) -> Method:
-    """The method of a cell with the weights at `path`, on `device`, in evaluation mode.
-
-    It knows nothing of the training set, so its losses say nothing.
-    """
-    card = cards.load(config.dataset, config.protocol)
-    unknown = [1] * len(card.classes)
-    method = methods.build(config, unknown, len(unknown), lambda _: _dictionary(path), trained=True)
-    checkpoint.load_weights(path, method)
-    if device.type == "cuda":  # as in training: another layout sums in another order
-        method = method.to(memory_format=torch.channels_last)
-    return method.to(device).eval()
-
-
-def _dictionary(path: Path) -> Dictionary:
-    """CCIM's confounders, which are among the weights."""
-    try:
-        tensors = load_file(path)
-        return Dictionary(tensors["centres"], tensors["prior"])
-    except (OSError, SafetensorError, KeyError) as error:
-        raise CellError(f"{path}: not the weights of this cell: {error}") from None
-
-
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A trained cell: its config, the names of its K classes, and the network itself, in evaluation mode."""
 
     folder: Path
@@ -99,32 +44,32 @@ class Trained:
     device: torch.device
 
     def predict(self, batch: Batch) -> Prediction:
-        """Scores B,K and effects for a batch as `batches` gives them, or one of your own.
+        """Return scores B,K and effects for a batch as `batches` gives them, or one of your own.
 
         Of that, only the inputs in `config.inputs` are needed: images uint8, B,3,H,W, of the size (or crop) stated
         there, the subject black in `context`. Computed in the cell's precision (fp16 on a CPU: in fp32). There are no
-        losses.
+        losses. Raises ConfigError for a missing input.
         """
         inputs = self.config.inputs.present
         if missing := sorted(set(inputs) - set(batch)):
             raise ConfigError(f"the batch lacks {', '.join(missing)}; {self.config.name} reads {', '.join(inputs)}")
         count = len(batch[next(iter(inputs))])
-        known = {"valid": {name: torch.ones(count, dtype=torch.bool) for name in inputs}} | self._no_labels(count)
-        whole = known | {key: value for key, value in batch.items() if key in {*known, *inputs}}
+        defaults = {"valid": {name: torch.ones(count, dtype=torch.bool) for name in inputs}} | self._no_labels(count)
+        complete = defaults | {key: value for key, value in batch.items() if key in {*defaults, *inputs}}
         with torch.inference_mode(), self._precision():
-            prediction: Prediction = self.method(to_device(whole, inputs, self.device))
+            prediction: Prediction = self.method(to_device(complete, inputs, self.device))
         return replace(prediction, losses={})
 
     def batches(self, split: str, workers: int = 0) -> Iterator[Batch]:
-        """All of a split of the cell's shards in batches, each sample once, in the manifest's order."""
+        """Yield all of a split of the cell's shards in batches, each sample once, in the manifest's order."""
         manifest = manifests.load(self.config.shards)
         check_cell(self.folder, self.config, manifest)
         shards = SplitShards(self.config.shards, split, manifest)
         dataset = CellDataset(shards, self.config.inputs.present, self.config.seed, augment=False)
-        yield from loader(dataset, EveryOnce(len(shards), self.config.batch_size, 0, 1), workers)
+        yield from BatchLoader(dataset, EvaluationBatches(len(shards), self.config.batch_size, 0, 1), workers)
 
     def _no_labels(self, count: int) -> dict[str, Any]:
-        """Labels that stand for none: a forward pass wants some, and no score depends on them."""
+        """Return labels that stand for none: a forward pass wants some, and no score depends on them."""
         single = torch.zeros(count, dtype=torch.long)
         target = single if self.method.single_label else torch.zeros(count, len(self.classes))
         return {"target": target, "vad": torch.full((count, 3), torch.nan)}
@@ -136,25 +81,90 @@ class Trained:
         return torch.autocast(self.device.type, dtype)
 
 
-def load(wanted: str | Path, checkpoint: str | None = None, device: str = "auto") -> Trained:
-    """`clef.load`."""
+def load_trained(wanted: str | Path, checkpoint: str | None = None, device: str = "auto") -> TrainedModel:
+    """Return the trained model of a cell: `clef.load`.
+
+    `wanted`: the cell's folder, its name below runs/, or a part of that. `checkpoint`: as `find_weights` wants it.
+    `device`: one of torch's, or auto (a GPU where there is one).
+    """
     folder = lookup.find_cell(wanted)
     config = resolve.from_yaml(folder / records.CONFIG)
-    on_gpu = device == "auto" and torch.cuda.is_available()
-    chosen = torch.device("cuda" if on_gpu else "cpu" if device == "auto" else device)
-    method = restore(config, weights_of(folder, checkpoint), chosen)
-    return Trained(folder, config, list(cards.load(config.dataset, config.protocol).classes), method, chosen)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch_device = torch.device(device)
+    method = restore_method(config, find_weights(folder, checkpoint), torch_device)
+    classes = list(cards.load(config.dataset, config.protocol).classes)
+    return TrainedModel(folder, config, classes, method, torch_device)
 
 
-_PREFIX = "backbone."
+def find_weights(folder: Path, wanted: str | None = None) -> Path:
+    """Return a cell's weights file: `best`, `last` (its newest checkpoint), a path, or a name among its checkpoints.
+
+    Without `wanted`, what its result was scored with; the newest there is while it has no result. Raises CellError
+    when there is no such file, or when the best is no longer what was scored.
+    """
+    result = records.read_json(folder / records.RESULT)
+    wanted = wanted or (BEST if result else LAST)
+    checkpoints = folder / "checkpoints"
+    steps, best = atomic_dir.complete(checkpoints), checkpoints / checkpoint.BEST
+    candidates = {BEST: [best], LAST: steps[-1:]}.get(wanted, [Path(wanted), checkpoints / wanted])
+    files = [candidate / checkpoint.MODEL if candidate.is_dir() else candidate for candidate in candidates]
+    path = next((file for file in files if file.is_file()), None)
+    if path is None:
+        names = [BEST] * best.exists() + [step.name for step in steps]
+        raise CellError(
+            f"{folder}: no weights {wanted!r}; " + (f"there are: {', '.join(names)}" if names else "it has none yet")
+        )
+    if path == best:
+        _check_scored_weights(path, result)
+    return path
+
+
+def _check_scored_weights(path: Path, result: dict[str, Any]) -> None:
+    """Refuse the best weights of a finished cell unless they are, byte for byte, those that were scored."""
+    recorded = result.get("run", {}).get("checkpoint", {}).get("sha256")
+    if recorded and io.sha256(path) != recorded:
+        raise CellError(f"{path}: damaged, or other weights than those that {records.RESULT} was scored with (sha256)")
+
+
+def restore_method(config: CellConfig, path: Path, device: torch.device) -> Method:
+    """Return the method of a cell with the weights at `path`, on `device`, in evaluation mode.
+
+    It knows nothing of the training set, so its losses say nothing.
+    """
+    card = cards.load(config.dataset, config.protocol)
+    unknown_counts = [1] * len(card.classes)
+    method = methods.build(
+        config, unknown_counts, len(unknown_counts), lambda _: _dictionary_among_weights(path), trained=True
+    )
+    checkpoint.load_weights(path, method)
+    if device.type == "cuda":  # as in training: another layout sums in another order
+        method = method.to(memory_format=torch.channels_last)
+    return method.to(device).eval()
+
+
+def _dictionary_among_weights(path: Path) -> ConfounderDictionary:
+    try:
+        tensors = load_file(path)
+        return ConfounderDictionary(tensors["centers"], tensors["prior"])
+    except (OSError, SafetensorError, KeyError) as error:
+        raise CellError(f"{path}: not the weights of this cell: {error}") from None
+
+
+# ---- Two-stage training ----
+
+_BACKBONE_PREFIX = "backbone."
 
 
 def load_parent_backbone(config: CellConfig, method: Method) -> None:
-    """Put the parent's backbone into `method`, if the cell has a parent. CellError when it is untrained or another."""
+    """Put the parent's backbone into `method`, if the cell has a parent.
+
+    Raises CellError when the parent is untrained, or the vanilla cell of another experiment.
+    """
     if not isinstance(config.method, ClefConfig) or config.method.start_from is None:
         return
     folder = Path(config.method.start_from)
-    path = folder / "checkpoints" / "best.safetensors"
+    path = folder / "checkpoints" / checkpoint.BEST
     if not (folder / records.RESULT).exists():
         raise CellError(f"{folder}: the cell to start from is not trained to the end; train it first")
     _check_parent(config, folder)
@@ -162,7 +172,8 @@ def load_parent_backbone(config: CellConfig, method: Method) -> None:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CellError(f"{path}: the weights to start from can't be read: {error}") from None
-    backbone = {key.removeprefix(_PREFIX): value for key, value in weights.items() if key.startswith(_PREFIX)}
+    prefix = _BACKBONE_PREFIX
+    backbone = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     assert method.backbone is not None
     try:
         method.backbone.load_state_dict(backbone)
@@ -172,9 +183,10 @@ def load_parent_backbone(config: CellConfig, method: Method) -> None:
 
 def _check_parent(config: CellConfig, folder: Path) -> None:
     """Refuse a parent that is no vanilla cell of the same dataset and backbone: it would be another experiment."""
-    other = resolve.from_yaml(folder / records.CONFIG)
-    if other.method.name != "vanilla" or other.backbone != config.backbone or other.shards.name != config.shards.name:
+    parent = resolve.from_yaml(folder / records.CONFIG)
+    same = parent.backbone == config.backbone and parent.shards.name == config.shards.name
+    if parent.method.name != "vanilla" or not same:
         raise CellError(
             f"{folder}: a vanilla cell of {config.backbone.name} (same settings) on {config.dataset} is expected to "
-            f"start from, not {other.method.name} of {other.backbone.name} on {other.dataset}"
+            f"start from, not {parent.method.name} of {parent.backbone.name} on {parent.dataset}"
         )

@@ -1,7 +1,7 @@
 """Where a number comes from: what is recorded of the machine, the code and the data, and of the run itself.
 
-`environment.json` says it of the process that trains; a cell that was broken off keeps what it said of the earlier
-ones, in brief. `result.json` holds both, and what the whole run took.
+`environment.json` describes the process that trains, and in brief the earlier ones of a cell that was broken off.
+`result.json` holds both, and what the whole run took.
 """
 
 import os
@@ -21,14 +21,14 @@ from clef.config import CellConfig
 from clef.data.manifest import Manifest
 from clef.engine import distributed
 
-_SESSION = ("started", "from_step", "command", "host", "slurm", "code", "device", "ranks", "threads", "dtype")
-"""What stays of an earlier process of a cell."""
-_MATTERS = (
+_KEPT_OF_EARLIER = ("started", "from_step", "command", "host", "slurm", "code", "device", "ranks", "threads", "dtype")
+"""What stays of an earlier process of a cell, besides how it ended."""
+_MAY_MOVE_SCORES = (
     "code", "python", "packages", "cpu", "device", "cuda", "cudnn", "determinism", "ranks", "threads", "dtype",
     "protocol", "content",
 )  # fmt: skip
 """What may move a score, were it only by a bit."""
-_SLURM = {
+_SLURM_VARIABLES = {
     "job": "SLURM_JOB_ID",
     "array_job": "SLURM_ARRAY_JOB_ID",
     "array_task": "SLURM_ARRAY_TASK_ID",
@@ -37,11 +37,11 @@ _SLURM = {
 }
 
 
-def facts(config: CellConfig, manifest: Manifest, accelerator: Accelerator) -> dict[str, Any]:
-    """The ranks, the device, the code and the data of this process."""
+def process_facts(config: CellConfig, manifest: Manifest, accelerator: Accelerator) -> dict[str, Any]:
+    """Return the facts of this process: its ranks, device, code and data."""
     on_gpu = accelerator.device.type == "cuda"
     return records.environment() | {
-        "started": now(),
+        "started": utc_now(),
         "snapshot": os.environ.get(code_snapshot.CODE),
         "command": shlex.join(sys.orig_argv),
         "slurm": _slurm(),
@@ -53,33 +53,33 @@ def facts(config: CellConfig, manifest: Manifest, accelerator: Accelerator) -> d
         "threads": torch.get_num_threads(),
         "determinism": _determinism(),
         "mixed_precision": config.mixed_precision,
-        "dtype": distributed.resolved(accelerator),
+        "dtype": distributed.matmul_dtype(accelerator),
         "shards": manifest.source,
         "protocol": manifest.protocol,
         "content": content_of(config, manifest),
     }
 
 
-def session(folder: Path, config: CellConfig, manifest: Manifest, accelerator: Accelerator) -> dict[str, Any]:
-    """The facts of a process that begins to train a cell, or goes on with it: `earlier` ones are kept in brief.
+def session_record(folder: Path, config: CellConfig, manifest: Manifest, accelerator: Accelerator) -> dict[str, Any]:
+    """Return the facts of a process that begins to train a cell, or goes on with it, with `earlier` ones in brief.
 
-    Called before anything else is written to the folder: the last line of its log tells how long the process before
+    Call it before anything else is written to the folder: the last line of its log tells how long the process before
     was alive.
     """
-    started_from = {"weights": weights.hashes(config)}
-    return facts(config, manifest, accelerator) | started_from | {"earlier": _earlier(folder)}
+    facts = process_facts(config, manifest, accelerator)
+    return facts | {"weights": weights.hashes(config), "earlier": _earlier_sessions(folder)}
 
 
-def run(recorded: dict[str, Any], samples: int, folder: Path, scored: Path) -> dict[str, Any]:
-    """What a finished run took, over all its processes. `scored`: the weights, below `folder`, that were tested.
+def run_record(session: dict[str, Any], samples: int, folder: Path, scored: Path) -> dict[str, Any]:
+    """Return what a finished run took, over all its processes. `scored`: the weights, below `folder`, that were tested.
 
     Seconds count everything: start-up, validation, checkpoints, tests; not the time between two processes.
     """
-    ended = now()
-    seconds = _seconds(recorded["started"], ended)
-    seconds += sum(_seconds(past["started"], past["last_seen"]) for past in recorded["earlier"])
+    ended = utc_now()
+    seconds = _seconds_between(session["started"], ended)
+    seconds += sum(_seconds_between(past["started"], past["last_seen"]) for past in session["earlier"])
     return {
-        "started": [*recorded["earlier"], recorded][0]["started"],
+        "started": [*session["earlier"], session][0]["started"],
         "ended": ended,
         "wall_seconds": seconds,
         "samples_seen": samples,
@@ -88,15 +88,15 @@ def run(recorded: dict[str, Any], samples: int, folder: Path, scored: Path) -> d
     }
 
 
-def differences(recorded: dict[str, Any], found: dict[str, Any]) -> dict[str, list[Any]]:
-    """What may move a score and isn't as recorded: its name, what was recorded, and what is found."""
-    before, after = (_flat({key: side.get(key) for key in _MATTERS}) for side in (recorded, found))
+def differences(recorded: dict[str, Any], current: dict[str, Any]) -> dict[str, list[Any]]:
+    """Return what may move a score and isn't as recorded: by its name, what was recorded, and what is now."""
+    before, after = (_flat({key: side.get(key) for key in _MAY_MOVE_SCORES}) for side in (recorded, current))
     keys = sorted(before.keys() | after.keys())
     return {key: [before.get(key), after.get(key)] for key in keys if before.get(key) != after.get(key)}
 
 
-def now() -> str:
-    """The time, UTC, ISO 8601."""
+def utc_now() -> str:
+    """Return the time, UTC, ISO 8601."""
     return _iso(datetime.now(timezone.utc))
 
 
@@ -104,25 +104,29 @@ def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")
 
 
-def _seconds(start: str, end: str) -> float:
+def _seconds_between(start: str, end: str) -> float:
     return round((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds(), 3)
 
 
-def _earlier(folder: Path) -> list[dict[str, Any]]:
-    """The processes before this one, oldest first, each with when it was last seen: its last line in the log."""
+def _earlier_sessions(folder: Path) -> list[dict[str, Any]]:
+    """Return the processes before this one, oldest first, each with when it was last seen: its last line in the log."""
     before = records.read_json(folder / records.ENVIRONMENT)
     if "started" not in before:
         return []
     seen, log = before["started"], folder / records.LOG
     if log.exists():
         seen = max(seen, _iso(datetime.fromtimestamp(log.stat().st_mtime, timezone.utc)))
-    brief = {key: before.get(key) for key in _SESSION}
-    brief |= {"torch": before["packages"].get("torch"), "last_seen": seen, "how": _how(folder, before.get("slurm"))}
+    brief = {key: before.get(key) for key in _KEPT_OF_EARLIER}
+    brief |= {
+        "torch": before["packages"].get("torch"),
+        "last_seen": seen,
+        "how": _how_job_ended(folder, before.get("slurm")),
+    }
     return [*before.get("earlier", []), brief]
 
 
-def _how(folder: Path, job: dict[str, str] | None) -> str | None:
-    """How the Slurm job's attempt ended in which an earlier process ran; None where it has not said."""
+def _how_job_ended(folder: Path, job: dict[str, str] | None) -> str | None:
+    """Return how the Slurm job's attempt ended in which an earlier process ran; None where none was recorded."""
     if not job:
         return None
     task = f"{job['array_job']}_{job['array_task']}" if "array_task" in job else job["job"]
@@ -131,13 +135,13 @@ def _how(folder: Path, job: dict[str, str] | None) -> str | None:
 
 
 def _slurm() -> dict[str, str] | None:
-    """The Slurm job that this runs in, if any."""
-    found = {name: os.environ[variable] for name, variable in _SLURM.items() if variable in os.environ}
-    return found if "job" in found else None
+    """Return the Slurm job that this runs in, if any."""
+    job = {name: os.environ[variable] for name, variable in _SLURM_VARIABLES.items() if variable in os.environ}
+    return job if "job" in job else None
 
 
 def _determinism() -> dict[str, Any]:
-    """How torch is set to compute, as it reports it itself."""
+    """Return how torch is set to compute, as it reports it itself."""
     cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     return {
         "algorithms": torch.are_deterministic_algorithms_enabled(),
@@ -149,7 +153,7 @@ def _determinism() -> dict[str, Any]:
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots."""
+    """Return nested mappings as one, keys joined by dots."""
     result: dict[str, Any] = {}
     for key, value in content.items():
         result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}

@@ -1,4 +1,4 @@
-"""Scores the weights of a trained cell once more, and holds the numbers against the recorded ones. No training."""
+"""Score a trained cell's weights once more, and compare the numbers with the recorded ones. No training."""
 
 import json
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from clef.data.manifest import Manifest
 from clef.data.shards import SplitShards
 from clef.datasets import cards
 from clef.engine import provenance
-from clef.engine.evaluation import ADDED, Arrays, evaluate, groups
+from clef.engine.evaluation import Arrays, evaluate, sample_groups
 from clef.engine.feature_cache import FrozenFeatures
-from clef.engine.model_io import restore, weights_of
-from clef.engine.run import started
+from clef.engine.model_io import find_weights, restore_method
+from clef.engine.run import running_ranks
 from clef.errors import CellError, ConfigError
 from clef.methods import Method
 from clef.metrics import summary
@@ -29,7 +29,7 @@ from clef.metrics import summary
 
 @dataclass(frozen=True)
 class Score:
-    """The metrics of some weights on a split, and how they stand to what the cell recorded of them."""
+    """The metrics of some weights on a split, and how they compare with what the cell recorded of them."""
 
     cell: str
     split: str
@@ -40,27 +40,27 @@ class Score:
     recorded: dict[str, Any] | None
     """What the cell says of the same weights: `value`, and for the test splits all of the summary."""
     difference: float | None
-    """The largest one to the cell's predictions: 0 if every bit is the same, None if it kept none."""
+    """The largest difference to the cell's predictions: 0 if every bit is the same, None if it kept none."""
     environment: dict[str, Any]
     changed: dict[str, list[Any]]
-    """What may move a score and isn't as it was: before, and now."""
+    """What may move a score and isn't as it was, by name: [before, now]."""
 
     @property
     def reproduced(self) -> bool | None:
-        """Whether the recorded metrics and predictions came out again, every bit; None where there are none."""
+        """Return whether the recorded metrics and predictions came out again, every bit; None where there are none."""
         if self.recorded is None:
             return None
         same = all(self.summary[key] == value for key, value in self.recorded.items())
         return same and self.difference in (None, 0.0)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """Return all of it, as `--json` writes it."""
         facts = {
             "cell": self.cell, "split": self.split, "weights": str(self.weights), "sha256": self.sha256,
             "metric": self.metric,
         }  # fmt: skip
-        stand = {"recorded": self.recorded, "reproduced": self.reproduced, "largest_difference": self.difference}
-        return facts | self.summary | stand | {"changed": self.changed, "environment": self.environment}
+        compared = {"recorded": self.recorded, "reproduced": self.reproduced, "largest_difference": self.difference}
+        return facts | self.summary | compared | {"changed": self.changed, "environment": self.environment}
 
 
 def rescore(
@@ -71,7 +71,7 @@ def rescore(
     predictions: Path | None = None,
     progress: Progress | None = None,
 ) -> Score:
-    """Score a cell's weights (`clef.engine.model_io.weights_of`) on a split of its shards. Called by all ranks.
+    """Score a cell's weights (`clef.engine.model_io.find_weights`) on a split of its shards. Called by all ranks.
 
     `runtime` overrides where things lie, workers and device. Nothing is written into the cell; `predictions` is a
     file to write them to. Raises ConfigError, ShardError, SetupError or CellError before anything is computed.
@@ -82,29 +82,29 @@ def rescore(
     if split not in manifest.splits:
         raise ConfigError(f"--split {split}: no such split in {config.shards}; there are: {', '.join(manifest.splits)}")
     check_cell(folder, config, manifest)
-    weights, shards = weights_of(folder, checkpoint), SplitShards(config.shards, split, manifest)
-    with started(config) as accelerator:
-        method = restore(config, weights, accelerator.device)
+    weights, shards = find_weights(folder, checkpoint), SplitShards(config.shards, split, manifest)
+    with running_ranks(config) as accelerator:
+        method = restore_method(config, weights, accelerator.device)
         main = accelerator.is_main_process
         if progress and main:
-            _show(method, shards, accelerator.num_processes, progress)
-        say = console.err.print if main else _silent
+            _report_progress(method, shards, accelerator.num_processes, progress)
+        say = console.err.print if main else _print_nothing
         frozen = FrozenFeatures(config, method, accelerator.device, say)
         arrays = evaluate(method, config, shards, accelerator, frozen) | {
-            "group": groups(shards, cards.load(config.dataset, config.protocol).block)
+            "group": sample_groups(shards, cards.load(config.dataset, config.protocol).block)
         }
         if predictions and main:
             with io.atomic(predictions) as file:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        return _against_record(folder, config, manifest, split, weights, arrays, accelerator)
+        return _compare_with_record(folder, config, manifest, split, weights, arrays, accelerator)
 
 
-def _silent(_: str) -> None:
+def _print_nothing(_: str) -> None:
     pass
 
 
-def _show(method: Method, shards: SplitShards, ranks: int, progress: Progress) -> None:
-    """Count the samples that pass through `method`."""
+def _report_progress(method: Method, shards: SplitShards, ranks: int, progress: Progress) -> None:
+    """Call `progress` with the samples that have passed through `method`, after each of its batches."""
     done = 0
 
     def count(_: Any, inputs: tuple[dict[str, Any]], __: Any) -> None:
@@ -115,7 +115,7 @@ def _show(method: Method, shards: SplitShards, ranks: int, progress: Progress) -
     method.register_forward_hook(count)
 
 
-def _against_record(
+def _compare_with_record(
     folder: Path,
     config: CellConfig,
     manifest: Manifest,
@@ -124,27 +124,28 @@ def _against_record(
     arrays: Arrays,
     accelerator: Accelerator,
 ) -> Score:
+    metric = cards.load(config.dataset, config.protocol).metric
     sha256 = io.sha256(weights)
-    recorded = _recorded(folder, weights, sha256, split)
-    kept = folder / f"predictions-{split}.npz"
-    compared = recorded is not None and "samples" in recorded and kept.exists()
-    environment = provenance.facts(config, manifest, accelerator)
+    recorded = _recorded_score(folder, weights, sha256, split)
+    predictions = folder / f"predictions-{split}.npz"
+    comparable = recorded is not None and "samples" in recorded and predictions.exists()
+    environment = provenance.process_facts(config, manifest, accelerator)
     return Score(
         cell=folder.name,
         split=split,
         weights=weights,
         sha256=sha256,
-        metric=cards.load(config.dataset, config.protocol).metric,
-        summary=summary(arrays, manifest.classes),
+        metric=metric,
+        summary=summary(arrays, manifest.classes, metric),
         recorded=recorded,
-        difference=_difference(kept, arrays) if compared else None,
+        difference=_difference(predictions, arrays) if comparable else None,
         environment=environment,
         changed=provenance.differences(records.read_json(folder / records.ENVIRONMENT), environment),
     )
 
 
-def _recorded(folder: Path, weights: Path, sha256: str, split: str) -> dict[str, Any] | None:
-    """What the cell has written of these weights on this split."""
+def _recorded_score(folder: Path, weights: Path, sha256: str, split: str) -> dict[str, Any] | None:
+    """Return what the cell has recorded of these weights on this split."""
     result = records.read_json(folder / records.RESULT)
     if sha256 == result.get("run", {}).get("checkpoint", {}).get("sha256"):
         validated = None if result["val"] is None else {"value": result["val"]}
@@ -159,19 +160,17 @@ def _recorded(folder: Path, weights: Path, sha256: str, split: str) -> dict[str,
 
 
 def _difference(path: Path, arrays: Arrays) -> float:
-    """The largest difference to the predictions in a file."""
+    """Return the largest difference to the predictions in a file. Raises CellError when they can't be compared."""
     try:
         with np.load(path, allow_pickle=False) as kept:
-            # Those of older versions say nothing of VAD or groups.
-            common = {key: value for key, value in arrays.items() if key in kept.files or key not in ADDED}
-            if set(kept.files) != set(common) or any(kept[key].shape != arrays[key].shape for key in common):
+            if set(kept.files) != set(arrays) or any(kept[key].shape != arrays[key].shape for key in arrays):
                 raise CellError(f"{path}: predictions of another method or split; they can't be compared")
-            return max(_largest(kept[key], value) for key, value in common.items())
+            return max(_largest_difference(kept[key], value) for key, value in arrays.items())
     except (OSError, ValueError) as error:
         raise CellError(f"{path}: predictions can't be read: {error}") from None
 
 
-def _largest(one: np.ndarray, two: np.ndarray) -> float:
-    """The largest difference; two unknown values don't differ."""
-    same = np.isnan(one) & np.isnan(two) if one.dtype.kind == "f" else False
-    return float(np.where(same, 0, np.abs(one.astype(float) - two)).max())
+def _largest_difference(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the largest difference; two unknown values don't differ."""
+    same = np.isnan(first) & np.isnan(second) if first.dtype.kind == "f" else False
+    return float(np.where(same, 0, np.abs(first.astype(float) - second)).max())

@@ -1,8 +1,6 @@
-"""What a submitted job runs. Importing this file imports no torch: the launcher pickles these functions.
+"""What a submitted job runs, and how it leaves when it is asked to: it is queued again, or says why not.
 
-How a submitted job leaves that was asked to stop: it is queued again, or it says why not. Imports no torch.
-
-What a job asks Slurm about itself, and that it be queued again. Imports no torch.
+Importing this file imports no torch: the launcher pickles `TrainCell`, which is what to read first.
 """
 
 import os
@@ -24,201 +22,64 @@ from clef.cells.attempts import Attempt
 from clef.config import RequeueConfig, RuntimeConfig, resolve
 from clef.errors import CellError, Preempted, SetupError
 
-SECONDS = 20
-"""How long Slurm's commands may take: the job was told to leave, and has `runtime.grace` for all of it."""
-NEAR = timedelta(minutes=3)
-"""A signal so short before the time limit announces that. submitit asks for it 90 s before; Slurm may be 60 s early."""
-
-
-def facts(job: str) -> dict[str, str]:
-    """What `scontrol show job` says of a job or array task; nothing where it doesn't answer."""
-    try:
-        shown = subprocess.run(
-            ["scontrol", "show", "job", "--oneliner", job], capture_output=True, text=True, timeout=SECONDS, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return dict(word.split("=", 1) for word in shown.stdout.split() if "=" in word)
-
-
-def why(job: Mapping[str, str], restart: int, warned: bool, now: datetime) -> str:
-    """Why a job was told to leave: preempted, timeout, cancelled, requeued (Slurm has done it) or signalled (by hand).
-
-    `job`: what `facts` said. `restart`: how often it had been queued again when this attempt began. `warned`: it got
-    the signal that the launcher asks Slurm for, which comes before a preemption and the time limit.
-    """
-    if not job:
-        return "preempted" if warned else "signalled"
-    if int(job.get("Restarts", restart)) > restart:
-        return "requeued"
-    if job.get("JobState") == "TIMEOUT" or job.get("Reason") == "TimeLimit":
-        return "timeout"
-    if job.get("JobState") != "RUNNING":  # COMPLETING: scancel's word for a job that is on its way out
-        return "cancelled"
-    if job.get("PreemptTime", "None") != "None":
-        return "preempted"
-    if _ends(job) - now < NEAR:
-        return "timeout"
-    return "preempted" if warned else "signalled"
-
-
-def _ends(job: Mapping[str, str]) -> datetime:
-    """When its time is over, by the clock of the cluster; for ever where it has no limit."""
-    try:
-        return datetime.fromisoformat(job["EndTime"])
-    except (KeyError, ValueError):
-        return datetime.max
-
-
-def requeue(job: str) -> None:
-    """Put a job back into the queue. Slurm ends its processes then. SetupError with Slurm's word when it won't."""
-    try:
-        subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=SECONDS, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise SetupError(str(getattr(error, "stderr", None) or error).strip()) from None
-
-
-Place = dict[str, Any] | None
-"""`step` and `steps` of a run, for its state file; None where another process writes that."""
-
-
-class Requeue:
-    """Called once all ranks have saved, on the first one; also where the exit is forced. Only the first call counts.
-
-    Slurm says why the job must leave: submitit would guess it by the clock, and take every job of ten minutes or less
-    for one that ran out of time.
-    """
-
-    def __init__(self, folder: Path, attempt: Attempt, allowed: RequeueConfig) -> None:
-        self.folder, self.attempt, self.allowed = folder, attempt, allowed
-        self.exit_code = Preempted.exit_code
-        self._begun = threading.Lock()
-
-    def __call__(self, why: str, place: Place) -> None:
-        """Write what becomes of the job, and have that done: `scontrol requeue` ends this process."""
-        if not self._begun.acquire(blocking=False):
-            return
-        environment = submitit.JobEnvironment()
-        kind = self._local() if environment.cluster == "local" else self._slurm()
-        attempts.end(self.folder, self.attempt, "preempted" if kind == "requeued" else kind)
-        if kind == "cancelled":
-            self._say("cancelled", f"{why}; its job was cancelled", place)
-        elif kind == "signalled":
-            self._say("preempted", why, place)
-        elif kind == "requeued":
-            self._say("preempted", f"{why}; queued again by Slurm", place)
-        else:
-            self._again(environment, kind, why, place)
-
-    def _local(self) -> str:
-        warned = _warning() in signals.reasons() and "SIGTERM" not in signals.reasons()
-        return "preempted" if warned else "signalled"
-
-    def _slurm(self) -> str:
-        warned = _warning() in signals.reasons()
-        kind = why(facts(self.attempt.job), self.attempt.restart, warned, datetime.now())
-        # A task whose slurmstepd was killed. Its srun would wait for ever, and its job seem to run.
-        return "lost" if kind == "signalled" and signals.ORPHANED in signals.reasons() else kind
-
-    def _again(self, environment: submitit.JobEnvironment, kind: str, why: str, place: Place) -> None:
-        ends = attempts.broken_off(self.folder, self.attempt)
-        ends[kind] += 1
-        if over := attempts.beyond(ends, self.allowed):
-            self._say("failed", f"{why}; not queued again: {over}", place)
-            return
-        self._say("preempted", f"{why}; queued again ({kind})", place)
-        if environment.cluster == "local":  # its controller starts the tasks again when one leaves with this code
-            self.exit_code = LOCAL_REQUEUE_RETURN_CODE
-            return
-        try:
-            requeue(self.attempt.job)
-        except SetupError as error:
-            self._say("preempted", f"{why}; not queued again: {error}", place)
-
-    def _say(self, state: str, reason: str, place: Place) -> None:
-        if place is not None:
-            records.write_state(self.folder, state, reason=reason, **place)
-
-
-def _warning() -> str:
-    """The signal that submitit has Slurm send, by name."""
-    return f"SIG{submitit.JobEnvironment.USR_SIG}"
-
-
-SUBMISSIONS = "submissions"
+SUBMISSIONS_FOLDER = "submissions"
 """Below a grid's folder: what the launcher notes of each submission, by the name of its jobs."""
+
+# ---- The jobs ----
 
 
 class TrainCell:
     """Trains the cell in a folder: one call a task, a task a rank."""
 
     def __call__(self, folder: str) -> str:
-        """Train it, and return where its result lies."""
-        place, environment = Path(folder), submitit.JobEnvironment()
-        _leave_if_dropped(place.parent)
-        signals.heed()  # in place of submitit, which would leave unsaved, and count
-        attempt = attempts.begin(place, environment.job_id) if environment.global_rank == 0 else None
+        """Train the cell; return its folder, where the result lies."""
+        cell, environment = Path(folder), submitit.JobEnvironment()
+        exit_if_dropped(cell.parent)
+        signals.install_handlers()  # in place of submitit's, which would leave unsaved, and count
+        attempt = attempts.begin(cell, environment.job_id) if environment.global_rank == 0 else None
         how = "failed"
         try:
-            runtime = _made_ready(place, attempt)
-            requeue = Requeue(place, attempt, runtime.requeue) if attempt else None
-            how = _train(place, runtime, requeue)
+            runtime = _prepare(cell, attempt)
+            requeue = Requeue(cell, attempt, runtime.requeue) if attempt else None
+            how = _train(cell, runtime, requeue)
         except Preempted as error:  # no failure, so there is no result to hand to submitit either
             print(error, file=sys.stderr, flush=True)
-            how = ""  # said already
+            how = ""  # recorded by `Requeue` already
             sys.exit(requeue.exit_code if requeue else error.exit_code)
         finally:
             if attempt and how:
-                attempts.end(place, attempt, how)
+                attempts.end(cell, attempt, how)
         return folder
 
     def checkpoint(self, folder: str) -> DelayedSubmission:
-        """What submitit queues again at a signal that comes in the moment before `heed`: the same cell."""
+        """Return what submitit queues again at a signal that comes before `install_handlers`: the same cell."""
         return DelayedSubmission(self, folder)
 
 
-def gather(plan: str, results: str) -> None:
-    """The job behind a grid: tables of what there is."""
-    _leave_if_dropped(Path(plan).parent)
-    code_snapshot.confirm()
-    from clef.results.gather import gather_grid
+def exit_if_dropped(grid: Path) -> None:
+    """End a job whose launcher has given its submission up.
 
-    gather_grid(plan, results)
-
-
-def _leave_if_dropped(grid: Path) -> None:
-    """A launcher that came later took sbatch's silence for a refusal; others may have the cells by now."""
+    A launcher that came later took sbatch's silence for a refusal; others may have the cells by now.
+    """
     name = os.environ.get("SLURM_JOB_NAME")
-    if name and records.read_json(grid / SUBMISSIONS / f"{name}.json").get("dropped"):
+    if name and records.read_json(grid / SUBMISSIONS_FOLDER / f"{name}.json").get("dropped"):
         print(f"{name}: the launcher has given this submission up; nothing is done here", file=sys.stderr, flush=True)
         sys.exit(Preempted.exit_code)
 
 
-def _made_ready(folder: Path, attempt: Attempt | None) -> RuntimeConfig:
-    """All that comes before torch and the cell's lock. What goes wrong is in the cell's state file."""
+def _prepare(cell: Path, attempt: Attempt | None) -> RuntimeConfig:
+    """Do all that comes before torch and the cell's lock. What goes wrong is in the cell's state file."""
     try:
         code_snapshot.confirm()
-        runtime = resolve.from_yaml(folder / records.CONFIG).runtime
-        if attempt and (over := attempts.beyond(attempts.broken_off(folder, attempt), runtime.requeue)):
+        runtime = resolve.from_yaml(cell / records.CONFIG).runtime
+        if attempt and (over := attempts.exceeded_limit(attempts.count_earlier_ends(cell, attempt), runtime.requeue)):
             raise CellError(f"not started again: {over}")
         _join_ranks()
-        import clef.engine.run  # noqa: F401 - what is missing is told here
+        import clef.engine.run  # noqa: F401 - a missing package is an error here, with its name
     except Exception as error:
-        records.write_state(folder, "failed", reason=str(error))
+        records.write_state(cell, "failed", reason=str(error))
         raise
     return runtime
-
-
-def _train(folder: Path, runtime: RuntimeConfig, requeue: Requeue | None) -> str:
-    """Run the cell, and say how that ended. Raises Preempted once the job's return to the queue is settled."""
-    from clef.engine.run import run_cell
-
-    try:
-        return "done" if run_cell(folder, leave=requeue, patience=60 * runtime.lock_minutes) else "stopped"
-    except Preempted as error:
-        if requeue:  # told to leave while it waited for the lock: the state file is another process's
-            requeue(str(error), None)
-        raise
 
 
 def _join_ranks() -> None:
@@ -241,3 +102,144 @@ def _check_gpus() -> None:
 
     if torch.cuda.device_count() < int(asked):
         raise SetupError(f"GPUs asked for: {asked}; GPUs that torch sees on this node: {torch.cuda.device_count()}")
+
+
+def _train(cell: Path, runtime: RuntimeConfig, requeue: "Requeue | None") -> str:
+    """Run the cell; return how that ended. Raises Preempted once the job's return to the queue is settled."""
+    from clef.engine.run import run_cell
+
+    try:
+        result = run_cell(cell, on_preempted=requeue, lock_patience=60 * runtime.lock_minutes)
+        return "done" if result else "stopped"
+    except Preempted as error:
+        if requeue:  # told to leave while it waited for the lock: the state file is another process's
+            requeue(str(error), None)
+        raise
+
+
+# ---- Leaving ----
+
+Position = dict[str, Any] | None
+"""`step` and `steps` of a run, for its state file; None where another process writes that."""
+
+
+class Requeue:
+    """Decides whether a job that was told to leave is queued again, and has Slurm do it.
+
+    Called on the first rank once all ranks have saved, and where the exit is forced. Only the first call counts. Slurm
+    says why the job must leave: submitit would guess it by the clock, and take every job of ten minutes or less for one
+    that ran out of time.
+    """
+
+    def __init__(self, cell: Path, attempt: Attempt, allowed: RequeueConfig) -> None:
+        self.cell, self.attempt, self.allowed = cell, attempt, allowed
+        self.exit_code = Preempted.exit_code
+        self._called = threading.Lock()
+
+    def __call__(self, why: str, position: Position) -> None:
+        """Write what becomes of the job, and have that done: `scontrol requeue` ends this process."""
+        if not self._called.acquire(blocking=False):
+            return
+        environment = submitit.JobEnvironment()
+        kind = self._kind_locally() if environment.cluster == "local" else self._kind_on_slurm()
+        attempts.end(self.cell, self.attempt, "preempted" if kind == "requeued" else kind)
+        if kind == "cancelled":
+            self._write_state("cancelled", f"{why}; its job was cancelled", position)
+        elif kind == "signalled":
+            self._write_state("preempted", why, position)
+        elif kind == "requeued":
+            self._write_state("preempted", f"{why}; queued again by Slurm", position)
+        else:
+            self._queue_again(environment, kind, why, position)
+
+    def _kind_locally(self) -> str:
+        reasons = signals.stop_reasons()
+        return "preempted" if _warning_signal() in reasons and "SIGTERM" not in reasons else "signalled"
+
+    def _kind_on_slurm(self) -> str:
+        reasons = signals.stop_reasons()
+        job = job_facts(self.attempt.job)
+        kind = leave_reason(job, self.attempt.restart, warned=_warning_signal() in reasons, now=datetime.now())
+        # A task whose slurmstepd was killed. Its srun would wait for ever, and its job seem to run.
+        return "lost" if kind == "signalled" and signals.ORPHANED in reasons else kind
+
+    def _queue_again(self, environment: submitit.JobEnvironment, kind: str, why: str, position: Position) -> None:
+        ends = attempts.count_earlier_ends(self.cell, self.attempt)
+        ends[kind] += 1
+        if over := attempts.exceeded_limit(ends, self.allowed):
+            self._write_state("failed", f"{why}; not queued again: {over}", position)
+            return
+        self._write_state("preempted", f"{why}; queued again ({kind})", position)
+        if environment.cluster == "local":  # its controller starts the tasks again when one leaves with this code
+            self.exit_code = LOCAL_REQUEUE_RETURN_CODE
+            return
+        try:
+            requeue_job(self.attempt.job)
+        except SetupError as error:
+            self._write_state("preempted", f"{why}; not queued again: {error}", position)
+
+    def _write_state(self, state: str, reason: str, position: Position) -> None:
+        if position is not None:
+            records.write_state(self.cell, state, reason=reason, **position)
+
+
+def _warning_signal() -> str:
+    """Return the name of the signal that submitit has Slurm send before a preemption and the time limit."""
+    return f"SIG{submitit.JobEnvironment.USR_SIG}"
+
+
+# ---- What Slurm says ----
+
+COMMAND_TIMEOUT = 20
+"""Seconds that Slurm's commands may take: the job was told to leave, and has `runtime.grace` for all of it."""
+TIME_LIMIT_MARGIN = timedelta(minutes=3)
+"""A signal so short before the time limit announces that. submitit asks for it 90 s before; Slurm may be 60 s early."""
+
+
+def job_facts(job: str) -> dict[str, str]:
+    """Return what `scontrol show job` says of a job or array task; nothing where it doesn't answer."""
+    command = ["scontrol", "show", "job", "--oneliner", job]
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return dict(word.split("=", 1) for word in shown.stdout.split() if "=" in word)
+
+
+def leave_reason(job: Mapping[str, str], restart: int, warned: bool, now: datetime) -> str:
+    """Return why a job was told to leave.
+
+    One of preempted, timeout, cancelled, requeued (Slurm has done it), signalled (by hand). `job`: what `job_facts`
+    said. `restart`: how often it had been queued again when this attempt began. `warned`: it got the signal that the
+    launcher asks Slurm for, which comes before a preemption and the time limit.
+    """
+    if not job:
+        return "preempted" if warned else "signalled"
+    if int(job.get("Restarts", restart)) > restart:
+        return "requeued"
+    if job.get("JobState") == "TIMEOUT" or job.get("Reason") == "TimeLimit":
+        return "timeout"
+    if job.get("JobState") != "RUNNING":  # after scancel it is COMPLETING
+        return "cancelled"
+    if job.get("PreemptTime", "None") != "None":
+        return "preempted"
+    if _end_time(job) - now < TIME_LIMIT_MARGIN:
+        return "timeout"
+    return "preempted" if warned else "signalled"
+
+
+def _end_time(job: Mapping[str, str]) -> datetime:
+    """Return when a job's time is over, by the clock of the cluster; a far future where it has no limit."""
+    try:
+        return datetime.fromisoformat(job["EndTime"])
+    except (KeyError, ValueError):
+        return datetime.max
+
+
+def requeue_job(job: str) -> None:
+    """Put a job back into the queue. Slurm then ends its processes. Raises SetupError with Slurm's message."""
+    command = ["scontrol", "requeue", job]
+    try:
+        subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise SetupError(str(getattr(error, "stderr", None) or error).strip()) from None

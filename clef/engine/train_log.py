@@ -1,9 +1,4 @@
-"""What is counted between two log lines, and the one exchange between ranks that each log interval has.
-
-What a training run shows: one live line on a terminal, plain lines elsewhere, nothing on ranks other than 0.
-
-Where a cell's log records go: a JSON line each, and TensorBoard if the cell asks for it.
-"""
+"""What a training run tells: the numbers between two log lines, the terminal's line, log.jsonl and TensorBoard."""
 
 import resource
 import time
@@ -33,7 +28,7 @@ class SyncResult:
     """Some rank was asked to stop."""
     save: bool
     """The first rank's clock asks for a checkpoint."""
-    spoilt: int
+    bad_steps: int
     """Steps since the first one with a number that is not finite, that one included; 0: there was none."""
 
 
@@ -43,19 +38,22 @@ class StepMeter:
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
         self.names: list[str] = []
+        """Of the loss terms; empty before the first step."""
         self.sums = torch.zeros(0, device=accelerator.device)
-        self.count = 0
-        self.clocked, self.waited, self.busy = 0, 0.0, 0.0
-        self.began = time.monotonic()
+        """Of each loss term, over `steps` steps."""
+        self.steps = 0
+        self.timed_steps, self.seconds_waiting, self.seconds_busy = 0, 0.0, 0.0
+        """Of this process alone: a checkpoint holds the sums, and no times."""
+        self._step_began = time.monotonic()
 
     def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The batches, with the time spent waiting for each one counted."""
+        """Yield the batches, and count the time spent waiting for each one."""
         iterator = iter(batches)
         while True:
             began = time.monotonic()
             batch = next(iterator, None)
-            self.began = time.monotonic()
-            self.waited += self.began - began
+            self._step_began = time.monotonic()
+            self.seconds_waiting += self._step_began - began
             if batch is None:
                 return
             yield batch
@@ -65,66 +63,72 @@ class StepMeter:
         if not self.names:
             self.names, self.sums = names, torch.zeros_like(losses)
         self.sums += losses
-        self.count += 1
-        self.clocked += 1
-        self.busy += time.monotonic() - self.began
+        self.steps += 1
+        self.timed_steps += 1
+        self.seconds_busy += time.monotonic() - self._step_began
 
     def resume(self) -> None:
-        """Validation and checkpoints are over; they are not part of the loop's speed."""
-        self.began = time.monotonic()
+        """Go on after a validation or checkpoint, which is no part of the loop's speed."""
+        self._step_began = time.monotonic()
 
-    def agree(self, spoilt: Tensor, stop: bool, save: bool) -> SyncResult:
-        """Exchange losses and wishes with the other ranks. All of them call it after the same steps."""
+    def exchange(self, bad_steps: Tensor, stop: bool, save: bool) -> SyncResult:
+        """Exchange losses and wishes with the other ranks. All of them call it after the same steps.
+
+        `bad_steps` (float32, 1, on the device): steps since the first bad one, see `NonFiniteGuard`.
+        """
         wishes = torch.tensor([float(stop), float(save)], device=self.sums.device)
-        mine = torch.cat([self.sums / max(1, self.count), spoilt, wishes])
+        mine = torch.cat([self.sums / max(1, self.steps), bad_steps, wishes])
         ranks: Tensor = self.accelerator.gather(mine) if self.accelerator.num_processes > 1 else mine
-        ranks = ranks.view(self.accelerator.num_processes, -1).cpu()
+        ranks = ranks.view(self.accelerator.num_processes, -1).cpu()  # here the host waits for the device
         *means, _, _, _ = ranks.mean(0).tolist()
-        most, stops, saves = ranks[:, -3:].amax(0).tolist()
-        return SyncResult(dict(zip(self.names, means, strict=True)), bool(stops), bool(saves), int(most))
+        most_bad, any_stop, any_save = ranks[:, -3:].amax(0).tolist()
+        losses = dict(zip(self.names, means, strict=True))
+        return SyncResult(losses, bool(any_stop), bool(any_save), int(most_bad))
 
-    def record(self, agreed: SyncResult, batch_size: int) -> dict[str, Any]:
-        """The line for the steps so far, and a new start: mean losses, images/s over all ranks, share of waiting."""
-        seconds = self.busy + self.waited
+    def record(self, result: SyncResult, batch_size: int) -> dict[str, Any]:
+        """Return the log line's numbers of the steps so far, and start anew.
+
+        They are mean losses, images/s over all ranks, the share of time spent waiting for batches, and memory in GB.
+        """
+        seconds = self.seconds_busy + self.seconds_waiting
         record = {
-            "loss": sum(agreed.losses.values()),
-            "losses": agreed.losses,
-            "images_per_s": round(batch_size * self.clocked / seconds, 1),
-            "data_wait": round(self.waited / seconds, 3),
-            "memory_gb": round(_memory(self.accelerator.device), 3),
+            "loss": sum(result.losses.values()),
+            "losses": result.losses,
+            "images_per_s": round(batch_size * self.timed_steps / seconds, 1),
+            "data_wait": round(self.seconds_waiting / seconds, 3),
+            "memory_gb": round(_peak_memory_gb(self.accelerator.device), 3),
         }
         self.sums.zero_()
-        self.count = self.clocked = 0
-        self.waited = self.busy = 0.0
+        self.steps = self.timed_steps = 0
+        self.seconds_waiting = self.seconds_busy = 0.0
         return record
 
-    def state(self) -> dict[str, Any]:
-        """For a checkpoint. Clocks stay behind: a line that spans a break tells the speed after it."""
-        return {"names": self.names, "sums": self.sums.cpu(), "count": self.count}
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds. Times stay out: a line that spans a break tells the speed after it."""
+        return {"names": self.names, "sums": self.sums.cpu(), "steps": self.steps}
 
-    def load(self, ranks: list[dict[str, Any]], rank: int) -> None:
+    def load_state_dicts(self, ranks: list[dict[str, Any]], rank: int) -> None:
         """Take up the sums of this rank, or the mean of all where there were more or fewer ranks."""
-        own = ranks[rank] if len(ranks) == self.accelerator.num_processes else None
-        sums = own["sums"] if own else torch.stack([part["sums"] for part in ranks]).mean(0)
-        self.names, self.count = ranks[0]["names"], ranks[0]["count"]
+        same_ranks = len(ranks) == self.accelerator.num_processes
+        sums = ranks[rank]["sums"] if same_ranks else torch.stack([state["sums"] for state in ranks]).mean(0)
+        self.names, self.steps = ranks[0]["names"], ranks[0]["steps"]
         self.sums = sums.to(self.accelerator.device)
 
 
-def _memory(device: torch.device) -> float:
-    """The most that this process has held so far, in GB: on the GPU, or in RAM."""
+def _peak_memory_gb(device: torch.device) -> float:
+    """Return the most that this process has held so far: on the GPU, or in RAM."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 class Display:
-    """Shows epoch, step, loss, metric, images/s and the time left of one cell."""
+    """Shows one cell's progress: one live line on a terminal, plain lines elsewhere, nothing on ranks other than 0."""
 
     def __init__(self, name: str, steps: int, epochs: int, shown: bool) -> None:
         self.name, self.steps, self.epochs, self.shown = name, steps, epochs, shown
         self._live = Live(console=err, refresh_per_second=4, transient=False) if shown and err.is_terminal else None
-        self._began = time.monotonic()
-        self.start = 0
+        self._first_step, self._began = 0, time.monotonic()
 
     def __enter__(self) -> "Display":
         if self._live:
@@ -136,32 +140,32 @@ class Display:
             self._live.stop()
 
     def begin(self, step: int) -> None:
-        """The loop starts after `step` steps."""
-        self.start, self._began = step, time.monotonic()
+        """Start the clock: the loop goes on after `step` steps."""
+        self._first_step, self._began = step, time.monotonic()
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
+    def print(self, text: str) -> None:
+        """Print a line that stays."""
         if self.shown:
             err.print(f"{self.name}: {text}", markup=False)
 
-    def left(self, step: int) -> float:
-        """Seconds from this step to the last one, at the pace so far, validations and checkpoints counted in."""
-        return (time.monotonic() - self._began) / (step - self.start) * (self.steps - step)
+    def seconds_left(self, step: int) -> float:
+        """Return the time from this step to the last one, at the pace so far, validations and checkpoints included."""
+        return (time.monotonic() - self._began) / (step - self._first_step) * (self.steps - step)
 
-    def step(self, record: dict[str, Any], metric: float | None) -> None:
-        """A log record of the step loop."""
+    def show_step(self, record: dict[str, Any], metric: float | None) -> None:
+        """Show a log record of the step loop, and the best validation so far."""
         if not self.shown:
             return
         step = record["step"]
         line = (
             f"epoch {record['epoch']:.1f}/{self.epochs}  step {step}/{self.steps}  loss {record['loss']:.3f}  "
             f"{'' if metric is None else f'val {metric:.1f}  '}{record['images_per_s']:.0f} images/s  "
-            f"{_clock(self.left(step))} left"
+            f"{_clock(self.seconds_left(step))} left"
         )
         if self._live:
             self._live.update(Text(f"{self.name}: {line}"))
         else:
-            self.say(line)
+            self.print(line)
 
 
 def _clock(seconds: float) -> str:
@@ -170,50 +174,51 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-FOLDER = "tensorboard"
+TENSORBOARD_FOLDER = "tensorboard"
+"""Below the cell's folder."""
 
 
-class Log:
-    """Made by every rank, written to by the main one.
+class TrainLog:
+    """A cell's log records: a JSON line each in log.jsonl, and TensorBoard if the cell asks for it.
 
-    `step`: how far the run is already. What an earlier process has told TensorBoard of later steps counts no more.
-    SetupError when TensorBoard is wanted and not installed.
+    Every rank makes one, and the main one writes to it. `step`: how far the run is already; what an earlier process has
+    told TensorBoard of later steps is no longer shown. Raises SetupError when TensorBoard is wanted and not installed.
     """
 
     def __init__(self, folder: Path, tensorboard: bool, step: int) -> None:
         self.folder, self.step = folder, step
-        self._make = _writer() if tensorboard else None
-        self._events: Any = None
+        self._writer_class = _summary_writer() if tensorboard else None
+        self._writer: Any = None
 
     def append(self, record: dict[str, Any]) -> None:
         """Write a record with its `step`."""
         records.append_log(self.folder, record)
-        if self._make is None:
+        if self._writer_class is None:
             return
-        if self._events is None:
-            self._events = self._make(str(self.folder / FOLDER), purge_step=self.step + 1)
+        if self._writer is None:
+            self._writer = self._writer_class(str(self.folder / TENSORBOARD_FOLDER), purge_step=self.step + 1)
         for name, value in scalars(record).items():
-            self._events.add_scalar(name, value, record["step"])
-        self._events.flush()
+            self._writer.add_scalar(name, value, record["step"])
+        self._writer.flush()
 
     def close(self) -> None:
-        """The run is over."""
-        if self._events is not None:
-            self._events.close()
+        """Close TensorBoard's file."""
+        if self._writer is not None:
+            self._writer.close()
 
 
 def scalars(record: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """The numbers of a record by name, `losses/kl` for one within another; not where it stands."""
-    found: dict[str, float] = {}
+    """Return a record's numbers by name, `losses/kl` for a nested one, without its position (step and epoch)."""
+    values: dict[str, float] = {}
     for key, value in record.items():
         if isinstance(value, dict):
-            found |= scalars(value, f"{prefix}{key}/")
+            values |= scalars(value, f"{prefix}{key}/")
         elif isinstance(value, (int, float)) and key not in ("step", "epoch"):
-            found[prefix + key] = value
-    return found
+            values[prefix + key] = value
+    return values
 
 
-def _writer() -> Any:
+def _summary_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

@@ -1,7 +1,11 @@
 """The training of one cell: one readable loop on Accelerate.
 
-Read `Trainer.run` first. Order, augmentation and learning rate are functions of the step, so the state that a
-checkpoint holds is small: weights, optimiser, random state, and the number of steps.
+Read `Trainer.run` first; what it calls follows in the order of the calls. A step goes through `clef.data.order` (which
+samples), `clef.data.loader` (the batch), `clef.methods.method` and `clef.models.backbone` (prediction and losses),
+`train_step` (gradients, guard, update) and `optimizer`; `train_log` keeps its numbers.
+
+Order, augmentation and learning rate are functions of the step, so the state that a checkpoint holds is small: weights,
+optimizer, random state, and the number of steps.
 """
 
 import time
@@ -16,264 +20,318 @@ from accelerate import Accelerator
 from clef import console, methods, signals
 from clef.cells import records
 from clef.config import CellConfig
+from clef.data.batch_memory import Batch
 from clef.data.dataset import CellDataset
 from clef.data.decoded_cache import node_cache
-from clef.data.loader import loader, to_device
+from clef.data.loader import BatchLoader, to_device
 from clef.data.manifest import Manifest
 from clef.data.order import Order, RankBatches
 from clef.data.shards import SplitShards
-from clef.engine import atomic_dir, checkpoint, feature_cache, model_io, train_step
-from clef.engine.checkpoint import Progress, State
-from clef.engine.distributed import Watchdog, synchronize_buffers, together
+from clef.datasets import cards
+from clef.engine import atomic_dir, checkpoint, feature_cache, model_io
+from clef.engine.checkpoint import TrainingProgress, TrainState
+from clef.engine.distributed import Watchdog, on_all_ranks, synchronize_buffers
 from clef.engine.evaluation import evaluate
-from clef.engine.faults import Faults
 from clef.engine.feature_cache import FrozenFeatures
-from clef.engine.train_log import Display, Log, StepMeter, SyncResult
-from clef.engine.train_step import TrainStep
+from clef.engine.optimizer import lr_factor
+from clef.engine.train_log import Display, StepMeter, SyncResult, TrainLog
+from clef.engine.train_step import BadStep, TrainStep, bad_step_message
 from clef.errors import CellError, Preempted
-from clef.methods import Dictionary
+from clef.methods import ConfounderDictionary
 from clef.metrics import headline
 from clef.models import WeightLoader
 
 
 class Trainer:
-    """Everything that one run needs, made in an order that every rank shares."""
+    """Everything that one run needs, built in an order that every rank shares."""
 
     def __init__(self, config: CellConfig, folder: Path, manifest: Manifest, accelerator: Accelerator) -> None:
         self.config, self.folder, self.accelerator = config, folder, accelerator
-        self.main, self.alone = accelerator.is_main_process, accelerator.num_processes == 1
+        rank = accelerator.process_index
+        self.is_main, self.is_only_rank = accelerator.is_main_process, accelerator.num_processes == 1
         self.on_cpu = accelerator.device.type == "cpu"  # elsewhere, a look at a flag would wait for the device
-        shards, rank = config.shards, accelerator.process_index
-        self.train_split = SplitShards(shards, "train", manifest)
-        self.val_split = SplitShards(shards, "val", manifest) if "val" in manifest.splits else None
+
+        # The data: which samples there are, and which of them each step takes.
+        self.train_split = SplitShards(config.shards, "train", manifest)
+        self.val_split = SplitShards(config.shards, "val", manifest) if "val" in manifest.splits else None
+        self.metric = cards.load(config.dataset, config.protocol).metric
         self.order = Order(len(self.train_split), config.batch_size, config.seed)
-        self.steps = self.order.batches(config.epochs)
-        torch.manual_seed(config.seed)  # the same initial weights on every rank
-        counts = [manifest.splits["train"].classes[name] for name in manifest.classes]
-        method = methods.build(config, counts, len(self.train_split), self._dictionary)
+        self.total_steps = self.order.batches(config.epochs)
+
+        # The model, with the same initial weights on every rank, and what updates it.
+        torch.manual_seed(config.seed)
+        class_counts = [manifest.splits["train"].classes[name] for name in manifest.classes]
+        method = methods.build(config, class_counts, len(self.train_split), self._load_dictionary)
         model_io.load_parent_backbone(config, method)
-        self.faults = Faults(config.runtime.faults, rank)
-        self.updates = TrainStep(config, method, accelerator, self.faults)
-        self.method, self.optimizer = self.updates.method, self.updates.optimizer
-        self.frozen = FrozenFeatures(config, self.method, accelerator.device, self._say)
+        self.train_step = TrainStep(config, method, accelerator)
+        self.method, self.optimizer = self.train_step.method, self.train_step.optimizer
+
+        # What is computed or decoded once: features of frozen networks, images in the node's cache.
+        self.frozen = FrozenFeatures(config, self.method, accelerator.device, self._print)
         self.cache = node_cache(config.runtime)
-        if self.cache:  # room for every split now, not at the first validation
+        if self.cache:  # take the room for every split now, not at the first validation
             self.cache.reserve(manifest, tuple(manifest.splits), self.frozen.reads)
         for name in manifest.splits:
-            self.frozen.prepare(SplitShards(shards, name, manifest))
-        checkpoint.seed_all(config.seed * 10_007 + rank)  # other dropout on every rank
-        self.window = StepMeter(accelerator)
-        self.progress, self.saved = Progress(), (0, 0)
-        self.state = State(self.method, self.optimizer, self.window, accelerator)
-        self.checkpoints, self.saved_at = folder / "checkpoints", time.monotonic()
-        self.told_at = 0.0
-        self.watchdog = Watchdog(config.runtime.watchdog, folder / f"hung-{rank}.txt", self._hung)
+            self.frozen.prepare(SplitShards(config.shards, name, manifest))
 
-    def _say(self, text: str) -> None:
-        if self.main:
-            console.err.print(text, highlight=False)
+        checkpoint.seed_all(config.seed * 10_007 + rank)  # from here on, other dropout on every rank
 
-    def _hung(self, why: str) -> None:
-        records.write_state(self.folder, "failed", reason=why, step=self.progress.step, steps=self.steps)
+        # What is counted, saved and watched.
+        self.meter = StepMeter(accelerator)
+        self.progress = TrainingProgress()
+        self.state = TrainState(self.method, self.optimizer, self.meter, accelerator)
+        self.checkpoints = folder / "checkpoints"
+        self.saved_position, self.saved_at = (0, 0), time.monotonic()
+        self.state_written_at = 0.0
+        self.watchdog = Watchdog(config.runtime.watchdog, folder / f"hung-{rank}.txt", self._record_hung)
 
-    def _dictionary(self, load: WeightLoader) -> Dictionary:
-        return feature_cache.dictionary(self.config, load, self.train_split, self.accelerator.device, self._say)
+    # ---- Before the first step ----
 
     def resume(self) -> bool:
-        """Go back to the newest good checkpoint, if there is one. CellError when there are only damaged ones."""
-        found = together(self.accelerator, lambda: self._newest() if self.main else None)[0]
-        if found:
-            self.progress = checkpoint.load_checkpoint(found, self.state)
-        self.saved = self._place()
-        together(self.accelerator, lambda: self._forget_lost_steps() if self.main else None)
-        return found is not None
+        """Go back to the newest good checkpoint; return whether there is one.
 
-    def _forget_lost_steps(self) -> None:
-        records.cut_log(self.folder, self.progress.log_bytes)
-        checkpoint.restore_best(self.checkpoints, self.progress)
-
-    def _newest(self) -> Path | None:
-        found = atomic_dir.latest_valid(self.checkpoints, self._say)
-        if found is None and (damaged := atomic_dir.quarantined(self.checkpoints)):
-            raise CellError(
-                f"{self.checkpoints}: no checkpoint is left to go on from, just damaged ones ({', '.join(damaged)}); "
-                "train the cell anew with --restart, or remove its folder"
-            )
-        return found
+        Raises CellError when there are only damaged ones.
+        """
+        newest = on_all_ranks(self.accelerator, lambda: self._newest_checkpoint() if self.is_main else None)[0]
+        if newest:
+            self.progress = checkpoint.load_checkpoint(newest, self.state)
+        self.saved_position = self._position()
+        on_all_ranks(self.accelerator, lambda: self._remove_lost_steps() if self.is_main else None)
+        return newest is not None
 
     def check_room(self) -> None:
-        """Refuse a disk that can't take the checkpoints. SetupError with the numbers, on every rank."""
-        needed = checkpoint.expected_size(self.method, self.config.optimizer)
-        needed -= atomic_dir.size(self.checkpoints)
-        together(self.accelerator, lambda: atomic_dir.check_room(self.checkpoints, needed) if self.main else None)
+        """Refuse a disk that can't take the checkpoints. Raises SetupError with the numbers, on every rank."""
+        needed = checkpoint.expected_size(self.method, self.config.optimizer) - atomic_dir.size(self.checkpoints)
+        on_all_ranks(
+            self.accelerator, lambda: atomic_dir.check_room(self.checkpoints, needed) if self.is_main else None
+        )
+
+    # ---- The loop ----
 
     def run(self, display: Display) -> bool:
-        """Train up to the last epoch, or to `runtime.stop_after`; says whether the training is complete.
+        """Train up to the last epoch, or to `runtime.stop_after`; return whether the training is complete.
 
         Raises Preempted, on all ranks and saved, when one was asked to stop; CellError at a number that isn't finite.
         """
-        stop = min(self.steps, self.config.runtime.stop_after or self.steps)
+        stop = min(self.total_steps, self.config.runtime.stop_after or self.total_steps)
         with (
-            closing(Log(self.folder, self.config.runtime.tensorboard, self.progress.step)) as self.log,
+            closing(TrainLog(self.folder, self.config.runtime.tensorboard, self.progress.step)) as self.log,
             closing(self._batches(stop)) as batches,
         ):
             self.method.train()
-            self._pause(display, log=False, save=False)  # what was broken off is made up for
-            for batch in self.window.timed(batches):
-                names, losses = self._step(batch)
-                self.window.add(names, losses)
+            # Run the validation or checkpoint that an interrupted run missed, and leave if asked to already.
+            self._sync_point(display, log=False, save=False)
+            for batch in self.meter.timed(batches):
+                # The update. It is only queued on a GPU; nothing here waits for its numbers.
+                names, losses = self._train(batch)
+                self.meter.add(names, losses)
                 self.progress.step += 1
                 self.progress.samples += self.config.batch_size
                 self.watchdog.feed()
+                # Now and then: a log line, a validation, a checkpoint, or the end because someone asked for it.
                 log, save = self._log_is_due(self.progress.step), self._save_is_due(stop)
-                if log or save or self._alone_and_wanted():
-                    self._pause(display, log, save)
-        return self.progress.step >= self.steps
+                if log or save or self._must_act_now():
+                    self._sync_point(display, log, save)
+        return self.progress.step >= self.total_steps
 
-    def _batches(self, stop: int) -> Generator[dict[str, Any], None, None]:
+    def _batches(self, stop: int) -> Generator[Batch, None, None]:
+        """Yield this rank's share of each global batch from the next step up to step `stop`, on the host."""
         dataset = CellDataset(self.train_split, self.frozen.reads, self.config.seed, augment=True, cache=self.cache)
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         batches = RankBatches(self.order, rank, ranks, self.progress.step, stop)
-        return iter(loader(dataset, batches, self.config.runtime.workers))
+        return iter(BatchLoader(dataset, batches, self.config.runtime.num_workers))
 
-    def _step(self, batch: dict[str, Any]) -> tuple[list[str], torch.Tensor]:
-        """One update, at the rate that belongs to this step; names and values of the loss terms."""
+    def _train(self, batch: Batch) -> tuple[list[str], torch.Tensor]:
+        """Make one step, at its own learning rate; return the names and values of the loss terms."""
         step = self.progress.step + 1
-        self.faults.strike("step", step)
         batch = to_device(self.frozen.attach(batch, self.train_split), self.frozen.reads, self.accelerator.device)
-        return self.updates(batch, step, self._rate(step), measured=self._log_is_due(step))
+        return self.train_step(batch, self._learning_rate(step), measure_norm=self._log_is_due(step))
 
-    def _rate(self, step: int) -> float:
+    def _learning_rate(self, step: int) -> float:
         epoch = (step - 1) * self.config.batch_size / len(self.train_split)
-        return self.config.optimizer.lr * train_step.lr_factor(self.config.schedule, epoch, self.config.epochs)
+        return self.config.optimizer.lr * lr_factor(self.config.schedule, epoch, self.config.epochs)
 
-    def _epochs(self) -> int:
-        """Whole epochs consumed."""
+    # ---- What is due ----
+
+    def _epochs_done(self) -> int:
         return self.progress.samples // len(self.train_split)
 
     def _log_is_due(self, step: int) -> bool:
-        return step % self.config.runtime.log_every == 0 or step == self.steps
+        return step % self.config.runtime.log_every == 0 or step == self.total_steps
 
     def _validation_is_due(self) -> bool:
-        return self._epochs() > (self.progress.history[-1]["epoch"] if self.progress.history else 0)
+        return self._epochs_done() > (self.progress.history[-1]["epoch"] if self.progress.history else 0)
 
     def _save_is_due(self, stop: int) -> bool:
         step, every = self.progress.step, self.config.runtime.checkpoint_every
         return self._validation_is_due() or step == stop or bool(every and step % every == 0)
 
-    def _alone_and_wanted(self) -> bool:
-        """Whether this one rank has to act at once. Several must find the same step: they wait for a log line."""
-        return self.alone and (signals.asked() or (self.on_cpu and bool(self.updates.guard.found)))
+    def _must_act_now(self) -> bool:
+        """Return whether an only rank was asked to stop, or has a bad number.
 
-    def _pause(self, display: Display, log: bool, save: bool) -> None:
-        """What all ranks do between two steps now and then: log line, validation, checkpoint, leaving."""
-        agreed = self._agree(log)
+        Several ranks must act after the same step, so they wait for the next log line, where they exchange it.
+        """
+        if not self.is_only_rank:
+            return False
+        return signals.stop_requested() or (self.on_cpu and bool(self.train_step.guard.nonfinite))
+
+    # ---- Between two steps: what all ranks do together ----
+
+    def _sync_point(self, display: Display, log: bool, save: bool) -> None:
+        """Exchange news between ranks; then log, validate, save and leave, as far as each is due.
+
+        The order matters: a bad number ends the run before anything is saved, and a validation belongs into the
+        checkpoint of its step. Raises CellError for the bad number, Preempted once all is saved.
+        """
+        result = self._sync_ranks(log)
         if log:
-            self._log(agreed, display)
-        stop = agreed.stop
+            self._write_log_line(result, display)
+        stop = result.stop
         if self._validation_is_due() and not stop:
             stop = not self._validate(display)
             save = True
-        if save or stop or agreed.save:
+        if save or stop or result.save:
             self._save()
         if stop:
-            raise Preempted(self._goodbye())
-        self.window.resume()
+            raise Preempted(self._preempted_message())
+        self.meter.resume()
 
-    def _agree(self, log: bool) -> SyncResult:
+    def _sync_ranks(self, log: bool) -> SyncResult:
+        """Return what all ranks know together: mean losses, who wants to stop or save. The only exchange of a step."""
         minutes = self.config.runtime.checkpoint_minutes
-        late = log and bool(minutes) and time.monotonic() > self.saved_at + 60 * minutes
-        guard = self.updates.guard
-        agreed = self.window.agree(guard.since, signals.asked(), late and self.main)
-        if agreed.spoilt:
-            self._complain(agreed.spoilt)
-        guard.forget()
-        return agreed
+        save = self.is_main and log and bool(minutes) and time.monotonic() > self.saved_at + 60 * minutes
+        guard = self.train_step.guard
+        result = self.meter.exchange(guard.bad_steps, stop=signals.stop_requested(), save=save)
+        if result.bad_steps:
+            self._raise_nonfinite(result.bad_steps)
+        guard.reset()
+        return result
 
-    def _complain(self, since: int) -> NoReturn:
-        """All ranks end with the same word on the first bad step, whose batch the first one leaves in a file."""
-        step = self.progress.step - since + 1
-        losses = dict(zip(self.window.names, self.updates.guard.terms(self.accelerator, since), strict=True))
-        bad = train_step.BadStep(step, losses, self._rate(step))
-        place = self.config, self.folder, self.train_split, self.order
-        raise CellError(together(self.accelerator, lambda: train_step.report(bad, *place) if self.main else "")[0])
+    def _raise_nonfinite(self, steps_ago: int) -> NoReturn:
+        """End all ranks with the same message on the first bad step, whose batch the first rank writes to a file."""
+        step = self.progress.step - steps_ago + 1
+        terms = self.train_step.guard.loss_terms(self.accelerator, steps_ago)
+        bad = BadStep(step, dict(zip(self.meter.names, terms, strict=True)), self._learning_rate(step))
 
-    def _log(self, agreed: SyncResult, display: Display) -> None:
-        step, norm = self.progress.step, self.updates.norm
+        def write_message() -> str:
+            if not self.is_main:
+                return ""
+            return bad_step_message(bad, self.config, self.folder, self.train_split, self.order)
+
+        raise CellError(on_all_ranks(self.accelerator, write_message)[0])
+
+    def _write_log_line(self, result: SyncResult, display: Display) -> None:
+        step, norm = self.progress.step, self.train_step.grad_norm
         record = {
             "step": step,
             # The last batch may reach into an epoch that isn't trained.
             "epoch": round(min(self.progress.samples / len(self.train_split), self.config.epochs), 3),
-            **self.window.record(agreed, self.config.batch_size),
-            "lr": self._rate(step),
+            **self.meter.record(result, self.config.batch_size),
+            "lr": self._learning_rate(step),
             "grad_norm": None if norm is None else float(norm),
         }
-        display.step(record, self.progress.best)
-        if self.main:
+        display.show_step(record, self.progress.best)
+        if self.is_main:
             self.log.append(record)
-            self._tell(record, display.left(step))
+            self._write_state(record, display.seconds_left(step))
 
-    def _tell(self, record: dict[str, Any], left: float) -> None:
-        """Say in the state file how far the run is, for those who watch: once a second at most."""
-        if time.monotonic() < self.told_at + 1:
+    def _write_state(self, record: dict[str, Any], seconds_left: float) -> None:
+        """Write how far the run is to the state file, for those who watch it: once a second at most."""
+        if time.monotonic() < self.state_written_at + 1:
             return
-        self.told_at = time.monotonic()
-        place = {"step": record["step"], "steps": self.steps, "epoch": record["epoch"], "epochs": self.config.epochs}
-        speed = {"images_per_s": record["images_per_s"], "metric": self.progress.best, "left_s": round(left, 1)}
-        records.write_state(self.folder, "running", **place, **speed)
+        self.state_written_at = time.monotonic()
+        records.write_state(
+            self.folder,
+            "running",
+            step=record["step"],
+            steps=self.total_steps,
+            epoch=record["epoch"],
+            epochs=self.config.epochs,
+            images_per_s=record["images_per_s"],
+            metric=self.progress.best,
+            left_s=round(seconds_left, 1),
+        )
 
     def _validate(self, display: Display) -> bool:
-        """Score the validation split, if there is one; False when that was broken off by a wish to stop."""
+        """Score the validation split, if there is one; return False when a wish to stop broke that off."""
         synchronize_buffers(self.method)
         try:
-            value = self._score()
+            value = self._validation_score()
         except Preempted:
             return False
         self.method.train()
-        epoch, step, known = self._epochs(), self.progress.step, self.progress.best
-        best = self.config.selection == "last" or known is None or (value is not None and value > known)
-        if best:
+        epoch, step, best = self._epochs_done(), self.progress.step, self.progress.best
+        is_best = self.config.selection == "last" or best is None or (value is not None and value > best)
+        if is_best:
             self.progress.best, self.progress.best_epoch, self.progress.best_step = value, epoch, step
         record = {"epoch": epoch, "step": step, "val": value}
         self.progress.history.append(record)
-        remark = "  best so far" if best and self.config.selection == "best" else ""
-        display.say(f"epoch {epoch}/{self.config.epochs}" + (f"  val {value:.2f}{remark}" if value is not None else ""))
-        if self.main:
+        remark = "  best so far" if is_best and self.config.selection == "best" else ""
+        score = "" if value is None else f"  val {value:.2f}{remark}"
+        display.print(f"epoch {epoch}/{self.config.epochs}{score}")
+        if self.is_main:
             self.log.append(record)
         return True
 
-    def _score(self) -> float | None:
+    def _validation_score(self) -> float | None:
         if self.val_split is None:  # some protocols have none
             return None
-        arrays = evaluate(self.method, self.config, self.val_split, self.accelerator, self.frozen, self.scored)
-        return headline(arrays["scores"], arrays["target"])
+        arrays = evaluate(
+            self.method, self.config, self.val_split, self.accelerator, self.frozen, after_batch=self.batch_scored
+        )
+        return headline(arrays["scores"], arrays["target"], self.metric)
 
-    def scored(self) -> None:
-        """A batch of an evaluation is through."""
+    def batch_scored(self) -> None:
+        """Tell the watchdog that a batch of a validation or test was scored."""
         self.watchdog.feed()
-        self.faults.strike("validation", self.progress.step)
 
     def _save(self) -> None:
-        """Write a checkpoint, unless the newest one holds just this."""
-        if self.saved == self._place():
+        """Write a checkpoint, unless the newest one is of this very position."""
+        if self.saved_position == self._position():
             return
         synchronize_buffers(self.method)
         self.progress.log_bytes = records.log_size(self.folder)
-        checkpoint.save_checkpoint(self.checkpoints, self.progress, self.state, self._half_way)
-        self.saved, self.saved_at = self._place(), time.monotonic()
+        checkpoint.save_checkpoint(self.checkpoints, self.progress, self.state)
+        self.saved_position, self.saved_at = self._position(), time.monotonic()
         self.watchdog.feed()
 
-    def _half_way(self) -> None:
-        self.faults.strike("checkpoint", self.progress.step)
-
-    def _place(self) -> tuple[int, int]:
+    def _position(self) -> tuple[int, int]:
+        """Return steps and validations done: two checkpoints of one position hold the same."""
         return self.progress.step, len(self.progress.history)
 
-    def _goodbye(self) -> str:
+    def _preempted_message(self) -> str:
         step = self.progress.step
         kept = (
-            f"saved after step {step}/{self.steps}; the same command with --resume goes on"
+            f"saved after step {step}/{self.total_steps}; the same command with --resume goes on"
             if step
-            else ("before the first step; nothing is lost")
+            else "before the first step; nothing is lost"
         )
-        return f"preempted by {', '.join(signals.reasons()) or 'another rank'}, {kept} ({self.folder})"
+        return f"preempted by {', '.join(signals.stop_reasons()) or 'another rank'}, {kept} ({self.folder})"
+
+    # ---- Helpers of the parts above ----
+
+    def _newest_checkpoint(self) -> Path | None:
+        path = atomic_dir.latest_valid(self.checkpoints, self._print)
+        if path is None and (damaged := atomic_dir.quarantined(self.checkpoints)):
+            raise CellError(
+                f"{self.checkpoints}: no checkpoint is left to go on from, just damaged ones ({', '.join(damaged)}); "
+                "train the cell anew with --restart, or remove its folder"
+            )
+        return path
+
+    def _remove_lost_steps(self) -> None:
+        """Bring the log and the best weights back to what the checkpoint knows."""
+        records.cut_log(self.folder, self.progress.log_bytes)
+        checkpoint.restore_best(self.checkpoints, self.progress)
+
+    def _load_dictionary(self, load: WeightLoader) -> ConfounderDictionary:
+        """Return CCIM's confounders, for a method that asks for them."""
+        device = self.accelerator.device
+        return feature_cache.cached_dictionary(self.config, load, self.train_split, device, self._print)
+
+    def _print(self, text: str) -> None:
+        if self.is_main:
+            console.err.print(text, highlight=False)
+
+    def _record_hung(self, reason: str) -> None:
+        records.write_state(self.folder, "failed", reason=reason, step=self.progress.step, steps=self.total_steps)

@@ -11,38 +11,40 @@ import torch
 from torch import Tensor, nn
 
 from clef.config import CcimConfig
-from clef.methods.method import Dictionary, Method, Parts, Prediction
+from clef.methods.method import Method, Parts, Prediction
 from clef.models import BackboneOutput
 
 
 class Ccim(Method):
     """Scores are the logits of classifier(W_h h + W_g E_z[g(z)]) (equations 4 and 5); the backbone's own is not built.
 
-    E_z[g(z)] = sum_i lambda_i z_i P(z_i), as printed: the products are not normalised again, W_g takes up the scale.
+    E_z[g(z)] = sum_i lambda_i z_i P(z_i), as printed: the products are not normalized again, W_g takes up the scale.
     The authors' code divides the dot product by sqrt(2048) whatever the keys' size; here it is the root of that size.
     """
 
-    centres: Tensor
+    centers: Tensor
+    """z_i, N,d."""
     prior: Tensor
+    """P(z_i), N."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         config = parts.config.method
         assert isinstance(config, CcimConfig)
         self.backbone = parts.make_backbone(False)
-        dictionary: Dictionary = parts.dictionary(parts.load)
-        self.register_buffer("centres", dictionary.centres)
+        dictionary = parts.dictionary(parts.load)
+        self.register_buffer("centers", dictionary.centers)
         self.register_buffer("prior", dictionary.prior)
-        feature, confounder = self.backbone.feature_dim, dictionary.centres.shape[1]
-        self.query = nn.Linear(feature, config.key_dim, bias=False)
-        self.key = nn.Linear(confounder, config.key_dim, bias=False)
-        self.weigher = nn.Linear(config.key_dim, 1, bias=False) if config.attention == "additive" else None
-        self.from_feature = nn.Linear(feature, config.hidden_dim)
-        self.from_context = nn.Linear(confounder, config.hidden_dim, bias=False)
+        feature, confounder = self.backbone.feature_dim, dictionary.centers.shape[1]
+        self.query = nn.Linear(feature, config.key_dim, bias=False)  # W_q
+        self.key = nn.Linear(confounder, config.key_dim, bias=False)  # W_k
+        self.similarity = nn.Linear(config.key_dim, 1, bias=False) if config.attention == "additive" else None  # w
+        self.from_feature = nn.Linear(feature, config.hidden_dim)  # W_h
+        self.from_context = nn.Linear(confounder, config.hidden_dim, bias=False)  # W_g
         self.classifier = nn.Linear(config.hidden_dim, parts.classes)
 
     def predict(self, output: BackboneOutput | None, context: Tensor | None, target: Tensor) -> Prediction:
-        """Logits after the intervention, and their task loss."""
+        """Return the logits after the intervention, B,K, and their task loss."""
         assert output is not None
         assert output.feature is not None
         joint = self.from_feature(output.feature) + self.from_context(self.expectation(output.feature))
@@ -50,14 +52,14 @@ class Ccim(Method):
         return Prediction(logits, {"categories": self.task_loss(logits, target)}, {"Y_e": logits})
 
     def expectation(self, feature: Tensor) -> Tensor:
-        """E_z[g(z)], B,d, for the joint features B,feature_dim."""
+        """Return E_z[g(z)], B,d, for the joint features B,feature_dim."""
         weights = self.attention(feature) * self.prior
-        return weights @ self.centres
+        return weights @ self.centers
 
     def attention(self, feature: Tensor) -> Tensor:
-        """lambda, B,N: the softmax of scaled dot products (equation 6), or of w tanh(q + k) (equation 7)."""
-        query, key = self.query(feature), self.key(self.centres)
-        if self.weigher is None:
+        """Return lambda, B,N: the softmax of scaled dot products (equation 6), or of w tanh(q + k) (equation 7)."""
+        query, key = self.query(feature), self.key(self.centers)
+        if self.similarity is None:
             return (query @ key.T / math.sqrt(key.shape[1])).softmax(dim=1)
-        similarity: Tensor = self.weigher(torch.tanh(query[:, None] + key[None])).squeeze(-1)
+        similarity: Tensor = self.similarity(torch.tanh(query[:, None] + key[None])).squeeze(-1)
         return similarity.softmax(dim=1)

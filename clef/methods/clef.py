@@ -12,10 +12,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clef.config import ClefConfig
+from clef.data.batch_memory import Batch
 from clef.methods import losses
-from clef.methods.method import Batch, Method, Parts, Prediction
+from clef.methods.method import Method, Parts, Prediction
 from clef.models import BackboneOutput
 from clef.models.context_branch import ContextBranch
+
+
+def phi(y_c: Tensor, y: Tensor) -> Tensor:
+    """Fuse Y_c with Y_e or Y_e*, B,K: log sigmoid(Y_c + Y) (equation 11)."""
+    return F.logsigmoid(y_c + y)
+
+
+def tie(y_c: Tensor, y_e: Tensor, y_star: Tensor) -> Tensor:
+    """Return TIE = phi(Y_c, Y_e) - phi(Y_c, Y_e*), B,K (equation 15); the reference Y_{c*,e*} cancels."""
+    return phi(y_c, y_e) - phi(y_c, y_star)
 
 
 class Clef(Method):
@@ -35,44 +46,56 @@ class Clef(Method):
         self.softmax = self.single_label or config.multi_label == "softmax"
         if self.softmax and not self.single_label:
             self.category_loss = losses.shared_cross_entropy
-        initial = _initial(config.counterfactual.initial, parts)
+        initial = _initial_counterfactual(config.counterfactual.initial, parts)
         reached = config.counterfactual_loss_trains == "both" or config.kl.weight > 0
         if config.counterfactual.trainable and reached:
             self.counterfactual = nn.Parameter(initial)
-        else:
+        else:  # DDP would wait for the gradient of a parameter that no loss reaches
             self.register_buffer("counterfactual", initial)
 
-    def train(self, mode: bool = True) -> "Clef":
-        """A frozen backbone stays in evaluation mode: its batch-norm statistics are frozen too."""
-        super().train(mode)
-        if self.backbone is not None and not self.config.backbone_trainable:
-            self.backbone.eval()
-        return self
-
     def context_logits(self, batch: Batch) -> Tensor | None:
-        """Y_c = N_C(I_x), B,K: the masked frame (equation 10) through the context branch."""
+        """Return Y_c = N_C(I_x), B,K: the masked frame (equation 10) through the context branch."""
         return self.context_branch(batch) if self.context_branch is not None else None
 
     def predict(self, output: BackboneOutput | None, context: Tensor | None, target: Tensor) -> Prediction:
-        """TIE as the score; task loss of the factual and the counterfactual prediction, and the KL between them."""
+        """Return TIE as the score, B,K, and the loss (equations 12 to 14).
+
+        The loss is CE(phi(Y_c, Y_e), y) + CE(phi(Y_c, Y_e*), y) + KL, where CE is the recipe's category loss.
+        """
         assert output is not None
         y_e = output.logits
         y_c = torch.zeros_like(y_e) if context is None else context
         y_star = self.counterfactual.expand_as(y_e)
-        in_task = y_star if self.config.counterfactual_loss_trains == "both" else y_star.detach()
+        y_star_in_task = y_star if self.config.counterfactual_loss_trains == "both" else y_star.detach()
         terms = {
-            "factual": self.task_loss(self._fused(y_c + y_e), target),
-            "counterfactual": self.task_loss(self._fused(y_c + in_task), target),
+            "factual": self.task_loss(self._loss_input(y_c + y_e), target),
+            "counterfactual": self.task_loss(self._loss_input(y_c + y_star_in_task), target),
         }
         if self.config.kl.weight:
             terms["kl"] = self.config.kl.weight * self._kl(y_c, y_e, y_star)
         effects = {"Y_e": y_e, "Y_e*": y_star} | ({} if context is None else {"Y_c": y_c})
         return Prediction(tie(y_c, y_e, y_star), terms, effects)
 
+    def _loss_input(self, z: Tensor) -> Tensor:
+        """Return what the losses take for z = Y_c + Y, B,K: phi = log sigmoid(z), or z itself.
+
+        A softmax takes phi as its logits (equations 11 and 12 taken literally), or z by `single_label: sum`. A sigmoid
+        for each class takes z, its logit; phi as a logit would cap every probability at one half.
+        """
+        return F.logsigmoid(z) if self.softmax and self.config.single_label == "log_sigmoid" else z
+
+    def _kl(self, y_c: Tensor, y_e: Tensor, y_star: Tensor) -> Tensor:
+        """Return KL(factual || counterfactual) (equation 13) or the reverse, of softmaxes or summed over Bernoullis."""
+        if self.config.kl.trains == "counterfactual":  # the logits of both networks are constants in it
+            y_c, y_e = y_c.detach(), y_e.detach()
+        pair = self._loss_input(y_c + y_e), self._loss_input(y_c + y_star)
+        p, q = pair if self.config.kl.direction == "factual_from_counterfactual" else pair[::-1]
+        return losses.categorical_kl(p, q) if self.softmax else losses.bernoulli_kl(p, q)
+
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """The branch with its own rate, Y_e* without weight decay, the backbone as in vanilla."""
+        """Return the backbone as in vanilla, the branch with its own rate, and Y_e* without weight decay."""
         assert self.backbone is not None
-        groups = self.groups(self.backbone.parameters(), weight_decay)
+        groups = self.encoder_and_head_groups(self.backbone.parameters(), weight_decay)
         if self.config.context_branch is not None and self.context_branch is not None:
             branch = [p for p in self.context_branch.parameters() if p.requires_grad]
             rate = self.config.context_branch.lr_multiplier
@@ -81,44 +104,26 @@ class Clef(Method):
             groups.append({"params": [self.counterfactual], "weight_decay": 0.0, "lr_multiplier": 1.0})
         return groups
 
-    def _fused(self, logits: Tensor) -> Tensor:
-        """What the category loss takes for z = Y_c + Y_e.
-
-        Softmax: log sigmoid(z) as its logits (equations 11 and 12), or z itself. A sigmoid for each class: z, its
-        logit; log sigmoid(z) as a logit would cap every probability at one half.
-        """
-        return F.logsigmoid(logits) if self.softmax and self.config.single_label == "log_sigmoid" else logits
-
-    def _kl(self, y_c: Tensor, y_e: Tensor, y_star: Tensor) -> Tensor:
-        """KL(factual || counterfactual) (equation 13), or the reverse: of softmaxes, or a sum of Bernoulli KLs."""
-        if self.config.kl.trains == "counterfactual":  # the branches' logits are constants in it
-            y_c, y_e = y_c.detach(), y_e.detach()
-        pair = self._fused(y_c + y_e), self._fused(y_c + y_star)
-        first, second = pair if self.config.kl.direction == "factual_from_counterfactual" else pair[::-1]
-        return (losses.categorical_kl if self.softmax else losses.bernoulli_kl)(first, second)
+    def train(self, mode: bool = True) -> "Clef":
+        """Set the mode, but keep a frozen backbone in evaluation mode: its batch-norm statistics are frozen too."""
+        super().train(mode)
+        if self.backbone is not None and not self.config.backbone_trainable:
+            self.backbone.eval()
+        return self
 
 
-def _initial(kind: str, parts: Parts) -> Tensor:
-    """Y_e* at the start: one logit, or one a class."""
+def _initial_counterfactual(kind: str, parts: Parts) -> Tensor:
+    """Return Y_e* at the start of training: one logit, or K, one for each class."""
     if kind == "scalar":
         return torch.zeros(())
     if kind == "vector":
         return torch.zeros(parts.classes)
     if kind == "random":
         return torch.randn(parts.classes)
-    # Laplace's rule keeps a class that train lacks finite. Whatever takes log sigmoid of it gets the share back.
+    # Laplace's rule keeps the logarithm finite for a class that train lacks. Where losses take log sigmoid of Y_e*, the
+    # logit of a share gives that share back; where the softmax takes the sum itself, the logarithm of the share does.
     config = parts.config
-    single = config.loss.categories == "cross_entropy"
-    share = (parts.counts.float() + 1) / (parts.samples + (parts.classes if single else 2))
-    plain = single and isinstance(config.method, ClefConfig) and config.method.single_label == "sum"
-    return share.log() if plain else share.logit()
-
-
-def fuse(y_c: Tensor, y_e: Tensor) -> Tensor:
-    """phi(Y_c, Y_e) = log sigmoid(Y_c + Y_e) (equation 11)."""
-    return F.logsigmoid(y_c + y_e)
-
-
-def tie(y_c: Tensor, y_e: Tensor, y_star: Tensor) -> Tensor:
-    """TIE = phi(Y_c, Y_e) - phi(Y_c, Y_e*) (equation 15); the reference Y_{c*,e*} cancels."""
-    return fuse(y_c, y_e) - fuse(y_c, y_star)
+    single_label = config.loss.categories == "cross_entropy"
+    share = (parts.counts.float() + 1) / (parts.samples + (parts.classes if single_label else 2))
+    takes_sum = single_label and isinstance(config.method, ClefConfig) and config.method.single_label == "sum"
+    return share.log() if takes_sum else share.logit()

@@ -1,4 +1,4 @@
-"""What a backbone is: a vanilla CAER model that reads declared inputs and gives features, logits and, if asked, VAD."""
+"""What a backbone is: a CAER model that reads certain inputs and gives a joint feature, logits and, if asked, VAD."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -6,43 +6,49 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 
 from clef.config import BackboneConfig, InputName
-
-Batch = dict[str, Any]
+from clef.data.batch_memory import Batch
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """`feature` B,feature_dim: the joint feature before the classifier. `aux`: further losses, weighted, by name."""
+    """What a backbone makes of a batch ahead of its heads."""
 
     feature: Tensor
+    """B,feature_dim: the joint feature."""
     aux: dict[str, Tensor] = field(default_factory=dict)
+    """Losses of the backbone's own, weighted, by name."""
 
 
 @dataclass(frozen=True)
 class BackboneOutput:
-    """`logits` B,K: never probabilities. `vad` B,3 on the 1-10 scale, or None. `aux`: further losses by name."""
+    """What a backbone says of a batch."""
 
     logits: Tensor
+    """B,K: never probabilities."""
     vad: Tensor | None = None
+    """B,3: valence, arousal and dominance on the 1-10 scale, where they are trained."""
     aux: dict[str, Tensor] = field(default_factory=dict)
+    """Losses of the backbone's own, weighted, by name."""
     feature: Tensor | None = None
-    """B,feature_dim: what the heads read."""
+    """B,feature_dim: the joint feature, which the heads read."""
 
 
 class WeightLoader(Protocol):
     """Puts the pre-trained weights that the config names for an encoder into `network`, or leaves it random."""
 
-    def __call__(self, encoder: str, network: nn.Module) -> None: ...
+    def __call__(self, encoder: str, network: nn.Module) -> None:
+        """Load the weights of the encoder of that name in place."""
 
 
 class Backbone(nn.Module):
-    """Base of all backbones: the joint feature is theirs, the heads are common.
+    """Base of all backbones. A subclass makes the joint feature; the heads are the same for all.
 
-    A subclass sets `inputs` (unless its config's `reads` does) and `feature_dim`, and defines `features(batch)`, or
-    `encode(batch)` where it has losses of its own. `classifier=False` builds no classifier: a method brings its own.
+    A subclass defines `build`, which sets `feature_dim`, and `features(batch)`, or `encode(batch)` where it has losses
+    of its own. `classifier=False` builds no classifier: the method brings its own.
     """
 
     inputs: ClassVar[tuple[InputName, ...]] = ()
+    """What a backbone of your own reads. One that ships with the package lists its inputs in its recipe alone."""
     feature_dim: int
 
     def __init__(
@@ -59,38 +65,43 @@ class Backbone(nn.Module):
 
     @property
     def reads(self) -> tuple[InputName, ...]:
-        """The inputs that it needs of a batch."""
+        """Return the inputs that it needs of a batch."""
         return self.config.reads or self.inputs
 
-    def _recording(self, load: WeightLoader) -> WeightLoader:
-        def recorded(encoder: str, network: nn.Module) -> None:
-            load(encoder, network)
-            self._encoders.append(network)
-
-        return recorded
-
     def encoder_parameters(self) -> set[nn.Parameter]:
-        """Those of the networks that pre-trained weights exist for."""
+        """Return the parameters of the networks that pre-trained weights exist for."""
         return {parameter for network in self._encoders for parameter in network.parameters()}
 
     def build(self, config: Any, load: WeightLoader) -> None:
-        """Make the layers up to the joint feature, and set `feature_dim`."""
+        """Make the layers up to the joint feature, and set `feature_dim`.
+
+        `load("scene", network)` puts the weights of `backbone.weights.scene` into an encoder.
+        """
         raise NotImplementedError
 
     def make_classifier(self, classes: int) -> nn.Module:
-        """From the joint feature to logits."""
+        """Return the head from the joint feature, B,feature_dim, to logits, B,K."""
         return nn.Linear(self.feature_dim, classes)
 
     def features(self, batch: Batch) -> Tensor:
-        """The joint feature, B,feature_dim."""
+        """Return the joint feature, B,feature_dim."""
         return self.encode(batch).feature
 
     def encode(self, batch: Batch) -> Encoded:
-        """The joint feature, and losses of the backbone's own."""
+        """Return the joint feature, B,feature_dim, and the backbone's own losses."""
         return Encoded(self.features(batch))
 
     def forward(self, batch: Batch) -> BackboneOutput:
-        """Logits (the joint feature itself where no classifier was built), and VAD where it is trained."""
+        """Return logits B,K (the joint feature itself where no classifier was built), and VAD B,3 where trained."""
         encoded = self.encode(batch)
         vad = self.vad_head(encoded.feature) if self.vad_head is not None else None
         return BackboneOutput(self.classifier(encoded.feature), vad, encoded.aux, encoded.feature)
+
+    def _recording(self, load: WeightLoader) -> WeightLoader:
+        """Return `load`, which then also notes each encoder: the others' layers may learn at another rate."""
+
+        def load_and_note(encoder: str, network: nn.Module) -> None:
+            load(encoder, network)
+            self._encoders.append(network)
+
+        return load_and_note

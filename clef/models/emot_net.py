@@ -1,16 +1,12 @@
-"""EMOT-Net (Kosti et al., CVPR 2017 and TPAMI 2019): the subject's body beside the whole image.
-
-EMOT-Net's official encoders, in which every convolution is a pair of 1-D ones (Kosti et al., TPAMI 2019).
-"""
-
-from typing import ClassVar
+"""EMOT-Net (Kosti et al., CVPR 2017 and TPAMI 2019): the subject's body beside the whole image."""
 
 import torch
 from torch import Tensor, nn
 
-from clef.config import EmotNetConfig, InputName
-from clef.models.backbone import Backbone, Batch, WeightLoader
-from clef.models.encoders import Encoder, scaled
+from clef.config import EmotNetConfig
+from clef.data.batch_memory import Batch
+from clef.models.backbone import Backbone, WeightLoader
+from clef.models.encoders import ResNetEncoder, scaled
 
 Pair = tuple[int, int, int, int]
 """Channels between the two convolutions, channels out, kernel, stride."""
@@ -27,8 +23,40 @@ IMAGE: tuple[Pair, ...] = (
 BODY: tuple[Pair, ...] = ((32, 64, 3, 2), (128, 128, 3, 2), (128, 128, 3, 2))
 
 
+class EmotNet(Backbone):
+    """Two encoders -> Linear 256 -> BN -> ReLU -> dropout -> heads K and 3.
+
+    Variant `resnet`: the common port's two ResNet-18, 512 + 512; there the whole image goes through Places365 weights
+    and the body through ImageNet's. Variant `decomposed`: the official networks of 1-D kernels, 640 + 128, which take
+    no weights. The image is *not* masked: what the body shows is in it too (TPAMI section 4.1).
+    """
+
+    def build(self, config: EmotNetConfig, load: WeightLoader) -> None:
+        """Make both encoders and the fusion layer."""
+        self.scene: ResNetEncoder | Decomposed
+        self.body: ResNetEncoder | Decomposed
+        if config.variant == "decomposed":
+            self.scene, self.body = Decomposed(IMAGE, config.width), Decomposed(BODY, config.width)
+        else:
+            self.scene, self.body = ResNetEncoder("resnet18", config.width), ResNetEncoder("resnet18", config.width)
+            load("scene", self.scene)
+            load("body", self.body)
+        self.feature_dim = scaled(256, config.width)
+        self.fusion = nn.Sequential(
+            nn.Linear(self.scene.dim + self.body.dim, self.feature_dim),
+            nn.BatchNorm1d(self.feature_dim),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+        )
+
+    def features(self, batch: Batch) -> Tensor:
+        """Return the joint feature, B,256, of `scene` B,3,H,W and `body` B,3,H',W'."""
+        joint: Tensor = self.fusion(torch.cat([self.scene(batch["scene"]), self.body(batch["body"])], dim=1))
+        return joint
+
+
 class Decomposed(nn.Sequential):
-    """Pairs of convolutions k x 1, ReLU, 1 x k, batch norm, ReLU, and an average over the map: B,3,H,W to B,dim.
+    """The official encoder (TPAMI 2019): pairs of convolutions k x 1, ReLU, 1 x k, batch norm, ReLU; B,3,H,W to B,dim.
 
     Chosen here: half the kernel for padding, which gives the image branch its published 4x4 map at 224; each
     convolution strides along its own kernel; no bias ahead of a batch norm. The average is over the whole map: the
@@ -54,37 +82,3 @@ def _pair(inputs: int, between: int, outputs: int, kernel: int, stride: int) -> 
         nn.BatchNorm2d(outputs),
         nn.ReLU(),
     ]
-
-
-class EmotNet(Backbone):
-    """Two encoders -> Linear 256 -> BN -> ReLU -> dropout -> heads K and 3.
-
-    Variant `resnet`: the common port's two ResNet-18, 512 + 512; there the whole image goes through Places365 weights
-    and the body through ImageNet's. Variant `decomposed`: the official networks of 1-D kernels, 640 + 128, which take
-    no weights. The image is *not* masked: what the body shows is in it too (TPAMI section 4.1).
-    """
-
-    inputs: ClassVar[tuple[InputName, ...]] = ("scene", "body")
-
-    def build(self, config: EmotNetConfig, load: WeightLoader) -> None:
-        """Both encoders and the fusion layer."""
-        self.scene: Encoder | Decomposed
-        self.body: Encoder | Decomposed
-        if config.variant == "decomposed":
-            self.scene, self.body = Decomposed(IMAGE, config.width), Decomposed(BODY, config.width)
-        else:
-            self.scene, self.body = Encoder("resnet18", config.width), Encoder("resnet18", config.width)
-            load("scene", self.scene)
-            load("body", self.body)
-        self.feature_dim = scaled(256, config.width)
-        self.fusion = nn.Sequential(
-            nn.Linear(self.scene.dim + self.body.dim, self.feature_dim),
-            nn.BatchNorm1d(self.feature_dim),
-            nn.ReLU(),
-            nn.Dropout(config.dropout),
-        )
-
-    def features(self, batch: Batch) -> Tensor:
-        """B,256."""
-        joint: Tensor = self.fusion(torch.cat([self.scene(batch["scene"]), self.body(batch["body"])], dim=1))
-        return joint

@@ -1,8 +1,7 @@
-"""The encoders by name: torchvision's networks without their classifiers.
+"""The image encoders: torchvision's ResNets and VGG-16 without their classifiers.
 
-torchvision's ResNets, with every layer's channels scaled by a width.
-
-torchvision's VGG-16, with every layer's channels scaled by a width.
+Every layer's channels are scaled by a width. At width 1 they are torchvision's networks weight by weight, so that
+published weights fit.
 """
 
 from typing import Any
@@ -11,6 +10,17 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.vgg import cfgs, make_layers
 
+
+def make_encoder(network: str, width: float = 1.0) -> "ResNetEncoder | Vgg16Encoder":
+    """Return an encoder B,3,H,W -> B,`dim` with random weights: resnet18, resnet50, resnet152 or vgg16."""
+    return Vgg16Encoder(width) if network == "vgg16" else ResNetEncoder(network, width)
+
+
+def scaled(channels: int, width: float) -> int:
+    """Return a channel count scaled by `width`, at least 4."""
+    return max(4, round(channels * width))
+
+
 _LAYERS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], list[int]]] = {
     "resnet18": (BasicBlock, [2, 2, 2, 2]),
     "resnet50": (Bottleneck, [3, 4, 6, 3]),
@@ -18,7 +28,7 @@ _LAYERS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], list[int]]] = {
 }
 
 
-class Encoder(ResNet):
+class ResNetEncoder(ResNet):
     """A ResNet without its classifier: B,3,H,W to B,dim. Width 1 is torchvision's network, weight by weight."""
 
     def __init__(self, architecture: str, width: float = 1.0) -> None:
@@ -33,33 +43,29 @@ class Encoder(ResNet):
             nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
             self.bn1 = nn.BatchNorm2d(stem)
 
+    # torchvision's constructor makes its four stages by this method, a private one; a test notices if that changes.
     def _make_layer(self, block: Any, planes: int, blocks: int, stride: int = 1, dilate: bool = False) -> nn.Sequential:
         if planes == 64:  # the first stage: its input is the stem's output
             self.inplanes = scaled(64, self.width)
         return super()._make_layer(block, scaled(planes, self.width), blocks, stride, dilate)
 
     def stem(self, images: Tensor) -> Tensor:
-        """B,3,H,W to the map that the first stage reads, B,64,H/4,W/4."""
+        """Return the map that the first stage reads, B,64,H/4,W/4, of normalized images B,3,H,W."""
         features: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return features
 
     def stage(self, number: int) -> nn.Module:
-        """Stage 1 to 4; from the second on, each halves the map."""
-        found: nn.Module = getattr(self, f"layer{number}")
-        return found
+        """Return stage 1 to 4, from map to map; from the second on, each halves its height and width."""
+        stage: nn.Module = getattr(self, f"layer{number}")
+        return stage
 
     def forward(self, images: Tensor) -> Tensor:
-        """B,3,H,W normalised images to B,dim pooled features."""
+        """Return pooled features, B,dim, of normalized images B,3,H,W."""
         features: Tensor = super().forward(images)
         return features
 
 
-def scaled(channels: int, width: float) -> int:
-    """A channel count scaled by `width`, at least 4."""
-    return max(4, round(channels * width))
-
-
-class Vgg16(nn.Module):
+class Vgg16Encoder(nn.Module):
     """VGG-16 without its last layer: B,3,H,W to B,dim (4096). Width 1 is torchvision's network, weight by weight.
 
     A map of odd size is pooled with its last row and column, which torchvision drops, so that an image may be smaller
@@ -83,16 +89,16 @@ class Vgg16(nn.Module):
             nn.ReLU(True),
             nn.Dropout(dropout),
         )
-        _initialise(self, width)
+        _initialize_like_torchvision(self, width)
 
     def forward(self, images: Tensor) -> Tensor:
-        """B,3,H,W normalised images to B,dim."""
+        """Return features, B,dim, of normalized images B,3,H,W."""
         features: Tensor = self.classifier(self.avgpool(self.features(images)).flatten(1))
         return features
 
 
-def _initialise(network: nn.Module, width: float) -> None:
-    """torchvision's; a thin network's linear layers get as much more as keeps their outputs' size."""
+def _initialize_like_torchvision(network: nn.Module, width: float) -> None:
+    """Draw the weights as torchvision does, but a thin network's linear layers larger, to keep their outputs' size."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -100,8 +106,3 @@ def _initialise(network: nn.Module, width: float) -> None:
             nn.init.normal_(layer.weight, 0, 0.01 / width**0.5)
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
             nn.init.zeros_(layer.bias)
-
-
-def encoder(network: str, width: float = 1.0) -> Encoder | Vgg16:
-    """An encoder B,3,H,W -> B,`dim`, with random weights: resnet18, resnet50, resnet152 or vgg16."""
-    return Vgg16(width) if network == "vgg16" else Encoder(network, width)

@@ -1,5 +1,5 @@
-"""A trained cell's prediction for an image of one's own.
+"""The prediction of a trained cell for an image of one's own.
 
-`subjects` finds who is in it, `rendered` stores them as shards would, `told` puts the prediction in numbers, `panel` in
-a picture.
+`people` finds who is in the image and stores them as shards would; `panel` gives the prediction in numbers and draws
+it.
 """

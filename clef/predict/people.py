@@ -1,6 +1,7 @@
-"""Who is in an image, and the cues of each that a cell reads: given, or found by the extractors (docs/cues.md).
+"""From an image to a batch that a cell can read: who is in it, their cues, and the samples as shards would hold them.
 
-People stored as shards store them, but in memory, and read from there as a cell reads a split.
+Boxes and cues are given by the user or found by the extractors (docs/cues.md). The samples are rendered as for shards,
+but kept in memory, and read from there as a cell reads a split.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,22 +16,22 @@ import clef
 from clef.config import CellConfig, InputName
 from clef.console import err
 from clef.cues.detectors import FasterRcnnPerson
-from clef.cues.extractor import Extractor, Settings, find_class
+from clef.cues.extractor import Extractor, ExtractorSettings, find_extractor
 from clef.cues.files import CueName
-from clef.cues.view import Unreadable, read
+from clef.cues.view import UnreadableImage, read_image
 from clef.data.dataset import CellDataset
-from clef.data.loader import Batch, loader
+from clef.data.loader import Batch, BatchLoader
 from clef.data.manifest import FORMAT, Manifest
 from clef.data.shards import SplitShards
 from clef.datasets.cards import Card
-from clef.datasets.person import Box, Cues, Person
+from clef.datasets.person import Cues, Person
 from clef.datasets.policies import describe
 from clef.errors import DataError, SetupError
-from clef.geometry import best_person, inside
+from clef.geometry import Box, best_person, clip
 from clef.sharding.box_policy import Unusable
 from clef.sharding.render import Sample, render
 
-_CUE: dict[InputName, CueName] = {
+_CUE_OF_INPUT: dict[InputName, CueName] = {
     "face": "face",
     "scene_without_face": "face",
     "scene_without_extended_face": "face",
@@ -40,86 +41,92 @@ _CUE: dict[InputName, CueName] = {
     "depth": "depth",
     "scene_without_person": "person",
 }
-"""What must be found for an input; the face first, which guides landmarks and pose."""
+"""The cue that an input needs. The face comes first because it guides landmarks and pose."""
 
 
 @dataclass(frozen=True)
-class Given:
-    """What the user says of the subjects, in pixels of the image."""
+class GivenBoxes:
+    """The boxes of the subject and of its face that the user gives, in pixels of the image; None: to be found."""
 
     box: Box | None = None
     face: Box | None = None
 
 
-class Finder:
-    """The extractors that a cell needs. SetupError, before anything is computed, where one lacks package or weights."""
+class PersonFinder:
+    """Finds the people of an image and their cues, with the extractors that a cell needs.
 
-    def __init__(self, config: CellConfig, given: Given, device: str = "cpu") -> None:
-        needed = dict.fromkeys(cue for name, cue in _CUE.items() if name in config.inputs.present)
+    Raises SetupError when it is constructed, before anything is computed, if an extractor lacks its package or weights.
+    """
+
+    def __init__(self, config: CellConfig, given: GivenBoxes, device: str = "cpu") -> None:
+        needed = dict.fromkeys(cue for name, cue in _CUE_OF_INPUT.items() if name in config.inputs.present)
         if given.face:
             needed.pop("face", None)
-        settings = Settings(device=device)
-        detects = not given.box or ("agents" in config.inputs.present and _can_see_others(settings))
-        classes = {cue: find_class(cue) for cue in needed} | ({"person": FasterRcnnPerson} if detects else {})
-        _check(classes, settings)
+        settings = ExtractorSettings(device=device)
+        detects = not given.box or ("agents" in config.inputs.present and _detector_is_ready(settings))
+        classes = {cue: find_extractor(cue) for cue in needed} | ({"person": FasterRcnnPerson} if detects else {})
+        _check_requirements(classes, settings)
         self.given = given
         self.detector = FasterRcnnPerson(settings) if detects else None
         self.extractors: dict[CueName, Extractor] = {cue: classes[cue](settings) for cue in needed}
 
-    def people(self, image: Path, label: str, folder: Path) -> list[Person]:
-        """Everyone, or the one whose box is given, called by number. A depth map is put into `folder`.
+    def find_people(self, image: Path, label: str, folder: Path) -> list[Person]:
+        """Return everyone in the image, or the one whose box is given. A depth map is written into `folder`.
 
-        `label` stands for the one that is not known. DataError for an image that can't be read or shows nobody.
+        Nobody's label is known, so `label` stands for it. Raises DataError for an image that can't be read or shows
+        nobody.
         """
         try:
-            frame = read(image)
-        except Unreadable as fault:
-            raise DataError(f"{image}: {fault}") from None
-        found = self.detector.people(frame) if self.detector else []
-        boxes = [self.given.box, *_without(self.given, found)] if self.given.box else found
+            frame = read_image(image)
+        except UnreadableImage as reason:
+            raise DataError(f"{image}: {reason}") from None
+        detected = self.detector.find_people(frame) if self.detector else []
+        boxes = [self.given.box, *_others_than_subject(self.given, detected)] if self.given.box else detected
         if not boxes:
             raise DataError(f"{image}: no person found; say where one is with --box x1,y1,x2,y2")
         subjects = 1 if self.given.box else len(boxes)
-        return [self._person(frame, image, boxes, number, label, folder) for number in range(subjects)]
+        return [self._person(frame, image, boxes, index, label, folder) for index in range(subjects)]
 
     def _person(
-        self, frame: np.ndarray, image: Path, boxes: Sequence[Box], number: int, label: str, folder: Path
+        self, frame: np.ndarray, image: Path, boxes: Sequence[Box], index: int, label: str, folder: Path
     ) -> Person:
-        box, face = boxes[number], self.given.face
+        """Return the person at `index` of the boxes, with the cues that the extractors find."""
+        box, face = boxes[index], self.given.face
         values: dict[str, Any] = {}
         for cue, extractor in self.extractors.items():
-            values[cue] = extractor.find(frame, self._looked_at(frame, box, extractor), face)
+            values[cue] = extractor.find(frame, self._search_box(frame, box, extractor), face)
             face = face or values.get("face")
         if values.get("depth") is not None:
-            values["depth"] = _saved(values["depth"], folder / "depth.png")
-        values.pop("face", None)
-        others = tuple(boxes[:number]) + tuple(boxes[number + 1 :])
-        return Person(f"{image}#{number}", image, box, (label,), face, cues=Cues(others=others, **values))
+            values["depth"] = _save_depth(values["depth"], folder / "depth.png")
+        values.pop("face", None)  # it is the person's own, not a cue
+        others = tuple(boxes[:index]) + tuple(boxes[index + 1 :])
+        return Person(f"{image}#{index}", image, box, (label,), face, cues=Cues(others=others, **values))
 
     @staticmethod
-    def _looked_at(frame: np.ndarray, box: Box, extractor: Extractor) -> Box:
+    def _search_box(frame: np.ndarray, box: Box, extractor: Extractor) -> Box:
+        """Return where an extractor looks: in the part of the box inside the frame, or in the whole frame."""
         height, width = frame.shape[:2]
         whole = (0.0, 0.0, float(width), float(height))
-        return (inside(box, width, height) or whole) if extractor.scope == "person" else whole
+        return (clip(box, (height, width)) or whole) if extractor.scope == "person" else whole
 
 
-def _can_see_others(settings: Settings) -> bool:
-    """Whether the detector is here. Where it isn't, it is said that the subject will be the graph's only agent."""
+def _detector_is_ready(settings: ExtractorSettings) -> bool:
+    """Return whether the detector can be used; if not, print that the other people of the image can't be found."""
     if fault := FasterRcnnPerson.missing(settings):
         note = f"note: this cell reads the others in the image too, who can't be found: {fault}"
         err.print(note, markup=False, soft_wrap=True)
     return not fault
 
 
-def _without(given: Given, found: Sequence[Box]) -> list[Box]:
-    """The people found but for the subject."""
-    subject = best_person(found, given.box, given.face) if given.box else None
-    return [box for box in found if box != subject]
+def _others_than_subject(given: GivenBoxes, detected: Sequence[Box]) -> list[Box]:
+    """Return the detected people except for the subject, whose box is given."""
+    subject = best_person(detected, given.box, given.face) if given.box else None
+    return [box for box in detected if box != subject]
 
 
-def _check(classes: Mapping[CueName, type[Extractor]], settings: Settings) -> None:
-    """Name all that is missing at once, and what to do without it."""
-    missing = {cue: fault for cue, one in classes.items() if (fault := one.missing(settings))}
+def _check_requirements(classes: Mapping[CueName, type[Extractor]], settings: ExtractorSettings) -> None:
+    """Raise SetupError if extractors can't be used: it names everything that is missing, and what to do instead."""
+    missing = {cue: fault for cue, extractor in classes.items() if (fault := extractor.missing(settings))}
     if missing:
         given = {"person": "--box x1,y1,x2,y2", "face": "--face x1,y1,x2,y2"}
         lines = [f"{cue} by {classes[cue].name}: {fault}" for cue, fault in missing.items()]
@@ -127,13 +134,29 @@ def _check(classes: Mapping[CueName, type[Extractor]], settings: Settings) -> No
         raise SetupError("\n".join(line + end for line, end in zip(lines, instead, strict=True)))
 
 
-def _saved(depth: np.ndarray, path: Path) -> Path:
+def _save_depth(depth: np.ndarray, path: Path) -> Path:
+    """Write a depth map, H,W, as an image. Returns its path."""
     Image.fromarray(depth).save(path)
     return path
 
 
-class Rendered(SplitShards):
-    """A split of people that lies in no file."""
+def make_batch(people: Sequence[Person], card: Card, config: CellConfig) -> Batch:
+    """Return the people as one batch of the cell, in order. Raises DataError where a box or image can't be used."""
+    shards = InMemorySplit(card, [_render_sample(person, card) for person in people])
+    dataset = CellDataset(shards, config.inputs.present, config.seed, augment=False)
+    (batch,) = BatchLoader(dataset, [[(0, index) for index in range(len(shards))]], 0)
+    return batch
+
+
+def _render_sample(person: Person, card: Card) -> Sample:
+    try:
+        return render(person, card, "predict")
+    except Unusable as rule:
+        raise DataError(f"{person.image}: {describe(str(rule))}") from None
+
+
+class InMemorySplit(SplitShards):
+    """A split whose samples are in memory, with the interface of one in files."""
 
     def __init__(self, card: Card, samples: Sequence[Sample]) -> None:
         self.root, self.name, self.samples = Path(card.name), "predict", samples
@@ -146,25 +169,10 @@ class Rendered(SplitShards):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def read(self, place: int, kind: str) -> bytes | None:
-        """The bytes of a member, or None."""
-        return self.samples[place].members.get(kind)
+    def read(self, index: int, kind: str) -> bytes | None:
+        """Return the bytes of a sample's member, or None when it has no such member."""
+        return self.samples[index].members.get(kind)
 
-    def key(self, place: int) -> str:
-        """Its number."""
-        return str(place)
-
-
-def batch_of(people: Sequence[Person], card: Card, config: CellConfig) -> Batch:
-    """The people as a batch of the cell, in order. DataError where a box or image can't be used."""
-    shards = Rendered(card, [_sample(person, card) for person in people])
-    dataset = CellDataset(shards, config.inputs.present, config.seed, augment=False)
-    (batch,) = loader(dataset, [[(0, place) for place in range(len(shards))]], 0)
-    return batch
-
-
-def _sample(person: Person, card: Card) -> Sample:
-    try:
-        return render(person, card, "predict")
-    except Unusable as rule:
-        raise DataError(f"{person.image}: {describe(str(rule))}") from None
+    def key(self, index: int) -> str:
+        """Return the sample's number as its key."""
+        return str(index)

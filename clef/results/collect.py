@@ -1,231 +1,142 @@
-"""Reads the cells of a grid from disk: their rows, and the intervals of their headline numbers. Imports no torch.
+"""Read the cells of a grid from disk: their numbers in long form, and the intervals of their headline numbers.
 
-Every number that predictions give, in long form: a metric of a part of the prediction, for a class or for all.
-
-All are in percent, but the errors of valence, arousal and dominance, which are on their scale from 1 to 10. Imports no
-torch.
+Imports no torch.
 """
 
 import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from clef import metrics
-from clef.cells.records import CONFIG, RESULT, read_json, said, state_of
+from clef.cells.audits import read_audit
+from clef.cells.plan_file import PlannedRun, read_plan
+from clef.cells.records import CONFIG, LOG, RESULT, read_json, read_state, state_of
 from clef.config import CellConfig, resolve
 from clef.console import Progress
 from clef.datasets import cards
+from clef.datasets.cards import Card
 from clef.errors import CellError, ConfigError
-from clef.metrics import CONVENTIONS, accuracy, average_precisions, chance
+from clef.metrics import METRICS
 from clef.results import predictions
 from clef.results.data_quality import CellData
-from clef.results.frame import Gathered, PlannedRun, Row, findings, headlines, points, read_plan
-from clef.results.intervals import Scored, intervals, resample
-from clef.results.predictions import Arrays
+from clef.results.frame import AuditNumber, CurvePoint, GridResults, Interval, Row, to_frame
+from clef.results.intervals import ScoredSplit, compute_intervals, resample_predictions
+from clef.results.predictions import Measure, measures
 
-VAD = ("Valence", "Arousal", "Dominance")
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One number. `class_name` is empty for what concerns all classes."""
-
-    metric: str
-    part: str
-    class_name: str
-    value: float
-    chance: float | None = None
-    """What scores that know nothing reach, where that is known."""
-    positives: int | None = None
-    """How many samples the number is about, where not all: those of the class, or in the bin."""
+_TOLERANCE = 1e-6
+"""By how much a number may differ from the one that the cell recorded: the last bits of another build of NumPy."""
 
 
-def measures(arrays: Arrays, classes: list[str], config: CellConfig | None) -> list[Measure]:
-    """All numbers of a split. Without a config it isn't known what is a probability, so there is no calibration."""
-    several = arrays["target"].ndim == 2
-    made = [
-        measure
-        for part, scores in parts(arrays).items()
-        for measure in (_ranked if several else _decided)(part, scores, arrays["target"], classes)
-    ]
-    made += [] if several else list(_confusion(arrays["scores"], arrays["target"], classes))
-    made += list(_vad(arrays)) if "vad" in arrays else []
-    return made + (list(_calibrated(arrays, classes, config)) if config else [])
+@dataclass
+class _Collected:
+    """What has been read so far."""
+
+    rows: list[Row] = field(default_factory=list)
+    curves: list[CurvePoint] = field(default_factory=list)
+    audits: list[AuditNumber] = field(default_factory=list)
+    scored: list[ScoredSplit] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    data: dict[str, CellData] = field(default_factory=dict)
 
 
-def parts(arrays: Arrays) -> dict[str, np.ndarray]:
-    """What can be scored of a prediction, N,K each: `score` is what the method ranks by."""
-    found = {"score": arrays["scores"]} | {name: arrays[name] for name in ("Y_e", "Y_c") if name in arrays}
-    return found | ({"factual": arrays["Y_c"] + arrays["Y_e"]} if {"Y_c", "Y_e"} <= arrays.keys() else {})
-
-
-def _ranked(part: str, scores: np.ndarray, target: np.ndarray, classes: list[str]) -> Iterator[Measure]:
-    """mAP and AP, by every convention for the score itself. Classes without a positive have none."""
-    positives = target.sum(0).astype(int)
-    known = positives > 0
-    found = average_precisions(scores, target)
-    for convention in CONVENTIONS if part == "score" else CONVENTIONS[:1]:
-        values = found[convention]
-        yield Measure(f"mAP{convention}", part, "", float(values[known].mean()), chance(target, len(classes)))
-        for k in np.flatnonzero(known):
-            prevalence = float(100 * positives[k] / len(target))
-            yield Measure(f"AP{convention}", part, classes[k], float(values[k]), prevalence, int(positives[k]))
-
-
-def _decided(part: str, scores: np.ndarray, target: np.ndarray, classes: list[str]) -> Iterator[Measure]:
-    """Accuracy, of each class too (its recall), and macro F1: the mean over the classes that have a sample."""
-    table = confusion(scores, target)
-    positives, known = table.sum(1), np.flatnonzero(table.sum(1))
-    yield Measure("accuracy", part, "", accuracy(scores, target), chance(target, len(classes)))
-    for k in known:
-        value, level = float(100 * table[k, k] / positives[k]), chance(target, len(classes))
-        yield Measure("accuracy", part, classes[k], value, level, int(positives[k]))
-    f1 = 200 * table.diagonal()[known] / (table.sum(0) + positives)[known]
-    yield Measure("macro F1", part, "", float(f1.mean()))
-    for k, value in zip(known, f1, strict=True):
-        yield Measure("F1", part, classes[k], float(value), None, int(positives[k]))
-
-
-def confusion(scores: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """How often each class (rows) was taken for each (columns), K,K."""
-    count = scores.shape[1]
-    return np.bincount(target * count + scores.argmax(1), minlength=count * count).reshape(count, count)
-
-
-def _confusion(scores: np.ndarray, target: np.ndarray, classes: list[str]) -> Iterator[Measure]:
-    """Of each class, the share that was taken for each."""
-    table = confusion(scores, target)
-    for true in np.flatnonzero(table.sum(1)):
-        total = int(table[true].sum())
-        for said, count in enumerate(table[true].tolist()):
-            yield Measure("confusion", "score", f"{classes[true]} > {classes[said]}", 100 * count / total, None, total)
-
-
-def _vad(arrays: Arrays) -> Iterator[Measure]:
-    """The mean absolute error over the values that are known: those whose label is a number."""
-    error, known = np.abs(arrays["vad"].astype(float) - arrays["vad_target"]), ~np.isnan(arrays["vad_target"])
-    for name, column, mask in zip(("", *VAD), (error, *error.T), (known, *known.T), strict=True):
-        if mask.any():
-            value, count = float(column[mask].mean()), int(mask.sum())
-            yield Measure("VAD error", "vad", name, value, None, count if name else None)
-
-
-def _calibrated(arrays: Arrays, classes: list[str], config: CellConfig) -> Iterator[Measure]:
-    """ECE and its bins: of the class that is decided for (one label), or of every person's every class (several)."""
-    found, target = metrics.stated(arrays, config), arrays["target"]
-    if found is None:
-        return
-    part, probability = found
-    if target.ndim == 1:
-        bins = metrics.bins(probability.max(1), (probability.argmax(1) == target).astype(float))
-    else:
-        bins = metrics.bins(probability.ravel(), target.ravel())
-    yield Measure("ECE", part, "", metrics.error(bins))
-    for one in bins:
-        where = f"bin {one.number:02}"
-        yield Measure("reliability, stated", part, where, 100 * one.stated, None, one.count)
-        yield Measure("reliability, observed", part, where, 100 * one.observed, None, one.count)
-    for k in np.flatnonzero(target.sum(0)) if target.ndim == 2 else []:
-        error = metrics.error(metrics.bins(probability[:, k], target[:, k]))
-        yield Measure("ECE", part, classes[k], error, None, int(target[:, k].sum()))
-
-
-_SAME = 1e-6
-"""By how much a number may differ from the one that was recorded where it was computed: another build's last bits."""
-
-
-def gather(path: Path, progress: Progress = lambda name, done, total: None) -> Gathered:
-    """Every number that the cells of a plan have produced so far. CellError when there is no plan."""
+def gather(path: Path, progress: Progress = lambda name, done, total: None) -> GridResults:
+    """Return every number that the cells of a plan have produced so far. Raises CellError when there is no plan."""
     _, runs = read_plan(path)
-    grid = path.absolute().parent.name  # not the plan's word: a grid that was moved aside still says its old name
-    known = {which: cards.load(*which) for which in dict.fromkeys((run.dataset, run.protocol) for run in runs)}
-    gathered = Gathered(grid, [], {}, runs, {}, cards=known)
-    scored: list[Scored] = []
+    collected = _Collected()
     for done, run in enumerate(runs, 1):
-        folder = path.parent / run.folder if run.folder else None
-        result = read_json(folder / RESULT) if folder else {}
-        if folder:
-            gathered.curves.extend(points(folder, *_which(run)))
+        result = read_json(path.parent / run.folder / RESULT) if run.folder else {}
         try:
-            _add(run, path.parent, result, gathered, scored)
+            _collect_cell(run, path.parent, result, collected)
         except CellError as error:
-            gathered.missing[run.name] = str(error)
+            collected.missing[run.name] = str(error)
         except (KeyError, TypeError, AttributeError, ValidationError):
-            gathered.missing[run.name] = (
-                f"its {RESULT} is {_strange(result)}; remove {run.folder} and run the grid again"
-            )
+            reason = f"its {RESULT} is {_describe_damage(result)}; remove {run.folder} and run the grid again"
+            collected.missing[run.name] = reason
         progress("cells read", done, len(runs))
-    gathered.intervals.extend(intervals(scored))
-    return gathered
+    return GridResults(
+        grid=path.absolute().parent.name,  # the plan of a grid that was renamed still holds the old name
+        runs=runs,
+        rows=to_frame(Row, collected.rows),
+        intervals=to_frame(Interval, compute_intervals(collected.scored)),
+        curves=to_frame(CurvePoint, collected.curves),
+        audits=to_frame(AuditNumber, collected.audits),
+        missing=collected.missing,
+        data=collected.data,
+        cards={key: cards.load(*key) for key in dict.fromkeys((run.dataset, run.protocol) for run in runs)},
+    )
 
 
-def _add(run: PlannedRun, grid: Path, result: dict[str, Any], gathered: Gathered, scored: list[Scored]) -> None:
-    """Add what a cell has, all of it or nothing."""
-    if not result or run.folder is None:
-        gathered.missing[run.name] = _reason(run, grid)
+def _collect_cell(run: PlannedRun, grid: Path, result: dict[str, Any], collected: _Collected) -> None:
+    """Add a cell's curve, and its numbers: all of them or none."""
+    if run.folder is None:
+        collected.missing[run.name] = run.reason or "not planned"
         return
-    data, folder = CellData.model_validate(result["data"]), grid / run.folder
+    folder = grid / run.folder
+    collected.curves.extend(curve_points(folder, *_key(run)))
+    if not result:
+        collected.missing[run.name] = _reason(run, grid)
+        return
+    data = CellData.model_validate(result["data"])
+    card = cards.load(run.dataset, data.protocol)
+    if result["metric"] != card.metric:
+        raise CellError(f"its {RESULT} is about {result['metric']}, its dataset's card asks for {card.metric}")
     rows: list[Row] = []
-    found: list[Scored] = []
-    classes = list(cards.load(run.dataset, data.protocol).classes)
+    scored: list[ScoredSplit] = []
     for split, recorded in result["splits"].items():
-        kept = predictions.path_of(folder, split)
-        if kept.exists():
-            arrays = predictions.load(kept, data.splits[split].samples, len(classes))
-            numbers = measures(arrays, classes, _config(folder))
-            _check(numbers[0], recorded["value"], kept.name)
-            again = resample(arrays)
-        else:
-            numbers, again = list(_recorded(result["metric"], recorded)), (None, b"")
-        made = [_row(run, result, data, split, recorded, number) for number in numbers]
-        rows += made
-        found += [
-            Scored(
-                run.dataset, data.protocol, run.backbone, run.method, run.seed, split, row.value, *again, run.against
-            )
-            for row in headlines(made)
-            if row.part == "score"
-        ]
-    gathered.rows.extend(rows)
-    gathered.audits.extend(findings(folder, result, *_which(run)))
-    gathered.data[run.name] = data
-    scored.extend(found)
+        numbers, resampled = _read_split(folder, split, recorded, data, card)
+        rows += [_row(run, result, data, split, recorded["samples"], number) for number in numbers]
+        headline = numbers[0]
+        scored.append(ScoredSplit(run, data.protocol, split, headline.value, *resampled))
+    collected.rows.extend(rows)
+    collected.audits.extend(_audit_numbers(folder, result, run))
+    collected.data[run.name] = data
+    collected.scored.extend(scored)
 
 
-def _which(run: PlannedRun) -> tuple[str, str, str, str, int]:
-    """What points of curves and findings of audits begin with."""
-    return run.dataset, run.protocol, run.backbone, run.method, run.seed
+def _read_split(
+    folder: Path, split: str, recorded: dict[str, Any], data: CellData, card: Card
+) -> tuple[list[Measure], tuple[np.ndarray | None, bytes]]:
+    """Return the numbers of a split, the headline first, and what it was in resamples of the images.
+
+    They come from the predictions; where these were deleted, the few that the result holds, without resamples.
+    """
+    path = predictions.path_of(folder, split)
+    if not path.exists():
+        return list(_recorded_measures(card.metric, recorded)), (None, b"")
+    arrays = predictions.load(path, data.splits[split].samples, len(card.classes))
+    numbers = measures(arrays, list(card.classes), _config(folder), card.metric)
+    _check_headline(numbers[0], recorded["value"], path.name)
+    return numbers, resample_predictions(arrays, card.metric)
 
 
 def _config(folder: Path) -> CellConfig | None:
-    """The cell's config; None where it can't be read any more, being of an older version."""
+    """Return the cell's config; None where it can't be read, as that of an older version."""
     try:
         return resolve.from_yaml(folder / CONFIG)
     except ConfigError:
         return None
 
 
-def _check(found: Measure, recorded: float, name: str) -> None:
-    if not abs(found.value - recorded) <= _SAME:  # NaN is never so near
+def _check_headline(number: Measure, recorded: float, name: str) -> None:
+    if not abs(number.value - recorded) <= _TOLERANCE:  # written so that NaN is refused, too
         raise CellError(
-            f"{name} gives {found.metric} {found.value:.4f}, {RESULT} says {recorded:.4f}: one of them was changed; "
+            f"{name} gives {number.metric} {number.value:.4f}, {RESULT} says {recorded:.4f}: one of them was changed; "
             "remove the cell's folder and run the grid again"
         )
 
 
-def _recorded(metric: str, values: dict[str, Any]) -> Iterator[Measure]:
-    """What a result says by itself, where the predictions are gone: no more than the headline and its parts."""
-    for part, value in {"score": values["value"], **values["variants"]}.items():
-        yield Measure(metric, part, "", _finite(value), values["chance"])
-    for name, value in values["per_class"].items():
-        yield Measure("AP" if metric == "mAP" else metric, "score", name, _finite(value))
+def _recorded_measures(metric: str, recorded: dict[str, Any]) -> Iterator[Measure]:
+    """Yield the numbers that a result itself holds of a split: the headline, its parts and its classes."""
+    for part, value in {"score": recorded["value"], **recorded["variants"]}.items():
+        yield Measure(metric, part, "", _finite(value), recorded["chance"])
+    for name, value in recorded["per_class"].items():
+        yield Measure(METRICS[metric].class_metric, "score", name, _finite(value))
 
 
 def _finite(value: float) -> float:
@@ -234,37 +145,86 @@ def _finite(value: float) -> float:
     return value
 
 
-def _row(
-    run: PlannedRun, result: dict[str, Any], data: CellData, split: str, values: dict[str, Any], number: Measure
-) -> Row:
+def _row(run: PlannedRun, result: dict[str, Any], data: CellData, split: str, samples: int, number: Measure) -> Row:
     environment = result["environment"]
     content = json.dumps(environment.get("content", {}), sort_keys=True)
     return Row(
-        run.dataset, data.protocol, run.backbone, run.method, run.seed, split, number.metric, number.part,
-        number.class_name, number.value, number.chance, number.positives, values["samples"],
-        data.splits[split].listed, sum(data.splits[split].left_out.values()),
-        result.get("run", {}).get("samples_seen"), result["signature"], environment["code"]["commit"],
-        environment["code"]["dirty"], hashlib.sha256(content.encode()).hexdigest()[:16], environment["dtype"],
-        environment["ranks"], " ".join(result["random_init"]),
-    )  # fmt: skip
+        dataset=run.dataset,
+        protocol=data.protocol,
+        backbone=run.backbone,
+        method=run.method,
+        seed=run.seed,
+        split=split,
+        metric=number.metric,
+        part=number.part,
+        class_name=number.class_name,
+        value=number.value,
+        chance=number.chance,
+        positives=number.positives,
+        samples=samples,
+        listed=data.splits[split].listed,
+        left_out=sum(data.splits[split].left_out.values()),
+        samples_seen=result.get("run", {}).get("samples_seen"),
+        signature=result["signature"],
+        commit=environment["code"]["commit"],
+        dirty=environment["code"]["dirty"],
+        content=hashlib.sha256(content.encode()).hexdigest()[:16],
+        dtype=environment["dtype"],
+        ranks=environment["ranks"],
+        random_init=" ".join(result["random_init"]),
+    )
 
 
-def _strange(result: dict[str, Any]) -> str:
-    """What a result is that gives no numbers."""
+def _key(run: PlannedRun) -> tuple[str, str, str, str, int]:
+    """Return the first columns of curves and audits."""
+    return run.dataset, run.protocol, run.backbone, run.method, run.seed
+
+
+def curve_points(
+    folder: Path, dataset: str, protocol: str, backbone: str, method: str, seed: int
+) -> Iterator[CurvePoint]:
+    """Yield the validations in a cell's log so far. A line that was cut off, as by a full disk, is skipped."""
+    try:
+        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    key, signature = (dataset, protocol, backbone, method, seed), folder.name.rpartition("-")[2]
+    for line in lines:
+        try:
+            record = json.loads(line)
+            if "val" in record:
+                point = float(record["epoch"]), int(record["step"]), float(record["val"])
+                yield CurvePoint(*key, *point, signature)
+        except (ValueError, TypeError, KeyError):
+            continue
+
+
+def _audit_numbers(folder: Path, result: dict[str, Any], run: PlannedRun) -> Iterator[AuditNumber]:
+    """Yield the numbers of a cell's audit, if it is of the weights that the result was scored with."""
+    audit, weights = read_audit(folder), result.get("run", {}).get("checkpoint", {}).get("sha256")
+    if audit is None or weights is None or audit.facts.get("weights") != weights:
+        return
+    facts = audit.facts
+    origin = result["signature"], facts["draws"], facts["draws_seed"], facts["code"]["commit"]
+    for row in audit.rows:
+        yield AuditNumber(*_key(run), row.split, row.name, row.label or "", row.value, row.samples, *origin)
+
+
+def _describe_damage(result: dict[str, Any]) -> str:
+    """Return what a result is that gives no numbers."""
     older = {"splits", "signature", "environment"} <= set(result) and "data" not in result
     return "of an older version, which didn't say what was done to the data" if older else "not that of a cell"
 
 
 def _reason(run: PlannedRun, grid: Path) -> str:
-    if run.folder is None:
-        return run.reason or "not planned"
-    folder = grid / run.folder
-    state, kind = said(folder), state_of(folder)
+    """Return why a cell with a folder has no result."""
+    folder = grid / str(run.folder)
+    state, kind = read_state(folder), state_of(folder)
     if kind == "done":
         return f"its {RESULT} is damaged; remove it and run the grid again"
     if kind == "new":
         failed = run.parent and state_of(grid / run.parent) in ("failed", "died", "cancelled")
         return "not run: the cell that it starts from has failed" if failed else "not run yet"
     reason = state.reason if kind in ("failed", "died") else None
-    place = f" at step {state.step}/{state.steps}" if state.step and state.steps else ""
-    return f"{kind}{place}" + (f": {reason}" if reason else "")
+    position = f" at step {state.step}/{state.steps}" if state.step and state.steps else ""
+    return f"{kind}{position}" + (f": {reason}" if reason else "")

@@ -1,6 +1,6 @@
-"""Where CLEF gains most on vanilla, and where it loses most: people of a test split, as panels. Imports no torch.
+"""Examples: the people of a test split for whom CLEF gains most on vanilla, and loses most, as panels. No torch.
 
-The layout of the paper's figure 6. It needs the cells' predictions and their shards.
+The layout is that of the paper's figure 6. Drawing needs the cells' predictions and their shards.
 """
 
 import io
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as Pixels
+from PIL import Image as PilImage
 
 from clef.cells.identity import check_cell
+from clef.cells.plan_file import PlannedRun
 from clef.cells.records import CONFIG
 from clef.config import CellConfig, resolve
 from clef.data import manifest as manifests
@@ -19,56 +20,47 @@ from clef.data.shards import SplitShards
 from clef.datasets import cards
 from clef.datasets.cards import Card
 from clef.errors import CellError, ClefError
+from clef.metrics import label_ranking_precision
 from clef.predict import panel
-from clef.predict.panel import Told, of_arrays
+from clef.predict.panel import PersonPrediction, predictions_from_arrays
 from clef.results import predictions
-from clef.results.frame import Gathered, PlannedRun, parts_of
+from clef.results.frame import GridResults, parts_of
 from clef.results.page import Image
-from clef.results.published import title
-from clef.sharding.stats.numbers import meta
+from clef.results.published import backbone_title
+from clef.sharding.stats.numbers import read_meta
 
 EACH = 2
-"""Of gains, and of losses."""
+"""Examples of gains, and of losses, for each backbone."""
 HIDDEN = "no examples, which would show people of the set (--images shows them)"
 BASE, METHOD = "vanilla", "clef"
-Found = tuple[list[Image], list[str]]
-"""Panels, and what is to be said of those that could not be made."""
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """A trained cell on a split: its config, and what it predicted there."""
-
-    config: CellConfig
-    arrays: predictions.Arrays
 
 
 def may_show(card: Card, images: bool | None) -> bool:
-    """Whether people of a set may be shown. None: where a program has drawn them, as no other may be passed on."""
+    """Return whether people of a dataset may be shown. None: if a program drew them, as others may not be passed on."""
     return card.generator is not None if images is None else images
 
 
-def examples(gathered: Gathered, folder: Path, images: bool | None) -> Found:
-    """Of each dataset and backbone, by the first seed that has both methods; `folder` holds the grid's cells.
+def draw_examples(gathered: GridResults, folder: Path, images: bool | None) -> tuple[list[Image], list[str]]:
+    """Return panels for each dataset and backbone, and remarks about those that could not be made.
 
-    `images`: as `may_show` has it.
+    They are of the first seed that has both methods. `folder` holds the grid's cells; `images` is as in `may_show`.
     """
-    made: list[Image] = []
+    examples: list[Image] = []
     remarks: list[str] = []
     for part, card, name in parts_of(gathered):
         if not may_show(card, images):
             remarks.append(f"{name}: {HIDDEN}")
             continue
-        for one, base in _pairs(part):
+        for run, base in _pairs(part):
             try:
-                made += _panels(_pair(part, folder, one, base), name)
+                examples += _panels(_load_pair(part, folder, run, base), name)
             except ClefError as error:
-                remarks.append(f"{name}, {title(one.backbone)}: no examples: {error}")
-    return made, remarks
+                remarks.append(f"{name}, {backbone_title(run.backbone)}: no examples: {error}")
+    return examples, remarks
 
 
-def _pairs(part: Gathered) -> Iterator[tuple[PlannedRun, PlannedRun]]:
-    """CLEF's cell and vanilla's of each backbone, of the lowest seed that has numbers of both."""
+def _pairs(part: GridResults) -> Iterator[tuple[PlannedRun, PlannedRun]]:
+    """Yield CLEF's and vanilla's cell of each backbone, of the lowest seed that has numbers of both."""
     done = {(run.backbone, run.method, run.seed): run for run in part.runs if run.name in part.data}
     for backbone in part.backbones:
         seeds = [s for b, m, s in done if (b, m) == (backbone, METHOD) and (backbone, BASE, s) in done]
@@ -77,83 +69,82 @@ def _pairs(part: Gathered) -> Iterator[tuple[PlannedRun, PlannedRun]]:
 
 
 @dataclass(frozen=True)
+class _Cell:
+    """A trained cell's config, and what it predicted on a split."""
+
+    config: CellConfig
+    arrays: predictions.Arrays
+
+    def predict(self, classes: list[str], index: int) -> PersonPrediction:
+        """Return the prediction for one sample of the split."""
+        row = {key: values[index : index + 1] for key, values in self.arrays.items()}
+        return predictions_from_arrays(self.config, classes, row)[0]
+
+
+@dataclass(frozen=True)
 class _Pair:
-    """CLEF's cell and vanilla's on the first test split, and its people."""
+    """CLEF's cell and vanilla's on the first test split, and the people of the split."""
 
     card: Card
     run: PlannedRun
-    own: _Cell
-    base: _Cell
+    clef: _Cell
+    vanilla: _Cell
     shards: SplitShards
     truth: np.ndarray
-    """Which classes a person has, N,K bool."""
+    """Which classes each person has, N,K bool."""
 
     @property
     def gains(self) -> np.ndarray:
-        """By how much CLEF ranks a person's labels higher, N."""
-        return ranked(self.own.arrays["scores"], self.truth) - ranked(self.base.arrays["scores"], self.truth)
+        """Return how much higher CLEF ranks each person's labels, N."""
+        clef, vanilla = (label_ranking_precision(c.arrays["scores"], self.truth) for c in (self.clef, self.vanilla))
+        return clef - vanilla
 
 
-def _pair(part: Gathered, grid: Path, run: PlannedRun, base: PlannedRun) -> _Pair:
-    """Raises a ClefError where predictions or shards are gone, or the shards are not the cell's."""
+def _load_pair(part: GridResults, grid: Path, run: PlannedRun, base: PlannedRun) -> _Pair:
+    """Raise a ClefError where predictions or shards are gone, or the shards are not the cell's."""
     card = cards.load(run.dataset, run.protocol)
     split = card.test_splits[0]
-    own, other = (
-        _load(grid / str(one.folder), split, part.data[one.name].splits[split].samples, card) for one in (run, base)
+    clef, vanilla = (
+        _load_cell(grid / str(each.folder), split, part.data[each.name].splits[split].samples, card)
+        for each in (run, base)
     )
-    manifest = manifests.load(own.config.shards)
-    check_cell(grid / str(run.folder), own.config, manifest)
-    target = own.arrays["target"]
+    manifest = manifests.load(clef.config.shards)
+    check_cell(grid / str(run.folder), clef.config, manifest)
+    target = clef.arrays["target"]
     truth = np.eye(len(card.classes), dtype=bool)[target] if target.ndim == 1 else target > 0
-    return _Pair(card, run, own, other, SplitShards(own.config.shards, split, manifest), truth)
+    return _Pair(card, run, clef, vanilla, SplitShards(clef.config.shards, split, manifest), truth)
 
 
-def _load(folder: Path, split: str, samples: int, card: Card) -> _Cell:
+def _load_cell(folder: Path, split: str, samples: int, card: Card) -> _Cell:
     path = predictions.path_of(folder, split)
     if not path.exists():
         raise CellError(f"{path} is gone")
     return _Cell(resolve.from_yaml(folder / CONFIG), predictions.load(path, samples, len(card.classes)))
 
 
-def ranked(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """How high each person's own labels rank among the classes: label ranking average precision, N, 1 is the best.
-
-    With one label it is 1 / rank. Equal scores share the lower rank. Someone without a label has 1.
-    """
-    above = scores[:, None, :] >= scores[:, :, None]  # N,K,K: of each class, which ones are as high
-    precision = (above & truth[:, None, :]).sum(2) / above.sum(2)
-    own = truth.sum(1)
-    return np.where(own > 0, (precision * truth).sum(1) / np.maximum(own, 1), 1.0)
-
-
 def _panels(pair: _Pair, name: str) -> Iterator[Image]:
-    """Best gains, then worst losses; of equal ones who stands first in the split."""
+    """Yield the best gains, then the worst losses; among equal ones, those that come first in the split."""
     gains = pair.gains
     for what, change in (("gain", gains), ("loss", -gains)):
-        for number, place in enumerate(np.argsort(-change, kind="stable")[:EACH].tolist(), 1):
-            if change[place] > 0:
+        for number, index in enumerate(np.argsort(-change, kind="stable")[:EACH].tolist(), 1):
+            if change[index] > 0:
                 stem = f"{pair.card.folder}-{pair.run.backbone}-{what}-{number}"
-                yield _panel(pair, place, name, stem, f"{what} {number}")
+                yield _panel(pair, index, name, stem, f"{what} {number}")
 
 
-def _panel(pair: _Pair, place: int, name: str, stem: str, what: str) -> Image:
-    """One person: vanilla's probability, then CLEF's factual and counterfactual ones, and TIE."""
-    classes, facts = list(pair.card.classes), meta(pair.shards, place)
-    own, base = (_told(one, classes, place) for one in (pair.own, pair.base))
-    labels = np.flatnonzero(pair.truth[place]).tolist()
-    frame = Pixels.open(io.BytesIO(pair.shards.read(place, "scene.jpg") or b"")).convert("RGB")
-    before = [] if base.factual is None else [(BASE, base.factual)]
-    drawn = panel.person(frame, tuple(facts["box"]), own, labels, before)
+def _panel(pair: _Pair, index: int, name: str, stem: str, what: str) -> Image:
+    """Return one person: vanilla's probabilities, then CLEF's factual and counterfactual ones, and TIE."""
+    classes, facts = list(pair.card.classes), read_meta(pair.shards, index)
+    clef, vanilla = (cell.predict(classes, index) for cell in (pair.clef, pair.vanilla))
+    labels = np.flatnonzero(pair.truth[index]).tolist()
+    frame = PilImage.open(io.BytesIO(pair.shards.read(index, "scene.jpg") or b"")).convert("RGB")
+    before = [] if vanilla.factual is None else [(BASE, vanilla.factual)]
+    drawn = panel.draw_person(frame, tuple(facts["box"]), clef, labels, before)
     buffer = io.BytesIO()
     drawn.save(buffer, "PNG")
     caption = (
-        f"{title(pair.run.backbone)}, seed {pair.run.seed}, {pair.shards.name}, {what}: {facts['id']}, true: "
-        f"{', '.join(classes[k] for k in labels)}. Highest by {BASE}: {classes[base.order[0]]}, by {METHOD}: "
-        f"{classes[own.order[0]]}."
+        f"{backbone_title(pair.run.backbone)}, seed {pair.run.seed}, {pair.shards.name}, {what}: {facts['id']}, true: "
+        f"{', '.join(classes[k] for k in labels)}. Highest by {BASE}: {classes[vanilla.order[0]]}, by {METHOD}: "
+        f"{classes[clef.order[0]]}."
     )
     return Image(name, stem, caption, buffer.getvalue())
-
-
-def _told(one: _Cell, classes: list[str], place: int) -> Told:
-    row = {key: values[place : place + 1] for key, values in one.arrays.items()}
-    return of_arrays(one.config, classes, row)[0]

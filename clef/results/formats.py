@@ -1,7 +1,4 @@
-"""A table, and its forms: terminal, Markdown and CSV; `latex` has the fourth. Imports no torch.
-
-Tables as LaTeX. Imports no torch.
-"""
+"""A table, and its forms: Markdown, CSV, terminal and LaTeX. Imports no torch."""
 
 import csv
 import io
@@ -14,8 +11,8 @@ from rich.table import Table as RichTable
 
 DASH = "–"
 UNTRAINED = "°"
-"""Behind a method or its number: something started at random although pre-trained weights could have been named."""
-_TEXT = ("backbone", "method", "control", "split", "system", "class", "setting", "verdict", "part", "cause")
+"""After a method or its number: something was initialized at random although weights could have been named."""
+_TEXT_COLUMNS = ("backbone", "method", "control", "split", "system", "class", "setting", "verdict", "part", "cause")
 """Columns of words; all others hold numbers."""
 
 
@@ -28,47 +25,54 @@ class Table:
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
     main: bool = False
-    """Whether it is among those that are printed when nobody asks for all."""
+    """Whether it is printed where not all tables were asked for."""
 
     @property
     def numeric(self) -> list[bool]:
-        """Of each column, whether it holds numbers."""
-        return [column not in _TEXT for column in self.columns]
+        """Return, for each column, whether it holds numbers."""
+        return [column not in _TEXT_COLUMNS for column in self.columns]
 
 
-def percent(value: float | None) -> str:
-    """Two digits, or a dash."""
+def format_percent(value: float | None) -> str:
+    """Return a number with two digits, or a dash."""
     return DASH if value is None else f"{value:.2f}"
 
 
-def signed(value: float | None) -> str:
-    """Likewise, with its sign."""
+def format_signed(value: float | None) -> str:
+    """Return a number with its sign and two digits, or a dash."""
     return DASH if value is None else f"{value:+.2f}"
 
 
-def to_markdown(made: list[Table], *grids: str) -> str:
-    """All tables as one Markdown page, of one grid or of several side by side."""
+# Markdown and CSV
+
+
+def to_markdown(tables: list[Table], *grids: str) -> str:
+    """Return all tables as one Markdown page, of one grid or of several side by side."""
     lines = [f"# Results of the grid {' beside '.join(f'`{grid}`' for grid in grids)}", ""]
-    for table in made:
-        lines += [f"## {_cell(table.title)}", "", "| " + " | ".join(map(_cell, table.columns)) + " |"]
+    for table in tables:
+        lines += [f"## {_markdown_cell(table.title)}", "", _markdown_row(table.columns)]
         lines.append("| " + " | ".join("---:" if numeric else "---" for numeric in table.numeric) + " |")
-        lines += ["| " + " | ".join(_cell(text) for text in row) + " |" for row in table.rows]
-        lines += ["", *(f"- {_cell(note)}" for note in table.notes), *([""] if table.notes else [])]
+        lines += [_markdown_row(row) for row in table.rows]
+        lines += ["", *(f"- {_markdown_cell(note)}" for note in table.notes), *([""] if table.notes else [])]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _cell(text: str) -> str:
+def _markdown_row(cells: list[str]) -> str:
+    return "| " + " | ".join(map(_markdown_cell, cells)) + " |"
+
+
+def _markdown_cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def to_csv(made: list[Table]) -> str:
-    """All tables as CSV: a title line, heads, rows, a line a note, and an empty line between tables.
+def to_csv(tables: list[Table]) -> str:
+    """Return all tables as CSV: title, heads, rows, and a line for each note; an empty line between tables.
 
-    Title and notes are lines of one field; every table has more columns.
+    Titles and notes are lines of one field; every table has more columns than that.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    for i, table in enumerate(made):
+    for i, table in enumerate(tables):
         if i:
             writer.writerow([])
         notes = [[" ".join(note.split())] for note in table.notes]
@@ -76,44 +80,53 @@ def to_csv(made: list[Table]) -> str:
     return text.getvalue()
 
 
+# Terminal
+
+
 def to_rich(table: Table, width: int) -> list[RichTable]:
-    """A table for a terminal of so many columns: in pieces where it is wider, each with the words that name its rows.
-    No number is cut.
+    """Return a table for a terminal of `width` columns; a wider one in pieces, which all repeat the columns of words.
+
+    No number is cut off.
     """
-    needed = _needed(table)
-    return [_rich_piece(table, piece, needed, width) for piece in pieces(table, width - 1)]
+    needed = _column_widths(table)
+    return [_rich_piece(table, piece, needed, width) for piece in split_columns(table, width - 1)]
 
 
-def _needed(table: Table) -> list[int]:
-    """How many letters each column is wide at least: heads can be broken, cells can't."""
+def _column_widths(table: Table) -> list[int]:
+    """Return how many letters each column needs at least: heads can be broken between words, cells can't."""
     return [
         max(len(text) for text in (*column.split(), *(row[i] for row in table.rows)))
         for i, column in enumerate(table.columns)
     ]
 
 
-def pieces(table: Table, room: int) -> list[list[int]]:
-    """The columns in pieces of so many letters, three of them between columns; each begins with the words."""
-    words, needed = list(range((*table.numeric, True).index(True))), _needed(table)
-    found = [list(words)]
+def split_columns(table: Table, width: int) -> list[list[int]]:
+    """Return the numbers of the columns in pieces of `width` letters, counting three between columns.
+
+    Each piece begins with the columns of words.
+    """
+    words, needed = list(range((*table.numeric, True).index(True))), _column_widths(table)
+    pieces = [list(words)]
     for i in range(len(words), len(table.columns)):
-        if len(found[-1]) > len(words) and sum(needed[j] + 3 for j in (*found[-1], i)) > room:
-            found.append(list(words))
-        found[-1].append(i)
-    return found
+        if len(pieces[-1]) > len(words) and sum(needed[j] + 3 for j in (*pieces[-1], i)) > width:
+            pieces.append(list(words))
+        pieces[-1].append(i)
+    return pieces
 
 
 def _rich_piece(table: Table, piece: list[int], needed: list[int], width: int) -> RichTable:
-    """Some columns of a table; their heads take several lines where that saves room, cells never do."""
-    made = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
+    """Return some columns of a table. Heads take several lines where that saves room, cells never do."""
+    shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
     tight = sum(max(needed[i], len(table.columns[i])) + 3 for i in piece) + 1 > width
     for i in piece:
         justify = "right" if table.numeric[i] else "left"
-        made.add_column(escape(table.columns[i]), justify=justify, width=needed[i] if tight else None)  # type: ignore[arg-type]
+        shown.add_column(escape(table.columns[i]), justify=justify, width=needed[i] if tight else None)  # type: ignore[arg-type]
     for row in table.rows:
-        made.add_row(*(escape(row[i]) for i in piece))
-    return made
+        shown.add_row(*(escape(row[i]) for i in piece))
+    return shown
 
+
+# LaTeX
 
 _PREAMBLE = r"""\documentclass[a4paper]{article}
 \usepackage[utf8]{inputenc}
@@ -122,68 +135,72 @@ _PREAMBLE = r"""\documentclass[a4paper]{article}
 \usepackage{graphicx}
 \begin{document}
 """
-_LETTERS = {
+_LATEX_LETTERS = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''",
     "–": "--", "−": "$-$", "±": r"$\pm$", "°": r"$^\circ$", "×": r"$\times$", "’": "'",
 }  # fmt: skip
-_WIDTH, _ROWS = 140, 50
-"""Letters and rows of a float: as many as a page holds in letters that can be read."""
+_FLOAT_WIDTH, _FLOAT_ROWS = 140, 50
+"""Letters and rows of a float: as many as fit on a page in readable letters."""
 _MINUS = re.compile(r"-(?=\d)")
 
 
-def to_latex(made: list[Table]) -> str:
-    """All tables as a LaTeX document, each with booktabs' rules and on a page of its own, to be copied into a paper."""
-    return _PREAMBLE + "".join(f"\n{_table(table)}\\clearpage\n" for table in made) + "\n\\end{document}\n"
+def to_latex(tables: list[Table]) -> str:
+    """Return all tables as a LaTeX document (booktabs), each on a page of its own, to be copied into a paper."""
+    return _PREAMBLE + "".join(f"\n{_latex_table(table)}\\clearpage\n" for table in tables) + "\n\\end{document}\n"
 
 
-def _table(table: Table) -> str:
-    """Its floats: several where it is much wider or longer than a page. Notes follow: they may go on over the page."""
-    starts = range(0, max(len(table.rows), 1), _ROWS)
-    parts = [(piece, start) for piece in pieces(table, _WIDTH) for start in starts]
+def _latex_table(table: Table) -> str:
+    """Return the floats of a table, several where it is much wider or longer than a page, and its notes.
+
+    Notes follow the floats as a list, which may continue on the next page.
+    """
+    starts = range(0, max(len(table.rows), 1), _FLOAT_ROWS)
+    parts = [(piece, start) for piece in split_columns(table, _FLOAT_WIDTH) for start in starts]
     lines = []
     for number, (piece, start) in enumerate(parts, 1):
         title = f"{table.title} ({number} of {len(parts)})" if len(parts) > 1 else table.title
-        lines += _float(title, table, piece, table.rows[start : start + _ROWS])
-    notes = [rf"  \item {_text(note)}" for note in table.notes]
+        lines += _latex_float(title, table, piece, table.rows[start : start + _FLOAT_ROWS])
+    notes = [rf"  \item {_latex_text(note)}" for note in table.notes]
     lines += [r"\begin{itemize}\footnotesize\raggedright", *notes, r"\end{itemize}"] if notes else []
     return "\n".join(lines) + "\n"
 
 
-def _float(title: str, table: Table, piece: list[int], rows: list[list[str]]) -> list[str]:
-    """Some columns and rows of a table, made narrower where they are wider than the text."""
+def _latex_float(title: str, table: Table, piece: list[int], rows: list[list[str]]) -> list[str]:
+    """Return some columns and rows of a table, scaled down where they are wider than the text."""
     return [
         r"\begin{table}[!htbp]",
         r"\centering",
-        rf"\caption{{{_text(title)}}}",
+        rf"\caption{{{_latex_text(title)}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{''.join('r' if table.numeric[i] else 'l' for i in piece)}}}",
         r"\toprule",
-        _row(_column(table.columns[i]) for i in piece),
+        _latex_row(_latex_head(table.columns[i]) for i in piece),
         r"\midrule",
-        *(_row(_text(_MINUS.sub("−", row[i])) for i in piece) for row in rows),
+        *(_latex_row(_latex_text(_MINUS.sub("−", row[i])) for i in piece) for row in rows),
         r"\bottomrule",
         r"\end{tabular}}",
         r"\end{table}",
     ]
 
 
-def _row(cells: Iterable[str]) -> str:
-    """A row; one that began with [ or * would be taken for an argument of what ends the row above."""
+def _latex_row(cells: Iterable[str]) -> str:
+    """Return a row. An initial [ or * is protected: LaTeX would read it as an argument of the line break above."""
     text = " & ".join(cells)
     return ("{}" if text.startswith(("[", "*")) else "") + text + r" \\"
 
 
-def _column(text: str) -> str:
-    """A head on two lines where it has two parts: digits would be tiny below long ones."""
+def _latex_head(text: str) -> str:
+    """Return a column's head, on two lines where it has two parts, so that it isn't much wider than its numbers."""
     first, _, rest = text.partition(", ")
     for sign in ("+", "-"):
         if not rest:
-            first, found, second = text.partition(f" {sign} ")
-            rest = f"{sign} {second}" if found else ""
-    return rf"\shortstack[r]{{{_text(first)}\\{_text(rest)}}}" if rest else _text(text)
+            first, separator, second = text.partition(f" {sign} ")
+            rest = f"{sign} {second}" if separator else ""
+    return rf"\shortstack[r]{{{_latex_text(first)}\\{_latex_text(rest)}}}" if rest else _latex_text(text)
 
 
-def _text(text: str) -> str:
-    """Text as LaTeX sets it; what is beyond Latin letters and has no name above becomes a question mark."""
-    return "".join(_LETTERS.get(letter, letter if ord(letter) < 0x180 else "?") for letter in " ".join(text.split()))
+def _latex_text(text: str) -> str:
+    """Return text with LaTeX's special letters escaped; other letters beyond Latin become question marks."""
+    letters = " ".join(text.split())
+    return "".join(_LATEX_LETTERS.get(letter, letter if ord(letter) < 0x180 else "?") for letter in letters)

@@ -1,26 +1,125 @@
-"""The tables of a grid, as pure functions of what was gathered: its numbers beside the published ones. No torch.
+"""The tables of a grid, as pure functions of what was gathered: the main ones, further measures, audits. No torch."""
 
-The audits of a grid's cells beside each other, where there are any (docs/audit.md). Imports no torch.
-
-Further measures of each method side by side: conventions of AP, F1, calibration, errors of VAD. Imports no torch.
-"""
-
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
 from clef.datasets.cards import Card
-from clef.metrics import CONVENTIONS
+from clef.metrics import METRICS
 from clef.results import paper_tables, significance
-from clef.results.formats import DASH, Table, percent, signed
-from clef.results.frame import Gathered, Numbers, minus, parts_of, spread
+from clef.results.formats import DASH, Table, format_percent, format_signed
+from clef.results.frame import GridResults, format_spread, parts_of, subtract
 from clef.results.intervals import OVER
-from clef.results.notes import below, marked
-from clef.results.published import number, published, title
-from clef.results.significance import HEADS, Comparison, over_images, within
+from clef.results.notes import main_notes, mark_untrained
+from clef.results.published import backbone_title, is_published, published, published_value
+from clef.results.significance import INTERVAL_HEADS, Comparison, format_interval, interval_note
 
-_PARTS = ("score", "factual", "Y_e")
-_LEFT = {
+Pair = tuple[str, str]
+"""A backbone and a method."""
+
+
+def all_tables(gathered: GridResults) -> list[Table]:
+    """Return all tables of a grid."""
+    return [table for _, tables in tables_by_dataset(gathered) for table in tables]
+
+
+def tables_by_dataset(gathered: GridResults) -> list[tuple[str, list[Table]]]:
+    """Return the name and the tables of each dataset and protocol of a grid. No table mixes two protocols.
+
+    The main table comes first, then the parts of CLEF's prediction, comparisons, further measures, classes, the
+    layouts of the paper, and the audit.
+    """
+    compared = significance.comparisons(gathered)
+    return [
+        (name, [mark_untrained(table, part.values) for table in _tables_of_part(part, card, name, compared)])
+        for part, card, name in parts_of(gathered)
+    ]
+
+
+def _tables_of_part(part: GridResults, card: Card, name: str, compared: list[Comparison]) -> list[Table]:
+    parts = _parts_table(part, card, name)
+    comparisons = significance.comparison_tables(part, compared, name)
+    tables = [_main_table(part, card, name), *([parts] if parts.rows else []), *comparisons]
+    tables = [replace(table, main=True) for table in tables]
+    if len(part.rows):
+        tables += [_measures_table(part, card, name), *paper_tables.class_tables(part, card, name)]
+        tables += [*paper_tables.published_layouts(part, card, name), *paper_tables.variant_tables(part, card, name)]
+    return tables + _audit_tables(part, card, name)
+
+
+def _main_table(part: GridResults, card: Card, name: str) -> Table:
+    """Return the headline of each backbone and method on each test split, next to what is published."""
+    splits, dataset = list(card.test_splits), part.runs[0].dataset
+    shifted, compared = len(splits) > 1, is_published(dataset)
+    columns = ["backbone", "method", "seeds", *splits]
+    columns += ["change"] if shifted else []
+    columns += [f"published ({published()['protocol']})", "gap"] if compared else []
+    rows = []
+    for backbone, method in part.pairs:
+        values = [part.values.by_seed(backbone, method, split, card.metric).values() for split in splits]
+        means = [part.values.mean(backbone, method, split, card.metric) for split in splits]
+        row = [backbone_title(backbone), method, str(len(values[0])), *map(format_spread, values)]
+        row += [format_signed(subtract(means[-1], means[0]))] if shifted else []
+        theirs = published_value(dataset, backbone, method)
+        row += [format_percent(theirs), format_signed(subtract(means[0], theirs))] if compared else []
+        rows.append(row)
+    return Table(f"{name}: {card.metric}, percent", columns, rows, main_notes(part, card, splits, compared))
+
+
+def _parts_table(part: GridResults, card: Card, name: str) -> Table:
+    """Return the headline of each part of CLEF's prediction."""
+    titles = {"score": "TIE", "factual": "factual", "Y_e": "Y_e", "Y_c": "Y_c"}
+    rows = []
+    for backbone, method in part.pairs:
+        for split in card.test_splits:
+            values = [part.values.by_seed(backbone, method, split, card.metric, each).values() for each in titles]
+            if values[1]:  # a context branch by itself has no factual prediction
+                rows.append([backbone_title(backbone), method, split, *map(format_spread, values)])
+    columns = ["backbone", "method", "split", *titles.values()]
+    notes = ["TIE is the score; Y_e is the backbone's part by itself, Y_c the context's"]
+    return Table(f"{name}: the parts of the prediction, {card.metric}, percent", columns, rows, notes)
+
+
+# Further measures
+
+_CALIBRATED = ("score", "factual", "Y_e")
+"""The parts whose calibration may be known, by preference."""
+
+
+def _measures_table(part: GridResults, card: Card, name: str) -> Table:
+    """Return the headline with its intervals, the other metrics of the task, calibration, and errors of VAD."""
+    several = card.task == "multi_label"
+    vad = several and card.vad
+    others = [metric.name for metric in METRICS.values() if metric.task == card.task and metric.name != card.metric]
+    rows = []
+    for backbone, method in part.pairs:
+        for split in card.test_splits:
+            first, *further = [part.values.by_seed(backbone, method, split, m).values() for m in (card.metric, *others)]
+            ranges = [format_interval(part, (backbone, method, "", split), over) for over in OVER]
+            errors = (part.values.by_seed(backbone, method, split, "ECE", each).values() for each in _CALIBRATED)
+            further.append(next((values for values in errors if values), {}.values()))
+            further += [part.values.by_seed(backbone, method, split, "VAD error", "vad").values()] if vad else []
+            row = [backbone_title(backbone), method, split, format_spread(first), *ranges]
+            rows.append(row + [format_spread(values) for values in further])
+    columns = ["backbone", "method", "split", card.metric, *INTERVAL_HEADS, *others, "ECE"]
+    columns += ["VAD error"] if vad else []
+    notes = [interval_note(part), *_measures_notes(several, vad)]
+    return Table(f"{name}: further measures, percent", columns, rows, notes)
+
+
+def _measures_notes(several: bool, vad: bool) -> list[str]:
+    notes = ["ECE: expected calibration error, 15 bins of equal width; of CLEF that of the factual prediction"]
+    if several:
+        notes.append(
+            "mAP: scikit-learn's; VOC: the area below the envelope; 11-point: the envelope at recalls 0, 0.1 ... 1"
+        )
+        notes += ["VAD error: mean absolute error on the scale from 1 to 10, not percent"] if vad else []
+    return notes
+
+
+# Audits (docs/audit.md)
+
+_AUDITED_PARTS = ("score", "factual", "Y_e")
+_REMAINING = {
     "value": "as it is",
     "subject_only": "subject",
     "context_only": "context",
@@ -33,233 +132,138 @@ _EFFECTS = ("TE", "NDE", "TIE")
 
 
 class _Audits:
-    """The numbers that were found, a value a seed, on one test split."""
+    """The numbers of the audits on one test split, one value a seed."""
 
-    def __init__(self, part: Gathered, split: str) -> None:
-        self.numbers = Numbers(part.rows)
+    def __init__(self, part: GridResults, split: str) -> None:
+        audits = part.audits[part.audits["split"] == split]
         self.pairs = part.pairs
-        self._found: dict[tuple[str, ...], list[float]] = defaultdict(list)
-        self.people: dict[str, int] = {}
-        """How many have each class."""
-        for one in part.audits:
-            if one.split == split:
-                self._found[one.backbone, one.method, one.name, one.class_name].append(one.value)
-                if one.name == "blanked.TE.own":
-                    self.people[one.class_name] = one.samples
+        self.mark = part.values.mark
+        groups = audits.groupby(["backbone", "method", "name", "class_name"], sort=False)["value"]
+        self._values: dict[tuple[str, ...], list[float]] = groups.agg(list).to_dict()
+        with_class = audits[audits["name"] == "blanked.TE.own"]
+        self.people: dict[str, int] = dict(zip(with_class["class_name"], with_class["samples"], strict=True))
+        """How many people have each class."""
 
-    def of(self, pair: tuple[str, str], name: str, class_name: str = "") -> list[float]:
-        """A number of each audited seed."""
-        return self._found.get((*pair, name, class_name), [])
+    def values(self, pair: Pair, name: str, class_name: str = "") -> list[float]:
+        """Return a number of each audited seed."""
+        return self._values.get((*pair, name, class_name), [])
 
-    def same(self, name: str) -> str:
-        """A number about the split, which no cell changes."""
-        values = {f"{value:.1f}" for pair in self.pairs for value in self.of(pair, name)}
+    def shared(self, name: str) -> str:
+        """Return a number about the split itself, which no cell changes."""
+        values = {f"{value:.1f}" for pair in self.pairs for value in self.values(pair, name)}
         return " or ".join(sorted(values, key=float)) or DASH
 
-    def called(self, pair: tuple[str, str], part: str) -> str:
-        """A part of a method's prediction, as tables call it."""
-        return "TIE" if part == "score" and self.of(pair, "debiased.moved") else part
+    def part_title(self, pair: Pair, part: str) -> str:
+        """Return a part of a method's prediction as tables call it."""
+        return "TIE" if part == "score" and self.values(pair, "debiased.moved") else part
 
     @property
-    def seeds(self) -> str:
-        """How many cells the means are of."""
-        counts = {pair: len(self.of(pair, "value.score")) for pair in self.pairs}
+    def seeds_note(self) -> str:
+        """Return the note about how many cells the means are over."""
+        counts = {pair: len(self.values(pair, "value.score")) for pair in self.pairs}
         audited = {pair: count for pair, count in counts.items() if count}
         if len(set(audited.values())) == 1:
             return f"means over seeds; audited: {next(iter(audited.values()))} of each"
-        return "means over seeds; audited: " + ", ".join(f"{title(b)} {m} {n}" for (b, m), n in audited.items())
+        listed = (f"{backbone_title(backbone)} {method} {count}" for (backbone, method), count in audited.items())
+        return "means over seeds; audited: " + ", ".join(listed)
 
 
-def audit_tables(part: Gathered, card: Card, name: str) -> list[Table]:
-    """Of each test split: what is left of the metric, the thirds, the decisions that move, and effects per class."""
-    made = []
+def _audit_tables(part: GridResults, card: Card, name: str) -> list[Table]:
+    """Return, for each audited test split: what remains of the metric, thirds, decisions, and effects on classes."""
+    tables = []
     for split in card.test_splits:
-        if any(one.split == split for one in part.audits):
-            found, where = _Audits(part, split), f"{name}: the audit on {split}"
-            made += [_left(found, where, card), _thirds(found, where, card), _decisions(found, where)]
-            made += [
-                _effects(found, f"{where}: effects on each class", backbone)
-                for backbone in dict.fromkeys(pair[0] for pair in found.pairs if found.of(pair, "value.score"))
-                if found.people
-            ]
-    return made
+        if not (part.audits["split"] == split).any():
+            continue
+        audits, title = _Audits(part, split), f"{name}: the audit on {split}"
+        tables += [_remaining(audits, title, card), _thirds(audits, title, card), _decisions(audits, title)]
+        audited = dict.fromkeys(pair[0] for pair in audits.pairs if audits.values(pair, "value.score"))
+        if audits.people:
+            tables += [_effects(audits, f"{title}: effects on each class", backbone) for backbone in audited]
+    return tables
 
 
-def _left(found: _Audits, where: str, card: Card) -> Table:
-    """The metric as it is, with one of subject and context alone, and with another's context."""
-    chance = found.same("chance")
-    rows = [*_rows(found, _LEFT), ["chance", DASH, DASH, *[chance] * len(_LEFT)]]
-    rows.append(["probe", DASH, DASH, DASH, DASH, found.same("prior"), DASH, DASH])
+def _remaining(audits: _Audits, title: str, card: Card) -> Table:
+    """Return the metric as it is, with the subject or the context alone, and with another person's context."""
+    chance = audits.shared("chance")
+    rows = [*_audit_rows(audits, _REMAINING), ["chance", DASH, DASH, *[chance] * len(_REMAINING)]]
+    rows.append(["probe", DASH, DASH, DASH, DASH, audits.shared("prior"), DASH, DASH])
     notes = [
-        found.seeds,
+        audits.seeds_note,
         "score: the logits, which CLEF ranks by TIE instead; subject, context: that alone, the other blanked; "
         "swapped: another's context in every stream that shows it; branch: in the context branch alone",
         "probe: a linear one of the context, fitted on train; it knows no network",
     ]
-    return Table(f"{where}, {card.metric}, percent", ["backbone", "method", "part", *_LEFT.values()], rows, notes)
+    columns = ["backbone", "method", "part", *_REMAINING.values()]
+    return Table(f"{title}, {card.metric}, percent", columns, rows, notes)
 
 
-def _thirds(found: _Audits, where: str, card: Card) -> Table:
-    """The metric by how typical the context is of the label."""
-    chance = found.same("chance.thirds")
-    chance = found.same("chance") if chance == DASH else chance
-    rows = [*_rows(found, _THIRDS), ["chance", DASH, DASH, *[chance] * len(_THIRDS)]]
-    what = "the three thirds of those who have a class, by how likely the probe calls it from the context"
-    notes = [found.seeds, what]
+def _thirds(audits: _Audits, title: str, card: Card) -> Table:
+    """Return the metric by how typical the context is of the label."""
+    chance = audits.shared("chance.thirds")
+    chance = audits.shared("chance") if chance == DASH else chance
+    rows = [*_audit_rows(audits, _THIRDS), ["chance", DASH, DASH, *[chance] * len(_THIRDS)]]
+    notes = [
+        audits.seeds_note,
+        "the three thirds of those who have a class, by how likely the probe calls it from the context",
+    ]
     if card.task == "multi_label":
         notes.append("a third holds fewer people with the class, so chance is lower than on the whole split")
     columns = ["backbone", "method", "part", *_THIRDS.values()]
-    return Table(f"{where}: typical and atypical contexts, {card.metric}, percent", columns, rows, notes)
+    return Table(f"{title}: typical and atypical contexts, {card.metric}, percent", columns, rows, notes)
 
 
-def _rows(found: _Audits, kinds: Iterable[str]) -> list[list[str]]:
-    """A row for each part of each method's prediction, a column a kind of number."""
-    made = []
-    for pair in found.pairs:
-        for part in _PARTS:
-            values = [found.of(pair, f"{kind}.{part}") for kind in kinds]
-            if any(values):
-                words = [title(pair[0]), pair[1], found.called(pair, part)]
-                made.append([*words, *(spread(one, digits=1) for one in values)])
-    return made
-
-
-def _decisions(found: _Audits, where: str) -> Table:
-    """How often decisions change, and which way: by TIE, and by swaps of both kinds."""
+def _audit_rows(audits: _Audits, names: Iterable[str]) -> list[list[str]]:
+    """Return a row for each part of each method's prediction, with a column for each of these numbers."""
     rows = []
-    for pair in found.pairs:
+    for pair in audits.pairs:
+        for part in _AUDITED_PARTS:
+            values = [audits.values(pair, f"{name}.{part}") for name in names]
+            if any(values):
+                words = [backbone_title(pair[0]), pair[1], audits.part_title(pair, part)]
+                rows.append([*words, *(format_spread(each, digits=1) for each in values)])
+    return rows
+
+
+def _decisions(audits: _Audits, title: str) -> Table:
+    """Return how often decisions change, and to which side: by TIE, and by both kinds of swaps."""
+    rows = []
+    for pair in audits.pairs:
         causes = {"TIE for factual": ("debiased.", "")}
         for streams in ("branch", "all"):
-            causes |= {f"{streams}: {found.called(pair, part)}": (f"swap.{streams}.", f".{part}") for part in _PARTS}
-        for cause, (before, behind) in causes.items():
-            values = [found.of(pair, f"{before}{what}{behind}") for what in _MOVES]
+            for part in _AUDITED_PARTS:
+                causes[f"{streams}: {audits.part_title(pair, part)}"] = f"swap.{streams}.", f".{part}"
+        for cause, (prefix, suffix) in causes.items():
+            values = [audits.values(pair, f"{prefix}{move}{suffix}") for move in _MOVES]
             if any(values):
-                moves = [spread(one, digits=1) for one in values[:3]]
-                rows.append([title(pair[0]), pair[1], cause, *moves, spread(values[3])])
+                moves = [format_spread(each, digits=1) for each in values[:3]]
+                rows.append([backbone_title(pair[0]), pair[1], cause, *moves, format_spread(values[3])])
     notes = [
-        found.seeds,
+        audits.seeds_note,
         "TIE for factual: what TIE decides otherwise than the factual prediction; branch, all: what another's context "
         "changes of a part's decisions, in the context branch alone or in every stream that shows it",
         "moved, to right, to wrong: % of all decisions; distance: how far scores move, in standard deviations",
     ]
-    return Table(f"{where}: decisions that change", ["backbone", "method", "cause", *_MOVES.values()], rows, notes)
+    return Table(f"{title}: decisions that change", ["backbone", "method", "cause", *_MOVES.values()], rows, notes)
 
 
-def _effects(found: _Audits, where: str, backbone: str) -> Table:
-    """Mean effects on a class over those who have it: CLEF's own, and those of inputs that are gone."""
-    own, marked = [pair for pair in found.pairs if pair[0] == backbone], found.numbers.marked
-    wanted = [
+def _effects(audits: _Audits, title: str, backbone: str) -> Table:
+    """Return the mean effects on each class over those who have it: CLEF's own, and those of blanked inputs."""
+    columns = [
         (pair, f"{prefix}{effect}")
         for prefix in ("", "blanked.")
-        for pair in own
+        for pair in audits.pairs
         for effect in _EFFECTS
-        if any(found.of(pair, f"{prefix}{effect}.own", one) for one in found.people)
+        if pair[0] == backbone
+        and any(audits.values(pair, f"{prefix}{effect}.own", class_name) for class_name in audits.people)
     ]
-    columns = [f"{marked(*pair, pair[1])}, {effect.replace('.', ' ')}" for pair, effect in wanted]
+    heads = [f"{audits.mark(*pair, pair[1])}, {effect.replace('.', ' ')}" for pair, effect in columns]
     rows = [
-        [one, f"{people:,}", *(spread(found.of(pair, f"{effect}.own", one)) for pair, effect in wanted)]
-        for one, people in found.people.items()
+        [name, f"{people:,}", *(format_spread(audits.values(pair, f"{effect}.own", name)) for pair, effect in columns)]
+        for name, people in audits.people.items()
     ]
     notes = [
-        found.seeds,
+        audits.seeds_note,
         "over the people who have the class; in log probability; blanked: by the factual prediction with inputs gone, "
         "which every method has",
     ]
-    return Table(f"{where}, {title(backbone)}", ["class", "people", *columns], rows, notes)
-
-
-_RANKED = [f"mAP{convention}" for convention in CONVENTIONS]
-_DECIDED = ["accuracy", "macro F1"]
-_STATED = ("score", "factual", "Y_e")
-"""The parts whose calibration may be known, by preference."""
-
-
-def measures(part: Gathered, card: Card, name: str) -> Table:
-    """A row for each backbone, method and test split: means over seeds."""
-    numbers = Numbers(row for row in part.rows if not row.class_name)
-    several, vad = card.task == "multi_label", card.task == "multi_label" and card.vad
-    ranked = _RANKED if several else _DECIDED
-    rows = []
-    for backbone, method in part.pairs:
-        for split in card.test_splits:
-            first, *values = [numbers.by_seed(backbone, method, split, metric).values() for metric in ranked]
-            ranges = [within(part, (backbone, method, "", split), over) for over in OVER]
-            errors = (numbers.by_seed(backbone, method, split, "ECE", one).values() for one in _STATED)
-            values.append(next((found for found in errors if found), {}.values()))
-            values += [numbers.by_seed(backbone, method, split, "VAD error", "vad").values()] if vad else []
-            rows.append([title(backbone), method, split, spread(first), *ranges, *map(spread, values)])
-    columns = ["backbone", "method", "split", ranked[0], *HEADS, *ranked[1:], "ECE", *(["VAD error"] if vad else [])]
-    return Table(f"{name}: further measures, percent", columns, rows, [over_images(part), *_notes(several, vad)])
-
-
-def _notes(several: bool, vad: bool) -> list[str]:
-    notes = ["ECE: expected calibration error, 15 bins of equal width; of CLEF that of the factual prediction"]
-    if several:
-        notes.append(
-            "mAP: scikit-learn's; VOC: the area below the envelope; 11-point: the envelope at recalls 0, 0.1 ... 1"
-        )
-        notes += ["VAD error: mean absolute error on the scale from 1 to 10, not percent"] if vad else []
-    return notes
-
-
-def all_tables(gathered: Gathered) -> list[Table]:
-    """All tables of a grid."""
-    return [table for _, made in by_set(gathered) for table in made]
-
-
-def by_set(gathered: Gathered) -> list[tuple[str, list[Table]]]:
-    """The tables of each dataset, as each protocol of the grid has it, and what it is called. None mixes two protocols.
-
-    The main one comes first, and one of the parts of CLEF's prediction; then comparisons, further measures, classes,
-    the paper's layouts, and the audit.
-    """
-    compared = significance.comparisons(gathered)
-    made = []
-    for part, card, name in parts_of(gathered):
-        numbers = Numbers(part.rows)
-        made.append((name, [marked(table, numbers) for table in _all_of(part, card, name, compared)]))
-    return made
-
-
-def _all_of(part: Gathered, card: Card, name: str, compared: list[Comparison]) -> list[Table]:
-    parts = _parts(part, card, name)
-    made = [_main(part, card, name), *([parts] if parts.rows else []), *significance.tables(part, compared, name)]
-    made = [replace(table, main=True) for table in made]
-    if part.rows:
-        made += [measures(part, card, name), *paper_tables.per_class(part, card, name)]
-        made += [*paper_tables.as_published(part, card, name), *paper_tables.settings(part, card, name)]
-    return made + audit_tables(part, card, name)
-
-
-def _main(part: Gathered, card: Card, name: str) -> Table:
-    splits = list(card.test_splits)
-    shifted = len(splits) > 1
-    known, dataset, numbers = published(), part.runs[0].dataset, Numbers(part.rows)
-    compared = dataset in known["metrics"]
-    columns = ["backbone", "method", "seeds", *splits]
-    columns += ["change"] if shifted else []
-    columns += [f"published ({known['protocol']})", "gap"] if compared else []
-    rows = []
-    for backbone, method in part.pairs:
-        values = [numbers.by_seed(backbone, method, split, card.metric).values() for split in splits]
-        means = [numbers.mean(backbone, method, split, card.metric) for split in splits]
-        row = [title(backbone), method, str(len(values[0])), *map(spread, values)]
-        row += [signed(minus(means[-1], means[0]))] if shifted else []
-        theirs = number(dataset, backbone, method)
-        row += [percent(theirs), signed(minus(means[0], theirs))] if compared else []
-        rows.append(row)
-    notes = below(part, card, splits, known["protocol"] if compared else None)
-    return Table(f"{name}: {card.metric}, percent", columns, rows, notes)
-
-
-def _parts(part: Gathered, card: Card, name: str) -> Table:
-    names = {"score": "TIE", "factual": "factual", "Y_e": "Y_e", "Y_c": "Y_c"}
-    rows, numbers = [], Numbers(part.rows)
-    for backbone, method in part.pairs:
-        for split in card.test_splits:
-            values = [numbers.by_seed(backbone, method, split, card.metric, one).values() for one in names]
-            if values[1]:  # a context branch by itself has no factual prediction
-                rows.append([title(backbone), method, split, *map(spread, values)])
-    columns = ["backbone", "method", "split", *names.values()]
-    notes = ["TIE is the score; Y_e is the backbone's part by itself, Y_c the context's"]
-    return Table(f"{name}: the parts of the prediction, {card.metric}, percent", columns, rows, notes)
+    return Table(f"{title}, {backbone_title(backbone)}", ["class", "people", *heads], rows, notes)

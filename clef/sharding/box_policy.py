@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 from typing import NoReturn
 
-from clef.datasets import Box, Person
-from clef.datasets.policies import Policies
-from clef.geometry import PixelBox, area, inside, outward
+import numpy as np
 
-TINY = 400
+from clef.datasets import Person
+from clef.datasets.policies import Policies
+from clef.geometry import NUM_LANDMARKS, Box, Size, area, bounding_box, clip, expand, round_outward
+
+TINY_AREA = 400
 """Square pixels; a smaller box is tiny."""
-Size = tuple[int, int]
-"""Width and height of the source image."""
+LANDMARK_MARGIN = 0.1
+"""A face that is known by its landmarks alone is the box around them, and this share of its sides on each side."""
 
 
 class Unusable(Exception):
@@ -18,55 +20,93 @@ class Unusable(Exception):
 
 
 class Flags:
-    """The rules that were met for one person, in order; those that leave the person out raise Unusable."""
+    """The rules that were met for one person, in order. A rule whose policy is `skip` raises Unusable instead."""
 
     def __init__(self, policies: Policies, person: Person) -> None:
         self.policies, self.person = policies, person
         self.met: list[str] = []
 
     def add(self, rule: str) -> None:
-        """Go on with the person, flagged. Unusable or DataError if the policy is another."""
+        """Flag the person and go on. Raises Unusable or DataError where the policy is `skip` or `raise`."""
         if self.policies.check(rule, f"{self.person.id} ({self.person.image})") == "skip":
             raise Unusable(rule)
         self.met.append(rule)
 
     def refuse(self, rule: str) -> NoReturn:
-        """Leave the person out. DataError if the policy is `raise`."""
+        """Leave the person out: raise Unusable, or DataError where the policy is `raise`."""
         self.policies.check(rule, f"{self.person.id} ({self.person.image})")
         raise Unusable(rule)
 
 
 @dataclass(frozen=True)
-class Boxes:
-    """The subject's box and the face's, in the frame; the face is None when there is none."""
+class PersonBoxes:
+    """All boxes of a person, clipped to the frame, in pixels of the source image. None: nothing of it is usable."""
 
     subject: Box
     face: Box | None
+    """As the source or a detector gives it."""
+    landmarks: Box | None
+    """The box around the landmarks: the face where `face` is None."""
+    detected: Box | None
+    """The subject's box by a person detector."""
+    others: tuple[Box | None, ...]
+    """Of the other people in the image."""
+    regions: tuple[Box | None, ...]
+    """Region proposals."""
 
 
-def decide(person: Person, size: Size, flags: Flags) -> Boxes:
-    """The person's boxes, clamped. Raises Unusable, or DataError where the policy is `raise`."""
-    box = inside(person.box, *size)
-    if box is None:  # also NaN
+def clip_boxes(person: Person, size: Size, flags: Flags) -> PersonBoxes:
+    """Return all boxes of a person, clipped to a frame of this size (height, width).
+
+    The boxes of subject and face are subject to the policies: raises Unusable, or DataError where the policy is
+    `raise`. A box of a cue that can't be used is None; `cue_members` flags it.
+    """
+    cues = person.cues
+    return PersonBoxes(
+        subject=_clip_subject(person, size, flags),
+        face=_clip_face(person.face, size, flags),
+        landmarks=_box_of_landmarks(cues.landmarks, size),
+        detected=_clip_cue(cues.person, size),
+        others=tuple(_clip_cue(box, size) for box in cues.others),
+        regions=tuple(_clip_cue(box, size) for box in cues.regions or ()),
+    )
+
+
+def _clip_subject(person: Person, size: Size, flags: Flags) -> Box:
+    box = clip(person.box, size)
+    if box is None:  # a box with NaN, too
         flags.refuse("box_empty")
     if person.box is not None and box != person.box:
         flags.add("box_outside")
-    if area(tuple(map(float, outward(box)))) < TINY:  # type: ignore[arg-type]
+    if area(tuple(map(float, round_outward(box)))) < TINY_AREA:  # type: ignore[arg-type]
         flags.add("box_tiny")
-    return Boxes(box, _face(person.face, size, flags))
+    return box
 
 
-def _face(face: Box | None, size: Size, flags: Flags) -> Box | None:
+def _clip_face(face: Box | None, size: Size, flags: Flags) -> Box | None:
     if face is None:
         return None
-    part = inside(face, *size)
-    if part is None:
+    clipped = clip(face, size)
+    if clipped is None:
         flags.add("face_empty")
-    elif part != face:
+    elif clipped != face:
         flags.add("face_outside")
-    return part
+    return clipped
 
 
-def pixels(box: Box | None) -> PixelBox | None:
-    """Whole pixels that cover all of a box, if there is one."""
-    return None if box is None else outward(box)
+def _box_of_landmarks(landmarks: object, size: Size) -> Box | None:
+    points = finite_array(landmarks, (NUM_LANDMARKS, 2))
+    return None if points is None else clip(expand(bounding_box(points.tolist()), LANDMARK_MARGIN), size)
+
+
+def _clip_cue(box: Box | None, size: Size) -> Box | None:
+    return None if finite_array(box, (4,)) is None else clip(box, size)
+
+
+def finite_array(values: object, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return the values as a float64 array of that shape; None when they are not that, or not all finite numbers."""
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return array if array.shape == shape and np.isfinite(array).all() else None

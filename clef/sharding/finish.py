@@ -1,4 +1,4 @@
-"""From shards that are done to a set: the index of each split, and the manifest, which comes last."""
+"""From finished shards to a set: the index of each split, and the manifest, which comes last."""
 
 import hashlib
 import re
@@ -13,16 +13,16 @@ import numpy as np
 from clef import io
 from clef.data import manifest as manifests
 from clef.data.manifest import KINDS, Manifest, Shard, Split
-from clef.datasets.policies import described
+from clef.datasets.policies import describe_counts
 from clef.errors import DataError
-from clef.sharding.shard_file import Rows, ShardFile
+from clef.sharding.shard_file import ShardFile, ShardRows
 
-_OURS = re.compile(r"\..*\.tmp|.+-\d{6}\.(tar|rows\.npz)|.+\.index\.npy")
-"""Names of files that a build makes, besides the manifest."""
+_BUILD_FILES = re.compile(r"\..*\.tmp|.+-\d{6}\.(tar|rows\.npz)|.+\.index\.npy")
+"""Names of the files that a build makes, besides the manifest."""
 
 
 @dataclass(frozen=True)
-class Facts:
+class SplitFacts:
     """What is known of a split besides its shards. Counts are by rule; those of the shards are added to them."""
 
     listed: int
@@ -33,49 +33,49 @@ class Facts:
     box_kind: str
 
 
-def join(
-    out: Path, split: str, facts: Facts, shards: Sequence[tuple[ShardFile, Rows]], classes: Sequence[str]
+def join_shards(
+    out: Path, split: str, facts: SplitFacts, shards: Sequence[tuple[ShardFile, ShardRows]], classes: Sequence[str]
 ) -> Split:
     """Write the index of a split from its shards' rows. Returns what the manifest says of the split.
 
-    DataError when it holds nobody.
+    Raises DataError when nobody is left in it.
     """
-    index = np.concatenate([_numbered(rows, number) for number, (_, rows) in enumerate(shards)])
+    index = np.concatenate([_numbered_rows(rows, number) for number, (_, rows) in enumerate(shards)])
     records = [rows.record for _, rows in shards]
-    left_out = _summed(facts.left_out, records, "left_out")
+    left_out = _sum_counts(facts.left_out, records, "left_out")
     if not len(index):
-        raise DataError(f"{out.name}: split {split}: nobody is left: {described(left_out)}")
+        raise DataError(f"{out.name}: split {split}: nobody is left: {describe_counts(left_out)}")
     path = out / f"{split}.index.npy"
     with io.atomic(path) as file:
         np.save(file, index)
-    counts = _summed({}, records, "classes")
+    counts = _sum_counts({}, records, "classes")
     return Split(
         listed=facts.listed,
         positions=facts.positions,
         samples=len(index),
         members={kind: int((index["size"][:, k] >= 0).sum()) for k, kind in enumerate(KINDS)},
-        content=content([rows.digests for _, rows in shards]),
+        content=content_hashes([rows.digests for _, rows in shards]),
         classes={label: counts[label] for label in classes},
         left_out=dict(sorted(left_out.items())),
-        notes=dict(sorted(_summed(facts.notes, records, "notes").items())),
+        notes=dict(sorted(_sum_counts(facts.notes, records, "notes").items())),
         unusable={**facts.unusable, **{name: rule for record in records for name, rule in record["unusable"].items()}},
         box_kind=facts.box_kind,
         index=path.name,
         index_sha256=io.sha256(path),
-        shards=[_shard(shard, rows, classes) for shard, rows in shards],
+        shards=[_shard_entry(shard, rows, classes) for shard, rows in shards],
     )
 
 
-def save(out: Path, header: Mapping[str, Any], splits: Mapping[str, Split]) -> Manifest:
-    """Write the manifest, which makes the set exist, and remove what only its making needed."""
+def finish_set(out: Path, header: Mapping[str, Any], splits: Mapping[str, Split]) -> Manifest:
+    """Write the manifest, with which the set exists, and remove the files that only the build needed."""
     manifest = Manifest.model_validate({**header, "splits": splits})
     manifests.save(out, manifest)
-    sweep(out, manifest)
+    remove_leftovers(out, manifest)
     return manifest
 
 
-def content(digests: Sequence[np.ndarray]) -> dict[str, str]:
-    """The content hash of each kind, from the digests (n,kinds,32) of shards in order."""
+def content_hashes(digests: Sequence[np.ndarray]) -> dict[str, str]:
+    """Return the content hash of each kind, from the digests (n,kinds,32) of shards in order."""
     hashes = [hashlib.sha256() for _ in KINDS]
     for table in digests:
         for k, digest in enumerate(hashes):
@@ -83,38 +83,38 @@ def content(digests: Sequence[np.ndarray]) -> dict[str, str]:
     return {kind: digest.hexdigest() for kind, digest in zip(KINDS, hashes, strict=True)}
 
 
-def sweep(out: Path, manifest: Manifest | None = None) -> None:
-    """Remove what killed builds left in `out`: temporaries and, once there is a manifest, what it doesn't name.
+def remove_leftovers(out: Path, manifest: Manifest | None = None) -> None:
+    """Remove what killed builds left in `out`: temporary files and, with a manifest, build files that it doesn't name.
 
-    Only for who has the lock of the folder alone.
+    The caller must hold the lock of the folder alone.
     """
-    kept = set() if manifest is None else names(manifest)
+    kept = set() if manifest is None else file_names(manifest)
     for path in list(out.glob("*")):
         stale = path.name.endswith(".tmp") if manifest is None else path.name not in kept
-        if stale and _OURS.fullmatch(path.name):
+        if stale and _BUILD_FILES.fullmatch(path.name):
             path.unlink()
 
 
-def names(manifest: Manifest) -> set[str]:
-    """The files of a set."""
+def file_names(manifest: Manifest) -> set[str]:
+    """Return the names of a set's files."""
     of_splits = {name for split in manifest.splits.values() for name in (split.index, *(s.name for s in split.shards))}
-    return {manifests.NAME, *of_splits}
+    return {manifests.FILE_NAME, *of_splits}
 
 
-def _numbered(rows: Rows, number: int) -> np.ndarray:
+def _numbered_rows(rows: ShardRows, number: int) -> np.ndarray:
     table = rows.index.copy()
     table["shard"] = number
     return table
 
 
-def _summed(base: Mapping[str, int], records: Sequence[dict[str, Any]], name: str) -> Counter[str]:
+def _sum_counts(base: Mapping[str, int], records: Sequence[dict[str, Any]], name: str) -> Counter[str]:
     result = Counter(base)
     for record in records:
         result.update(record[name])
     return result
 
 
-def _shard(shard: ShardFile, rows: Rows, classes: Sequence[str]) -> Shard:
+def _shard_entry(shard: ShardFile, rows: ShardRows, classes: Sequence[str]) -> Shard:
     keys = [f"{key:08d}" for key in rows.index["key"][[0, -1]]] if len(rows.index) else [None, None]
     return Shard(
         name=shard.path.name,

@@ -1,7 +1,7 @@
-"""The image of a person as the source has it: decoded, made RGB, named by its bytes.
+"""The image of a person as the source has it: decoded, converted to RGB, with the hash of its file.
 
 Sharding and the check share it. A JPEG that is far larger than needed is decoded at a half, a quarter or an eighth of
-its size: memory then doesn't grow with the image. Its decoder mixes pixels within blocks, which masking must know of.
+its size, so memory doesn't grow with the image. That decoder mixes pixels within blocks, which masking must know of.
 """
 
 import hashlib
@@ -12,83 +12,90 @@ from pathlib import Path
 
 from PIL import Image
 
-from clef.cues.view import rgb
-from clef.geometry import PixelBox, outward
+from clef.cues.view import to_rgb
+from clef.geometry import PixelBox, Size, round_outward
 
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 REDUCED_ABOVE = 16_000_000
 """Pixels. Smaller images are always decoded whole."""
 _BLOCK = 32
-"""Pixels a side within which a JPEG's decoder may mix: 8 of a colour channel, which has every fourth pixel at least."""
+"""The side, in pixels, within which a JPEG's decoder may mix: a block is 8 pixels of a color channel, and a channel has
+a quarter of the image's pixels on each side at least."""
 
 
-class BadImage(Exception):
+class UnusableImage(Exception):
     """An image that can't be used; the text is the rule that says so."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """An image in RGB, its size in the source, the sha256 of its file, and the rules that were met in reading it.
+    """A decoded image, and what is known of its file.
 
-    One pixel of `image` stands for `factor` x `factor` of the source; the last ones may reach beyond it.
+    One pixel of `pixels` stands for `factor` x `factor` of the source; the last ones may reach beyond it.
     """
 
     path: Path
-    image: Image.Image
-    size: tuple[int, int]
+    pixels: Image.Image
+    """RGB."""
+    size: Size
+    """Height and width in the source."""
     factor: int
-    digest: str
+    sha256: str
+    """Of the file."""
     faults: tuple[str, ...]
+    """The rules that were met in reading it."""
 
-    def box(self, box: PixelBox) -> PixelBox:
-        """A box of the source, rounded outwards in `image`."""
-        return outward(tuple(value / self.factor for value in box))  # type: ignore[arg-type]
+    def reduce_box(self, box: PixelBox) -> PixelBox:
+        """Return a box of the source in the pixels of `pixels`, rounded outward."""
+        return round_outward(tuple(value / self.factor for value in box))  # type: ignore[arg-type]
 
     def mask(self, box: PixelBox) -> PixelBox:
-        """What of the source must be hidden so that `image` shows nothing of a box of the source.
+        """Return the box of the source that must be hidden so that `pixels` shows nothing of `box`.
 
-        Where the decoder made the image smaller: all blocks that the box touches, and a pixel of `image` around them,
-        because colour is interpolated between neighbours.
+        Where the decoder reduced the image: all blocks that the box touches, and one reduced pixel around them, because
+        the decoder interpolates color between neighbors.
         """
         if self.factor == 1:
             return box
-        x1, y1, x2, y2 = (value * _BLOCK for value in outward(tuple(value / _BLOCK for value in box)))  # type: ignore[arg-type]
-        more, (width, height) = self.factor, self.size
-        return max(0, x1 - more), max(0, y1 - more), min(width, x2 + more), min(height, y2 + more)
+        x1, y1, x2, y2 = (value * _BLOCK for value in round_outward(tuple(value / _BLOCK for value in box)))  # type: ignore[arg-type]
+        margin, (height, width) = self.factor, self.size
+        return max(0, x1 - margin), max(0, y1 - margin), min(width, x2 + margin), min(height, y2 + margin)
 
 
-@lru_cache(maxsize=1)  # the people of one image follow each other
-def read(path: Path, max_pixels: int, short_side: int | None = None) -> Frame:
-    """The image at `path`. Raises BadImage. Annotations were drawn on the stored pixels: no EXIF rotation.
+@lru_cache(maxsize=1)  # the people of one image come one after another
+def read_frame(path: Path, max_pixels: int, short_side: int | None = None) -> Frame:
+    """Return the image at `path`. Raises UnusableImage.
 
-    A large JPEG keeps at least `short_side` pixels on its short side, and all of them when that is None.
+    EXIF rotation is ignored, because annotations were drawn on the stored pixels. A large JPEG keeps at least
+    `short_side` pixels on its short side, and all of them when that is None.
     """
-    read.cache_clear()  # before the next image, not after it: large ones must not both be there
-    return decoded(path, max_pixels, short_side)
+    # Drop the last image before the next is decoded, not after it: two large ones may not fit in memory.
+    read_frame.cache_clear()
+    return decode_frame(path, max_pixels, short_side)
 
 
-def decoded(path: Path, max_pixels: int, short_side: int | None) -> Frame:
-    """As `read`, without keeping it for the next who asks."""
+def decode_frame(path: Path, max_pixels: int, short_side: int | None) -> Frame:
+    """Return the image at `path` as `read_frame` does, without caching it."""
     try:
         data = path.read_bytes()
     except OSError:
-        raise BadImage("image_missing" if not path.exists() else "image_unreadable") from None
-    Image.MAX_IMAGE_PIXELS = None  # the limit is ours
+        raise UnusableImage("image_missing" if not path.exists() else "image_unreadable") from None
+    Image.MAX_IMAGE_PIXELS = None  # `max_pixels` is the limit
     try:
         image = Image.open(io.BytesIO(data))
-        size = image.size
+        size = image.height, image.width
         if image.width * image.height > max_pixels:
-            raise BadImage("image_too_large")
+            raise UnusableImage("image_too_large")
         faults = _faults(image, path)
         factor = _reduce(image, short_side)
         image.load()
-        return Frame(path, rgb(image), size, factor, hashlib.sha256(data).hexdigest(), faults)
+        return Frame(path, to_rgb(image), size, factor, hashlib.sha256(data).hexdigest(), faults)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise BadImage("image_unreadable") from None
+        raise UnusableImage("image_unreadable") from None
 
 
-def factor_for(short_side: int, needed: int) -> int:
-    """By how much a JPEG's decoder may reduce `short_side` pixels so that those needed are left."""
+def reduction_for(short_side: int, needed: int) -> int:
+    """Return the largest factor by which a JPEG's decoder may reduce `short_side` pixels and leave `needed` ones."""
     return next((factor for factor in (8, 4, 2) if short_side // factor >= needed), 1)
 
 
@@ -97,7 +104,7 @@ def _reduce(image: Image.Image, short_side: int | None) -> int:
     width, height = image.size
     if short_side is None or width * height <= REDUCED_ABOVE:
         return 1
-    factor = factor_for(min(width, height), short_side)
+    factor = reduction_for(min(width, height), short_side)
     return factor if image.draft(image.mode, (width // factor, height // factor)) else 1
 
 

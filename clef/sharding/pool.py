@@ -1,7 +1,7 @@
-"""Runs tasks in worker processes: progress finer than a task, an error ends all of them, none outlives its parent.
+"""Runs tasks in worker processes, with progress within each task.
 
-The tasks' progress lies in memory that all share: each task has a place of its own, so nothing needs a lock, and it
-doesn't matter which worker is how far.
+An error in one task ends all of them, and no worker outlives its parent. The progress of the tasks lies in shared
+memory, in a slot for each task, so no lock is needed.
 """
 
 import multiprocessing
@@ -20,18 +20,20 @@ from clef.errors import SetupError
 
 Tick = Callable[[int], None]
 """Called by a task with how much of it is done."""
-EVERY = 0.2
-"""Seconds between two looks at the workers' progress."""
+POLL_SECONDS = 0.2
+"""How often the progress of the workers is read."""
 
 
 class Task(Protocol):
-    """What `run` must know of a task: the split it counts for, and how much it is."""
+    """What `run` must know of a task."""
 
     @property
-    def split(self) -> str: ...
+    def split(self) -> str:
+        """Return the split that it counts for."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Return how much there is to do, in the unit of `Tick`."""
 
 
 T = TypeVar("T", bound=Task)
@@ -45,9 +47,10 @@ def run(
     progress: Progress | None = None,
     before: Mapping[str, int] | None = None,
 ) -> list[R]:
-    """The results of `work` on every task, in their order. `before` was done earlier, by split.
+    """Run `work` on every task and return the results in the order of the tasks.
 
-    The first error of a task stops the others and is raised. SetupError when a worker is killed.
+    `progress` is called by split; `before` says how much of each split was done earlier. The first error of a task
+    stops the others and is raised. SetupError when a worker is killed.
     """
     counts = _Counts(tasks, progress, before or {})
     if workers > 1 and len(tasks) > 1:
@@ -56,7 +59,7 @@ def run(
 
 
 class _Counts:
-    """What is done of each split."""
+    """How much of each split is done."""
 
     def __init__(self, tasks: Sequence[Task], progress: Progress | None, before: Mapping[str, int]) -> None:
         self._splits = [task.split for task in tasks]
@@ -69,11 +72,11 @@ class _Counts:
             self._show(split)
 
     def tick(self, number: int) -> Tick:
-        """What this task tells its progress."""
-        return lambda done: self.set(number, done)
+        """Return the function that reports the progress of a task."""
+        return lambda done: self.update(number, done)
 
-    def set(self, number: int, done: int) -> None:
-        """So much of this task is done."""
+    def update(self, number: int, done: int) -> None:
+        """Note how much of a task is done."""
         if more := done - self._each[number]:
             self._each[number] = done
             self._done[self._splits[number]] += more
@@ -86,9 +89,9 @@ class _Counts:
 
 def _in_processes(work: Callable[[T, Tick], R], tasks: Sequence[T], workers: int, counts: _Counts) -> list[R]:
     shared = _Shared(len(tasks))
-    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(shared,)) as pool:
+    with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(shared,)) as pool:
         try:
-            futures = [pool.submit(_call, work, number, task) for number, task in enumerate(tasks)]
+            futures = [pool.submit(_run_task, work, number, task) for number, task in enumerate(tasks)]
             _watch(futures, shared, counts)
         except BrokenProcessPool:
             raise SetupError(
@@ -104,15 +107,15 @@ def _in_processes(work: Callable[[T, Tick], R], tasks: Sequence[T], workers: int
 def _watch(futures: Sequence[Future[R]], shared: "_Shared", counts: _Counts) -> None:
     pending = set(futures)
     while pending:
-        ended, pending = wait(pending, EVERY, FIRST_COMPLETED)
+        ended, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
         for number, done in enumerate(shared.done):
-            counts.set(number, done)
+            counts.update(number, done)
         for future in ended:
             future.result()
 
 
 class _Shared:
-    """What workers and parent share: how much of each task is done, and whether to stop."""
+    """Memory that workers and parent share: how much of each task is done, and whether to stop."""
 
     def __init__(self, tasks: int) -> None:
         self.done = RawArray("q", tasks)
@@ -120,29 +123,29 @@ class _Shared:
 
 
 class _Stopped(Exception):
-    """Another task failed, or the command was interrupted: nobody wants this one's result."""
+    """Another task failed, or the command was interrupted: this one's result is not needed."""
 
 
 _shared: _Shared
-"""In a worker."""
+"""Set in a worker process, by its initializer."""
 
 
-def _begin(shared: _Shared) -> None:
+def _start_worker(shared: _Shared) -> None:
     global _shared
     _shared = shared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and stops us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets the signal too, and stops the workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed can't say so: its end of a pipe closes."""
+    """Exit when the parent does: one that was killed can't say so, but its end of a pipe closes."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
 
 
-def _call(work: Callable[[T, Tick], R], number: int, task: T) -> R:
+def _run_task(work: Callable[[T, Tick], R], number: int, task: T) -> R:
     def tick(done: int) -> None:
         if _shared.stopped.value:
             raise _Stopped

@@ -1,6 +1,7 @@
-"""One shard on its way: a tar, and then its rows beside it. Only with its rows does a shard count as done.
+"""One shard: a tar, and beside it a file of its index rows. A shard counts as done only once its rows are written.
 
-The tar is hashed, and its members' places noted, as it is written: nothing is read again.
+The tar is hashed, and the positions of its members noted, while it is written: nothing is read again. It isn't written
+by `webdataset.TarWriter`, which does neither, and whose import takes seconds because it imports torch.
 """
 
 import hashlib
@@ -17,33 +18,35 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from clef import io
-from clef.data.manifest import KINDS, ROW
+from clef.data.manifest import INDEX_DTYPE, KINDS
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardFile:
-    """A shard of a split in the folder `out`. `fingerprint` says what it is made of, `parts` how many make the set."""
+    """A shard of a split, in the folder `out`."""
 
     out: Path
     split: str
     number: int
     fingerprint: str
+    """Says what it is made of: one with another fingerprint is made again."""
     parts: int
+    """In how many parts the set is made."""
 
     @property
     def path(self) -> Path:
-        """The tar."""
+        """Return the path of the tar."""
         return self.out / f"{self.split}-{self.number:06d}.tar"
 
     @property
     def rows(self) -> Path:
-        """What is known of it until the manifest is written."""
+        """Return the path of its rows, which are needed until the manifest is written."""
         return self.path.with_suffix(".rows.npz")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A sample on its way into a tar; `key` is its person's position in the source's list."""
+class KeyedSample:
+    """A sample to be written; `key` is its person's position in the source's list."""
 
     key: int
     members: Mapping[str, bytes]
@@ -51,8 +54,8 @@ class Entry:
 
 
 @dataclass
-class Tally:
-    """What became of the people of a shard, besides those who were stored."""
+class ShardCounts:
+    """Counts of who was left out of a shard, or flagged, by rule; and the rule for each person who was left out."""
 
     notes: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -60,27 +63,31 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What is known of a shard that is done: rows of the index, a sha256 of each member (n,kinds,32), the record."""
+class ShardRows:
+    """What is known of a shard that is done."""
 
     index: np.ndarray
+    """Its rows of the index (`INDEX_DTYPE`), all with shard number 0."""
     digests: np.ndarray
+    """The sha256 of each member, n,kinds,32 uint8; zeros where there is none."""
     record: dict[str, Any]
+    """The rest: fingerprint, size, hash and counts."""
 
 
-def write(shard: ShardFile, entries: Iterable[Entry], tally: Tally) -> None:
-    """Write a tar of these samples, and then its rows. `tally` is looked at when all entries have come."""
+def write(shard: ShardFile, samples: Iterable[KeyedSample], counts: ShardCounts) -> None:
+    """Write a tar of these samples, and then its rows. `counts` is read only after all samples have come."""
     index: list[tuple[int, int, list[int], list[int]]] = []
     digests: list[bytes] = []
     classes: Counter[str] = Counter()
     with io.atomic(shard.path) as file:
-        tar = _Tar(file)
-        for entry in entries:
-            offsets = {kind: tar.add(f"{entry.key:08d}.{kind}", entry.members[kind]) for kind in sorted(entry.members)}
-            sizes = [len(entry.members[kind]) if kind in offsets else -1 for kind in KINDS]
-            index.append((entry.key, 0, [offsets.get(kind, 0) for kind in KINDS], sizes))
-            digests += [_digest(entry.members.get(kind)) for kind in KINDS]
-            classes.update(entry.labels)
+        tar = _TarWriter(file)
+        for sample in samples:
+            members = sample.members
+            offsets = {kind: tar.add(f"{sample.key:08d}.{kind}", members[kind]) for kind in sorted(members)}
+            sizes = [len(members[kind]) if kind in members else -1 for kind in KINDS]
+            index.append((sample.key, 0, [offsets.get(kind, 0) for kind in KINDS], sizes))
+            digests += [_digest(members.get(kind)) for kind in KINDS]
+            classes.update(sample.labels)
         tar.close()
     record = {
         "fingerprint": shard.fingerprint,
@@ -88,20 +95,20 @@ def write(shard: ShardFile, entries: Iterable[Entry], tally: Tally) -> None:
         "bytes": tar.size,
         "sha256": tar.sha256.hexdigest(),
         "classes": classes,
-        "notes": tally.notes,
-        "left_out": tally.left_out,
-        "unusable": tally.unusable,
+        "notes": counts.notes,
+        "left_out": counts.left_out,
+        "unusable": counts.unusable,
     }
     table = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, len(KINDS), 32)
     with io.atomic(shard.rows) as file:
-        np.savez(file, rows=np.array(index, ROW), digests=table, record=np.array(json.dumps(record)))
+        np.savez(file, rows=np.array(index, INDEX_DTYPE), digests=table, record=np.array(json.dumps(record)))
 
 
-def read_rows(shard: ShardFile) -> Rows | None:
-    """What is known of a shard, or None when it is not done: not there, cut short, or made of something else."""
+def read_rows(shard: ShardFile) -> ShardRows | None:
+    """Return what is known of a shard, or None when it is not done: missing, cut short, or made of something else."""
     try:
         with np.load(shard.rows, allow_pickle=False) as stored:
-            rows = Rows(stored["rows"], stored["digests"], json.loads(str(stored["record"])))
+            rows = ShardRows(stored["rows"], stored["digests"], json.loads(str(stored["record"])))
         whole = rows.record["bytes"] == shard.path.stat().st_size
         return rows if whole and rows.record["fingerprint"] == shard.fingerprint else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -112,37 +119,37 @@ def _digest(member: bytes | None) -> bytes:
     return bytes(32) if member is None else hashlib.sha256(member).digest()
 
 
-class _Tar:
-    """A tar in which everything that could differ between two runs is fixed: time, owner, rights.
+class _TarWriter:
+    """Writes a tar in which all that could differ between two runs is fixed: time, owner and mode.
 
-    `tarfile` makes the headers. It would not hash what it writes, nor say where it puts it.
+    `tarfile` makes the headers. Its own writer would neither hash what it writes nor say where it puts it.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.sha256, self.size = file, hashlib.sha256(), 0
 
     def add(self, name: str, content: bytes) -> int:
-        """Append a member. Returns where its bytes begin."""
+        """Append a member. Returns the offset at which its bytes begin."""
         header = tarfile.TarInfo(name)
         header.size, header.mode, header.mtime = len(content), 0o444, 0
         self._put(header.tobuf())
         offset = self.size
         self._put(content)
-        self._fill(tarfile.BLOCKSIZE)
+        self._pad(tarfile.BLOCKSIZE)
         return offset
 
     def close(self) -> None:
-        """The two empty blocks at the end of a tar, whose length is a multiple of its record size."""
+        """Write the two empty blocks that end a tar, and pad it to a multiple of the record size."""
         self._put(bytes(2 * tarfile.BLOCKSIZE))
-        self._fill(tarfile.RECORDSIZE)
+        self._pad(tarfile.RECORDSIZE)
         self._file.flush()
-        if (found := os.fstat(self._file.fileno()).st_size) != self.size:
-            raise OSError(f"{self._file.name}: {found} bytes are on disk, {self.size} were written")
+        if (size := os.fstat(self._file.fileno()).st_size) != self.size:
+            raise OSError(f"{self._file.name}: {size} bytes are on disk, {self.size} were written")
 
     def _put(self, data: bytes) -> None:
         self._file.write(data)
         self.sha256.update(data)
         self.size += len(data)
 
-    def _fill(self, unit: int) -> None:
+    def _pad(self, unit: int) -> None:
         self._put(bytes(-self.size % unit))

@@ -1,4 +1,4 @@
-"""Reads every byte of a set of shards and holds it against its manifest. Nothing else may lie in its folder."""
+"""Reads every byte of a set of shards and compares it with its manifest. Nothing else may lie in its folder."""
 
 import hashlib
 import json
@@ -14,16 +14,16 @@ import numpy as np
 from clef import io
 from clef.console import Progress
 from clef.data import manifest as manifests
-from clef.data.manifest import KINDS, ROW, Manifest, Shard, Split
+from clef.data.manifest import INDEX_DTYPE, KINDS, Manifest, Shard, Split
 from clef.sharding import finish, pool
 from clef.sharding.pool import Tick
 
-_BYTES = "not the bytes that were written"
+_WRONG_BYTES = "not the bytes that were written"
 
 
 @dataclass(frozen=True)
-class _Task:
-    """A shard to look at, and its rows of the index (None: the index can't be read)."""
+class _ShardTask:
+    """A shard to be verified, and its rows of the index (None: the index can't be read)."""
 
     path: Path
     split: str
@@ -36,7 +36,7 @@ class _Task:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _TarContents:
     """What a tar holds."""
 
     rows: np.ndarray
@@ -46,20 +46,22 @@ class _Found:
 
 
 def verify(root: Path, workers: int = 1, progress: Progress | None = None) -> list[str]:
-    """What is wrong with the set in `root`, a line a fault; an empty list means that it is whole.
+    """Return what is wrong with the set in `root`, one text a fault; an empty list means that the set is whole.
 
-    ShardError when its manifest can't be read. `progress` is told of bytes.
+    `progress` counts bytes. Raises ShardError when the manifest can't be read.
     """
     manifest = manifests.load(root)
     faults = _folder_faults(root, manifest)
-    tasks: list[_Task] = []
+    tasks: list[_ShardTask] = []
     for name, split in manifest.splits.items():
-        index, found = _index(root, split)
-        faults += found + _split_faults(name, split, manifest.samples_per_shard, index)
+        index, index_faults = _read_index(root, split)
+        faults += index_faults + _split_faults(name, split, manifest.samples_per_shard, index)
         tasks += _tasks(root, name, split, index)
-    results = pool.run(_look, tasks, workers, progress)
+    results = pool.run(_verify_shard, tasks, workers, progress)
     faults += [
-        f"{task.shard.name}: {fault}" for task, (found, _) in zip(tasks, results, strict=True) for fault in found
+        f"{task.shard.name}: {fault}"
+        for task, (shard_faults, _) in zip(tasks, results, strict=True)
+        for fault in shard_faults
     ]
     if not faults:
         for name, split in manifest.splits.items():
@@ -69,33 +71,33 @@ def verify(root: Path, workers: int = 1, progress: Progress | None = None) -> li
 
 
 def _folder_faults(root: Path, manifest: Manifest) -> list[str]:
-    """The manifest's own bytes, and files that are missing or too many."""
-    stated, there = finish.names(manifest), {path.name for path in root.iterdir()}
-    faults = [f"{name}: missing" for name in sorted(stated - there)]
-    faults += [f"{name}: not in the manifest" for name in sorted(there - stated)]
-    if manifests.path_of(root).read_bytes() != manifests.serialised(manifest):
-        faults.append(f"{manifests.NAME}: {_BYTES}")
+    """Check the manifest's own bytes, and that exactly its files are in the folder."""
+    stated, existing = finish.file_names(manifest), {path.name for path in root.iterdir()}
+    faults = [f"{name}: missing" for name in sorted(stated - existing)]
+    faults += [f"{name}: not in the manifest" for name in sorted(existing - stated)]
+    if manifests.path_of(root).read_bytes() != manifests.serialize(manifest):
+        faults.append(f"{manifests.FILE_NAME}: {_WRONG_BYTES}")
     return faults
 
 
-def _index(root: Path, split: Split) -> tuple[np.ndarray | None, list[str]]:
-    """The rows of a split, if they are those that were written."""
+def _read_index(root: Path, split: Split) -> tuple[np.ndarray | None, list[str]]:
+    """Return the rows of a split, or None and the faults when they are not those that were written."""
     path = root / split.index
     if not path.exists():
-        return None, []  # said already
+        return None, []  # `_folder_faults` names it
     try:
         if io.sha256(path) != split.index_sha256:
-            return None, [f"{path.name}: {_BYTES}"]
-        rows = io.load(path)
+            return None, [f"{path.name}: {_WRONG_BYTES}"]
+        rows = io.load_array(path)
     except (OSError, ValueError) as error:
         return None, [f"{path.name}: can't be read: {error}"]
-    if rows.dtype != ROW or rows.shape != (split.samples,):
+    if rows.dtype != INDEX_DTYPE or rows.shape != (split.samples,):
         return None, [f"{path.name}: not the index of {split.samples} samples"]
     return rows, []
 
 
 def _split_faults(name: str, split: Split, step: int, index: np.ndarray | None) -> list[str]:
-    """Numbers in the manifest, and the keys in the index, that don't go together."""
+    """Check that the numbers in the manifest, and the keys in the index, are consistent."""
     checks = {
         "`listed` is not `samples` and `left_out`": split.listed == split.samples + sum(split.left_out.values()),
         "its shards' samples are not `samples`": split.samples == sum(shard.samples for shard in split.shards),
@@ -120,25 +122,25 @@ def _classes(split: Split) -> dict[str, int]:
     return {label: total[label] for label in split.classes}
 
 
-def _tasks(root: Path, name: str, split: Split, index: np.ndarray | None) -> Iterator[_Task]:
+def _tasks(root: Path, name: str, split: Split, index: np.ndarray | None) -> Iterator[_ShardTask]:
     for number, shard in enumerate(split.shards):
         path = root / shard.name
         if path.exists():
-            yield _Task(path, name, shard, None if index is None else index[index["shard"] == number])
+            yield _ShardTask(path, name, shard, None if index is None else index[index["shard"] == number])
 
 
-def _look(task: _Task, tick: Tick) -> tuple[list[str], np.ndarray]:
-    """The faults of a shard, and the digests of its members."""
+def _verify_shard(task: _ShardTask, tick: Tick) -> tuple[list[str], np.ndarray]:
+    """Return the faults of a shard, and the digests of its members."""
     none = np.empty((0, len(KINDS), 32), np.uint8)
     try:
         if (size := task.path.stat().st_size) != task.shard.bytes:
             return [f"{size} bytes, {task.shard.bytes} expected"], none
         if _sha256(task.path, tick) != task.shard.sha256:
-            return [_BYTES], none
-        found = _members(task.path)
+            return [_WRONG_BYTES], none
+        contents = _read_tar(task.path)
     except (OSError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
         return [f"can't be read: {error}"], none
-    return _disagreements(task, found), found.digests
+    return _tar_faults(task, contents), contents.digests
 
 
 def _sha256(path: Path, tick: Tick) -> str:
@@ -151,8 +153,8 @@ def _sha256(path: Path, tick: Tick) -> str:
     return digest.hexdigest()
 
 
-def _members(path: Path) -> _Found:
-    """What is in a tar of samples. Raises half a dozen errors for one that is none."""
+def _read_tar(path: Path) -> _TarContents:
+    """Read the contents of a tar of samples. A damaged one raises any of the errors that `_verify_shard` catches."""
     samples: dict[str, dict[str, tuple[int, int, bytes]]] = {}
     classes, splits = Counter[str](), set()
     with tarfile.open(path, "r:") as tar:
@@ -162,10 +164,10 @@ def _members(path: Path) -> _Found:
             data = content.read() if content else b""
             samples.setdefault(key, {})[kind] = (member.offset_data, member.size, hashlib.sha256(data).digest())
             if kind == "meta.json":
-                facts: dict[str, Any] = json.loads(data)
-                classes.update(facts["labels"])
-                splits.add(facts["split"])
-    rows, digests = np.zeros(len(samples), ROW), np.zeros((len(samples), len(KINDS), 32), np.uint8)
+                meta: dict[str, Any] = json.loads(data)
+                classes.update(meta["labels"])
+                splits.add(meta["split"])
+    rows, digests = np.zeros(len(samples), INDEX_DTYPE), np.zeros((len(samples), len(KINDS), 32), np.uint8)
     rows["size"] = -1
     for i, (key, members) in enumerate(samples.items()):
         rows["key"][i] = int(key)
@@ -173,26 +175,28 @@ def _members(path: Path) -> _Found:
             k = KINDS.index(kind)
             rows["offset"][i, k], rows["size"][i, k] = offset, size
             digests[i, k] = np.frombuffer(digest, np.uint8)
-    return _Found(rows, digests, classes, splits)
+    return _TarContents(rows, digests, classes, splits)
 
 
-def _disagreements(task: _Task, found: _Found) -> list[str]:
-    """Where a tar is not what the manifest and the index say of it."""
-    shard, keys = task.shard, [f"{key:08d}" for key in found.rows["key"]]
+def _tar_faults(task: _ShardTask, contents: _TarContents) -> list[str]:
+    """Check that a tar is what the manifest and the index say of it."""
+    shard, keys = task.shard, [f"{key:08d}" for key in contents.rows["key"]]
     checks = {
         f"{len(keys)} samples, {shard.samples} expected": len(keys) == shard.samples,
         "other keys than the manifest states": [shard.first_key, shard.last_key] == [*keys[:1], *keys[-1:]]
         or (shard.first_key is None and not keys),
-        "other classes than the manifest states": found.classes == Counter(shard.classes),
-        f"samples of {' and '.join(sorted(found.splits))}": found.splits <= {task.split},
+        "other classes than the manifest states": contents.classes == Counter(shard.classes),
+        f"samples of {' and '.join(sorted(contents.splits))}": contents.splits <= {task.split},
     }
     if task.rows is not None:
         stated = task.rows.copy()
         stated["shard"] = 0
-        checks["members lie elsewhere than the index says"] = np.array_equal(stated, found.rows)
+        checks["members lie elsewhere than the index says"] = np.array_equal(stated, contents.rows)
     return [fault for fault, right in checks.items() if not right]
 
 
 def _content_faults(name: str, split: Split, digests: Sequence[np.ndarray]) -> list[str]:
-    found = finish.content(digests)
-    return [f"{name}: {kind}: not the content that was written" for kind in KINDS if found[kind] != split.content[kind]]
+    hashes = finish.content_hashes(digests)
+    return [
+        f"{name}: {kind}: not the content that was written" for kind in KINDS if hashes[kind] != split.content[kind]
+    ]

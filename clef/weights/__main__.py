@@ -18,31 +18,32 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from clef.config import CellConfig, base
+from clef import yaml_config
+from clef.config import CellConfig
 from clef.config import grid as grids
-from clef.config.base import merge, parse
-from clef.console import Steps, out
+from clef.console import ProgressBars, out
 from clef.errors import ConfigError, SetupError, argument_parser, run_command
 from clef.weights import files
-from clef.weights.cells import Wanted, random_by_choice, survey
-from clef.weights.files import CUES, FILES, FOLDER, fetch, locate, mirrored, missing
+from clef.weights.cells import NeededFile, random_by_choice, survey
+from clef.weights.files import CUES, FILES, FOLDER, fetch, locate, mirror_url, missing_message
+from clef.yaml_config import merge, parse
 
 STYLES = {"here": "green", "whole": "green", "missing": "yellow", "wrong hash": "red"}
 
 
 def main() -> int:
-    """The command."""
+    """List the weights that cells need; fetch and verify them where asked."""
     args = _arguments()
-    configs, absent = _configs(args)
-    wanted = _merged(survey(configs), _by_name(args))
+    configs = _configs(args)
+    needed = _without_duplicates([*survey(configs), *_by_name(args)])
     if args.fetch:
-        _fetch(wanted, args.mirror)
-    faults = _faults(wanted) if args.verify else {}
-    _show(wanted, {file.path: _state(file, args.verify, faults) for file in wanted})
-    _tell(wanted, configs, absent, args)
+        _fetch(needed, args.mirror)
+    faults = _faults(needed) if args.verify else {}
+    _print_table(needed, {file.path: _state(file, args.verify, faults) for file in needed})
+    _print_notes(needed, configs, args)
     if faults:
         raise SetupError("\n".join(faults.values()))
-    still_missing = [missing(file.name, file.folder) for file in wanted if not file.path.is_file()]
+    still_missing = [missing_message(file.name, file.folder) for file in needed if not file.path.is_file()]
     if args.fetch and still_missing:
         raise SetupError("\n".join(still_missing))
     return 0
@@ -63,75 +64,77 @@ def _arguments() -> argparse.Namespace:
     args.names = [word for word in args.what if "=" not in word]
     args.overrides = [word for word in args.what if "=" in word]
     if args.grid is None and not args.names:
-        args.grid = base.resource("configs/grids/paper.yaml")
+        args.grid = yaml_config.resource("configs/grids/paper.yaml")
     if args.overrides and args.grid is None:
         raise ConfigError(f"{args.overrides[0]}: settings are for the cells of a grid: add --grid FILE")
     if args.mirror and not args.fetch:
         raise ConfigError("--mirror: goes with --fetch")
-    mirrored("", args.mirror)
+    mirror_url("", args.mirror)
     return args
 
 
-def _configs(args: argparse.Namespace) -> tuple[list[CellConfig], list[str]]:
+def _configs(args: argparse.Namespace) -> list[CellConfig]:
     if args.grid is None:
-        return [], []
+        return []
     folder = {"runtime": {"weights": str(args.folder)}} if args.folder else {}
-    return grids.configs(grids.load_grid(args.grid), str(args.grid), merge(parse(args.overrides), folder))
+    return grids.resolve_cells(grids.load_grid(args.grid), str(args.grid), merge(parse(args.overrides), folder))
 
 
-def _by_name(args: argparse.Namespace) -> list[Wanted]:
+def _by_name(args: argparse.Namespace) -> list[NeededFile]:
     folder = args.folder or Path(FOLDER)
     for name in args.names:
         locate(name, folder)  # refuses what is unknown
         if name not in FILES:
             raise ConfigError(f"{name}: not a name but a path; files of your own are not fetched")
     users = dict.fromkeys(args.names, "asked for") | ({CUES: "cue extractors"} if args.cues else {})
-    return [Wanted(name, folder, Counter({who: 0})) for name, who in users.items()]
+    return [NeededFile(name, folder, Counter({who: 0})) for name, who in users.items()]
 
 
-def _merged(first: list[Wanted], second: list[Wanted]) -> list[Wanted]:
-    known = {file.path for file in first}
-    return first + [file for file in second if file.path not in known]
+def _without_duplicates(files: list[NeededFile]) -> list[NeededFile]:
+    unique: dict[Path, NeededFile] = {}
+    for file in files:
+        unique.setdefault(file.path, file)
+    return list(unique.values())
 
 
-def _fetch(wanted: Sequence[Wanted], mirror: str | None) -> None:
-    with Steps("MB") as progress:
-        for file in wanted:
+def _fetch(needed: Sequence[NeededFile], mirror: str | None) -> None:
+    with ProgressBars("MB") as progress:
+        for file in needed:
             if not file.path.is_file() and file.name in FILES and FILES[file.name].url:
                 fetch(file.name, file.folder, mirror, progress)
 
 
-def _faults(wanted: Sequence[Wanted]) -> dict[Path, str]:
-    """What is wrong with the files that are here."""
+def _faults(needed: Sequence[NeededFile]) -> dict[Path, str]:
+    """Return what is wrong with the files that are here."""
     faults = {}
-    for file in wanted:
+    for file in needed:
         try:
             if file.path.is_file():
-                files.checked(file.name, file.path)
+                files.verify_digest(file.name, file.path)
         except SetupError as error:
             faults[file.path] = str(error)
     return faults
 
 
-def _state(file: Wanted, verified: bool, faults: dict[Path, str]) -> str:
+def _state(file: NeededFile, verified: bool, faults: dict[Path, str]) -> str:
     if not file.path.is_file():
         return "missing"
     if file.path in faults:
         return "wrong hash"
-    known = verified and files.expected(file.name, file.path)
+    known = verified and files.expected_digest(file.name, file.path)
     return "whole" if known else "here"
 
 
-def _show(wanted: Sequence[Wanted], states: dict[Path, str]) -> None:
-    if not wanted:
+def _print_table(needed: Sequence[NeededFile], states: dict[Path, str]) -> None:
+    if not needed:
         return
-    folders = list(dict.fromkeys(file.path.parent for file in wanted if file.name in FILES))
+    folders = list(dict.fromkeys(file.path.parent for file in needed if file.name in FILES))
     if folders:
         out.print(f"weights in {folders[0]}:", markup=False, soft_wrap=True)
     table = Table()
     for column in ("name", "used by (cells)", "file", "size", "state"):
         table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
-    for file in wanted:
+    for file in needed:
         users = "\n".join(f"{user} ({count})" if count else user for user, count in file.users.items())
         state, size = states[file.path], f"{file.path.stat().st_size / 1e6:.1f} MB" if file.path.is_file() else ""
         name = escape(file.name) if file.name in FILES else "your own"
@@ -140,25 +143,23 @@ def _show(wanted: Sequence[Wanted], states: dict[Path, str]) -> None:
     out.print(table)
 
 
-def _tell(wanted: Sequence[Wanted], configs: list[CellConfig], absent: list[str], args: argparse.Namespace) -> None:
-    """Below the table: sources, what starts at random, and what no hash vouches for."""
-    for name in dict.fromkeys(file.name for file in wanted if file.name in FILES):
+def _print_notes(needed: Sequence[NeededFile], configs: list[CellConfig], args: argparse.Namespace) -> None:
+    """Print what stands below the table: sources, what starts at random, and what no hash vouches for."""
+    for name in dict.fromkeys(file.name for file in needed if file.name in FILES):
         known = FILES[name]
         source = known.url or f"no official PyTorch file; convert the Caffe model {known.caffe}, or name your own"
         out.print(f"{name}: {source}", markup=False, soft_wrap=True)
     if args.verify:
-        for file in wanted:
-            if file.path.is_file() and not files.expected(file.name, file.path):
+        for file in needed:
+            if file.path.is_file() and not files.expected_digest(file.name, file.path):
                 note = f"{file.path}: no hash to check it against; sha256sum FILE > FILE.sha256 records what is here"
                 out.print(note, markup=False, soft_wrap=True)
     if configs:
         count = random_by_choice(configs)
         out.print(f"{count} of {len(configs)} cells start an encoder at random by choice (weights: none)")
-    if absent:
-        out.print(f"not in this version yet, so left out: {', '.join(absent)}")
-    lacking = sum(not file.path.is_file() for file in wanted)
+    lacking = sum(not file.path.is_file() for file in needed)
     if lacking and not args.fetch:
-        out.print(f"{lacking} of {len(wanted)} files are missing; --fetch brings those that are published")
+        out.print(f"{lacking} of {len(needed)} files are missing; --fetch brings those that are published")
 
 
 if __name__ == "__main__":

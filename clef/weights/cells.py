@@ -6,71 +6,64 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from clef.config import CcimConfig, CellConfig, ContextOnlyConfig, EmotNetConfig, EncoderConfig
-from clef.weights.files import RANDOM, checked, locate, path_of
+from clef.config import CellConfig, EncoderConfig
+from clef.weights.files import RANDOM, locate, path_of, verify_digest
 
-BRANCH, DICTIONARY = "context_branch", "dictionary"
+DICTIONARY = "dictionary"
+"""The name that CCIM's network goes by; it is no part of the model."""
 
 
 def stated(config: CellConfig) -> dict[str, str]:
-    """What every encoder of a cell starts from, by encoder: a name, a path, or none."""
-    wanted = dict(config.backbone.weights) if _builds_encoders(config) else {}
-    if config.method.branch:
-        wanted[BRANCH] = _full_name(config.method.branch)
-    if isinstance(config.method, CcimConfig):
-        wanted[DICTIONARY] = _full_name(config.method.dictionary)
-    return wanted
+    """Return what every encoder of a cell starts from, by encoder: a name, a path, or none."""
+    backbone = config.backbone.weights if config.method.builds_backbone and config.backbone.takes_weights else {}
+    method = {encoder: _full_name(settings) for encoder, settings in config.method.encoders.items()}
+    return {**backbone, **method}
 
 
 def needed(config: CellConfig) -> dict[str, str]:
-    """The pre-trained weights that a cell names, by encoder."""
+    """Return the pre-trained weights that a cell names, by encoder."""
     return {encoder: name for encoder, name in stated(config).items() if name != RANDOM}
 
 
 def hashes(config: CellConfig) -> dict[str, str]:
-    """The sha256 of each pre-trained file that a cell starts from, by encoder; part of its signature.
+    """Return the sha256 of each pre-trained file that a cell starts from, by encoder; they are in its signature.
 
-    SetupError where a file is missing, or is not the one that its name stands for.
+    Raises SetupError where a file is missing, or is not the one that its name stands for.
     """
     folder = Path(config.runtime.weights)
     return {encoder: _checked(name, path_of(name, folder)) for encoder, name in needed(config).items()}
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A file that is needed, and by what: `users` counts the cells by "backbone encoder"."""
+class NeededFile:
+    """A file that cells need."""
 
     name: str
     folder: Path
     users: Counter[str] = field(default_factory=Counter)
+    """How many cells need it, by "BACKBONE ENCODER" or "METHOD ENCODER"."""
 
     @property
     def path(self) -> Path:
-        """Where it lies, or ought to."""
+        """Return where it lies, or should."""
         return locate(self.name, self.folder)
 
 
-def survey(configs: Iterable[CellConfig]) -> list[Wanted]:
-    """The files that these cells need, in the order in which they turn up."""
-    found: dict[Path, Wanted] = {}
+def survey(configs: Iterable[CellConfig]) -> list[NeededFile]:
+    """Return the files that these cells need, in the order in which they turn up."""
+    files: dict[Path, NeededFile] = {}
     for config in configs:
         folder = Path(config.runtime.weights)
         for encoder, name in needed(config).items():
-            owner = config.method.name if encoder in (BRANCH, DICTIONARY) else config.backbone.name
-            file = found.setdefault(locate(name, folder), Wanted(name, folder))
+            owner = config.method.name if encoder in config.method.encoders else config.backbone.name
+            file = files.setdefault(locate(name, folder), NeededFile(name, folder))
             file.users[f"{owner} {encoder}"] += 1
-    return list(found.values())
+    return list(files.values())
 
 
 def random_by_choice(configs: Iterable[CellConfig]) -> int:
-    """How many cells have an encoder that starts at random although weights could have been named."""
+    """Count the cells with an encoder that starts at random although weights could have been named."""
     return sum(RANDOM in stated(config).values() for config in configs)
-
-
-def _builds_encoders(config: CellConfig) -> bool:
-    """Whether the cell has a backbone, and one that takes weights."""
-    decomposed = isinstance(config.backbone, EmotNetConfig) and config.backbone.variant == "decomposed"
-    return not decomposed and not isinstance(config.method, ContextOnlyConfig)
 
 
 def _full_name(encoder: EncoderConfig) -> str:
@@ -78,4 +71,4 @@ def _full_name(encoder: EncoderConfig) -> str:
     return encoder.weights if plain else f"{encoder.weights}-{encoder.network}"
 
 
-_checked = cache(checked)  # many cells of a grid start from the same file
+_checked = cache(verify_digest)  # many cells of a grid start from the same file

@@ -1,11 +1,8 @@
-"""The files of pre-trained weights by the names that configs use, and where each is looked for.
+"""The files of pre-trained weights: by what names configs call them, where they lie, how they are fetched and checked.
 
-Fetches the official files: each is whole and of the right hash, or not there.
-
-Whether a file of weights is the one it should be.
-
-PyTorch's names carry the start of their sha256. Places365 publishes none: the first fetch is trusted, its sha256 is
-written beside it (`<file>.sha256`, as sha256sum writes it), and from then on the file must stay the same.
+A fetched file is whole and has the right sha256, or it is not there. PyTorch's file names carry the start of theirs.
+Places365 publishes none: the first fetch is trusted, its sha256 is written beside it (`<file>.sha256`, as sha256sum
+writes it), and from then on the file must stay the same.
 """
 
 import hashlib
@@ -21,11 +18,12 @@ from urllib.request import Request, urlopen
 
 from clef import io
 from clef.config import RuntimeConfig
-from clef.config.base import unknown
 from clef.console import Progress, err
 from clef.errors import ConfigError, SetupError
+from clef.yaml_config import unknown
 
 RANDOM = "none"
+"""The name that stands for no weights: random initialisation."""
 FOLDER = RuntimeConfig().weights
 """Where files are looked for by default."""
 _TORCHVISION = "https://download.pytorch.org/models/"
@@ -62,7 +60,7 @@ def _places365_caffe(network: str) -> WeightFile:
 
 
 CUES = "coco-fasterrcnn"
-"""What the cue extractors need."""
+"""The weights that the cue extractors need."""
 FILES = {
     file.name: file
     for file in (
@@ -81,7 +79,7 @@ FILES = {
 
 
 def locate(name: str, folder: Path) -> Path:
-    """Where the file of a name (`places365-resnet18`), or at a path, ought to lie. ConfigError for an unknown name."""
+    """Return where the file of a name (`places365-resnet18`) or path should lie. Raises ConfigError if unknown."""
     if "/" in name:
         return Path(name).expanduser()
     if name not in FILES:
@@ -90,15 +88,15 @@ def locate(name: str, folder: Path) -> Path:
 
 
 def path_of(name: str, folder: Path) -> Path:
-    """The file that a name, or a path, stands for. SetupError, with what to do, when it isn't there."""
+    """Return the file that a name or path stands for. Raises SetupError, with what to do, when it isn't there."""
     path = locate(name, folder)
     if not path.is_file():
-        raise SetupError(missing(name, folder))
+        raise SetupError(missing_message(name, folder))
     return path
 
 
-def missing(name: str, folder: Path) -> str:
-    """What to tell a user whose file isn't there."""
+def missing_message(name: str, folder: Path) -> str:
+    """Return the error text for a file that isn't there, with what to do."""
     path = locate(name, folder)
     if name not in FILES:
         return f"{path}: no such weights file"
@@ -110,48 +108,48 @@ def missing(name: str, folder: Path) -> str:
             f"{way_out}"
         )
     return (
-        f"{path}: the weights {name} are not there. On a machine with internet, run\n  {command(name, folder)}\n"
+        f"{path}: the weights {name} are not there. On a machine with internet, run\n  {fetch_command(name, folder)}\n"
         f"which fetches {FILES[name].url}; {way_out}"
     )
 
 
-def command(name: str, folder: Path) -> str:
-    """The command that fetches a file."""
+def fetch_command(name: str, folder: Path) -> str:
+    """Return the command that fetches a file."""
     default = folder.expanduser() == Path(FOLDER).expanduser()
     where = "" if default else f" --folder {shlex.quote(str(folder))}"
     return f"python -m clef.weights --fetch {name}{where}"
 
 
-def sidecar(path: Path) -> Path:
-    """Where the sha256 of a file is written down."""
+def digest_path(path: Path) -> Path:
+    """Return the file beside it in which the sha256 of a file is recorded."""
     return path.with_name(f"{path.name}.sha256")
 
 
-def record(path: Path, digest: str) -> None:
-    """Write down the sha256 of a file."""
-    io.write(sidecar(path), f"{digest}  {path.name}\n")
+def write_digest(path: Path, digest: str) -> None:
+    """Record the sha256 of a file beside it."""
+    io.write(digest_path(path), f"{digest}  {path.name}\n")
 
 
-def expected(name: str, path: Path) -> str | None:
-    """How the file's sha256 must begin, or all of it where it was recorded; None where no one has said."""
+def expected_digest(name: str, path: Path) -> str | None:
+    """Return how the file's sha256 must begin, or all of it where it was recorded; None where nothing is known."""
     if name in FILES and FILES[name].sha256:
         return FILES[name].sha256
-    if not sidecar(path).is_file():
+    if not digest_path(path).is_file():
         return None
-    digest = sidecar(path).read_text(errors="replace")[:64]
+    digest = digest_path(path).read_text(errors="replace")[:64]
     if not re.fullmatch("[0-9a-f]{64}", digest):
-        raise SetupError(f"{sidecar(path)}: does not begin with a sha256; remove it, or run sha256sum on the file")
+        raise SetupError(f"{digest_path(path)}: does not begin with a sha256; remove it, or run sha256sum on the file")
     return digest
 
 
-def checked(name: str, path: Path) -> str:
-    """The file's sha256, in hexadecimal. SetupError where it should be another."""
-    digest, should = io.sha256(path), expected(name, path)
-    if should and not digest.startswith(should):
-        source = "its name says" if name in FILES and FILES[name].sha256 else f"{sidecar(path).name} says"
+def verify_digest(name: str, path: Path) -> str:
+    """Return the file's sha256, in hexadecimal. Raises SetupError where another one is expected."""
+    digest, expected = io.sha256(path), expected_digest(name, path)
+    if expected and not digest.startswith(expected):
+        source = "its name says" if name in FILES and FILES[name].sha256 else f"{digest_path(path).name} says"
         raise SetupError(
-            f"{path}: damaged, or another file: its sha256 is {digest[: len(should)]}, {source} {should}. Remove it "
-            f"and fetch it again; weights of your own are named by their path"
+            f"{path}: damaged, or another file: its sha256 is {digest[: len(expected)]}, {source} {expected}. "
+            f"Remove it and fetch it again; weights of your own are named by their path"
         )
     return digest
 
@@ -163,13 +161,13 @@ TIMEOUT = 30.0
 
 
 def fetch(name: str, folder: Path, mirror: str | None, progress: Progress) -> Path:
-    """Bring the file of a name into `folder`, unless it is there. SetupError, with URL and reason, where it can't be.
+    """Fetch the file of a name into `folder`, unless it is there. Raises SetupError with the URL and the reason.
 
     `mirror` replaces the scheme and host of the official URL. One fetch at a time fills a folder; others wait for it.
     """
     path, url = locate(name, folder), FILES[name].url
     if url is None:
-        raise SetupError(missing(name, folder))
+        raise SetupError(missing_message(name, folder))
     lock = path.with_name(LOCK)
     if io.is_locked(lock):
         err.print(f"waiting for another fetch into {path.parent}", markup=False, soft_wrap=True)
@@ -177,12 +175,12 @@ def fetch(name: str, folder: Path, mirror: str | None, progress: Progress) -> Pa
         for stale in path.parent.glob(f".{path.name}.*.tmp"):  # of a fetch that was killed
             stale.unlink()
         if not path.is_file():
-            _fetch(name, path, mirrored(url, mirror), progress)
+            _fetch(name, path, mirror_url(url, mirror), progress)
     return path
 
 
-def mirrored(url: str, mirror: str | None) -> str:
-    """The URL at a mirror: its base instead of the scheme and host, then the same path."""
+def mirror_url(url: str, mirror: str | None) -> str:
+    """Return the URL at a mirror: its base instead of the scheme and host, then the same path."""
     if mirror is None:
         return url
     base = urlsplit(mirror)
@@ -192,27 +190,27 @@ def mirrored(url: str, mirror: str | None) -> str:
 
 
 def _fetch(name: str, path: Path, url: str, progress: Progress) -> None:
-    should = expected(name, path)
+    expected = expected_digest(name, path)
     sha256 = hashlib.sha256()
     with io.atomic(path) as file:
-        for block, done, total in _blocks(url):
+        for block, done, total in _download(url):
             if not file.tell() and block.lstrip().startswith(b"<"):
-                raise _failed(url, "a web page came, not the file; is there a proxy that asks for a login?")
+                raise _fetch_error(url, "a web page came, not the file; is there a proxy that asks for a login?")
             sha256.update(block)
             file.write(block)
             if total:
                 progress(name, -(-done // MEGABYTE), -(-total // MEGABYTE))
         digest = sha256.hexdigest()
-        if should and not digest.startswith(should):
-            raise _failed(url, f"the sha256 of what came is {digest[: len(should)]}, {should} is expected")
-    if not should:
-        record(path, digest)
+        if expected and not digest.startswith(expected):
+            raise _fetch_error(url, f"the sha256 of what came is {digest[: len(expected)]}, {expected} is expected")
+    if not expected:
+        write_digest(path, digest)
         note = f"{name}: no hash is published; from now on the file must be the one that came ({digest[:8]}...)"
         err.print(note, markup=False, soft_wrap=True)
 
 
-def _blocks(url: str) -> Iterator[tuple[bytes, int, int]]:
-    """The bytes behind a URL as they come, how many came so far, and how many there are (0: it isn't said)."""
+def _download(url: str) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the bytes behind a URL as they come, how many came so far, and how many there are (0: unknown)."""
     try:
         # Some hosts turn Python's own name away.
         with urlopen(Request(url, headers={"User-Agent": "clef"}), timeout=TIMEOUT) as response:
@@ -221,9 +219,9 @@ def _blocks(url: str) -> Iterator[tuple[bytes, int, int]]:
                 done += len(block)
                 yield block, done, total
     except (OSError, HTTPException, ValueError) as error:
-        raise _failed(url, _reason(error)) from None
+        raise _fetch_error(url, _reason(error)) from None
     if not done or done < total:
-        raise _failed(url, f"it broke off after {done:,} of {total:,} bytes")
+        raise _fetch_error(url, f"it broke off after {done:,} of {total:,} bytes")
 
 
 def _reason(error: Exception) -> str:
@@ -232,7 +230,7 @@ def _reason(error: Exception) -> str:
     return str(error.reason if isinstance(error, URLError) else error) or type(error).__name__
 
 
-def _failed(url: str, reason: str) -> SetupError:
+def _fetch_error(url: str, reason: str) -> SetupError:
     return SetupError(
         f"{url}: can't be fetched: {reason}. Nothing of it was kept. Try again, name a mirror (--mirror URL), or fetch "
         f"it elsewhere and copy it into the folder"

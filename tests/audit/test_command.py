@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import clef.audit.__main__ as command
-from clef.audit.records import find, read
 from clef.cells import records
-from clef.results.frame import PlannedRun, write_plan
+from clef.cells.audits import find_value, read_audit
+from clef.cells.plan_file import PlannedRun, write_plan
 from tests.conftest import Cells, Run
 
 pytestmark = pytest.mark.xdist_group("audited")
@@ -29,6 +29,7 @@ def plan(runs: Path, grid: str, folder: str | None) -> None:
     write_plan(runs, grid, [PlannedRun("caer_s_demo-emot_net-clef-s0", "caer_s_demo", "emot_net", "clef", 0, folder)])
 
 
+@pytest.mark.slow
 def test_an_audit_agrees_with_what_the_cell_recorded(run: Run, cells: Cells) -> None:
     folder = cells("caer_s_demo", "emot_net", "clef")
     code, said, told = run(folder, "--draws", 2, "--again")
@@ -37,14 +38,14 @@ def test_an_audit_agrees_with_what_the_cell_recorded(run: Run, cells: Cells) -> 
     assert "test_shift: 315/315 predictions" in told
     for split in ("test", "test_shift"):
         assert f"{split}: mean effects, over who has the class" in said
-    made = read(folder)
+    made = read_audit(folder)
     assert made is not None
     result = records.read_json(folder / records.RESULT)
     for split, recorded in result["splits"].items():
-        assert find(made.rows, split, "value.score") == pytest.approx(recorded["value"])
-        assert find(made.rows, split, "value.factual") == pytest.approx(recorded["variants"]["factual"])
+        assert find_value(made.rows, split, "value.score") == pytest.approx(recorded["value"])
+        assert find_value(made.rows, split, "value.factual") == pytest.approx(recorded["variants"]["factual"])
         for label, value in recorded["per_class"].items():
-            assert find(made.rows, split, "value.score", label) == pytest.approx(value)
+            assert find_value(made.rows, split, "value.score", label) == pytest.approx(value)
     content = json.loads((folder / "audit.json").read_text())
     assert content["signature"] == folder.name[-16:]
     assert content["code"] == records.code_version()
@@ -54,6 +55,7 @@ def test_an_audit_agrees_with_what_the_cell_recorded(run: Run, cells: Cells) -> 
     assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.slow
 def test_an_audit_is_read_where_it_lies_and_comes_out_the_same_again(run: Run, cells: Cells, tmp_path: Path) -> None:
     folder = cells("caer_s_demo", "emot_net", "clef")
     path = folder / "audit.json"
@@ -71,6 +73,7 @@ def test_an_audit_is_read_where_it_lies_and_comes_out_the_same_again(run: Run, c
     assert run(tmp_path / "g", "--draws", 1)[:2] == (0, said)
 
 
+@pytest.mark.slow
 def test_several_labels_and_a_grid_at_once(run: Run, cells: Cells, tmp_path: Path) -> None:
     trained = cells("emotic_demo", "emoticon", "vanilla"), cells("caer_s_demo", "emot_net", "clef")
     folder, *_ = (Path(shutil.copytree(one, tmp_path / "grid" / one.name)) for one in trained)
@@ -80,14 +83,15 @@ def test_several_labels_and_a_grid_at_once(run: Run, cells: Cells, tmp_path: Pat
     assert "vanilla (1)" in said
     assert "clef (1)" in said
     assert "1/" in told
-    made = read(folder)
+    made = read_audit(folder)
     assert made is not None
     assert {row.split for row in made.rows} == {"test"}
     assert made.facts["splits"] == ["test"]
-    assert find(made.rows, "test", "blanked.TIE.own", "Engagement") is not None
+    assert find_value(made.rows, "test", "blanked.TIE.own", "Engagement") is not None
     assert made.facts["context_shows_subject"] == ["depth"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_audited_is_refused(run: Run, cells: Cells, tmp_path: Path) -> None:
     folder = cells("caer_s_demo", "caer_net", "ccim")
     unfinished = Path(shutil.copytree(folder, tmp_path / "runs" / "grid" / folder.name))
@@ -133,12 +137,13 @@ def test_a_split_of_which_an_audit_says_nothing_is_refused(
     run: Run, cells: Cells, monkeypatch: pytest.MonkeyPatch, target: np.ndarray, message: str
 ) -> None:
     folder = cells("caer_s_demo", "caer_net", "ccim")
-    monkeypatch.setattr("clef.audit.run.targets", lambda shards: target)
+    monkeypatch.setattr("clef.audit.run.load_targets", lambda shards: target)
     code, _, said = run(folder, "--split", "test")
     assert (code, message in said) == (2, True)
     assert not (folder / "audit.json").exists()
 
 
+@pytest.mark.slow
 def test_real_processes(tmp_path: Path) -> None:
     for words, code in ((("clef.audit", "--help"), 0), (("clef.audit", "nosuch"), 2)):
         done = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True,

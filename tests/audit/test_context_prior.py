@@ -9,22 +9,25 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from clef.audit.context_prior import STRENGTH, ContextPrior
-from clef.data.dataset import targets
+from clef.data.dataset import load_targets
 from clef.data.shards import SplitShards
 from clef.metrics import headline
 
 pytestmark = pytest.mark.xdist_group("audited")
 
 
+@pytest.mark.slow
 def test_it_reads_the_masked_frames_the_same_way_every_time(shards: Path) -> None:
     splits = {name: SplitShards(shards / "caer_s_demo", name) for name in ("train", "test")}
     prior = ContextPrior(splits["train"])
     found = {name: prior.probabilities(split) for name, split in splits.items()}
     np.testing.assert_allclose(found["test"].sum(1), 1)
-    assert headline(found["train"], targets(splits["train"])) > 40, "chance is 14, and the scene goes with the label"
+    assert headline(found["train"], load_targets(splits["train"])) > 40, (
+        "chance is 14, and the scene goes with the label"
+    )
     np.testing.assert_array_equal(ContextPrior(splits["train"]).probabilities(splits["test"]), found["test"])
     pixels, target = prior._read(splits["test"])
-    assert target.tolist() == targets(splits["test"]).tolist()
+    assert target.tolist() == load_targets(splits["test"]).tolist()
     stored = Image.open(io.BytesIO(splits["test"].read(3, "context.jpg") or b"")).resize((16, 16), Image.Resampling.BOX)
     ours = pixels[3].reshape(3, 16, 16).transpose(1, 2, 0)
     assert np.abs(ours - np.asarray(stored) / 255).mean() < 0.03

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from clef.audit import interventions
-from clef.audit.interventions import CONTEXT, SUBJECT, Split, swapped, without
+from clef.audit.interventions import CONTEXT, SUBJECT, AuditSplit, blank, swap_context
 from clef.config import INPUTS
-from clef.data.manifest import SOURCE
+from clef.data.manifest import MEMBER_OF_INPUT
 from clef.data.shards import SplitShards
 from clef.engine import model_io
-from clef.engine.model_io import Trained
+from clef.engine.model_io import TrainedModel
 from clef.errors import CellError
 from tests.conftest import Cells
 
@@ -25,31 +25,32 @@ WHICH = [
 ]
 
 
-def opened(cells: Cells, *names: str) -> tuple[Trained, Split]:
-    model = model_io.load(cells(*names), device="cpu")
-    return model, Split(model.config, SplitShards(model.config.shards, "test"))
+def opened(cells: Cells, *names: str) -> tuple[TrainedModel, AuditSplit]:
+    model = model_io.load_trained(cells(*names), device="cpu")
+    return model, AuditSplit(model.config, SplitShards(model.config.shards, "test"))
 
 
 def test_every_input_shows_the_subject_or_the_context() -> None:
-    assert sorted(SUBJECT + CONTEXT) == sorted(INPUTS) == sorted(SOURCE)
+    assert sorted(SUBJECT + CONTEXT) == sorted(INPUTS) == sorted(MEMBER_OF_INPUT)
 
 
 def test_everyone_is_given_anothers_context_and_none_comes_twice() -> None:
     for samples in (2, 3, 50):
-        donors = [interventions.donors_of(samples, seed=4, draw=draw) for draw in range(3)]
+        donors = [interventions.draw_donors(samples, seed=4, draw=draw) for draw in range(3)]
         for one in donors:
             assert sorted(one.tolist()) == list(range(samples))
             assert not (one == np.arange(samples)).any()
     assert donors[0].tolist() != donors[1].tolist()
-    assert interventions.donors_of(50, 4, 1).tolist() == donors[1].tolist()
-    assert interventions.donors_of(50, 5, 1).tolist() != donors[1].tolist()
+    assert interventions.draw_donors(50, 4, 1).tolist() == donors[1].tolist()
+    assert interventions.draw_donors(50, 5, 1).tolist() != donors[1].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", WHICH)
 def test_ones_own_context_changes_nothing(cells: Cells, names: tuple[str, str, str]) -> None:
     model, split = opened(cells, *names)
-    plain = interventions.predictions(model, split.batches(), len(split))
-    own = interventions.predictions(model, interventions.exchanged(split, np.arange(len(split))), len(split))
+    plain = interventions.predict_all(model, split.batches(), len(split))
+    own = interventions.predict_all(model, interventions.swapped_batches(split, np.arange(len(split))), len(split))
     assert plain.keys() == own.keys()
     assert all(np.array_equal(plain[name], own[name]) for name in plain)
 
@@ -57,16 +58,16 @@ def test_ones_own_context_changes_nothing(cells: Cells, names: tuple[str, str, s
 @pytest.mark.parametrize("names", WHICH)
 def test_a_swap_is_that_subject_in_that_context(cells: Cells, names: tuple[str, str, str]) -> None:
     model, split = opened(cells, *names)
-    donors = interventions.donors_of(len(split), 0, 0)
-    found = interventions.predictions(model, interventions.exchanged(split, donors), len(split))
+    donors = interventions.draw_donors(len(split), 0, 0)
+    found = interventions.predict_all(model, interventions.swapped_batches(split, donors), len(split))
     inputs = model.config.inputs.present
-    for place in (0, 7):
-        own, other = next(split.batches([place])), next(split.batches([int(donors[place])]))
+    for index in (0, 7):
+        own, other = next(split.batches([index])), next(split.batches([int(donors[index])]))
         mixed = {name: (own if name in SUBJECT else other)[name] for name in inputs}
         mixed["valid"] = {name: (own if name in SUBJECT else other)["valid"][name] for name in inputs}
-        np.testing.assert_allclose(model.predict(mixed).scores.numpy()[0], found["scores"][place], atol=1e-4)
+        np.testing.assert_allclose(model.predict(mixed).scores.numpy()[0], found["scores"][index], atol=1e-4)
     assert not np.allclose(
-        found["scores"], interventions.predictions(model, split.batches(), len(split))["scores"], atol=1e-4
+        found["scores"], interventions.predict_all(model, split.batches(), len(split))["scores"], atol=1e-4
     )
 
 
@@ -77,9 +78,9 @@ def test_what_is_blanked_is_not_seen_and_the_rest_is(
 ) -> None:
     model, split = opened(cells, *names)
     batch = next(split.batches(range(8)))
-    blanked = model.predict(without(batch, gone)).scores
-    torch.testing.assert_close(model.predict(without(noisy(batch, gone), gone)).scores, blanked, atol=0, rtol=0)
-    assert not torch.equal(model.predict(without(noisy(batch, kept), gone)).scores, blanked)
+    blanked = model.predict(blank(batch, gone)).scores
+    torch.testing.assert_close(model.predict(blank(noisy(batch, gone), gone)).scores, blanked, atol=0, rtol=0)
+    assert not torch.equal(model.predict(blank(noisy(batch, kept), gone)).scores, blanked)
     assert all(batch["valid"][name].any() for name in model.config.inputs.present), "the batch itself is untouched"
 
 
@@ -111,7 +112,7 @@ def test_depth_within_the_box_is_gone_and_the_rest_is_left(cells: Cells) -> None
     batch, plain = next(split.without_subject()), next(split.batches())
     height, width = model.config.inputs.present["depth"].size  # type: ignore[union-attr]
     for row in range(len(batch["index"])):
-        facts = split._own.facts(row)
+        facts = split._dataset.metadata(row)
         x1, y1, x2, y2 = facts["box"]
         xs, ys = np.arange(width) * facts["size"][0] / width, np.arange(height) * facts["size"][1] / height
         step = facts["size"][0] / width, facts["size"][1] / height
@@ -131,18 +132,18 @@ def test_boxes_stay_with_the_context_when_the_subject_is_gone(cells: Cells, back
 
 def test_nothing_is_the_same_for_everyone(cells: Cells) -> None:
     model, split = opened(cells, "caer_s_demo", "caer_net", "ccim")
-    found = interventions.run(model, split, draws=1, seed=0)
+    found = interventions.run_passes(model, split, draws=1, seed=0)
     assert found.neither["scores"].shape == found.plain["scores"].shape
     assert (found.neither["scores"] == found.neither["scores"][0]).all()
-    assert interventions.count(split, 1) == 4 * len(split)
+    assert interventions.count_predictions(split, 1) == 4 * len(split)
 
 
 def test_predictions_that_lack_a_sample_are_refused(cells: Cells) -> None:
     model, split = opened(cells, "caer_s_demo", "caer_net", "ccim")
     with pytest.raises(CellError, match="no metric is computed without full coverage"):
-        interventions.predictions(model, split.batches(range(1, len(split))), len(split))
+        interventions.predict_all(model, split.batches(range(1, len(split))), len(split))
     with pytest.raises(CellError, match="1 more than once"):
-        interventions.predictions(model, split.batches([*range(len(split)), 3]), len(split))
+        interventions.predict_all(model, split.batches([*range(len(split)), 3]), len(split))
 
 
 def test_a_cue_that_the_donor_lacks_is_missing_after_the_swap() -> None:
@@ -150,7 +151,7 @@ def test_a_cue_that_the_donor_lacks_is_missing_after_the_swap() -> None:
            "pose": torch.ones(2, dtype=torch.bool)}}  # fmt: skip
     other = {"depth": torch.zeros(2, 1), "pose": torch.zeros(2, 1),
              "valid": {"depth": torch.tensor([False, True]), "pose": torch.zeros(2, dtype=torch.bool)}}  # fmt: skip
-    found = swapped(own, other)
+    found = swap_context(own, other)
     assert found["valid"]["depth"].tolist() == [False, True]
     assert found["valid"]["pose"].tolist() == [True, True]
     assert own["valid"]["depth"].all()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from clef.audit.interventions import Arrays, Passes, donors_of
-from clef.audit.measures import measured, predicted, with_branch_of
-from clef.audit.records import Rows, find
+from clef.audit.interventions import Arrays, Passes, draw_donors
+from clef.audit.measures import RowMaker, audit_rows, prediction_parts, swap_branch
+from clef.cells.audits import find_value
 from clef.config import CellConfig, CustomMethodConfig
 from clef.methods.clef import tie
 
@@ -30,23 +30,23 @@ def tied(*parts: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def passes() -> Passes:
-    donors = [donors_of(N, 0, draw) for draw in range(2)]
+    donors = [draw_donors(N, 0, draw) for draw in range(2)]
     return Passes(clef_arrays(), clef_arrays(), clef_arrays(), clef_arrays(), donors, [clef_arrays(), clef_arrays()])
 
 
 def test_a_swap_of_ones_own_branch_changes_nothing_and_anothers_what_the_branch_reaches(passes: Passes) -> None:
-    before, own = predicted(passes.plain), with_branch_of(passes.plain, np.arange(N))
+    before, own = prediction_parts(passes.plain), swap_branch(passes.plain, np.arange(N))
     assert before.keys() == own.keys()
     for part, scores in before.items():
         np.testing.assert_allclose(own[part], scores, atol=1e-5)
-    others = with_branch_of(passes.plain, passes.donors[0])
+    others = swap_branch(passes.plain, passes.donors[0])
     assert [part for part in before if not np.allclose(others[part], before[part])] == ["score", "factual", "Y_c"]
     np.testing.assert_array_equal(others["Y_c"], passes.plain["Y_c"][passes.donors[0]])
 
 
 def test_swaps_by_brute_force(tiny: Make, passes: Passes) -> None:
     target = RNG.integers(0, K, N)
-    rows = list(measured(tiny(), passes, RNG.random((N, K)), Rows("test", NAMES, target)))
+    rows = list(audit_rows(tiny(), passes, RNG.random((N, K)), RowMaker("test", NAMES, target)))
     plain, moved, right, distance, hits = passes.plain, [], [], [], []
     for donors in passes.donors:
         for i in range(N):
@@ -57,30 +57,31 @@ def test_swaps_by_brute_force(tiny: Make, passes: Passes) -> None:
             right.append(was != now and now == target[i])
             hits.append(now == target[i])
             distance.append(np.abs(score - plain["scores"][i]).mean())
-    assert find(rows, "test", "swap.branch.moved.score") == pytest.approx(100 * np.mean(moved))
-    assert find(rows, "test", "swap.branch.to_right.score") == pytest.approx(100 * np.mean(right))
-    assert find(rows, "test", "swap.branch.delta.score") == pytest.approx(np.mean(distance), rel=1e-4)
-    assert find(rows, "test", "swap.branch.value.score") == pytest.approx(100 * np.mean(hits))
+    assert find_value(rows, "test", "swap.branch.moved.score") == pytest.approx(100 * np.mean(moved))
+    assert find_value(rows, "test", "swap.branch.to_right.score") == pytest.approx(100 * np.mean(right))
+    assert find_value(rows, "test", "swap.branch.delta.score") == pytest.approx(np.mean(distance), rel=1e-4)
+    assert find_value(rows, "test", "swap.branch.value.score") == pytest.approx(100 * np.mean(hits))
     every = [one["Y_e"].argmax(1) != plain["Y_e"].argmax(1) for one in passes.swaps]
-    assert find(rows, "test", "swap.all.moved.Y_e") == pytest.approx(100 * np.mean(every))
+    assert find_value(rows, "test", "swap.all.moved.Y_e") == pytest.approx(100 * np.mean(every))
     spread = plain["scores"].std(0)
     spreads = [np.abs(one["scores"] - plain["scores"]).mean(0) / spread for one in passes.swaps]
-    assert find(rows, "test", "swap.all.spreads.score") == pytest.approx(np.mean(spreads), rel=1e-4)
+    assert find_value(rows, "test", "swap.all.spreads.score") == pytest.approx(np.mean(spreads), rel=1e-4)
 
 
 def test_changed_decisions_and_effects_by_brute_force(tiny: Make, passes: Passes) -> None:
     target = np.arange(N) % K
-    rows = list(measured(tiny(), passes, RNG.random((N, K)), Rows("test", NAMES, target)))
+    rows = list(audit_rows(tiny(), passes, RNG.random((N, K)), RowMaker("test", NAMES, target)))
     plain = passes.plain
     factual, final = (plain["Y_c"] + plain["Y_e"]).argmax(1), plain["scores"].argmax(1)
     wrong = sum(f == t != s for f, s, t in zip(factual, final, target, strict=True))
-    assert find(rows, "test", "debiased.to_wrong") == pytest.approx(100 * wrong / N)
+    assert find_value(rows, "test", "debiased.to_wrong") == pytest.approx(100 * wrong / N)
     own = [plain["scores"][i, 2] for i in range(N) if target[i] == 2]
-    assert find(rows, "test", "TIE.own", "c") == pytest.approx(np.mean(own), rel=1e-4)
+    assert find_value(rows, "test", "TIE.own", "c") == pytest.approx(np.mean(own), rel=1e-4)
     z = [one["Y_c"] + one["Y_e"] for one in (plain, passes.context_only, passes.neither)]
     whole, context, nothing = (torch.log_softmax(torch.nn.functional.logsigmoid(torch.from_numpy(v)), 1) for v in z)
-    assert find(rows, "test", "blanked.NDE", "a") == pytest.approx(float((context - nothing)[:, 0].mean()), rel=1e-4)
-    assert find(rows, "test", "blanked.TE", "a") == pytest.approx(float((whole - nothing)[:, 0].mean()), rel=1e-4)
+    nde, te = (context - nothing)[:, 0].mean(), (whole - nothing)[:, 0].mean()
+    assert find_value(rows, "test", "blanked.NDE", "a") == pytest.approx(float(nde), rel=1e-4)
+    assert find_value(rows, "test", "blanked.TE", "a") == pytest.approx(float(te), rel=1e-4)
 
 
 def test_a_method_without_counterfactual_or_branch_has_no_such_rows(tiny: Make, passes: Passes) -> None:
@@ -89,7 +90,7 @@ def test_a_method_without_counterfactual_or_branch_has_no_such_rows(tiny: Make, 
 
     few = Passes(*(bare(one) for one in (passes.plain, passes.subject_only, passes.context_only, passes.neither)),
                  passes.donors, [bare(one) for one in passes.swaps])  # fmt: skip
-    rows = list(measured(tiny(method="vanilla"), few, RNG.random((N, K)), Rows("test", NAMES, np.arange(N) % 3)))
+    rows = list(audit_rows(tiny(method="vanilla"), few, RNG.random((N, K)), RowMaker("test", NAMES, np.arange(N) % 3)))
     names = {row.name for row in rows}
     assert not names & {"TE", "NDE", "TIE", "debiased.moved", "swap.branch.moved.score", "value.factual"}
     assert names >= {"blanked.TIE", "swap.all.moved.score", "value.score", "context_only.score", "atypical.score"}
@@ -100,5 +101,5 @@ def test_blanked_effects_need_probabilities_that_have_logarithms(tiny: Make, pas
     own = tiny(method="vanilla").model_copy(update={"method": CustomMethodConfig(name="mine:Own")})
     target = np.arange(N) % K
     for config in (linear, own):
-        rows = list(measured(config, passes, RNG.random((N, K)), Rows("test", NAMES, target)))
+        rows = list(audit_rows(config, passes, RNG.random((N, K)), RowMaker("test", NAMES, target)))
         assert not any(row.name.startswith("blanked.") for row in rows)

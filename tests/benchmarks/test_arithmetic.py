@@ -1,10 +1,10 @@
-"""Medians, ratios, verdicts and the bottleneck, on numbers made by hand; and the turns that contenders take."""
+"""Medians, ratios, verdicts and the bottleneck on made-up numbers, and the turns that contenders take."""
 
 import pytest
 
-from benchmarks import common, peers
+from benchmarks import common, loading, sharding
 from benchmarks.common import Spread
-from benchmarks.peers import CACHE, CEILING, JPEG, LOOSE
+from benchmarks.loading import CACHE, CEILING, JPEG, LOOSE
 
 RATES = {
     CEILING: [1000.0, 2000.0, 1000.0],
@@ -23,58 +23,58 @@ def test_a_spread_is_median_and_extremes() -> None:
 
 def test_ratios_are_taken_round_by_round() -> None:
     # Of the medians it would be 950 / 1000 = 0.95; by rounds they are 0.9, 0.5 and 0.95.
-    assert common.ratio(RATES, JPEG, CEILING) == Spread(0.9, 0.5, 0.95)
+    assert common.compare(RATES, JPEG, CEILING).ratio == Spread(0.9, 0.5, 0.95)
 
 
-def test_verdicts_hold_medians_of_ratios_against_the_targets() -> None:
-    found = {verdict.what.partition(" / ")[2]: verdict for verdict in peers.verdicts(RATES)}
-    assert list(found) == [CEILING, JPEG, "webdataset, as shipped", "webdataset, our decoder", LOOSE]
-    assert found[CEILING].met  # 0.9 is enough
-    assert found[JPEG].value.median == pytest.approx(3.0)  # the node cache's: 3, 3 and 2.95
-    assert found[JPEG].met
-    assert found["webdataset, as shipped"].value.median == 1
-    assert found["webdataset, as shipped"].met is False  # must be more than as fast
-    assert found["webdataset, our decoder"].met  # 0.95 is enough
-    assert (found[LOOSE].value.median, found[LOOSE].met) == (10, None)
+def test_verdicts_compare_medians_of_ratios_with_the_targets() -> None:
+    verdicts = {verdict.what.partition(" / ")[2]: verdict for verdict in loading.verdicts(RATES)}
+    assert list(verdicts) == [CEILING, JPEG, "webdataset, as shipped", "webdataset, our decoder", LOOSE]
+    assert verdicts[CEILING].met  # 0.9 is enough
+    assert verdicts[JPEG].ratio.median == pytest.approx(3.0)  # the node cache's: 3, 3 and 2.95
+    assert verdicts[JPEG].met
+    assert verdicts["webdataset, as shipped"].ratio.median == 1
+    assert verdicts["webdataset, as shipped"].met is False  # must be faster, not just as fast
+    assert verdicts["webdataset, our decoder"].met  # 0.95 is enough
+    assert (verdicts[LOOSE].ratio.median, verdicts[LOOSE].met) == (10, None)
 
 
-def test_a_verdict_below_its_bar_is_missed() -> None:
+def test_a_verdict_below_its_target_is_missed() -> None:
     rates = RATES | {JPEG: [890.0, 890.0, 890.0]}
-    assert peers.verdicts(rates)[0].met is False
+    assert loading.verdicts(rates)[0].met is False
 
 
 def test_without_peers_only_ours_is_judged() -> None:
     rates = {name: RATES[name] for name in (CEILING, JPEG)}
-    assert [verdict.what for verdict in peers.verdicts(rates)] == [f"{JPEG} / {CEILING}"]
+    assert [verdict.what for verdict in loading.verdicts(rates)] == [f"{JPEG} / {CEILING}"]
 
 
-def test_the_sharder_is_held_against_its_ceiling_and_itself() -> None:
+def test_the_sharder_is_compared_with_its_ceiling_and_itself() -> None:
     rates = {
         "ceiling (1)": [10.0, 10.0],
         "sharder (1)": [8.0, 9.0],
         "ceiling (2)": [20.0, 20.0],
         "sharder (2)": [16.0, 16.2],
     }
-    found = peers.sharding(rates, 2)
-    assert [verdict.value.median for verdict in found] == pytest.approx([0.85, 0.805, 1.9])
-    assert [verdict.met for verdict in found] == [True, False, True]
-    assert [verdict.bar for verdict in found] == pytest.approx([0.85, 0.85, 1.8])
+    verdicts = sharding.verdicts(rates, 2)
+    assert [verdict.ratio.median for verdict in verdicts] == pytest.approx([0.85, 0.805, 1.9])
+    assert [verdict.met for verdict in verdicts] == [True, False, True]
+    assert [verdict.target for verdict in verdicts] == pytest.approx([0.85, 0.85, 1.8])
 
 
 def test_one_process_is_compared_with_its_ceiling_alone() -> None:
     rates = {"ceiling (1)": [10.0], "sharder (1)": [9.0]}
-    assert [verdict.what for verdict in peers.sharding(rates, 1)] == ["sharder (1) / ceiling (1)"]
+    assert [verdict.what for verdict in sharding.verdicts(rates, 1)] == ["sharder (1) / ceiling (1)"]
 
 
 def test_the_bottleneck_is_the_stage_that_takes_most_of_a_workers_time() -> None:
     # A thousand people take 0.1 + 1 + 0.5 + 0.4 s: half of it is decode+squash. `decode` is part of that.
-    stages = {"read": 10_000.0, "decode": 1500.0, "decode+squash": 1000.0, "augment": 2000.0, "collate": 2500.0}
-    sentence = peers.bottleneck(stages | {"to cpu": 100.0}, 480)
+    rates = {"read": 10_000.0, "decode": 1500.0, "decode+squash": 1000.0, "augment": 2000.0, "collate": 2500.0}
+    sentence = loading.bottleneck(rates | {"to cpu": 100.0}, 480)
     assert sentence == (
         "decode+squash is the bottleneck: 50% of a worker's time; alone it does 1,000 people/s, "
         "the whole loader from JPEG 480."
     )
-    assert peers.bottleneck(stages | {"read": 900.0}, 480).startswith("read is the bottleneck")
+    assert loading.bottleneck(rates | {"read": 900.0}, 480).startswith("read is the bottleneck")
 
 
 def test_contenders_take_turns_and_the_first_round_is_not_counted() -> None:
@@ -94,7 +94,11 @@ def test_contenders_take_turns_and_the_first_round_is_not_counted() -> None:
     assert shown == [(n, 6) for n in range(1, 7)]
 
 
-@pytest.mark.parametrize(("load", "said"), [(0.6, False), (0.7, True)])
-def test_a_busy_machine_is_said_to_be_busy(load: float, said: bool) -> None:
-    warning = common.busy({"load": load, "cores": 2})
-    assert bool(warning) is said
+@pytest.mark.parametrize(("load", "warned"), [(0.6, False), (0.7, True)])
+def test_a_busy_machine_is_reported(load: float, warned: bool) -> None:
+    assert bool(common.busy_warning({"load": load, "cores": 2})) is warned
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.954, "0.95"), (12.34, "12.3"), (1203.4, "1,203")])
+def test_numbers_in_tables(value: float, text: str) -> None:
+    assert common.format_number(value) == text

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import common, peers, stages
-from benchmarks.common import Setting
-from benchmarks.peers import OURS, PEERS, SHIPPED, Peer
+from benchmarks import loading, peers, setting, stages
+from benchmarks.peers import OURS, PEERS, SHIPPED
+from benchmarks.setting import Setting
 from clef.config import InputConfig, InputName
 from clef.data.dataset import CellDataset
 from clef.data.decoded_cache import NodeCache
@@ -32,120 +32,134 @@ INPUTS: dict[InputName, InputConfig] = {
 
 @pytest.fixture
 def few(shards: Path) -> Setting:
-    return Setting(SplitShards(shards / "emotic_demo", "train"), INPUTS, batch=8, workers=1, samples=16)
+    return Setting(SplitShards(shards / "emotic_demo", "train"), INPUTS, batch_size=8, workers=1, samples=16)
 
 
-def expected(few: Setting, places: range) -> dict[str, Tensor]:
-    """The people at these places as the cell's own dataset gives them in the first epoch."""
-    data = CellDataset(few.shards, few.inputs, few.seed, augment=True)
-    samples = [data[0, place] for place in places]
+def stack(few: Setting, items: list[tuple[int, int]], augment: bool = True) -> dict[str, Tensor]:
+    """The people of these epochs and indices, as the cell's own dataset gives them."""
+    data = CellDataset(few.shards, few.inputs, few.seed, augment=augment)
+    samples = [data[item] for item in items]
     return {name: torch.stack([sample[name] for sample in samples]) for name in few.inputs}
 
 
+def in_order(few: Setting, people: int) -> dict[str, Tensor]:
+    """The first people of the split in the first epoch."""
+    return stack(few, [(0, index) for index in range(people)])
+
+
 @pytest.fixture(params=list(PEERS))
-def peer(request: pytest.FixtureRequest, few: Setting, tmp_path: Path) -> str:
+def peer(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    if PEERS[name].missing:
+    if peers.install_hint(name):
         pytest.skip(f"{name} is not installed")
-    peers.prepare(name, few, tmp_path / "copy")
     return name
 
 
 def first(batches: Any, count: int) -> dict[str, Tensor]:
     """The first batches as one."""
-    found = list(islice(batches, count))
-    return {name: torch.cat([batch[name] for batch in found]) for name in INPUTS}
+    taken = list(islice(batches, count))
+    return {name: torch.cat([batch[name] for batch in taken]) for name in INPUTS}
 
 
-def same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    for name, images in wanted.items():
-        assert torch.equal(found[name], images), name
+def assert_same(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    for name, images in expected.items():
+        assert torch.equal(actual[name], images), name
 
 
+@pytest.mark.slow
 def test_a_peer_with_our_decoder_delivers_our_pixels(peer: str, few: Setting, tmp_path: Path) -> None:
-    # One worker reads from the first person on: places 0, 1, 2, ...
-    same(first(peers.stream(peer, OURS, few, tmp_path / "copy"), 2), expected(few, range(16)))
+    # One worker reads from the first person on: indices 0, 1, 2, ...
+    assert_same(first(PEERS[peer](few, tmp_path / "copy", OURS), 2), in_order(few, 16))
 
 
-def plain(few: Setting) -> Setting:
-    """The same without what chance decides."""
+def without_chance(few: Setting) -> Setting:
     inputs = {name: config.model_copy(update={"flip": False}) for name, config in INPUTS.items() if not config.crop}
     return replace(few, inputs=inputs)
 
 
-def alike(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], most: float) -> None:
-    """Whether pixels differ little, as they do by another resize, and much less than another person's do."""
-    for name, images in wanted.items():
-        assert found[name].shape == images.shape
-        difference = mean_difference(found[name], images)
+def assert_similar(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], most: float) -> None:
+    """Assert that pixels differ little, as they do by another resize, and much less than another person's do."""
+    for name, images in expected.items():
+        assert actual[name].shape == images.shape
+        difference = mean_difference(actual[name], images)
         assert difference < most, name
-        assert mean_difference(found[name], images.flip(0)) > 2 * difference, name
-        assert mean_difference(found[name].flip(1), images) > difference, name  # blue is not red
+        assert mean_difference(actual[name], images.flip(0)) > 2 * difference, name
+        assert mean_difference(actual[name].flip(1), images) > difference, name  # blue is not red
 
 
 def mean_difference(a: Tensor, b: Tensor) -> float:
     return float((a.float() - b.float()).abs().mean())
 
 
+@pytest.mark.slow
 def test_a_peer_as_shipped_delivers_the_same_pictures(peer: str, few: Setting, tmp_path: Path) -> None:
-    still = plain(few)
-    alike(next(iter(peers.stream(peer, SHIPPED, still, tmp_path / "copy"))), expected(still, range(8)), most=6)
+    still = without_chance(few)
+    batch = next(iter(PEERS[peer](still, tmp_path / "copy", SHIPPED)))
+    assert_similar(batch, in_order(still, 8), most=6)
 
 
+@pytest.mark.slow
 def test_a_peer_delivers_the_agreed_batches_for_as_long_as_is_measured(peer: str, few: Setting, tmp_path: Path) -> None:
     for way in (SHIPPED, OURS):
-        assert common.timed(peers.stream(peer, way, few, tmp_path / "copy"), few, f"{peer}, {way}") > 0
+        assert setting.measure(PEERS[peer](few, tmp_path / "copy", way), few, f"{peer}, {way}") > 0
 
 
+@pytest.mark.slow
 def test_loose_files_are_the_same_people(few: Setting, sources: Path) -> None:
-    still = plain(few)
-    people = peers.people(still, cards.load("emotic_demo"), sources / "emotic_demo")
-    assert len(people) == still.places
-    data = CellDataset(still.shards, still.inputs, 0, augment=False)
-    samples = [data[0, place] for _, place in still.order()[0]]
-    wanted = {name: torch.stack([sample[name] for sample in samples]) for name in still.inputs}
-    alike(next(iter(peers.loose_stream(still, people))), wanted, most=12)  # stored images were made smaller once before
+    still = without_chance(few)
+    people = peers.list_people(still, cards.load("emotic_demo"), sources / "emotic_demo")
+    assert len(people) == still.people
+    expected = stack(still, still.order()[0], augment=False)
+    # Stored images were made smaller once before.
+    assert_similar(next(iter(peers.loose_loader(still, people))), expected, most=12)
 
 
+@pytest.mark.slow
 def test_a_filled_cache_delivers_what_decoding_does(few: Setting, tmp_path: Path) -> None:
     cache = NodeCache(str(tmp_path))
-    stages.fill(few, cache)
+    stages.fill_cache(few, cache)
     flags = [np.fromfile(path, np.uint8) for path in cache.folder.glob("*/flags")]
-    assert all(table[: few.places].sum() > 0 for table in flags)
-    same(first(stages.ours(few, cache), 2), first(stages.ours(few), 2))
+    assert flags
+    assert all(table[: few.people].sum() > 0 for table in flags)
+    assert_same(first(stages.our_loader(few, cache), 2), first(stages.our_loader(few), 2))
 
 
-def test_a_contender_that_delivers_something_else_is_refused(few: Setting) -> None:
+def test_a_loader_that_delivers_something_else_is_refused(few: Setting) -> None:
     batch = {name: torch.zeros(8, 3, *config.shape, dtype=torch.uint8) for name, config in INPUTS.items()}
-    assert common.timed([batch] * few.stream(), few, "x") > 0
+    assert setting.measure([batch] * few.all_batches(), few, "x") > 0
     batch["body"] = batch["body"].float()
     with pytest.raises(SetupError, match=r"x: delivers body as torch\.float32"):
-        common.timed([batch] * few.stream(), few, "x")
+        setting.measure([batch] * few.all_batches(), few, "x")
 
 
 def test_the_people_read_are_whole_shards_one_for_each_worker_at_least(few: Setting) -> None:
     sizes = [shard.samples for shard in few.shards.split.shards]
-    assert (few.tars, few.places) == (1, sizes[0])
+    assert (few.tars, few.people) == (1, sizes[0])
     many = replace(few, workers=len(sizes) + 1, samples=10_000)
-    assert (many.tars, many.places) == (len(sizes), len(few.shards))
-    assert {place for batch in few.order() for _, place in batch} <= set(range(few.places))
+    assert (many.tars, many.people) == (len(sizes), len(few.shards))
+    assert {index for batch in few.order() for _, index in batch} <= set(range(few.people))
 
 
 def test_sizes_and_counts_are_those_of_the_members(few: Setting) -> None:
-    scenes = [few.shards.read(place, "scene.jpg") or b"" for place in range(few.places)]
+    scenes = [few.shards.read(index, "scene.jpg") or b"" for index in range(few.people)]
     assert few.member_bytes["scene.jpg"] == pytest.approx(np.mean([len(data) for data in scenes]))
-    faces = sum(few.shards.read(place, "face.jpg") is not None for place in range(few.places))
+    faces = sum(few.shards.read(index, "face.jpg") is not None for index in range(few.people))
     # Two inputs of the scene are one JPEG.
-    assert few.images_per_person == pytest.approx((3 * few.places + faces) / few.places)
+    assert few.jpegs_per_person == pytest.approx((3 * few.people + faces) / few.people)
 
 
-def test_a_missing_peer_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch, few: Setting) -> None:
-    monkeypatch.setitem(PEERS, "litdata", Peer("no_such_package", "benchmarks.peer_litdata"))
-    assert peers.missing() == ["litdata is not installed, so not compared: python -m pip install no_such_package"]
-    assert not any(name.startswith("litdata") for name in peers.others(few, Path("copies")))
+def test_a_missing_peer_is_named_with_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch, few: Setting, sources: Path
+) -> None:
+    monkeypatch.setitem(PEERS, "no_such_package", peers.webdataset_loader)
+    calls, notes = loading.contenders(few, cards.load("emotic_demo"), sources / "emotic_demo", Path("scratch"), True)
+    hint = "no_such_package is not installed, so not compared: python -m pip install no_such_package"
+    assert hint in notes
+    assert not any(name.startswith("no_such_package") for name in calls)
+    assert "webdataset, as shipped" in calls
 
 
-def test_loose_files_are_left_out_where_the_source_is_not_there(few: Setting, tmp_path: Path) -> None:
-    calls, notes = peers.loose_files(few, cards.load("emotic_demo"), tmp_path)
-    assert not calls
-    assert notes[0].startswith("loose files left out:")
+def test_loose_files_are_left_out_where_the_source_is_missing(few: Setting, tmp_path: Path) -> None:
+    calls, notes = loading.contenders(few, cards.load("emotic_demo"), tmp_path, tmp_path / "scratch", True)
+    assert loading.LOOSE not in calls
+    assert [note for note in notes if note.startswith("loose files left out:")]

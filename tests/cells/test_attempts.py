@@ -30,15 +30,15 @@ def test_attempts_are_counted_by_job_and_kind(monkeypatch: pytest.MonkeyPatch, t
     attempts.end(tmp_path, began(monkeypatch, tmp_path, "7_0", 2), "timeout")
     now = began(monkeypatch, tmp_path, "7_0", 3)
     assert now.restart == 3
-    assert attempts.broken_off(tmp_path, now) == Counter(preempted=1, lost=1, timeout=1)
+    assert attempts.count_earlier_ends(tmp_path, now) == Counter(preempted=1, lost=1, timeout=1)
     assert [attempt.how for attempt in attempts.read(tmp_path)] == ["preempted", "preempted", None, "timeout", None]
 
 
 def test_a_lost_attempt_may_still_say_how_it_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     orphan, now = (began(monkeypatch, tmp_path, "7", restart) for restart in (None, 1))
-    assert attempts.broken_off(tmp_path, now) == Counter(lost=1)
+    assert attempts.count_earlier_ends(tmp_path, now) == Counter(lost=1)
     attempts.end(tmp_path, orphan, "done")
-    assert attempts.broken_off(tmp_path, now) == Counter(done=1)
+    assert attempts.count_earlier_ends(tmp_path, now) == Counter(done=1)
 
 
 def test_without_slurm_a_job_counts_its_own_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -49,8 +49,8 @@ def test_without_slurm_a_job_counts_its_own_starts(monkeypatch: pytest.MonkeyPat
 
 def test_what_is_beyond_its_limit_is_said_with_all_counts() -> None:
     allowed = RequeueConfig(preempted=2, timeout=0, lost=1)
-    assert attempts.beyond(Counter(preempted=2, lost=1, done=9), allowed) is None
-    assert attempts.beyond(Counter(preempted=2, lost=2), allowed) == (
+    assert attempts.exceeded_limit(Counter(preempted=2, lost=1, done=9), allowed) is None
+    assert attempts.exceeded_limit(Counter(preempted=2, lost=2), allowed) == (
         "of its job's attempts ended so far: 2 preempted, 0 timeout, 2 lost; runtime.requeue.lost allows 1"
     )
-    assert "runtime.requeue.timeout allows 0" in str(attempts.beyond(Counter(timeout=1), allowed))
+    assert "runtime.requeue.timeout allows 0" in str(attempts.exceeded_limit(Counter(timeout=1), allowed))

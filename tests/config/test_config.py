@@ -1,15 +1,19 @@
 """Configs: layers, overrides, and errors that a user can act on."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from clef.config import CellConfig, base
+from clef import yaml_config
+from clef.config import CellConfig
 from clef.config import resolve as cell
-from clef.config.base import merge, nest, parse
+from clef.config.cell import RENAMED
 from clef.datasets import cards
 from clef.errors import ClefError, ConfigError
+from clef.yaml_config import merge, nest, parse
 
 
 def resolve(*arguments: str) -> CellConfig:
@@ -41,7 +45,8 @@ def test_vanilla_reads_no_context_and_caer_s_gets_cross_entropy() -> None:
     [
         (
             "optimizer.lrr=1",
-            r"optimizer\.lrr: unknown \(did you mean lr\?\); valid: accumulate, clip_norm, lr, momentum",
+            r"optimizer\.lrr: unknown \(did you mean lr\?\); "
+            r"valid: gradient_accumulation_steps, head_lr_multiplier, lr, max_grad_norm, momentum",
         ),
         ("optimiser.lr=1", r"optimiser: unknown \(did you mean optimizer\?\); valid: against, backbone, batch_size"),
         (
@@ -68,6 +73,16 @@ def test_vanilla_reads_no_context_and_caer_s_gets_cross_entropy() -> None:
 def test_what_is_wrong_is_said_with_what_would_be_right(argument: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve(*BASE, argument)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_renamed_key_is_answered_with_its_new_name(old: str, new: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"^command line:\n  {re.escape(old)} was renamed: {re.escape(new)}$"):
+        resolve(*BASE, f"{old}=1")
+    (tmp_path / "cell.yaml").write_text(yaml.safe_dump(nest({old: 1})))
+    layer = yaml_config.merge(parse(BASE), yaml_config.read_yaml(tmp_path / "cell.yaml"))
+    with pytest.raises(ConfigError, match=rf"cell\.yaml:\n  {re.escape(old)} was renamed: {re.escape(new)}$"):
+        cell.resolve(layer, str(tmp_path / "cell.yaml"))
 
 
 def test_several_faults_are_told_at_once() -> None:
@@ -97,7 +112,7 @@ def test_files_that_are_not_yaml_mappings(tmp_path: Path, text: Any, message: st
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError, match=rf"x\.yaml: .*{message}"):
-        base.read_yaml(path)
+        yaml_config.read_yaml(path)
 
 
 def test_merge_and_nest() -> None:
@@ -106,7 +121,7 @@ def test_merge_and_nest() -> None:
     assert parse(["a.b=1e-3", "a.c=text", "d="]) == {"a": {"b": 0.001, "c": "text"}, "d": ""}
 
 
-@pytest.mark.parametrize("name", base.names("shards"))
+@pytest.mark.parametrize("name", yaml_config.names("shards"))
 def test_every_card_is_whole(name: str) -> None:
     card = cards.load(name)
     assert card.name == name

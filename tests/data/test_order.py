@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clef.data.order import EveryOnce, Order, RankBatches
+from clef.data.order import EvaluationBatches, Order, RankBatches
 from clef.errors import ConfigError
 
 SIZES = {"samples": st.integers(1, 60), "batch": st.integers(1, 9), "seed": st.integers(0, 5)}
@@ -18,7 +18,7 @@ def test_every_sample_comes_exactly_once_an_epoch(samples: int, batch: int, seed
     order = Order(samples, batch, seed)
     stream = [item for number in range(order.batches(3)) for item in order.batch(number)]
     seen = Counter(stream)
-    assert dict.fromkeys(((epoch, place) for epoch in range(3) for place in range(samples)), 1).items() <= seen.items()
+    assert dict.fromkeys(((epoch, index) for epoch in range(3) for index in range(samples)), 1).items() <= seen.items()
     assert all(count == 1 for count in seen.values())
     assert [epoch for epoch, _ in stream] == sorted(epoch for epoch, _ in stream)
 
@@ -47,18 +47,18 @@ def test_stopping_on_four_ranks_goes_on_with_two_through_the_same_batches() -> N
 
 
 def test_order_differs_by_epoch_and_by_seed() -> None:
-    places = {
-        (seed, epoch): tuple(place for e, place in Order(40, 40, seed).batch(epoch) if e == epoch)
+    indices = {
+        (seed, epoch): tuple(index for e, index in Order(40, 40, seed).batch(epoch) if e == epoch)
         for seed in (0, 1)
         for epoch in (0, 1, 2)
     }
-    assert len(set(places.values())) == 6
-    assert all(sorted(order) == list(range(40)) for order in places.values())
+    assert len(set(indices.values())) == 6
+    assert all(sorted(order) == list(range(40)) for order in indices.values())
 
 
 def test_order_is_pinned() -> None:
     # A changed order would silently change every result: this is what NumPy's PCG64 gives for [seed, epoch].
-    assert [place for _, place in Order(10, 5, seed=0).batch(0)] == PINNED
+    assert [index for _, index in Order(10, 5, seed=0).batch(0)] == PINNED
 
 
 PINNED = [4, 6, 2, 7, 3]
@@ -68,10 +68,10 @@ PINNED = [4, 6, 2, 7, 3]
 def test_evaluation_scores_each_sample_once(samples: int, batch: int, ranks: int) -> None:
     seen: Counter[int] = Counter()
     for rank in range(ranks):
-        batches = EveryOnce(samples, batch, rank, ranks)
+        batches = EvaluationBatches(samples, batch, rank, ranks)
         listed = list(batches)
         assert len(listed) == len(batches)
-        seen.update(place for part in listed for _, place in part)
+        seen.update(index for part in listed for _, index in part)
     assert seen == Counter(range(samples))
 
 

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from clef.data import manifest as manifests
 from clef.data.dataset import CellDataset
-from clef.data.loader import loader
-from clef.data.manifest import KINDS, ROW, Manifest
-from clef.data.order import EveryOnce, Order, RankBatches
+from clef.data.loader import BatchLoader
+from clef.data.manifest import INDEX_DTYPE, KINDS, Manifest
+from clef.data.order import EvaluationBatches, Order, RankBatches
 from clef.data.shards import SplitShards
 
 SOAK = 20 if os.environ.get("CLEF_SOAK") == "1" else 1
@@ -35,22 +35,22 @@ def manifest(shards: Path) -> Manifest:
 
 
 def written(root: Path, manifest: Manifest, samples: int, shards: int) -> SplitShards:
-    """A split of so many samples, cut into so many tars. A sample's valence is its place."""
-    rows, cuts = np.zeros(samples, ROW), np.linspace(0, samples, shards + 1).astype(int)
+    """A split of so many samples, cut into so many tars. A sample's valence is its index."""
+    rows, cuts = np.zeros(samples, INDEX_DTYPE), np.linspace(0, samples, shards + 1).astype(int)
     rows["key"], rows["size"] = np.arange(samples), -1
     column, made = KINDS.index("meta.json"), []
     for number, (first, last) in enumerate(pairwise(cuts)):
         path = root / f"train-{number:06d}.tar"
         with tarfile.open(path, "w") as tar:
-            for place in range(first, last):
-                facts = {"labels": manifest.classes[:1], "vad": [int(place), 2, 3], "size": [8, 8]}
+            for index in range(first, last):
+                facts = {"labels": manifest.classes[:1], "vad": [int(index), 2, 3], "size": [8, 8]}
                 content = json.dumps(facts | dict.fromkeys(("box", "face_box", "person_box"))).encode()
-                entry = tarfile.TarInfo(f"{place:08d}.meta.json")
+                entry = tarfile.TarInfo(f"{index:08d}.meta.json")
                 entry.size = len(content)
                 tar.addfile(entry, BytesIO(content))
         with tarfile.open(path) as tar:
-            for place, member in zip(range(first, last), tar, strict=True):
-                rows["offset"][place, column], rows["size"][place, column] = member.offset_data, member.size
+            for index, member in zip(range(first, last), tar, strict=True):
+                rows["offset"][index, column], rows["size"][index, column] = member.offset_data, member.size
         rows["shard"][first:last] = number
         part = manifest.splits["train"].shards[0]
         made.append(part.model_copy(update={"name": path.name, "bytes": path.stat().st_size}))
@@ -64,11 +64,11 @@ def read(split: SplitShards, order: Order, ranks: int, workers: int, start: int,
     parts = []
     for rank in range(ranks):
         dataset = CellDataset(split, {}, order.seed, augment=True)
-        found = list(loader(dataset, RankBatches(order, rank, ranks, start, stop), workers))
+        found = list(BatchLoader(dataset, RankBatches(order, rank, ranks, start, stop), workers))
         for batch in found:
             assert batch["vad"][:, 0].tolist() == batch["index"].tolist()
         parts.append([batch["index"].tolist() for batch in found])
-    return [[place for part in step for place in part] for step in zip(*parts, strict=True)]
+    return [[index for part in step for index in part] for step in zip(*parts, strict=True)]
 
 
 CASES = {
@@ -92,9 +92,9 @@ def check(
         split = written(Path(folder), manifest, samples, min(shards, samples))
         before = read(split, order, ranks[0], workers, 0, stop)
         after = read(split, order, ranks[1], workers, stop, steps)
-    unbroken = [[place for _, place in order.batch(number)] for number in range(steps)]
+    unbroken = [[index for _, index in order.batch(number)] for number in range(steps)]
     assert before + after == unbroken
-    stream = [place for batch in before + after for place in batch]
+    stream = [index for batch in before + after for index in batch]
     for epoch in range(2):
         assert Counter(stream[epoch * samples : (epoch + 1) * samples]) == Counter(range(samples))
 
@@ -107,6 +107,7 @@ def test_stopped_and_gone_on_with_other_ranks_equals_unbroken(
     check(manifest, samples, shards, share, ranks, stopped, seed, workers=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=3 * SOAK, deadline=None)
 @given(**CASES)
 def test_likewise_with_workers(
@@ -124,7 +125,7 @@ def test_evaluation_reads_each_sample_once(
     with tempfile.TemporaryDirectory() as folder:
         dataset = CellDataset(written(Path(folder), manifest, samples, min(shards, samples)), {}, 0, augment=False)
         for rank in range(ranks):
-            for found in loader(dataset, EveryOnce(samples, batch, rank, ranks), 0):
+            for found in BatchLoader(dataset, EvaluationBatches(samples, batch, rank, ranks), 0):
                 assert found["vad"][:, 0].tolist() == found["index"].tolist()
                 seen.update(found["index"].tolist())
     assert seen == Counter(range(samples))

@@ -1,4 +1,4 @@
-"""What a network gets: masked pixels exactly black, draws that depend on nothing but seed, epoch and place."""
+"""What a network gets: masked pixels exactly black, draws that depend on nothing but seed, epoch and index."""
 
 import io
 import itertools
@@ -13,11 +13,11 @@ from torchvision.transforms.v2 import functional as v2
 
 from clef.config import InputConfig
 from clef.data import decode, transforms
-from clef.data.batch_memory import Pool
+from clef.data.batch_memory import BufferPool
 from clef.data.dataset import CellDataset
-from clef.data.loader import loader, to_device
+from clef.data.loader import BatchLoader, to_device
 from clef.data.shards import SplitShards
-from clef.data.transforms import Draws, blackened, jittered
+from clef.data.transforms import AugmentationDraws, apply_jitter, zero_regions
 from clef.errors import SetupError, ShardError
 
 BOXES = [(0, 0, 10, 10), (17, 9, 43, 61), (50, 30, 96, 72), (3, 5, 4, 6), (0, 0, 96, 72)]
@@ -39,16 +39,18 @@ def noise(box: tuple[int, int, int, int]) -> bytes:
     return buffer.getvalue()
 
 
-def image(box: tuple[int, int, int, int], mask: bool, config: InputConfig, draws: Draws | None) -> torch.Tensor:
+def image(
+    box: tuple[int, int, int, int], mask: bool, config: InputConfig, draws: AugmentationDraws | None
+) -> torch.Tensor:
     """The picture as a network sees it before normalising, 3,H,W, its jitter included."""
     squashed, out = np.empty((*config.size, 3), np.uint8), np.empty((*config.shape, 3), np.uint8)
-    decode.picture(noise(box), squashed)
-    black = transforms.black_box(box, (96, 72), config, draws) if mask else None
-    transforms.image(squashed, black, config, draws, out)
+    decode.decode_image(noise(box), squashed)
+    black = transforms.mask_region(box, (72, 96), config, draws) if mask else None
+    transforms.augment_image(squashed, black, config, draws, out)
     result = torch.from_numpy(out).permute(2, 0, 1)[None].float()
     if draws and config.jitter:
-        jittered(result, torch.tensor([transforms.factors(config, draws)]))
-        blackened(result, torch.tensor([black or (0, 0, 0, 0)]))
+        apply_jitter(result, torch.tensor([transforms.jitter_factors(config, draws)]))
+        zero_regions(result, torch.tensor([black or (0, 0, 0, 0)]))
     return result[0]
 
 
@@ -69,8 +71,8 @@ def test_masked_pixels_are_exactly_black_after_every_augmentation(
 ) -> None:
     mask, (height, width) = touched(box, config), config.shape
     spare = range(config.size[0] - height + 1), range(config.size[1] - width + 1)
-    for place in range(8):
-        draws = transforms.draws(7, 1, place)["context"]
+    for index in range(8):
+        draws = transforms.draw_augmentation(7, 1, index)["context"]
         result = image(box, True, config, draws)
         if draws.mirrored and config.flip:
             result = result.flip(-1)
@@ -88,8 +90,8 @@ def test_without_the_last_masking_the_edge_would_be_grey() -> None:
 def test_mirrored_samples_have_their_black_box_mirrored() -> None:
     box, config = (0, 0, 40, 72), InputConfig(size=(36, 48), flip=True)
     sides = set()
-    for place in range(12):
-        draws = transforms.draws(0, 0, place)["context"]
+    for index in range(12):
+        draws = transforms.draw_augmentation(0, 0, index)["context"]
         result = image(box, True, config, draws)
         black_left, black_right = (bool(result[:, :, part].eq(0).all()) for part in (slice(0, 20), slice(-20, None)))
         assert (black_left, black_right) == ((False, True) if draws.mirrored else (True, False))
@@ -110,9 +112,9 @@ def inputs() -> dict:
 
 
 def test_a_sample_is_a_function_of_seed_epoch_and_place(shards: Path, inputs: dict) -> None:
-    def sample(seed: int, epoch: int, place: int) -> torch.Tensor:
+    def sample(seed: int, epoch: int, index: int) -> torch.Tensor:
         split = SplitShards(shards / "caer_s_demo", "train")
-        pixels: torch.Tensor = CellDataset(split, inputs, seed, augment=True)[epoch, place]["scene"]
+        pixels: torch.Tensor = CellDataset(split, inputs, seed, augment=True)[epoch, index]["scene"]
         return pixels
 
     assert torch.equal(sample(1, 2, 3), sample(1, 2, 3))
@@ -120,10 +122,11 @@ def test_a_sample_is_a_function_of_seed_epoch_and_place(shards: Path, inputs: di
     assert not torch.equal(sample(1, 2, 3), sample(2, 2, 3))
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_a_batch(shards: Path, inputs: dict) -> None:
     dataset = CellDataset(SplitShards(shards / "emotic_demo", "train"), inputs, seed=3, augment=True)
     batches = [[(0, 5), (0, 9)], [(0, 2), (1, 2)], [(1, 0), (1, 7)], [(2, 3)]]
-    alone, helped = (list(loader(dataset, batches, workers)) for workers in (0, 2))
+    alone, helped = (list(BatchLoader(dataset, batches, workers)) for workers in (0, 2))
     for one, two in zip(alone, helped, strict=True):
         assert one["index"].tolist() == two["index"].tolist()
         assert all(torch.equal(one[name], two[name]) for name in inputs)
@@ -133,49 +136,52 @@ def test_workers_do_not_change_a_batch(shards: Path, inputs: dict) -> None:
         assert torch.equal(one["target"], two["target"])
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_kept_is_not_written_over(shards: Path, inputs: dict) -> None:
     # Blocks of memory go round: one must not, as long as somebody holds its pictures.
     dataset = CellDataset(SplitShards(shards / "emotic_demo", "train"), {"body": inputs["body"]}, 0, augment=False)
-    batches = [[(0, place), (0, place + 1)] for place in range(60)]
-    kept = [(batch["index"], batch["body"]) for batch in loader(dataset, batches, 1)]
+    batches = [[(0, index), (0, index + 1)] for index in range(60)]
+    kept = [(batch["index"], batch["body"]) for batch in BatchLoader(dataset, batches, 1)]
     for index, pictures in kept:
-        assert torch.equal(pictures, torch.stack([dataset[0, place]["body"] for place in index.tolist()]))
+        assert torch.equal(pictures, torch.stack([dataset[0, i]["body"] for i in index.tolist()]))
 
 
+@pytest.mark.slow
 def test_blocks_go_round(shards: Path, inputs: dict) -> None:
     dataset = CellDataset(SplitShards(shards / "emotic_demo", "train"), {"body": inputs["body"]}, 0, augment=False)
-    batches = [[(0, place), (0, place + 1)] for place in range(60)]
-    where = [batch["body"].data_ptr() for batch in loader(dataset, batches, 1)]
+    batches = [[(0, index), (0, index + 1)] for index in range(60)]
+    where = [batch["body"].data_ptr() for batch in BatchLoader(dataset, batches, 1)]
     assert len(set(where)) <= 6 < len(where)
 
 
 def test_too_little_shared_memory_is_an_error_that_says_so() -> None:
     with pytest.raises(SetupError, match=r"no 1125899907 MB of shared memory for the loader .*/dev/shm"):
-        Pool(1 << 50, 1)
+        BufferPool(1 << 50, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_a_worker_keeps_its_own_words(shards: Path, inputs: dict, workers: int) -> None:
     split = SplitShards(shards / "emotic_demo", "train")
-    split.read = lambda place, kind: b"{}"  # type: ignore[method-assign]
+    split.read = lambda index, kind: b"{}"  # type: ignore[method-assign]
     with pytest.raises(ShardError, match=r"^emotic_demo/train sample \d{8}: meta.json lacks"):
-        list(loader(CellDataset(split, {}, 0, augment=False), [[(0, 0)]], workers))
+        list(BatchLoader(CellDataset(split, {}, 0, augment=False), [[(0, 0)]], workers))
 
 
 def test_adding_an_input_does_not_move_the_draws_of_another(shards: Path, inputs: dict) -> None:
     split = SplitShards(shards / "caer_s_demo", "train")
     alone = CellDataset(split, {"body": inputs["body"]}, seed=0, augment=True)
     every = CellDataset(split, inputs, seed=0, augment=True)
-    assert all(torch.equal(alone[4, place]["body"], every[4, place]["body"]) for place in range(6))
+    assert all(torch.equal(alone[4, index]["body"], every[4, index]["body"]) for index in range(6))
 
 
 def test_only_declared_inputs_are_read(shards: Path, inputs: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     original = SplitShards.read
 
-    def counted(self: SplitShards, place: int, kind: str) -> bytes | None:
+    def counted(self: SplitShards, index: int, kind: str) -> bytes | None:
         read.append(kind)
-        return original(self, place, kind)
+        return original(self, index, kind)
 
     monkeypatch.setattr(SplitShards, "read", counted)
     dataset = CellDataset(SplitShards(shards / "caer_s_demo", "train"), {"body": inputs["body"]}, 0, augment=True)
@@ -188,7 +194,7 @@ def test_a_missing_face_is_all_zeros_with_a_flag(shards: Path, inputs: dict) -> 
     without = next(i for i in range(len(split)) if split.read(i, "face.jpg") is None)
     with_face = next(i for i in range(len(split)) if split.read(i, "face.jpg") is not None)
     dataset = CellDataset(split, {"face": inputs["face"]}, 0, augment=False)
-    batch = next(iter(loader(dataset, [[(0, without), (0, with_face)]], 0)))
+    batch = next(iter(BatchLoader(dataset, [[(0, without), (0, with_face)]], 0)))
     assert batch["face"].dtype == torch.uint8
     assert batch["valid"]["face"].tolist() == [False, True]
     moved = to_device(batch, dataset.inputs, torch.device("cpu"))["face"]
@@ -206,7 +212,7 @@ def test_normalising_is_what_the_numbers_say(shards: Path) -> None:
 def test_unknown_vad_is_nan_and_labels_are_the_cards(shards: Path) -> None:
     split = SplitShards(shards / "emotic_demo", "train")
     dataset = CellDataset(split, {}, 0, augment=False)
-    samples = [dataset[0, place] for place in range(len(split))]
+    samples = [dataset[0, index] for index in range(len(split))]
     values = torch.stack([sample["vad"] for sample in samples])
     assert values.isnan().any()
     assert values[~values.isnan()].min() >= 1
@@ -226,33 +232,33 @@ def test_jitter_is_torchvisions() -> None:
     for sample, factors in zip(expected, FACTORS, strict=True):
         for adjust, factor in zip(adjusts, factors, strict=True):
             sample[:] = adjust(sample, factor)
-    torch.testing.assert_close(jittered(pixels, torch.tensor(FACTORS)), expected * 255, atol=1, rtol=0)
+    torch.testing.assert_close(apply_jitter(pixels, torch.tensor(FACTORS)), expected * 255, atol=1, rtol=0)
 
 
 def test_a_sample_is_jittered_on_the_device_by_factors_of_its_own(shards: Path) -> None:
     config = InputConfig(size=(24, 30), flip=True, jitter=0.4, mean=(0, 0, 0), std=(1, 1, 1))
     split = SplitShards(shards / "caer_s_demo", "train")
     dataset = CellDataset(split, {"scene_without_face": config}, seed=5, augment=True)
-    [batch] = loader(dataset, [[(1, place) for place in range(8)]], 0)
+    [batch] = BatchLoader(dataset, [[(1, index) for index in range(8)]], 0)
     seen = to_device(batch, dataset.inputs, torch.device("cpu"))["scene_without_face"]
-    for place in range(8):
-        draw = transforms.draws(5, 1, place)["scene_without_face"]
-        expected = batch["scene_without_face"][place].float() / 255
+    for index in range(8):
+        draw = transforms.draw_augmentation(5, 1, index)["scene_without_face"]
+        expected = batch["scene_without_face"][index].float() / 255
         for adjust, by in zip(
             (v2.adjust_brightness, v2.adjust_contrast, v2.adjust_saturation), draw.jitter, strict=True
         ):
             expected = adjust(expected, 1 + 0.4 * by)
-        top, left, bottom, right = batch["black"]["scene_without_face"][place].tolist()
+        top, left, bottom, right = batch["black"]["scene_without_face"][index].tolist()
         expected[:, top:bottom, left:right] = 0
         assert (bottom - top) * (right - left) > 0
-        torch.testing.assert_close(seen[place], expected, atol=1 / 255, rtol=0)
-        assert seen[place, :, top:bottom, left:right].eq(0).all()
+        torch.testing.assert_close(seen[index], expected, atol=1 / 255, rtol=0)
+        assert seen[index, :, top:bottom, left:right].eq(0).all()
 
 
 def test_what_the_device_gets_lies_as_its_networks_want_it(shards: Path, inputs: dict) -> None:
     # Trap: on a CPU, torch 2.14 corrupts its heap in small networks that get channels_last images.
     dataset = CellDataset(SplitShards(shards / "caer_s_demo", "train"), {"body": inputs["body"]}, 0, augment=True)
-    [batch] = loader(dataset, [[(0, 0), (0, 1)]], 0)
+    [batch] = BatchLoader(dataset, [[(0, 0), (0, 1)]], 0)
     before = batch["body"].clone()
     moved = to_device(batch, dataset.inputs, torch.device("cpu"))
     assert moved["body"].is_contiguous()

@@ -15,8 +15,8 @@ from clef.datasets import cards, open_reader
 from clef.datasets.cards import Card
 from clef.datasets.person import Reading
 from clef.errors import ClefError
-from tests.datasets import caer_s_made
-from tests.datasets.emotic_made import ONE_TEST, ONE_VAL, image, structs, train_person, write
+from tests.datasets import caer_s_factory
+from tests.datasets.emotic_factory import ONE_TEST, ONE_VAL, image, structs, train_person, write
 from tests.datasets.test_emotic_csv import HEADER, row
 
 KEEP = {"box_conflict": "keep", "label_conflict": "keep", "label_unknown": "skip"}
@@ -57,11 +57,11 @@ def outcome(card: Card, root: Path, split: str) -> Reading | None:
 @pytest.fixture(scope="module")
 def caer_s(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("caer_s")
-    caer_s_made.write_rows(root, caer_s_made.lay_out(root))
+    caer_s_factory.write_rows(root, caer_s_factory.lay_out(root))
     return root
 
 
-ROWS = caer_s_made.rows({f"{name}/0000.png": (1, 2, 30, 20) for name in caer_s_made.CLASSES}, "test/")
+ROWS = caer_s_factory.rows({f"{name}/0000.png": (1, 2, 30, 20) for name in caer_s_factory.CLASSES}, "test/")
 JSON = '{"Happy/0000.png": [1, 2, 30, 20], "test/Sad/0001.png": null, "Fear/0002.png": [1.5, -2, 3e1, 20]}'
 
 

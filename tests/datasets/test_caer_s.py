@@ -15,8 +15,8 @@ CLASSES = ["Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise"]
 
 
 def card(no_face: str = "skip", **options: Any) -> Card:
-    made = cards.load("caer_s", policies={"face_missing": no_face})
-    return made.model_copy(update={"reader_options": {**made.reader_options, **options}})
+    base = cards.load("caer_s", policies={"face_missing": no_face})
+    return base.model_copy(update={"reader_options": {**base.reader_options, **options}})
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from clef.datasets.caer_s import CaerS
 from clef.datasets.cards import Card
 from clef.datasets.person import Reading
 from clef.errors import DataError
-from tests.datasets import caer_s_made as made
+from tests.datasets import caer_s_factory
+from tests.datasets.caer_s_factory import Boxes
 
 
 def read(root: Path, split: str = "test", policies: dict[str, str] | None = None, **options: object) -> Reading:
@@ -25,14 +26,14 @@ def card(policies: dict[str, str] | None = None, **options: object) -> Card:
 
 
 @pytest.fixture
-def boxes(tmp_path: Path) -> dict[str, made.Boxes]:
-    return made.lay_out(tmp_path)
+def boxes(tmp_path: Path) -> dict[str, Boxes]:
+    return caer_s_factory.lay_out(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["face", "person"])
-@pytest.mark.parametrize("form", made.FORMS)
-def test_every_form_gives_the_same_boxes(form: str, kind: str, tmp_path: Path, boxes: dict[str, made.Boxes]) -> None:
-    made.FORMS[form](tmp_path, boxes)
+@pytest.mark.parametrize("form", caer_s_factory.FORMS)
+def test_every_form_gives_the_same_boxes(form: str, kind: str, tmp_path: Path, boxes: dict[str, Boxes]) -> None:
+    caer_s_factory.FORMS[form](tmp_path, boxes)
     name = form.partition(",")[0]
     if kind == "person":
         name = {"crop/{split}": "crop_person/{split}"}.get(name, name.replace("{split}", "{split}_person"))
@@ -47,17 +48,17 @@ def test_every_form_gives_the_same_boxes(form: str, kind: str, tmp_path: Path, b
         for person in reading.people:
             _, _, image = person.id.partition("/")
             assert (person.face if kind == "face" else person.box) == boxes[folder][image]
-        told = f"{kind} boxes from {name.replace('{split}', folder)}"
-        assert reading.notes[told] == {"train": 28, "test": 21}[folder]
+        note = f"{kind} boxes from {name.replace('{split}', folder)}"
+        assert reading.notes[note] == {"train": 28, "test": 21}[folder]
         assert reading.box_kind == kind
         assert "box_unmatched" not in reading.notes
 
 
-def test_of_two_forms_the_first_is_read_and_it_is_said(tmp_path: Path, boxes: dict[str, made.Boxes]) -> None:
-    made.write_json(tmp_path, boxes)
-    made.write_crops(tmp_path, boxes)
+def test_of_two_forms_the_first_is_read_and_it_is_said(tmp_path: Path, boxes: dict[str, Boxes]) -> None:
+    caer_s_factory.write_json(tmp_path, boxes)
+    caer_s_factory.write_crops(tmp_path, boxes)
     assert read(tmp_path).notes["face boxes from test.json, not from crop/test"] == 21
-    made.write_rows(tmp_path, boxes)
+    caer_s_factory.write_rows(tmp_path, boxes)
     assert read(tmp_path).notes["face boxes from test.txt, not from test.json, crop/test"] == 21
     assert read(tmp_path, boxes="{split}.json").notes["face boxes from test.json"] == 21
     assert read(tmp_path, boxes={"test": ["crop/test"], "train": "train.txt"}).notes["face boxes from crop/test"] == 21
@@ -65,44 +66,46 @@ def test_of_two_forms_the_first_is_read_and_it_is_said(tmp_path: Path, boxes: di
         read(tmp_path, boxes="other.txt")
 
 
-def test_boxes_in_several_files_are_all_read(tmp_path: Path, boxes: dict[str, made.Boxes]) -> None:
-    text = made.rows(boxes["test"]).splitlines(keepends=True)
+def test_boxes_in_several_files_are_all_read(tmp_path: Path, boxes: dict[str, Boxes]) -> None:
+    text = caer_s_factory.rows(boxes["test"]).splitlines(keepends=True)
     (tmp_path / "test.txt").write_text("".join(text[:15]))
     (tmp_path / "val.txt").write_text("".join(f"val/{row}" for row in text[15:]))
     reading = read(tmp_path, boxes={"test": ["test.txt", "val.txt"]})
     assert {p.id.partition("/")[2]: p.face for p in reading.people} == boxes["test"]
 
 
-def test_one_file_for_both_splits_must_say_which_it_means(tmp_path: Path, boxes: dict[str, made.Boxes]) -> None:
-    (tmp_path / "all.txt").write_text("".join(made.rows(found, f"{split}/") for split, found in boxes.items()))
+def test_one_file_for_both_splits_must_say_which_it_means(tmp_path: Path, boxes: dict[str, Boxes]) -> None:
+    (tmp_path / "all.txt").write_text(
+        "".join(caer_s_factory.rows(found, f"{split}/") for split, found in boxes.items())
+    )
     for split, folder in (("train", "train"), ("test", "test")):
         for person in read(tmp_path, split, boxes="all.txt").people:
             assert person.face == boxes[folder][person.id.partition("/")[2]]
-    made.write_crops_of(tmp_path / "crop", boxes["test"])
+    caer_s_factory.write_crops_of(tmp_path / "crop", boxes["test"])
     with pytest.raises(DataError, match=r"crop/Anger/0000\.txt: train and test each have an image of that name"):
         read(tmp_path)
     shutil.rmtree(tmp_path / "crop")
     only_test = {"Happy/9999.png": (1, 2, 3, 4)}
-    Image.new("RGB", made.SIZE).save(tmp_path / "test/Happy/9999.png")
-    made.write_crops_of(tmp_path / "crop", only_test)
+    Image.new("RGB", caer_s_factory.SIZE).save(tmp_path / "test/Happy/9999.png")
+    caer_s_factory.write_crops_of(tmp_path / "crop", only_test)
     assert [p.face for p in read(tmp_path).people if p.face] == [(1, 2, 3, 4)]
 
 
-def test_images_and_rows_may_differ_in_case_and_extension(tmp_path: Path, boxes: dict[str, made.Boxes]) -> None:
-    made.write_rows(tmp_path, boxes)
+def test_images_and_rows_may_differ_in_case_and_extension(tmp_path: Path, boxes: dict[str, Boxes]) -> None:
+    caer_s_factory.write_rows(tmp_path, boxes)
     (tmp_path / "test/Happy/0000.png").rename(tmp_path / "test/Happy/0000.JPEG")
     (tmp_path / "test/Fear").rename(tmp_path / "test/FEAR")
     faces = {p.id: p.face for p in read(tmp_path).people}
     assert faces["test/Happy/0000.JPEG"] == (3, 2, 20, 20)
     assert faces["test/FEAR/0002.png"] == (2, 2, 22, 20)
     shutil.copy(tmp_path / "test/Sad/0000.png", tmp_path / "test/Sad/0000.jpg")
-    with pytest.raises(DataError, match=r"0000\.png: called like .*0000\.jpg; boxes can't tell the two apart"):
+    with pytest.raises(DataError, match=r"0000\.png: has the same name as .*0000\.jpg; boxes can't tell the two apart"):
         read(tmp_path)
 
 
-def test_a_row_that_names_no_image_is_counted_once(tmp_path: Path, boxes: dict[str, made.Boxes]) -> None:
+def test_a_row_that_names_no_image_is_counted_once(tmp_path: Path, boxes: dict[str, Boxes]) -> None:
     boxes["train"] |= {"Happy/7777.png": (1, 2, 3, 4), "Joy/0000.png": (1, 2, 3, 4)}
-    made.write_json(tmp_path, boxes)
+    caer_s_factory.write_json(tmp_path, boxes)
     (tmp_path / "train/Thumbs.db").write_text("")
     train, val = read(tmp_path, "train"), read(tmp_path, "val")
     assert (train.notes["box_unmatched"], train.notes["file_stray"]) == (2, 1)
@@ -112,8 +115,8 @@ def test_a_row_that_names_no_image_is_counted_once(tmp_path: Path, boxes: dict[s
         read(tmp_path, "train", {"box_unmatched": "raise"})
 
 
-def test_rows_that_repeat_and_rows_that_contradict(tmp_path: Path, boxes: dict[str, made.Boxes]) -> None:
-    text = made.rows(boxes["test"])
+def test_rows_that_repeat_and_rows_that_contradict(tmp_path: Path, boxes: dict[str, Boxes]) -> None:
+    text = caer_s_factory.rows(boxes["test"])
     (tmp_path / "test.txt").write_text(text + text.splitlines()[0] + "\n")
     reading = read(tmp_path)
     assert reading.notes["rows of a box file that repeat another"] == 1
@@ -123,7 +126,7 @@ def test_rows_that_repeat_and_rows_that_contradict(tmp_path: Path, boxes: dict[s
     reading = read(tmp_path, policies={"box_conflict": "keep"})
     assert reading.notes["box_conflict"] == 1
     assert reading.people[0].face == (0, 2, 20, 20)
-    text = made.rows(boxes["train"]) + "Angry/0000.png,0,9,9,19,19\n"
+    text = caer_s_factory.rows(boxes["train"]) + "Angry/0000.png,0,9,9,19,19\n"
     (tmp_path / "train.txt").write_text(text + text.splitlines()[0] + "\n")
     counts = [read(tmp_path, split, {"box_conflict": "keep"}).notes for split in ("train", "val")]
     assert [(c["box_conflict"], c["rows of a box file that repeat another"]) for c in counts] == [(1, 1), (0, 0)]
@@ -133,8 +136,8 @@ def test_rows_that_repeat_and_rows_that_contradict(tmp_path: Path, boxes: dict[s
 
 
 @pytest.mark.parametrize("label", ["4", "7", "x", "00000000000000000000", "²"])
-def test_a_label_that_is_not_the_folders(label: str, tmp_path: Path, boxes: dict[str, made.Boxes]) -> None:
-    rows = made.rows({"Happy/0000.png": (1, 2, 3, 4)}, label=label)
+def test_a_label_that_is_not_the_folders(label: str, tmp_path: Path, boxes: dict[str, Boxes]) -> None:
+    rows = caer_s_factory.rows({"Happy/0000.png": (1, 2, 3, 4)}, label=label)
     (tmp_path / "test.txt").write_text(rows)
     with pytest.raises(DataError, match=rf"test\.txt:1: label '{label}', folder Happy: the label in a row"):
         read(tmp_path)
@@ -144,8 +147,8 @@ def test_a_label_that_is_not_the_folders(label: str, tmp_path: Path, boxes: dict
 
 
 @pytest.mark.parametrize("label", ["3", "happy", ""])
-def test_a_label_that_is_the_folders(label: str, tmp_path: Path, boxes: dict[str, made.Boxes]) -> None:
-    (tmp_path / "test.txt").write_text(made.rows({"Happy/0000.png": (1, 2, 3, 4)}, label=label))
+def test_a_label_that_is_the_folders(label: str, tmp_path: Path, boxes: dict[str, Boxes]) -> None:
+    (tmp_path / "test.txt").write_text(caer_s_factory.rows({"Happy/0000.png": (1, 2, 3, 4)}, label=label))
     assert "label_conflict" not in read(tmp_path).notes
 
 
@@ -167,14 +170,14 @@ def test_a_label_that_is_the_folders(label: str, tmp_path: Path, boxes: dict[str
     ],
 )
 def test_a_file_that_is_none_is_named(name: str, text: str, message: str, tmp_path: Path) -> None:
-    made.lay_out(tmp_path)
+    caer_s_factory.lay_out(tmp_path)
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):
         read(tmp_path)
 
 
-def test_face_boxes_that_are_peoples(tmp_path: Path, boxes: dict[str, made.Boxes]) -> None:
+def test_face_boxes_that_are_peoples(tmp_path: Path, boxes: dict[str, Boxes]) -> None:
     people = {name: (0, 0, 32, 34) if i % 3 else (0, 0, 8, 8) for i, name in enumerate(boxes["test"])}
     people["Happy/0002.png"] = (-64, -36, 0, 0)  # of no size within the frame
     (tmp_path / "test.json").write_text(json.dumps(people))
@@ -187,8 +190,8 @@ def test_face_boxes_that_are_peoples(tmp_path: Path, boxes: dict[str, made.Boxes
     assert "face_is_person" not in read(tmp_path).notes
 
 
-def test_images_that_are_none_are_left_to_the_decoder(tmp_path: Path, boxes: dict[str, made.Boxes]) -> None:
-    made.write_rows(tmp_path, boxes)
+def test_images_that_are_none_are_left_to_the_decoder(tmp_path: Path, boxes: dict[str, Boxes]) -> None:
+    caer_s_factory.write_rows(tmp_path, boxes)
     for path in (tmp_path / "test").rglob("*.png"):
         path.write_bytes(b"no image")
     assert len(read(tmp_path, policies={"face_missing": "center"}).people) == 21

@@ -8,7 +8,7 @@ from clef.datasets import cards, splits
 from clef.datasets.cards import Card
 from clef.datasets.person import Reading
 from clef.errors import DataError
-from tests.datasets import caer_s_made as made
+from tests.datasets import caer_s_factory
 
 LISTS = cards.load("caer_s", "lists")
 
@@ -16,11 +16,11 @@ LISTS = cards.load("caer_s", "lists")
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Of each class three frames of train's four, and of test's three one in val and one in test."""
-    boxes = made.lay_out(tmp_path)
+    boxes = caer_s_factory.lay_out(tmp_path)
     parts = {"train": ("train", "012"), "val": ("test", "2"), "test": ("test", "0")}
     for split, (folder, numbers) in parts.items():
         listed = {name: box for name, box in boxes[folder].items() if Path(name).stem[-1] in numbers}
-        (tmp_path / f"{split}.txt").write_text(made.rows(listed))
+        (tmp_path / f"{split}.txt").write_text(caer_s_factory.rows(listed))
     return tmp_path
 
 
@@ -33,16 +33,16 @@ def names(reading: Reading) -> set[str]:
 
 
 def test_membership_and_boxes_are_the_lists(root: Path) -> None:
-    found = read(root)
-    assert names(found["train"]) == {"train/0000", "train/0001", "train/0002"}
-    assert names(found["val"]) == {"test/0002"}
-    assert names(found["test"]) == {"test/0000"}
-    assert [len(reading.people) for reading in found.values()] == [20, 7, 7]  # train's Sad/0001 has no face
-    assert found["train"].left_out == {"in none of the lists": 7, "face_missing": 1}
-    assert found["test"].left_out == {"in none of the lists": 7}
-    assert not found["val"].left_out
-    assert sum(reading.listed for reading in found.values()) == 7 * (4 + 3)
-    assert found["val"].people[0].face == (0, 2, 22, 20)
+    readings = read(root)
+    assert names(readings["train"]) == {"train/0000", "train/0001", "train/0002"}
+    assert names(readings["val"]) == {"test/0002"}
+    assert names(readings["test"]) == {"test/0000"}
+    assert [len(reading.people) for reading in readings.values()] == [20, 7, 7]  # train's Sad/0001 has no face
+    assert readings["train"].left_out == {"in none of the lists": 7, "face_missing": 1}
+    assert readings["test"].left_out == {"in none of the lists": 7}
+    assert not readings["val"].left_out
+    assert sum(reading.listed for reading in readings.values()) == 7 * (4 + 3)
+    assert readings["val"].people[0].face == (0, 2, 22, 20)
 
 
 def test_rows_of_lists_that_name_no_image_are_people_left_out(root: Path) -> None:
@@ -82,18 +82,18 @@ def test_boxes_may_lie_elsewhere_than_the_lists(root: Path) -> None:
 
 
 def test_ncaer_s_is_read_with_lists_of_ones_own(tmp_path: Path) -> None:
-    boxes = made.lay_out(tmp_path)["test"]
+    boxes = caer_s_factory.lay_out(tmp_path)["test"]
     (tmp_path / "test").rename(tmp_path / "images")
-    made.write_crops_of(tmp_path / "crop", boxes)
+    caer_s_factory.write_crops_of(tmp_path / "crop", boxes)
     for split, number in (("train", 0), ("val", 1), ("test", 2)):
-        text = "".join(f"{name}/{number:04d}.png\n" for name in made.CLASSES if (name, number) != ("Fear", 1))
+        text = "".join(f"{name}/{number:04d}.png\n" for name in caer_s_factory.CLASSES if (name, number) != ("Fear", 1))
         (tmp_path / f"{split}.lst").write_text(text)
     options = {"images": "images", "lists": "{split}.lst", "boxes": "crop"}
     card = cards.load("caer_s", policies={"face_missing": "full"}).model_copy(update={"reader_options": options})
-    found = read(tmp_path, card)
-    assert [len(reading.people) for reading in found.values()] == [7, 6, 7]
-    assert found["train"].left_out == {"in none of the lists": 1}
-    faces = {f"{p.image.parent.name}/{p.image.name}": p.face for r in found.values() for p in r.people}
+    readings = read(tmp_path, card)
+    assert [len(reading.people) for reading in readings.values()] == [7, 6, 7]
+    assert readings["train"].left_out == {"in none of the lists": 1}
+    faces = {f"{p.image.parent.name}/{p.image.name}": p.face for r in readings.values() for p in r.people}
     assert faces == {name: box for name, box in boxes.items() if name != "Fear/0001.png"}
 
 

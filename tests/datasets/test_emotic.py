@@ -10,7 +10,7 @@ from scipy.io import savemat
 from clef.datasets import cards, splits
 from clef.datasets.emotic import Emotic
 from clef.errors import DataError
-from tests.datasets.emotic_made import BOX, FROM, ONE_TEST, ONE_VAL, held_person, image, train_person, vad, write
+from tests.datasets.emotic_factory import BOX, FROM, ONE_TEST, ONE_VAL, held_person, image, train_person, vad, write
 
 CARD = cards.load("emotic")
 

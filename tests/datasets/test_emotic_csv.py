@@ -8,7 +8,7 @@ import pytest
 from clef.datasets.cards import Card
 from clef.datasets.emotic import Emotic
 from clef.errors import DataError
-from tests.datasets.emotic_made import BOX, ONE_TEST, ONE_VAL, image, train_person, write
+from tests.datasets.emotic_factory import BOX, ONE_TEST, ONE_VAL, image, train_person, write
 from tests.datasets.test_emotic_layouts import card
 
 HEADER = "Index,Folder,Filename,Image Size,BBox,Categorical_Labels,Continuous_Labels,Gender,Age"
@@ -41,8 +41,8 @@ def test_a_row_is_a_person(root: Path) -> None:
     assert reading.people[0].image == root / "emotic/mscoco/images/a.jpg"
     assert reading.people[1].vad is not None
     assert math.isnan(reading.people[1].vad[0])
-    told = "annotations from {train,val,test}.csv in emotic_pre"
-    assert reading.notes == {told: 3, "label_alias": 1, "label_missing": 1, "vad_unknown": 2}
+    note = "annotations from {train,val,test}.csv in emotic_pre"
+    assert reading.notes == {note: 3, "label_alias": 1, "label_missing": 1, "vad_unknown": 2}
 
 
 def test_boxes_that_count_from_zero_are_taken_as_they_are(root: Path) -> None:
@@ -59,8 +59,8 @@ def test_columns_in_other_spellings(root: Path, header: str) -> None:
 
 def test_the_mat_file_goes_first_unless_the_form_is_stated(root: Path) -> None:
     read(root, row())
-    told = "annotations from Annotations/Annotations.mat, not from {train,val,test}.csv in emotic_pre"
-    assert Emotic(root, card()).read("train").notes == {told: 1}
+    note = "annotations from Annotations/Annotations.mat, not from {train,val,test}.csv in emotic_pre"
+    assert Emotic(root, card()).read("train").notes == {note: 1}
     (root / "Annotations/Annotations.mat").unlink()
     assert len(Emotic(root, card()).read("train").people) == 1
     with pytest.raises(DataError, match=r"emotic_pre/test\.csv: no such file"):

@@ -13,7 +13,17 @@ from clef.datasets import cards
 from clef.datasets.cards import Card
 from clef.datasets.emotic import Emotic
 from clef.errors import ConfigError, DataError
-from tests.datasets.emotic_made import BOX, FROM, ONE_TEST, ONE_VAL, held_person, image, structs, train_person, write
+from tests.datasets.emotic_factory import (
+    BOX,
+    FROM,
+    ONE_TEST,
+    ONE_VAL,
+    held_person,
+    image,
+    structs,
+    train_person,
+    write,
+)
 
 LAYOUTS = {  # where the databases lie, and the annotations
     "as given": ("emotic", "Annotations/Annotations.mat"),
@@ -65,7 +75,7 @@ def test_of_two_annotation_files_the_newer_is_read_and_it_is_said(usual: Path) -
     assert reading.notes == {"annotations from Annotations/Annotations.mat, not from CVPR17_Annotations.mat": 3}
     older = Emotic(usual, card(annotations="CVPR17_Annotations.mat")).read("train")
     assert older.notes == {"annotations from CVPR17_Annotations.mat": 1}
-    with pytest.raises(DataError, match=r"Other\.mat: not there; reader_options\.annotations names it"):
+    with pytest.raises(DataError, match=r"Other\.mat: no such file or folder; reader_options\.annotations names it"):
         Emotic(usual, card(annotations="Other.mat"))
 
 

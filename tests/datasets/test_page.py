@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from clef.datasets import cards, splits
-from tests.datasets import caer_s_made
-from tests.datasets.emotic_made import ONE_TEST, ONE_VAL, write
+from tests.datasets import caer_s_factory
+from tests.datasets.emotic_factory import ONE_TEST, ONE_VAL, write
 from tests.datasets.test_emotic_layouts import LAYOUTS, TRAIN
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +43,7 @@ def run(project: Path, command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_examples_of_a_table_and_of_a_reader_run(project: Path) -> None:
     blocks = re.findall(r"```\n((?:PYTHONPATH=\. )?python .*?)```", PAGE, re.DOTALL)
     for command in "".join(blocks).splitlines():
@@ -79,19 +80,19 @@ def test_the_card_of_heco_reads_its_form(project: Path) -> None:
 
 def test_the_cards_of_caer_s_read_what_they_say(project: Path, tmp_path: Path) -> None:
     root = tmp_path / "data/caer_s"
-    boxes = caer_s_made.lay_out(root)
+    boxes = caer_s_factory.lay_out(root)
     (root / "boxes").mkdir()
-    caer_s_made.write_json(root / "boxes", boxes)
-    for name, found in (("train", boxes["train"]), ("test", boxes["test"]), ("val", {})):
-        (root / f"people_{name}.txt").write_text(caer_s_made.rows(found))
+    caer_s_factory.write_json(root / "boxes", boxes)
+    for name, of_split in (("train", boxes["train"]), ("test", boxes["test"]), ("val", {})):
+        (root / f"people_{name}.txt").write_text(caer_s_factory.rows(of_split))
     readings = splits.read(cards.load(str(project / "caer_s_hand_checked.yaml")), root)
     assert readings["test"].notes == {
         "face boxes from boxes/test.json": 21, "person boxes from people_val.txt, people_test.txt": 21,
     }  # fmt: skip
     shutil.move(root / "test", root / "images")
-    caer_s_made.write_crops_of(root / "crop", boxes["test"])
+    caer_s_factory.write_crops_of(root / "crop", boxes["test"])
     for split, number in (("train", 0), ("val", 1), ("test", 2)):
-        rows = "".join(f"{name}/{number:04d}.png\n" for name in caer_s_made.CLASSES)
+        rows = "".join(f"{name}/{number:04d}.png\n" for name in caer_s_factory.CLASSES)
         (root / f"{split}.lst").write_text(rows)
     readings = splits.read(cards.load(str(project / "ncaer_s.yaml")), root)
     assert [len(reading.people) for reading in readings.values()] == [7, 6, 7]

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from clef.datasets import cards
-from clef.datasets.policies import RULES, Policies, allowed, describe
+from clef.datasets.policies import RULES, Policies, allowed_policies, describe
 
 TEXT = (Path(__file__).parents[2] / "shards/README.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if line.startswith("|")]
@@ -13,11 +13,13 @@ ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.s
 def test_every_rule_has_its_row() -> None:
     stated = [row for row in ROWS if row[0].strip("`") in RULES]
     defaults = Policies()
-    assert stated == [[f"`{rule}`", describe(rule), ", ".join(allowed(rule)), defaults.of(rule)] for rule in RULES]
+    assert stated == [
+        [f"`{rule}`", describe(rule), ", ".join(allowed_policies(rule)), defaults.of(rule)] for rule in RULES
+    ]
 
 
 def test_every_word_of_a_policy_is_explained() -> None:
-    words = {word for rule in RULES for word in allowed(rule)}
+    words = {word for rule in RULES for word in allowed_policies(rule)}
     explained = {word for row in ROWS if len(row) == 2 for word in re.findall(r"`(\w+)`", row[0])}
     assert words <= explained
 

@@ -52,7 +52,7 @@ def test_faces_vad_and_ids(tmp_path: Path) -> None:
     assert (other.id, other.face, other.flags) == ("a.jpg#1", None, ("vad_unknown", "vad_outside"))
     assert other.vad is not None
     assert math.isnan(other.vad[0])
-    with pytest.raises(DataError, match=r"people\.csv:3: the id 'anna' stands further up"):
+    with pytest.raises(DataError, match=r"people\.csv:3: the id 'anna' is in an earlier row, too"):
         read(tmp_path, *[row.rpartition(",")[0] + ",anna" for row in rows], header=header)
 
 

@@ -16,7 +16,16 @@ from scipy.io import loadmat
 
 from clef.demo import DemoError, generate
 from clef.demo.scenes import SCENES
-from clef.demo.world import CATEGORIES, EMOTION_SCENES, EMOTIONS, MOOD_CATEGORIES, MOOD_SCENES, MOODS, pictures, shots
+from clef.demo.world import (
+    CATEGORIES,
+    EMOTION_SCENES,
+    EMOTIONS,
+    MOOD_CATEGORIES,
+    MOOD_SCENES,
+    MOODS,
+    sample_pictures,
+    sample_shots,
+)
 
 ALIASES = {"Disquitement", "Disconnect", "Doubt Confusion"}
 
@@ -60,6 +69,7 @@ def digests(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["caer_s_demo", "emotic_demo"])
 def test_any_number_of_workers_writes_the_same_bytes(name: Any, tmp_path: Path) -> None:
     generate(name, tmp_path / "one", people=60, workers=1)
@@ -149,7 +159,10 @@ def test_caer_s_faults_are_in_train_alone(caer_s: Path) -> None:
 def test_some_subjects_are_cut_by_the_frame() -> None:
     from clef.demo import caer_s as caer_s_layout
 
-    jobs = [caer_s_layout._shot(Path(), group, ["x"] * len(group.actors)) for group in shots(0, "train", 200, 0.5)]
+    jobs = [
+        caer_s_layout._plan_shot(Path(), group, ["x"] * len(group.actors))
+        for group in sample_shots(0, "train", 200, 0.5)
+    ]
     boxes = [caer_s_layout.face_box(f.card, f.subject.expression) for job in jobs for f in job.frames]
     assert 0 < sum(box[0] < 0 for box in boxes) < 0.1 * len(boxes)
 
@@ -239,8 +252,8 @@ def test_face_boxes_lie_within_the_people(emotic: Path) -> None:
 
 @pytest.mark.parametrize("strength", [0.0, 0.4, 0.9])
 def test_scenes_follow_labels_with_the_given_strength(strength: float) -> None:
-    one_by_one = [(g.scene, g.actors[0].label) for g in shots(0, "test", 600, strength)]
-    in_groups = [(g.scene, a.label) for g in pictures(0, "test", 4000, strength) for a in g.actors]
+    one_by_one = [(g.scene, g.actors[0].label) for g in sample_shots(0, "test", 600, strength)]
+    in_groups = [(g.scene, a.label) for g in sample_pictures(0, "test", 4000, strength) for a in g.actors]
     for pairs, kinds in ((one_by_one, len(EMOTIONS)), (in_groups, len(MOODS))):
         agree = np.mean([scene == label for scene, label in pairs])
         assert agree == pytest.approx(strength + (1 - strength) / kinds, abs=0.02)
@@ -249,17 +262,17 @@ def test_scenes_follow_labels_with_the_given_strength(strength: float) -> None:
 
 
 def test_what_a_person_shows_does_not_depend_on_the_scene() -> None:
-    groups = pictures(0, "test", 4000, 0.9)
+    groups = sample_pictures(0, "test", 4000, 0.9)
     shown = {own: [a.expression for g in groups for a in g.actors if a.label == 0 and (g.scene == 0) == own]
              for own in (True, False)}  # fmt: skip
     assert np.abs(np.mean(shown[True], 0) - np.mean(shown[False], 0)).max() < 0.3
 
 
 def test_every_category_can_be_measured_at_full_size() -> None:
-    from clef.demo.emotic import compose
+    from clef.demo.emotic import compose_picture
 
     for split, strength in (("test", 0.65), ("shift/test", 0.0)):
-        composed = [compose(Path(), group, 1) for group in pictures(0, split, 900, strength)]
+        composed = [compose_picture(Path(), group, 1) for group in sample_pictures(0, split, 900, strength)]
         counts = Counter(c for picture in composed for p in picture.entry.people for c in p.categories)
         assert all(counts[category] >= 15 for category in CATEGORIES)
 

@@ -11,15 +11,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from clef.cues.files import CueFile, found, joined
+from clef.cues.files import CueFile, find_cue_files, with_cues
 from clef.datasets.caer_s import CaerS
 from clef.datasets.cards import load
 from clef.datasets.emotic import Emotic
-from clef.datasets.person import Box, Person
+from clef.datasets.person import Person
 from clef.demo import caer_s, generate
-from clef.demo.cues import COUNT, MISSED, joints, landmarks, propose
-from clef.demo.world import shots
-from clef.geometry import JOINTS, MIRRORED_JOINTS, MIRRORED_LANDMARKS
+from clef.demo.cues import ONE_MISSED_OF, REGION_COUNT, figure_joints, figure_landmarks, propose_regions
+from clef.demo.world import sample_shots
+from clef.geometry import JOINTS, MIRRORED_JOINTS, MIRRORED_LANDMARKS, Box
 
 Points = NDArray[np.float64]
 READERS = {"emotic_demo": Emotic, "caer_s_demo": CaerS}
@@ -36,13 +36,13 @@ def people(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     for root, splits in {"main": ("train", "test"), "shift": ("test",)}.items():
         reader = READERS[name](base / root, load(name))
         listed = [person for split in splits for person in reader.read(split).people]
-        everyone[root] = joined(listed, base / root, found(base / root))
+        everyone[root] = with_cues(listed, base / root, find_cue_files(base / root))
     return everyone
 
 
 def cue_files(people: list[Person]) -> dict[str, CueFile]:
     folder = next(parent for parent in people[0].image.parents if (parent / "cues").is_dir())
-    return {file.cue: file for file in found(folder)}
+    return {file.cue: file for file in find_cue_files(folder)}
 
 
 @cache
@@ -97,16 +97,18 @@ def test_some_lack_landmarks_and_some_a_pose_in_both_roots(people: dict[str, lis
         unread = sum(value is None for value in files["depth"].values.values())
         count = len(files["pose"].values)
         missed = sum(value is None for value in files["pose"].values.values())
-        assert count // MISSED <= missed <= count / MISSED + 1 + 3 * unread  # up to three people in an image
+        assert (
+            count // ONE_MISSED_OF <= missed <= count / ONE_MISSED_OF + 1 + 3 * unread
+        )  # up to three people in an image
         faced = [p for p in listed if p.face is not None]
         assert all(p.cues.landmarks is None for p in listed if p.face is None)
-        assert 0 < sum(p.cues.landmarks is None for p in faced) <= count / MISSED + 1 + 3 * unread
+        assert 0 < sum(p.cues.landmarks is None for p in faced) <= count / ONE_MISSED_OF + 1 + 3 * unread
 
 
 def test_every_stretch_of_a_split_lacks_as_many(people: dict[str, list[Person]]) -> None:
     for listed in people.values():
         missed = np.array([value is None for value in cue_files(listed)["pose"].values.values()])
-        rows = missed[: len(missed) // MISSED * MISSED].reshape(-1, MISSED).sum(1)
+        rows = missed[: len(missed) // ONE_MISSED_OF * ONE_MISSED_OF].reshape(-1, ONE_MISSED_OF).sum(1)
         unread = sum(value is None for value in cue_files(listed)["depth"].values.values())
         assert rows.min() >= 1
         assert rows.sum() <= len(rows) + 3 * unread
@@ -173,7 +175,7 @@ def test_faces_lie_in_their_boxes_and_bodies_below(people: dict[str, list[Person
 def test_an_even_figure_is_its_own_mirror_image() -> None:
     even = (0.4, 0.3, 0.2, 0.5, 0.1, 0.6, 0.7, 0.7, 0.3, 0.0)
     card, middle = (10, 20, 60, 98), 35.0
-    marks, body = np.array(landmarks(card, even)), np.array(joints(card, even, (192, 108)))
+    marks, body = np.array(figure_landmarks(card, even)), np.array(figure_joints(card, even, (192, 108)))
     for points, mirrored in ((marks, MIRRORED_LANDMARKS), (body[:, :2], MIRRORED_JOINTS)):
         there = points[list(mirrored)]
         assert np.allclose(np.stack([2 * middle - there[:, 0], there[:, 1]], 1), points)
@@ -182,7 +184,7 @@ def test_an_even_figure_is_its_own_mirror_image() -> None:
 
 def test_joints_off_the_card_or_the_frame_are_not_trusted() -> None:
     spread = (0.0,) * 8 + (0.0, 0.0)
-    confidences = [np.array(joints((left, 5, left + 50, 83), spread, (192, 108)))[:, 2] for left in (60, -40)]
+    confidences = [np.array(figure_joints((left, 5, left + 50, 83), spread, (192, 108)))[:, 2] for left in (60, -40)]
     lost = {JOINTS[i] for i in np.flatnonzero(confidences[0] == 0)}
     assert lost == {"left_wrist", "right_wrist"}  # arms straight out: 0.52 of a card's width from its middle
     kept = {JOINTS[i] for i in np.flatnonzero(confidences[1])}  # the right ten pixels: 0.3 of the width and more
@@ -217,7 +219,7 @@ def test_regions_have_the_people_first_and_are_full(people: dict[str, list[Perso
             continue
         height, width = pixels(person.image).shape[:2]
         boxes = np.array(person.cues.regions)
-        assert boxes.shape == (COUNT, 4)
+        assert boxes.shape == (REGION_COUNT, 4)
         assert (boxes >= 0).all()
         assert (boxes <= (width, height) * 2).all()
     for person in people["shift"]:
@@ -230,8 +232,8 @@ def test_regions_have_the_people_first_and_are_full(people: dict[str, list[Perso
 
 def test_bystanders_are_where_the_camera_shows_them(tmp_path: Path) -> None:
     edges = 0
-    for group in shots(0, "test", 20, 0.5):
-        job = caer_s._shot(tmp_path / "test", group, [f"{i}.png" for i in range(len(group.actors))])
+    for group in sample_shots(0, "test", 20, 0.5):
+        job = caer_s._plan_shot(tmp_path / "test", group, [f"{i}.png" for i in range(len(group.actors))])
         job.folder.mkdir(exist_ok=True)
         for frame, findings in zip(job.frames, caer_s.draw(job), strict=True):
             subject, *others = findings.regions[: 1 + len(job.bystanders)]  # type: ignore[index]
@@ -255,8 +257,8 @@ def test_proposals_by_hand() -> None:
         (95, 50, 105, 90),
         (50, 0, 56, 90),
     ]
-    boxes = propose([(60, 60, 70, 80), card], shapes, (100, 100))
+    boxes = propose_regions([(60, 60, 70, 80), card], shapes, (100, 100))
     # Left out: background; what lies within a better one, twice; what is narrow, in the frame or by itself.
     assert boxes[:3] == [card, (60, 60, 70, 80), (60, 10, 90, 40)]
     assert boxes[3:5] == [(0, 0, 50, 50), (50, 0, 100, 50)]  # windows fill up
-    assert len(boxes) == len(set(boxes)) == COUNT
+    assert len(boxes) == len(set(boxes)) == REGION_COUNT

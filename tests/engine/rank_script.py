@@ -15,7 +15,7 @@ from clef.engine.trainer import Trainer
 
 config = resolve.from_yaml(Path(sys.argv[1]))
 out = Path(sys.argv[2])
-accelerator = run.start(config)
+accelerator = run.start_ranks(config)
 root = config.shards
 manifest = manifests.load(root)
 trainer = Trainer(config, out, manifest, accelerator)
@@ -26,20 +26,20 @@ arrays = evaluate(trainer.method, config, split, accelerator, trainer.frozen)
 trainer.method.train = lambda mode=True: type(trainer.method).train(trainer.method, False)
 
 seen: dict = {"batches": [], "rates": [], "losses": []}
-step = trainer._step
+train_step = trainer._train
 
 
 def watched(batch):  # noqa: ANN201
-    names, losses = step(batch)
+    names, losses = train_step(batch)
     seen["batches"].append([trainer.train_split.key(int(place)) for place in batch["index"]])
     seen["rates"].append(trainer.optimizer.param_groups[0]["lr"])
     seen["losses"].append(losses.sum().item())
     return names, losses
 
 
-trainer._step = watched
-with Display(config.name, trainer.steps, config.epochs, accelerator.is_main_process) as display:
-    display.say(run.headline(provenance.facts(config, manifest, accelerator), config))
+trainer._train = watched
+with Display(config.name, trainer.total_steps, config.epochs, accelerator.is_main_process) as display:
+    display.print(run.session_line(provenance.process_facts(config, manifest, accelerator), config))
     trainer.run(display)
 seen |= {
     "world": accelerator.num_processes,

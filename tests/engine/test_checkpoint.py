@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 
 from clef.cells import records
 from clef.cells.identity import write_config
-from clef.config import CellConfig, FaultConfig
+from clef.config import CellConfig
 from clef.engine import atomic_dir
 from clef.engine.run import run_cell
 from clef.errors import CellError, SetupError
+from tests.faults import Fault, install
 
 Make = Callable[..., CellConfig]
 
@@ -100,6 +101,7 @@ def test_a_checkpoint_of_the_same_step_replaces_the_one_before_its_validation(tw
     assert (two / "step-000000002" / "c.bin").exists()
 
 
+@pytest.mark.slow
 def test_the_newest_two_and_the_best_are_kept_and_after_the_last_step_the_best_alone(
     tiny: Make, tmp_path: Path
 ) -> None:
@@ -112,6 +114,7 @@ def test_the_newest_two_and_the_best_are_kept_and_after_the_last_step_the_best_a
     assert same[0] == same[1]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     tiny: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +131,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     assert "goes on after step 4/" in said
 
 
+@pytest.mark.slow
 def test_only_damaged_ones_are_an_error_that_names_them_not_a_silent_new_start(tiny: Make, tmp_path: Path) -> None:
     train(tiny(), tmp_path, stop_after=3)
     (atomic_dir.complete(tmp_path / "checkpoints")[-1] / "model.safetensors").write_bytes(b"short")
@@ -136,6 +140,7 @@ def test_only_damaged_ones_are_an_error_that_names_them_not_a_silent_new_start(t
             train(tiny(), tmp_path)
 
 
+@pytest.mark.slow
 def test_best_weights_of_steps_that_were_lost_are_not_kept(tiny: Make, tmp_path: Path) -> None:
     train(tiny(epochs=2), tmp_path, stop_after=12)
     best = tmp_path / "checkpoints" / "best.safetensors"
@@ -146,10 +151,14 @@ def test_best_weights_of_steps_that_were_lost_are_not_kept(tiny: Make, tmp_path:
     assert load_file(best)
 
 
-def test_a_full_disk_in_mid_write_costs_nothing_that_was_whole(tiny: Make, tmp_path: Path) -> None:
-    fault = FaultConfig(kind="disk_full", step=4, where="checkpoint")
+@pytest.mark.slow
+def test_a_full_disk_in_mid_write_costs_nothing_that_was_whole(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(Fault("disk_full", 4, where="checkpoint"), patch=monkeypatch.setattr)
     with pytest.raises(SetupError, match=r"No space left on device.*step-000000002 is whole.*--resume"):
-        train(tiny(), tmp_path, checkpoint_every=2, faults=(fault,))
+        train(tiny(), tmp_path, checkpoint_every=2)
+    monkeypatch.undo()
     assert records.read_json(tmp_path / "state.json")["state"] == "failed"
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000002"]
     assert train(tiny(), tmp_path)["splits"] == train(tiny(), tmp_path / "whole")["splits"]
@@ -167,6 +176,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_really_fills_up(
     small_disk: Path, tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +200,7 @@ def test_too_little_room_is_refused_before_the_first_step(small_disk: Path, tiny
     assert not (small_disk / "cell" / "log.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_the_log_of_lost_steps_is_cut_off(tiny: Make, tmp_path: Path) -> None:
     train(tiny(), tmp_path, checkpoint_every=5, stop_after=5)
     with (tmp_path / "log.jsonl").open("a") as file:

@@ -18,7 +18,9 @@ from clef.cells import records
 from clef.config import CellConfig, resolve
 from clef.data import manifest as manifests
 from tests.conftest import Run
-from tests.engine.trained_cell import train
+from tests.engine.factories import train_cell
+
+pytestmark = pytest.mark.slow
 
 Make = Callable[..., CellConfig]
 
@@ -55,7 +57,7 @@ def content(folder: Path) -> dict[str, tuple[bytes, int]]:
 def test_the_recorded_metrics_and_predictions_come_out_to_the_last_bit(
     run: Run, tiny: Make, tmp_path: Path, dataset: str, backbone: str, method: str, trained_with: int, scored_with: int
 ) -> None:
-    folder = train(tiny(dataset, backbone, method), workers=trained_with)
+    folder = train_cell(tiny(dataset, backbone, method), workers=trained_with)
     before, result = content(folder), records.read_json(folder / "result.json")
     for split in ("test", "test_shift"):
         outputs = ("--json", tmp_path / "score.json", "--predictions", tmp_path / "predictions.npz")
@@ -71,26 +73,28 @@ def test_the_recorded_metrics_and_predictions_come_out_to_the_last_bit(
     assert content(folder) == before, "nothing is written into the cell"
 
 
-def test_predictions_of_an_older_version_which_named_no_groups_are_held_against_too(run: Run, vanilla: Path) -> None:
+def test_predictions_that_were_changed_or_lack_an_array_are_noticed(run: Run, vanilla: Path) -> None:
     path = vanilla / "predictions-test.npz"
     arrays = dict(np.load(path))
-    assert len(arrays.pop("group")) == len(arrays["index"])
-    np.savez(path, **arrays)
     assert "as recorded, to the last bit: the metric, and every prediction" in run(vanilla)[1]
     np.savez(path, **arrays | {"scores": arrays["scores"] + 1})
     code, _, said = run(vanilla)
     assert (code, "doesn't come out again" in said) == (6, True)
+    assert len(arrays.pop("group")) == len(arrays["index"])
+    np.savez(path, **arrays)
+    code, _, said = run(vanilla)
+    assert (code, "predictions of another method or split" in said) == (6, True)
 
 
 def test_a_cell_that_computes_in_bf16_on_kept_features_too(run: Run, tiny: Make) -> None:
     frozen = {"method.context_branch.trainable": False, "inputs.context.flip": False, "mixed_precision": "bf16"}
-    folder = train(tiny(**frozen))
+    folder = train_cell(tiny(**frozen))
     code, said, _ = run(folder)
     assert (code, "as recorded, to the last bit" in said) == (0, True)
 
 
 def test_val_is_held_against_what_validation_said(run: Run, tiny: Make, tmp_path: Path) -> None:
-    folder = train(tiny(epochs=2, **{"optimizer.lr": 0.05}))
+    folder = train_cell(tiny(epochs=2, **{"optimizer.lr": 0.05}))
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     by_step = {line["step"]: line["val"] for line in lines if "val" in line}
     assert len(set(by_step.values())) == 2, "else the weights could be mistaken for one another"
@@ -104,7 +108,7 @@ def test_val_is_held_against_what_validation_said(run: Run, tiny: Make, tmp_path
 
 
 def test_an_unfinished_cell_is_scored_with_its_newest_checkpoint(run: Run, tiny: Make, tmp_path: Path) -> None:
-    folder = train(tiny(epochs=2), checkpoint_every=2, stop_after=6)
+    folder = train_cell(tiny(epochs=2), checkpoint_every=2, stop_after=6)
     assert not (folder / "result.json").exists()
     code, said, _ = run("caer_s_demo-emot_net-clef", "--split", "val", "--json", tmp_path / "s.json")
     assert (code, f"{folder.name}, step-000000006, val: accuracy" in said) == (0, True)
@@ -133,7 +137,7 @@ def test_a_cell_of_two_ranks_comes_out_on_two_and_one_rank_says_that_it_is_one(
 
 
 def test_what_differs_is_named_where_the_number_does_not_come_out(run: Run, tiny: Make) -> None:
-    folder = train(tiny(method="vanilla"))
+    folder = train_cell(tiny(method="vanilla"))
     environment = records.read_json(folder / "environment.json")
     environment["packages"]["torch"] = "2.0.0"
     records.write_json(folder / "environment.json", environment | {"threads": 64, "dtype": "bfloat16"})
@@ -150,7 +154,7 @@ def test_what_differs_is_named_where_the_number_does_not_come_out(run: Run, tiny
 
 
 def test_a_number_that_nothing_explains_is_an_error(run: Run, tiny: Make, tmp_path: Path) -> None:
-    folder = train(tiny(method="vanilla"))
+    folder = train_cell(tiny(method="vanilla"))
     result = records.read_json(folder / "result.json")
     value = result["splits"]["test"]["value"]
     result["splits"]["test"]["value"] = float(np.nextafter(value, 100))
@@ -169,7 +173,7 @@ def test_neither_pretrained_files_nor_the_place_of_the_shards_are_needed(
 
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "mine.pth")
     whole = {"backbone.width": 1, "backbone.weights": {"scene": str(tmp_path / "mine.pth"), "body": "none"}}
-    folder = train(tiny(method="vanilla", batch_size=64, **whole))
+    folder = train_cell(tiny(method="vanilla", batch_size=64, **whole))
     (tmp_path / "mine.pth").unlink()
     shutil.copytree(shards, tmp_path / "moved")
     code, said, _ = run(folder, "--shards", tmp_path / "moved")
@@ -190,7 +194,7 @@ def flip_a_bit(path: Path) -> None:
 
 @pytest.fixture
 def vanilla(tiny: Make) -> Path:
-    return train(tiny(method="vanilla"))
+    return train_cell(tiny(method="vanilla"))
 
 
 def test_bad_input_is_refused_by_name(run: Run, vanilla: Path, tmp_path: Path, shards: Path) -> None:
@@ -217,7 +221,7 @@ def test_bad_input_is_refused_by_name(run: Run, vanilla: Path, tmp_path: Path, s
 
 
 def test_two_cells_of_one_name_are_listed(run: Run, tiny: Make) -> None:
-    names = [train(tiny(method="vanilla", seed=seed), stop_after=1).name for seed in (0, 1)]
+    names = [train_cell(tiny(method="vanilla", seed=seed), stop_after=1).name for seed in (0, 1)]
     code, _, said = run("emot_net-vanilla")
     assert (code, said) == (2, f"error: emot_net-vanilla: 2 cells are called so: single/{names[0]} single/{names[1]}")
     assert f"{names[1]}, step-000000001, test" in run(names[1])[1]

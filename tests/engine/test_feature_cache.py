@@ -12,7 +12,7 @@ from clef import methods
 from clef.cells.identity import write_config
 from clef.config import CellConfig
 from clef.data.dataset import CellDataset
-from clef.data.loader import loader, to_device
+from clef.data.loader import BatchLoader, to_device
 from clef.data.shards import SplitShards
 from clef.engine import feature_cache, run
 from clef.engine.feature_cache import FrozenFeatures
@@ -33,7 +33,7 @@ def setting(config: CellConfig) -> tuple[ContextBranch, FrozenFeatures, SplitSha
 
 def batch_of(split: SplitShards, inputs: Any, places: list[int]) -> dict[str, Any]:
     dataset = CellDataset(split, inputs, 0, augment=False)
-    return next(iter(loader(dataset, [[(0, place) for place in places]], 0)))
+    return next(iter(BatchLoader(dataset, [[(0, place) for place in places]], 0)))
 
 
 def test_kept_features_are_those_of_the_encoder(tiny: Make) -> None:
@@ -63,7 +63,7 @@ def test_whatever_changes_them_makes_others(tiny: Make, change: dict[str, Any]) 
     def key(config: CellConfig) -> str:
         branch = config.method.branch
         assert branch is not None
-        recipe = feature_cache.Recipe(
+        recipe = feature_cache.FeatureRecipe(
             branch, "context_branch", branch.input, config.inputs.images[branch.input], config.seed
         )
         return recipe.key(config, SplitShards(config.shards, "val").manifest, "val")
@@ -85,6 +85,7 @@ def test_the_frame_itself_is_not_decoded_then(tiny: Make) -> None:
     assert "context" in setting(tiny())[1].reads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["clef", "context_only"])
 def test_a_cell_trains_on_them_and_leaves_the_encoder_alone(tiny: Make, tmp_path: Path, method: str) -> None:
     from safetensors.torch import load_file
@@ -106,11 +107,11 @@ def test_the_dictionary_is_built_once_from_the_train_frames(tiny: Make) -> None:
     def made(**settings: Any) -> Any:
         config = tiny(method="ccim", **settings)
         split = SplitShards(config.shards, "train")
-        return feature_cache.dictionary(config, lambda encoder, network: None, split, CPU, said.append)
+        return feature_cache.cached_dictionary(config, lambda encoder, network: None, split, CPU, said.append)
 
     first, again, other = made(), made(backbone="caer_net", seed=3), made(**{"method.dictionary.size": 5})
-    assert (len(first.centres), len(other.centres)) == (8, 5)
-    assert torch.equal(first.centres, again.centres), "one dictionary for every backbone and seed"
+    assert (len(first.centers), len(other.centers)) == (8, 5)
+    assert torch.equal(first.centers, again.centers), "one dictionary for every backbone and seed"
     assert len(said) == 1, "the features were computed once, for all three"
     assert first.prior.sum().item() == pytest.approx(1)
 

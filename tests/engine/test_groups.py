@@ -10,7 +10,7 @@ import pytest
 from clef.data.shards import SplitShards
 from clef.datasets import cards
 from clef.engine import evaluation as module
-from clef.engine.evaluation import groups
+from clef.engine.evaluation import sample_groups
 
 
 def facts(split: SplitShards) -> list[dict]:
@@ -20,7 +20,7 @@ def facts(split: SplitShards) -> list[dict]:
 def test_people_of_one_image_are_one_group_and_no_others(shards: Path) -> None:
     split = SplitShards(shards / "emotic_demo", "test")
     image = [fact["id"].partition("#")[0] for fact in facts(split)]  # by name, where the code goes by bytes
-    found = groups(split, cards.load("emotic_demo").block)
+    found = sample_groups(split, cards.load("emotic_demo").block)
     assert found.dtype == np.int32
     assert len(set(image)) < len(image), "else nothing is tested"
     assert len({*zip(image, found.tolist(), strict=True)}) == len(set(image)) == len(set(found.tolist()))
@@ -30,7 +30,7 @@ def test_frames_are_in_blocks_of_the_sources_list_within_a_class(shards: Path) -
     assert cards.load("caer_s").block == cards.load("caer_s_demo").block == 20
     split = SplitShards(shards / "caer_s_demo", "test")  # small: 9 frames of a class
     blocks = defaultdict(list)
-    for fact, group in zip(facts(split), groups(split, 4).tolist(), strict=True):
+    for fact, group in zip(facts(split), sample_groups(split, 4).tolist(), strict=True):
         blocks[group].append((fact["labels"][0], int(Path(fact["id"]).stem)))
     listed = [frame for members in blocks.values() for frame in members]
     first = {label: min(n for name, n in listed if name == label) for label in cards.load("caer_s_demo").classes}
@@ -42,7 +42,7 @@ def test_frames_are_in_blocks_of_the_sources_list_within_a_class(shards: Path) -
 
 def test_those_who_are_left_out_move_no_block_and_copies_join_two() -> None:
     labels = [("a",)] * 5 + [("b",)] * 3
-    found = module._blocks(labels, np.array([0, 1, 3, 4, 7, 8, 9, 10]), 4)
+    found = module._list_blocks(labels, np.array([0, 1, 3, 4, 7, 8, 9, 10]), 4)
     assert found.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
     image = np.array([0, 1, 2, 3, 4, 5, 6, 1])  # the last frame is a copy of the second
     assert module._joined(image, found).tolist() == [0, 0, 0, 1, 1, 0, 0, 0]

@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 import clef
 from clef.config import CellConfig
 from clef.errors import CellError, ConfigError
-from tests.engine.trained_cell import train
+from tests.engine.factories import train_cell
+
+pytestmark = pytest.mark.slow
 
 Make = Callable[..., CellConfig]
 PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
@@ -27,7 +29,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="ut
 )
 def test_it_scores_as_the_cell_was_scored(tiny: Make, dataset: str, backbone: str, method: str) -> None:
     # 32 samples: the batches that were scored were twice the training ones, and other batches sum in another order.
-    folder = train(tiny(dataset, backbone, method))
+    folder = train_cell(tiny(dataset, backbone, method))
     model = clef.load(folder)
     recorded = np.load(folder / "predictions-test.npz")
     batches = list(model.batches("test", workers=1))
@@ -45,7 +47,7 @@ def test_it_scores_as_the_cell_was_scored(tiny: Make, dataset: str, backbone: st
 
 
 def test_its_weights_are_the_best_and_it_is_in_evaluation_mode(tiny: Make) -> None:
-    folder = train(tiny(epochs=2, **{"optimizer.lr": 0.05}))
+    folder = train_cell(tiny(epochs=2, **{"optimizer.lr": 0.05}))
     model = clef.load(folder)
     best = load_file(folder / "checkpoints" / "best.safetensors")
     assert all(torch.equal(value, best[name]) for name, value in model.method.state_dict().items())
@@ -57,7 +59,7 @@ def test_its_weights_are_the_best_and_it_is_in_evaluation_mode(tiny: Make) -> No
 
 def test_images_of_ones_own_need_no_labels(tiny: Make, shards: Path) -> None:
     config = tiny("emotic_demo", method="clef")
-    folder = train(config)
+    folder = train_cell(config)
     shutil.rmtree(Path(config.runtime.cache), ignore_errors=True)
     model = clef.load(folder)
     batch = next(iter(model.batches("val")))
@@ -70,7 +72,7 @@ def test_images_of_ones_own_need_no_labels(tiny: Make, shards: Path) -> None:
 
 
 def test_a_model_that_computes_in_bf16_does_so_here(tiny: Make) -> None:
-    folder = train(tiny(method="vanilla", mixed_precision="bf16"))
+    folder = train_cell(tiny(method="vanilla", mixed_precision="bf16"))
     model, recorded = clef.load(folder), np.load(folder / "predictions-test.npz")
     scores = torch.cat([model.predict(batch).scores for batch in model.batches("test")])
     assert scores.dtype == torch.float32
@@ -80,7 +82,7 @@ def test_a_model_that_computes_in_bf16_does_so_here(tiny: Make) -> None:
 
 def test_what_cannot_be_loaded_says_why(tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = train(tiny(method="ccim"))
+    folder = train_cell(tiny(method="ccim"))
     with pytest.raises(ConfigError, match=r"none of the 1 cells below runs is called so; did you mean single/caer_s"):
         clef.load("caer_s_demo-emot_net-vanilla-s0")
     assert clef.load("emot_net-ccim").folder == folder
@@ -102,7 +104,7 @@ def test_the_page_runs_as_printed(
     tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = train(tiny("caer_s_demo", "emot_net", "clef"))
+    folder = train_cell(tiny("caer_s_demo", "emot_net", "clef"))
     [example] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     variables: dict = {}
     exec(compile(example, "docs/python.md", "exec"), variables)

@@ -3,6 +3,9 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +18,36 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from clef import methods
 from clef.cells import records
 from clef.cells.identity import write_config
-from clef.config import CellConfig, FaultConfig
+from clef.config import CellConfig
 from clef.data import manifest as manifests
 from clef.data.dataset import CellDataset
-from clef.data.loader import loader, to_device
+from clef.data.loader import BatchLoader, to_device
 from clef.data.shards import SplitShards
-from clef.engine.faults import Faults
 from clef.engine.run import run_cell
 from clef.engine.train_log import StepMeter
-from clef.engine.train_step import NonFiniteGuard, TrainStep, micro_batches
+from clef.engine.train_step import NonFiniteGuard, TrainStep, micro_batches, skips_on_device
 from clef.errors import CellError, ConfigError
-from tests.engine.equal import assert_equal
+from clef.methods import Method, Prediction
+from tests.assertions import assert_equal
 
 Make = Callable[..., CellConfig]
 
 
-def updates(config: CellConfig, *faults: FaultConfig) -> tuple[TrainStep, Iterator[dict[str, Any]]]:
-    """The updates of a cell, as its trainer makes them, and its train batches."""
+def spoil_losses(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let the losses of this step be no numbers."""
+    forward, steps = Method.forward, count(1)
+
+    def spoilt(self: Method, batch: dict[str, Any]) -> Prediction:
+        prediction = forward(self, batch)
+        if not self.training or next(steps) != step:
+            return prediction
+        return replace(prediction, losses={name: loss * torch.nan for name, loss in prediction.losses.items()})
+
+    monkeypatch.setattr(Method, "forward", spoilt)
+
+
+def prepare(config: CellConfig) -> tuple[TrainStep, Iterator[dict[str, Any]]]:
+    """Return the steps of a cell, as its trainer makes them, and its train batches."""
     manifest = manifests.load(config.shards)
     split = SplitShards(config.shards, "train", manifest)
     counts = [manifest.splits["train"].classes[name] for name in manifest.classes]
@@ -41,46 +57,62 @@ def updates(config: CellConfig, *faults: FaultConfig) -> tuple[TrainStep, Iterat
         raise AssertionError("no dictionary here")
 
     method = methods.build(config, counts, len(split), none)
-    made = TrainStep(config, method, Accelerator(cpu=True), Faults(faults, 0))
-    made.method.train()
+    train_step = TrainStep(config, method, Accelerator(cpu=True))
+    train_step.method.train()
     size = config.batch_size
     items = [[(0, place) for place in range(first, first + size)] for first in range(0, len(split) - size, size)]
     dataset = CellDataset(split, config.inputs.present, 0, augment=True)
-    return made, (to_device(b, config.inputs.present, torch.device("cpu")) for b in loader(dataset, items, 0))
+    return train_step, (
+        to_device(b, config.inputs.present, torch.device("cpu")) for b in BatchLoader(dataset, items, 0)
+    )
 
 
-def weights(made: TrainStep) -> list[torch.Tensor]:
-    return [parameter.detach().clone() for parameter in made.parameters]
+def weights(train_step: TrainStep) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in train_step.parameters]
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
-def test_from_the_first_bad_step_on_weights_and_optimiser_stand_still(tiny: Make, name: str) -> None:
-    config = tiny(**{"optimizer.name": name})
-    made, batches = updates(config, FaultConfig(kind="nan", step=3))
-    for step in (1, 2):
-        made(next(batches), step, 0.01, measured=False)
-    before, state = weights(made), made.optimizer.state_dict()
-    kept = json.loads(json.dumps(state, default=lambda tensor: tensor.tolist()))
-    for step in (3, 4, 5):  # nobody has looked at the flag yet, as between two log lines on a GPU
-        made(next(batches), step, 0.01, measured=False)
-    assert_equal(weights(made), before)
-    assert json.loads(json.dumps(made.optimizer.state_dict(), default=lambda tensor: tensor.tolist())) == kept
-    assert made.guard.since.item() == 3
-    assert np.isnan(made.guard.terms(made.accelerator, 3)).all()
+@pytest.mark.parametrize(
+    ("name", "on_device"),
+    [
+        ("sgd", True),
+        ("adam", True),
+        ("adamw", True),
+        ("torch.optim:RMSprop", False),
+        ("tests.engine.own_optimizers:SignMomentum", False),
+        ("tests.engine.own_optimizers:DecayingSgd", False),
+    ],
+)
+def test_from_the_first_bad_step_on_weights_and_optimizer_stand_still(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch, name: str, on_device: bool
+) -> None:
+    train_step, batches = prepare(tiny(**{"optimizer.name": name}))
+    assert skips_on_device(train_step.optimizer) == on_device
+    spoil_losses(monkeypatch, step=3)
+    start = weights(train_step)
+    for _ in range(2):
+        train_step(next(batches), 0.01, measure_norm=False)
+    before, state = weights(train_step), deepcopy(train_step.optimizer.state_dict())
+    assert all(not torch.equal(old, new) for old, new in zip(start, before, strict=True))
+    for _ in range(3):  # nobody has looked at the flag yet, as between two log lines on a GPU
+        train_step(next(batches), 0.01, measure_norm=False)
+    assert_equal(weights(train_step), before)
+    assert_equal(train_step.optimizer.state_dict(), state)
+    assert train_step.guard.bad_steps.item() == 3
+    assert np.isnan(train_step.guard.loss_terms(train_step.accelerator, 3)).all()
 
 
 def test_a_gradient_alone_is_enough_and_so_is_a_loss() -> None:
     guard, good = NonFiniteGuard(torch.device("cpu")), torch.ones(2)
-    guard.watch(good.clone(), [good.clone()])
-    assert not guard.found
-    guard.watch(good.clone(), [good.clone(), torch.tensor([1.0, float("inf")])])
-    assert guard.found
+    guard.check(good.clone(), [good.clone()])
+    assert not guard.nonfinite
+    guard.check(good.clone(), [good.clone(), torch.tensor([1.0, float("inf")])])
+    assert guard.nonfinite
     other = NonFiniteGuard(torch.device("cpu"))
-    other.watch(torch.tensor([float("nan"), 1.0]), [good])
-    assert other.found
-    other.watch(good * 5, [good])
-    assert other.since.item() == 2
-    assert np.isnan(other.terms(Accelerator(cpu=True), 2)).tolist() == [True, False]
+    other.check(torch.tensor([float("nan"), 1.0]), [good])
+    assert other.nonfinite
+    other.check(good * 5, [good])
+    assert other.bad_steps.item() == 2
+    assert np.isnan(other.loss_terms(Accelerator(cpu=True), 2)).tolist() == [True, False]
 
 
 class NoWaiting(TorchDispatchMode):
@@ -99,27 +131,31 @@ def no_waiting() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer.clip_norm": 1.0}, {"optimizer.accumulate": 2}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"optimizer.max_grad_norm": 1.0}, {"optimizer.gradient_accumulation_steps": 2}]
+)
 def test_no_step_waits_for_the_device(tiny: Make, settings: dict[str, Any]) -> None:
-    made, batches = updates(tiny(**settings))
-    window = StepMeter(made.accelerator)
+    train_step, batches = prepare(tiny(**settings))
+    meter = StepMeter(train_step.accelerator)
     first, second = next(batches), next(batches)
-    made(first, 1, 0.01, measured=False)
+    train_step(first, 0.01, measure_norm=False)
     with no_waiting():
-        window.add(*made(second, 2, 0.01, measured=True))
+        meter.add(*train_step(second, 0.01, measure_norm=True))
     with pytest.raises(AssertionError, match="_local_scalar_dense"), no_waiting():  # the test would notice
-        made.guard.found.item()
+        train_step.guard.nonfinite.item()
 
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch(tiny: Make) -> None:
     settings = {"optimizer.momentum": 0.0, "backbone.dropout": 0.0}
     gradients = []
     for accumulate in (1, 4):
-        made, batches = updates(tiny(method="vanilla", **settings, **{"optimizer.accumulate": accumulate}))
-        made.method.eval()  # batch statistics are of a micro-batch, and not what is meant here
-        before = weights(made)
-        names, losses = made(next(batches), 1, 1.0, measured=False)
-        gradients.append([old - new for old, new in zip(before, weights(made), strict=True)] + [losses])
+        train_step, batches = prepare(
+            tiny(method="vanilla", **settings, **{"optimizer.gradient_accumulation_steps": accumulate})
+        )
+        train_step.method.eval()  # batch statistics are of a micro-batch, and not what is meant here
+        before = weights(train_step)
+        names, losses = train_step(next(batches), 1.0, measure_norm=False)
+        gradients.append([old - new for old, new in zip(before, weights(train_step), strict=True)] + [losses])
         assert names == ["categories"]
     for whole, parts in zip(*gradients, strict=True):
         torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
@@ -135,15 +171,16 @@ def test_micro_batches_are_the_batch_in_order() -> None:
 
 def test_a_loss_that_needs_the_whole_batch_is_refused_with_micro_batches(tiny: Make) -> None:
     with pytest.raises(ConfigError, match="counts the positives of a whole global batch"):
-        tiny("emotic_demo", **{"optimizer.accumulate": 2})
-    tiny("emotic_demo", **{"optimizer.accumulate": 2, "loss.class_weights": "static"})
+        tiny("emotic_demo", **{"optimizer.gradient_accumulation_steps": 2})
+    tiny("emotic_demo", **{"optimizer.gradient_accumulation_steps": 2, "loss.class_weights": "static"})
     with pytest.raises(ConfigError, match="must make up batch_size"):
-        tiny(**{"optimizer.accumulate": 3})
+        tiny(**{"optimizer.gradient_accumulation_steps": 3})
 
 
-def test_what_is_said_and_left_of_a_bad_batch(tiny: Make, tmp_path: Path) -> None:
-    faults = [{"kind": "nan", "step": 6}]
-    config = tiny(**{"runtime.faults": faults, "runtime.checkpoint_every": 2, "optimizer.lr": 0.02})
+@pytest.mark.slow
+def test_what_is_said_and_left_of_a_bad_batch(tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil_losses(monkeypatch, step=6)
+    config = tiny(**{"runtime.checkpoint_every": 2, "optimizer.lr": 0.02})
     write_config(tmp_path, config)
     with pytest.raises(CellError) as error:
         run_cell(tmp_path)

@@ -17,12 +17,13 @@ import torch
 from accelerate import Accelerator
 
 from clef.cells import records
+from clef.cells.plan_file import PlannedRun, write_plan
 from clef.config import CellConfig
 from clef.data import manifest as manifests
 from clef.engine import provenance
 from clef.results.collect import gather
-from clef.results.frame import PlannedRun, headlines, write_plan
-from tests.engine.trained_cell import train
+from clef.results.frame import headlines
+from tests.engine.factories import train_cell
 
 Make = Callable[..., CellConfig]
 
@@ -34,10 +35,11 @@ def moment(text: str) -> datetime:
     return found
 
 
+@pytest.mark.slow
 def test_a_result_says_where_it_comes_from(tiny: Make) -> None:
     before = datetime.now(timezone.utc) - timedelta(milliseconds=1)
     config = tiny(method="vanilla")
-    folder = train(config)
+    folder = train_cell(config)
     after = datetime.now(timezone.utc)
     result = records.read_json(folder / "result.json")
     found, run = result["environment"], result["run"]
@@ -65,17 +67,19 @@ def test_a_result_says_where_it_comes_from(tiny: Make) -> None:
     assert run["checkpoint"]["sha256"] == hashlib.sha256(best).hexdigest()
 
 
+@pytest.mark.slow
 def test_tables_read_it(tiny: Make) -> None:
-    folder = train(tiny(method="vanilla"))
+    folder = train_cell(tiny(method="vanilla"))
     run = PlannedRun("n", "caer_s_demo", "emot_net", "vanilla", 0, folder.name)
     gathered = gather(write_plan(folder.parents[1], "single", [run]))
-    assert (len(headlines(gathered.rows)), gathered.missing) == (4, {})
-    assert gathered.rows[0].commit == records.code_version()["commit"]
+    assert (len(headlines(gathered.rows, "accuracy")), gathered.missing) == (4, {})
+    assert gathered.rows["commit"].iloc[0] == records.code_version()["commit"]
 
 
+@pytest.mark.slow
 def test_a_broken_run_keeps_what_its_earlier_processes_said(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(method="vanilla")
-    folder = train(config, stop_after=4)
+    folder = train_cell(config, stop_after=4)
     first = records.read_json(folder / "environment.json")
     seen = moment(first["started"]).timestamp() + 100
     os.utime(folder / "log.jsonl", (seen, seen))
@@ -83,8 +87,8 @@ def test_a_broken_run_keeps_what_its_earlier_processes_said(tiny: Make, monkeypa
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "7")
     monkeypatch.setenv("SLURMD_NODENAME", "node3")
-    train(config, stop_after=6)
-    train(config)
+    train_cell(config, stop_after=6)
+    train_cell(config)
     result = records.read_json(folder / "result.json")
     last, run = result["environment"], result["run"]
     assert [past["from_step"] for past in [*last["earlier"], last]] == [0, 4, 6]
@@ -104,7 +108,7 @@ def test_a_process_that_died_before_its_first_log_line_took_no_time(tiny: Make, 
     accelerator, config = Accelerator(cpu=True), tiny()
     manifest = manifests.load(config.shards)
     for expected in (0, 1, 2):
-        recorded = provenance.session(tmp_path, config, manifest, accelerator)
+        recorded = provenance.session_record(tmp_path, config, manifest, accelerator)
         assert len(recorded["earlier"]) == expected
         assert all(past["last_seen"] == past["started"] for past in recorded["earlier"])
         records.write_json(tmp_path / records.ENVIRONMENT, recorded)
@@ -131,7 +135,7 @@ def test_an_edited_tree_is_told_by_the_hash_of_its_diff(tmp_path: Path, monkeypa
     git("init", "-q")
     git("add", ".")
     git("commit", "-qm", "m")
-    monkeypatch.setattr(records, "__file__", str(tmp_path / "records.py"))
+    monkeypatch.setattr(records, "__file__", str(tmp_path / "cells/records.py"))
     clean = version()
     assert (clean["dirty"], clean["diff"]) == (False, None)
     assert clean["commit"] == git("rev-parse", "HEAD").decode().strip()

@@ -14,11 +14,12 @@ import torch
 import yaml
 
 from clef.config import CellConfig, resolve
-from clef.config.base import merge
-from tests.engine.equal import assert_equal
+from clef.yaml_config import merge
+from tests.assertions import assert_equal
 
 Make = Callable[..., CellConfig]
-pytestmark = pytest.mark.xdist_group("ranks")  # runs are shared by the tests of this file
+# Runs are shared by the tests of this file.
+pytestmark = [pytest.mark.xdist_group("ranks"), pytest.mark.slow]
 SCRIPT = Path(__file__).parent / "rank_script.py"
 
 
@@ -42,8 +43,8 @@ def runs(request: pytest.FixtureRequest, shards: Path, tmp_path_factory: pytest.
 
     folder = tmp_path_factory.mktemp("ranks")
     layer = {
-        "dataset": "emotic_demo", "epochs": 2, "batch_size": 12, "schedule": {"name": "step", "every": 1},
-        "runtime": {"shards": str(shards), "workers": 0, "log_every": 3},
+        "dataset": "emotic_demo", "epochs": 2, "batch_size": 12, "schedule": {"name": "step", "step_size": 1},
+        "runtime": {"shards": str(shards), "num_workers": 0, "log_every": 3},
     }  # fmt: skip
     config = resolve.resolve(merge(layer, TINY["emot_net"], TINY_METHOD["clef"], {"backbone": {"dropout": 0.0}}))
     result = {}
@@ -114,14 +115,22 @@ def test_two_ranks_broken_off_and_resumed_end_as_unbroken(shards: Path, tmp_path
         "dataset": "caer_s_demo",
         "epochs": 1,
         "batch_size": 20,
-        "runtime": {"shards": str(shards), "workers": 0, "keep_checkpoints": True},
+        "runtime": {"shards": str(shards), "num_workers": 0, "keep_checkpoints": True},
     }
     config = tmp_path / "cell.yaml"
     config.write_text(yaml.safe_dump(merge(layer, TINY["emot_net"], TINY_METHOD["clef"])))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for out, *arguments in (("whole",), ("broken", "runtime.stop_after=2"), ("broken", "--resume")):
-        full = [*torchrun, "-m", "clef.train", "--config", str(config), f"runtime.out={tmp_path / out}", *arguments]
+        full = [
+            *torchrun,
+            "-m",
+            "clef.train",
+            "--config",
+            str(config),
+            f"runtime.output_dir={tmp_path / out}",
+            *arguments,
+        ]
         done = subprocess.run(full, capture_output=True, text=True, timeout=240, env=environment)
         assert done.returncode == 0, done.stderr
     assert "goes on after step 2/" in done.stderr

@@ -3,11 +3,11 @@
 import pytest
 
 from clef.config import ScheduleConfig
-from clef.engine.train_step import lr_factor
+from clef.engine.optimizer import lr_factor
 
 
 def test_step_divides_by_ten_every_seven_epochs() -> None:
-    config = ScheduleConfig(name="step", every=7, gamma=0.1)
+    config = ScheduleConfig(name="step", step_size=7, gamma=0.1)
     assert [lr_factor(config, e, 21) for e in (0, 6.99, 7, 13.9, 14, 20.9)] == pytest.approx(
         [1, 1, 0.1, 0.1, 0.01, 0.01]
     )

@@ -4,11 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import submitit
@@ -20,18 +18,13 @@ from clef.config import CellConfig
 from clef.engine import atomic_dir
 from clef.engine.slurm_task import TrainCell
 from clef.errors import Preempted
-from tests.alive import runs
-from tests.engine.processes import Runs
+from tests.engine.cell_processes import Runs
+from tests.faults import Fault, environment
+from tests.processes import is_running, wait_for
+
+pytestmark = pytest.mark.slow
 
 Make = Callable[..., CellConfig]
-
-
-def wait_for(what: str, holds: Callable[[], Any], seconds: float = 200) -> None:
-    """Look until it holds; an AssertionError when it never does."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, f"never: {what}"
-        time.sleep(0.05)
 
 
 READS = """
@@ -39,11 +32,11 @@ import multiprocessing, os, signal, sys
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 from clef import signals
-from clef.data.loader import _begin
+from clef.data.loader import _start_worker
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
-    batches = DataLoader(TensorDataset(torch.arange(64)), 4, num_workers=2, worker_init_fn=_begin)
-    with signals.held():
+    batches = DataLoader(TensorDataset(torch.arange(64)), 4, num_workers=2, worker_init_fn=_start_worker)
+    with signals.blocked():
         reader = iter(batches)
     workers = multiprocessing.active_children()
 """
@@ -87,28 +80,28 @@ def test_loader_workers_leave_with_a_killed_reader(tmp_path: Path, method: str) 
     assert done.returncode == -signal.SIGKILL
     workers = done.stdout.split()
     assert len(workers) == 2
-    wait_for("workers gone", lambda: not any(map(runs, workers)))
+    wait_for("workers gone", lambda: not any(map(is_running, workers)))
 
 
 def test_the_flag_is_set_and_handlers_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "BURST", float("inf"))  # however slow this process is, it must not be made to leave
     before = [signal.getsignal(number) for number in signals.WATCHED]
-    with signals.listening(60, lambda why: None):
-        assert not signals.asked()
+    with signals.handling(60, lambda why: None):
+        assert not signals.stop_requested()
         signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGTERM)
-        assert signals.reasons() == ["SIGUSR1", "SIGTERM"]
+        assert signals.stop_reasons() == ["SIGUSR1", "SIGTERM"]
         with pytest.raises(Preempted, match="preempted by SIGUSR1, SIGTERM while features"):
-            signals.leave_if_asked()
+            signals.raise_if_stop_requested()
     assert [signal.getsignal(number) for number in signals.WATCHED] == before
-    with signals.listening(60, lambda why: None):
-        assert not signals.asked()
+    with signals.handling(60, lambda why: None):
+        assert not signals.stop_requested()
 
 
 def test_a_second_signal_does_not_wait_for_the_save(shards: Path, tmp_path: Path) -> None:
     runs = Runs(tmp_path, shards)
-    stuck = 'runtime.faults=[{"kind": "kill", "signal": "TERM", "step": 4}, {"kind": "hang", "step": 4}]'
-    [process] = runs.start("twice", stuck)
+    stuck = [Fault("kill", 4, signal="TERM"), Fault("hang", 4)]
+    [process] = runs.start("twice", faults=stuck)
     saved = "single/*/checkpoints/step-*/complete.json"
     wait_for("a checkpoint", lambda: list((tmp_path / "twice").glob(saved)) or not process.is_alive())
     while process.is_alive():  # within two seconds of the first they count as one: Slurm and launchers repeat them
@@ -127,7 +120,7 @@ def test_workers_of_torchrun_save_when_it_is_stopped_or_dies(
     # Trap: USR2 kills the agent of torchrun and orphans its workers.
     runs = Runs(tmp_path, shards, epochs=400)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*torchrun, "-m", "clef.train", "--config", str(runs.config), f"runtime.out={tmp_path / 'out'}"]
+    command = [*torchrun, "-m", "clef.train", "--config", str(runs.config), f"runtime.output_dir={tmp_path / 'out'}"]
     with (tmp_path / "said.txt").open("w") as said:
         agent = subprocess.Popen(command, stdout=said, stderr=said, env={**os.environ, "OMP_NUM_THREADS": "1"})
     log = tmp_path / "out/single"
@@ -145,11 +138,14 @@ def test_workers_of_torchrun_save_when_it_is_stopped_or_dies(
 
 
 @pytest.mark.parametrize("number", ["USR2", "TERM"])
-def test_submitit_requeues_at_its_own_signal_alone(tiny: Make, tmp_path: Path, number: str) -> None:
+def test_submitit_requeues_at_its_own_signal_alone(
+    tiny: Make, tmp_path: Path, number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Trap: submitit's handler leaves at once, and swallows SIGTERM.
-    fault = {"kind": "kill", "step": 5, "signal": number}
+    signalled = environment(tmp_path / "faults", Fault("kill", 5, signal=number))
+    monkeypatch.setenv("PYTHONPATH", signalled["PYTHONPATH"])
     cell = tmp_path / "cell"
-    write_config(cell, tiny(**{"runtime.faults": [fault]}))
+    write_config(cell, tiny())
     executor = submitit.LocalExecutor(folder=tmp_path / "jobs")
     executor.update_parameters(timeout_min=60)
     job = executor.submit(TrainCell(), str(cell))

@@ -47,12 +47,12 @@ LATE, SOON = "2026-03-01T20:00:00", "2026-03-01T12:02:00"
     ],
 )
 def test_why_a_job_must_leave(shown: dict[str, str], warned: bool, why: str) -> None:
-    assert slurm_task.why(RUNNING | shown, 1, warned, NOW) == why
+    assert slurm_task.leave_reason(RUNNING | shown, 1, warned, NOW) == why
 
 
 def test_where_slurm_gives_no_answer_the_signal_says_it() -> None:
-    assert slurm_task.why({}, 0, True, NOW) == "preempted"
-    assert slurm_task.why({}, 0, False, NOW) == "signalled"
+    assert slurm_task.leave_reason({}, 0, True, NOW) == "preempted"
+    assert slurm_task.leave_reason({}, 0, False, NOW) == "signalled"
 
 
 @pytest.fixture
@@ -73,9 +73,9 @@ def leaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
         monkeypatch.setenv("SLURM_JOB_ID", "8")
         requeue = Requeue(tmp_path, attempts.begin(tmp_path, "7_3"), allowed)
-        with signals.listening(60, lambda why: None):
+        with signals.handling(60, lambda why: None):
             if orphaned:
-                signals._asked[signals.ORPHANED] = None
+                signals._stop_reasons[signals.ORPHANED] = None
             else:
                 signal.raise_signal(signal.SIGUSR2)
             for _ in range(again):
@@ -133,6 +133,7 @@ def run_task(folder: Path, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.slow
 def test_a_dropped_submission_leaves_at_once_without_a_trace(tmp_path: Path) -> None:
     (cell := tmp_path / "cell").mkdir()
     records.write_json(tmp_path / "submissions/clef-grid-12345678.json", {"dropped": True})
@@ -140,9 +141,10 @@ def test_a_dropped_submission_leaves_at_once_without_a_trace(tmp_path: Path) -> 
     assert done.returncode == Preempted.exit_code
     assert "clef-grid-12345678: the launcher has given this submission up" in done.stderr
     assert list(cell.iterdir()) == []
-    assert slurm_task.SUBMISSIONS == ledger.FOLDER
+    assert slurm_task.SUBMISSIONS_FOLDER == ledger.SUBMISSIONS
 
 
+@pytest.mark.slow
 def test_a_job_whose_nodes_fail_again_and_again_is_not_started(tmp_path: Path, tiny: Any) -> None:
     from clef.cells.identity import write_config
 
@@ -165,10 +167,10 @@ def test_a_job_whose_nodes_fail_again_and_again_is_not_started(tmp_path: Path, t
 def test_signals_that_come_before_torch_count(tmp_path: Path) -> None:
     before = {number: signal.getsignal(number) for number in signals.WATCHED}
     try:
-        signals.heed()
+        signals.install_handlers()
         signal.raise_signal(signal.SIGUSR2)
-        with signals.listening(60, lambda why: None):
-            assert signals.reasons() == ["SIGUSR2"]
+        with signals.handling(60, lambda why: None):
+            assert signals.stop_reasons() == ["SIGUSR2"]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -177,33 +179,36 @@ def test_signals_that_come_before_torch_count(tmp_path: Path) -> None:
 HOLDS = """
 import sys, time
 from pathlib import Path
-from clef import files
-with files.lock(Path(sys.argv[1])):
+from clef import io
+with io.lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
 """
 
 
+@pytest.mark.slow
 def test_the_lock_is_waited_for_as_long_as_was_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "EVERY", 0.01)
+    monkeypatch.setattr(run, "LOCK_POLL_SECONDS", 0.01)
     lock = tmp_path / records.LOCK
     other = subprocess.Popen([sys.executable, "-c", HOLDS, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout
     assert other.stdin
     assert other.stdout.readline() == b"held\n"
     records.write_json(tmp_path / records.STATE, {"state": "running", "pid": 12, "host": "node1"})
-    with ExitStack() as stack, pytest.raises(run.Busy, match=r"another process \(12 on node1\) trains this cell"):
-        run.take(stack, tmp_path, patience=0)
-    with signals.listening(60, lambda why: None), ExitStack() as stack:
+    with ExitStack() as stack, pytest.raises(run.CellLocked, match=r"another process \(12 on node1\) trains this cell"):
+        run.acquire_cell_lock(stack, tmp_path, patience=0)
+    with signals.handling(60, lambda why: None), ExitStack() as stack:
         signal.raise_signal(signal.SIGUSR2)
         with pytest.raises(Preempted, match="while another process trained this cell"):
-            run.take(stack, tmp_path, patience=600)
+            run.acquire_cell_lock(stack, tmp_path, patience=600)
     assert records.read_json(tmp_path / records.STATE)["state"] == "running", "it is the other's to write"
     # It ends while we wait between two looks.
-    monkeypatch.setattr(run.time, "sleep", lambda seconds: other.communicate(b"\n") if seconds == run.EVERY else None)
+    monkeypatch.setattr(
+        run.time, "sleep", lambda seconds: other.communicate(b"\n") if seconds == run.LOCK_POLL_SECONDS else None
+    )
     with ExitStack() as stack:
-        run.take(stack, tmp_path, patience=600)
+        run.acquire_cell_lock(stack, tmp_path, patience=600)
         assert io.is_locked(lock)
     assert capsys.readouterr().err.count("waiting for it to end, 10 minutes at most") == 2

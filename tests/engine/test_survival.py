@@ -1,66 +1,53 @@
 """Runs that are killed or asked to stop by real signals, and go on: they end as an unbroken run does, to the bit."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from clef.errors import HUNG, Preempted
-from tests.engine.equal import assert_equal
-from tests.engine.processes import Runs, everything, fault
+from tests.assertions import assert_equal
+from tests.engine.cell_processes import Unbroken, everything, unbroken_runs
+from tests.faults import Fault
 
-pytestmark = pytest.mark.xdist_group("survival")  # runs are shared by the tests of this file
+# Runs are shared by the tests of this file.
+pytestmark = [pytest.mark.xdist_group("survival"), pytest.mark.slow]
 PREEMPTED = Preempted.exit_code
-Unbroken = Callable[[int], tuple[Runs, dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
 def unbroken(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
-    """Runs of a cell on so many ranks, and all that an unbroken one left."""
-    made: dict[int, tuple[Runs, dict[str, Any]]] = {}
-
-    def make(ranks: int) -> tuple[Runs, dict[str, Any]]:
-        if ranks not in made:
-            runs = Runs(tmp_path_factory.mktemp(f"ranks-{ranks}"), shards)
-            assert runs.run("unbroken", ranks=ranks) == [0] * ranks, runs.said("unbroken")
-            made[ranks] = runs, everything(runs.cell("unbroken"))
-        return made[ranks]
-
-    return make
+    return unbroken_runs(tmp_path_factory, shards)
 
 
 @pytest.mark.parametrize(
-    ("workers", "step", "more", "code"),
+    ("workers", "kill", "code"),
     [
-        (0, 5, {}, -9),
-        (2, 5, {}, -9),
-        (0, 7, {"signal": "TERM"}, PREEMPTED),
-        (0, 3, {"where": "validation"}, -9),
-        (2, 3, {"where": "validation", "signal": "USR2"}, PREEMPTED),
-        (0, 6, {"where": "checkpoint"}, -9),
-        (0, 3, {"where": "checkpoint", "signal": "USR1"}, PREEMPTED),
+        (0, Fault("kill", 5), -9),
+        (2, Fault("kill", 5), -9),
+        (0, Fault("kill", 7, signal="TERM"), PREEMPTED),
+        (0, Fault("kill", 3, where="validation"), -9),
+        (2, Fault("kill", 3, where="validation", signal="USR2"), PREEMPTED),
+        (0, Fault("kill", 6, where="checkpoint"), -9),
+        (0, Fault("kill", 3, where="checkpoint", signal="USR1"), PREEMPTED),
     ],
 )
-def test_broken_and_resumed_is_unbroken(
-    unbroken: Unbroken, workers: int, step: int, more: dict[str, str], code: int
-) -> None:
+def test_broken_and_resumed_is_unbroken(unbroken: Unbroken, workers: int, kill: Fault, code: int) -> None:
     runs, whole = unbroken(1)
-    out = f"{workers}-{step}-{'-'.join(more.values())}"
-    assert runs.run(out, fault("kill", step, **more), f"runtime.workers={workers}") == [code], runs.said(out)
+    out = f"{workers}-{kill.step}-{kill.where}-{kill.signal}"
+    assert runs.run(out, f"runtime.num_workers={workers}", faults=[kill]) == [code], runs.said(out)
     assert not (runs.cell(out) / "result.json").exists()
     if code == PREEMPTED:
         state = runs.state(out)
         assert state["state"] == "preempted"
-        assert state["reason"].startswith(f"preempted by SIG{more['signal']}, saved after step {state['step']}/")
-    assert runs.run(out, "--resume", f"runtime.workers={workers}") == [0], runs.said(out)
+        assert state["reason"].startswith(f"preempted by SIG{kill.signal}, saved after step {state['step']}/")
+    assert runs.run(out, "--resume", f"runtime.num_workers={workers}") == [0], runs.said(out)
     assert_equal(everything(runs.cell(out)), whole)
 
 
 @pytest.mark.parametrize(("signal", "rank"), [("TERM", 0), ("USR2", 1), ("KILL", 1)])
 def test_two_ranks_stop_together_though_one_alone_was_signalled(unbroken: Unbroken, signal: str, rank: int) -> None:
     runs, whole = unbroken(2)
-    codes = runs.run(signal, fault("kill", 7, rank=rank, signal=signal), ranks=2)
+    codes = runs.run(signal, ranks=2, faults=[Fault("kill", 7, rank=rank, signal=signal)])
     if signal == "KILL":
         assert codes[1] == -9
         assert codes[0] not in (0, None)  # it finds the other gone
@@ -73,15 +60,15 @@ def test_two_ranks_stop_together_though_one_alone_was_signalled(unbroken: Unbrok
 
 def test_interrupted_at_the_keyboard_is_preempted_too(unbroken: Unbroken) -> None:
     runs, _ = unbroken(1)
-    assert runs.run("int", fault("kill", 4, signal="INT")) == [PREEMPTED]
+    assert runs.run("int", faults=[Fault("kill", 4, signal="INT")]) == [PREEMPTED]
     assert "preempted by SIGINT, saved after step 4/" in runs.said("int")
     assert "Traceback" not in runs.said("int")
 
 
 def test_what_is_not_saved_in_time_is_left_all_the_same(unbroken: Unbroken) -> None:
     runs, whole = unbroken(1)
-    faults = 'runtime.faults=[{"kind": "kill", "signal": "TERM", "step": 5}, {"kind": "hang", "step": 5}]'
-    assert runs.run("grace", faults, "runtime.grace=0.5") == [PREEMPTED]
+    stuck = [Fault("kill", 5, signal="TERM"), Fault("hang", 5)]
+    assert runs.run("grace", "runtime.grace=0.5", faults=stuck) == [PREEMPTED]
     assert runs.state("grace")["state"] == "preempted"
     assert "not saved within runtime.grace=0.5 seconds" in runs.state("grace")["reason"]
     assert runs.run("grace", "--resume") == [0]
@@ -90,7 +77,7 @@ def test_what_is_not_saved_in_time_is_left_all_the_same(unbroken: Unbroken) -> N
 
 def test_the_watchdog_says_where_a_run_hangs(unbroken: Unbroken) -> None:
     runs, whole = unbroken(1)
-    assert runs.run("hang", fault("hang", 5), "runtime.watchdog=20") == [HUNG]
+    assert runs.run("hang", "runtime.watchdog=20", faults=[Fault("hang", 5)]) == [HUNG]
     assert runs.state("hang")["state"] == "failed"
     assert runs.state("hang")["reason"].startswith("hung: nothing moved for runtime.watchdog=20 seconds")
     stacks = (runs.cell("hang") / "hung-0.txt").read_text()
@@ -102,9 +89,9 @@ def test_the_watchdog_says_where_a_run_hangs(unbroken: Unbroken) -> None:
 
 def test_reading_that_fails_is_an_error_and_slow_is_none(unbroken: Unbroken) -> None:
     runs, whole = unbroken(1)
-    assert runs.run("io", fault("io_error", 5)) == [1]
+    assert runs.run("io", faults=[Fault("io_error", 5)]) == [1]
     assert "Input/output error" in runs.state("io")["reason"]
-    assert runs.run("io", "--resume", fault("slow", 6, seconds=0.01)) == [0]
+    assert runs.run("io", "--resume", faults=[Fault("slow", 6, seconds=0.01)]) == [0]
     assert_equal(everything(runs.cell("io")), whole)
 
 

@@ -20,7 +20,7 @@ from clef.engine import atomic_dir, checkpoint, distributed
 from clef.engine.run import run_cell
 from clef.errors import CellError, ConfigError, SetupError
 from clef.metrics import headline
-from tests.engine.equal import assert_equal
+from tests.assertions import assert_equal
 
 Make = Callable[..., CellConfig]
 
@@ -39,6 +39,7 @@ def state(folder: Path) -> tuple[dict[str, torch.Tensor], Any, Any]:
     return weights, optimizer, torch.load(newest / "rank-0.pt", weights_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "backbone"), [(0, "emot_net"), (2, "caer_net")])
 def test_a_run_stopped_in_mid_epoch_and_resumed_equals_an_unbroken_one(
     tiny: Make, tmp_path: Path, workers: int, backbone: str
@@ -57,6 +58,7 @@ def test_a_run_stopped_in_mid_epoch_and_resumed_equals_an_unbroken_one(
         assert all(np.array_equal(one[key], two[key]) for key in one.files)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["caer_s_demo", "emotic_demo"])
 def test_a_cell_leaves_a_complete_record(tiny: Make, tmp_path: Path, dataset: str) -> None:
     config = tiny(dataset=dataset)
@@ -90,6 +92,7 @@ def test_a_cell_leaves_a_complete_record(tiny: Make, tmp_path: Path, dataset: st
     assert [line["epoch"] for line in lines if "val" in line] == [1]
 
 
+@pytest.mark.slow
 def test_a_finished_cell_is_not_trained_again(tiny: Make, tmp_path: Path) -> None:
     first = train(tiny(method="vanilla"), tmp_path)
     before = (tmp_path / "log.jsonl").read_text()
@@ -97,6 +100,7 @@ def test_a_finished_cell_is_not_trained_again(tiny: Make, tmp_path: Path) -> Non
     assert (tmp_path / "log.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_cell_with_its_reason(tiny: Make, tmp_path: Path) -> None:
     with pytest.raises(CellError, match="non-finite: the loss of step 2 is not finite"):
         train(tiny(**{"optimizer.lr": 1e30}), tmp_path)
@@ -105,6 +109,7 @@ def test_a_loss_that_is_not_finite_ends_the_cell_with_its_reason(tiny: Make, tmp
     assert failed["reason"].startswith("non-finite")
 
 
+@pytest.mark.slow
 def test_bf16_computes_in_bfloat16_and_says_so(tiny: Make, tmp_path: Path) -> None:
     result = train(tiny(mixed_precision="bf16"), tmp_path)
     assert result["environment"]["dtype"] == "bfloat16"
@@ -121,5 +126,5 @@ def test_fp16_on_a_cpu_is_refused_not_ignored(tiny: Make, tmp_path: Path) -> Non
 def test_a_launch_flag_that_contradicts_the_config_is_an_error(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     with pytest.raises(ConfigError, match="--mixed_precision bf16, the config says fp32"):
-        distributed.choose(tiny(), on_cpu=True)
-    assert distributed.choose(tiny(mixed_precision="bf16"), on_cpu=True) == "bf16"
+        distributed.accelerate_precision(tiny(), on_cpu=True)
+    assert distributed.accelerate_precision(tiny(mixed_precision="bf16"), on_cpu=True) == "bf16"

@@ -8,7 +8,7 @@ from tests.launch import tiny_grid
 
 def cells() -> list[CellConfig]:
     path = tiny_grid.ROOT / "configs/grids/audit.yaml"
-    return grids.configs(grids.load_grid(path), str(path), {})[0]
+    return grids.resolve_cells(grids.load_grid(path), str(path), {})
 
 
 def test_it_has_every_combination_once() -> None:

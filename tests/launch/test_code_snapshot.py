@@ -17,8 +17,8 @@ from clef.config import CellConfig
 from clef.engine.slurm_task import TrainCell
 from clef.errors import ConfigError, SetupError
 from launch import code_snapshot
-from tests.engine.test_signals import wait_for
 from tests.launch import tiny_grid
+from tests.processes import wait_for
 
 
 def project(folder: Path) -> None:
@@ -55,24 +55,27 @@ def test_modules_of_ones_own_come_with_what_they_import(tmp_path: Path, monkeypa
 
 ASKS = """
 from pathlib import Path
-from clef import cell, records, resources
-print(resources.resource("shards/emotic.yaml"))
-print(len(cell.registered("backbones")))
+from clef import yaml_config
+from clef.cells import records
+from clef.config import resolve
+print(yaml_config.resource("shards/emotic.yaml"))
+print(len(resolve.registered("backbones")))
 print(records.code_version()["commit"])
-from launch import snapshot
-print(snapshot.take(Path(), []).name)
+from launch import code_snapshot
+print(code_snapshot.take_snapshot(Path(), []).name)
 """
 
 
 def inside(code: Path, folder: Path, first: str) -> list[str]:
     """What Python says in a snapshot when it is started from a folder far from any checkout."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONSAFEPATH": "1"}
-    command = [*shlex.split(code_snapshot.python(code)), "-c", first + ASKS]
+    command = [*shlex.split(code_snapshot.python_command(code)), "-c", first + ASKS]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_snapshot_is_made_once_and_runs_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., CellConfig]
 ) -> None:
@@ -81,7 +84,9 @@ def test_a_snapshot_is_made_once_and_runs_by_itself(
     cell = tiny()
     cell = cell.model_copy(update={"method": cell.method.model_copy(update={"name": "mine:Method"})})
     made: list[Path] = []
-    threads = [threading.Thread(target=lambda: made.append(code_snapshot.take(tmp_path, [cell]))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: made.append(code_snapshot.take_snapshot(tmp_path, [cell]))) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -103,11 +108,11 @@ def test_a_snapshot_is_made_once_and_runs_by_itself(
     assert imported == f"{code}/helper.py"
     assert card == f"{code}/shards/emotic.yaml"
     assert (int(backbones), commit) == (5, str(facts["commit"]))
-    plain = code_snapshot.take(tmp_path, [])
+    plain = code_snapshot.take_snapshot(tmp_path, [])
     assert inside(plain, other, "")[-1] == plain.name, "a launcher in a snapshot makes the same"
 
     (tmp_path / "own/helper.py").write_text("edited = True\n")
-    assert code_snapshot.take(tmp_path, [cell]) != code
+    assert code_snapshot.take_snapshot(tmp_path, [cell]) != code
     assert "late" in (code / "helper.py").read_text()
 
 
@@ -120,23 +125,24 @@ def test_a_module_with_data_beside_it_is_not_copied(
     cell = tiny()
     cell = cell.model_copy(update={"method": cell.method.model_copy(update={"name": "mine:Method"})})
     with pytest.raises(SetupError, match=r"module family: 68 MB lie in its folder.*; 67 MB is the most"):
-        code_snapshot.take(tmp_path, [cell])
+        code_snapshot.take_snapshot(tmp_path, [cell])
     assert not (tmp_path / "code").exists()
 
 
 HOOK = "import sys; sys.path.insert(0, {root!r}); import clef"
 
 
+@pytest.mark.slow
 def test_a_job_that_gets_other_code_ends_before_it_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., CellConfig]
 ) -> None:
     """Something imports the checkout's package before the job can: the worst that an installation may do."""
     write_config(cell := tmp_path / "cell", tiny())
-    code = code_snapshot.take(tmp_path, [])
+    code = code_snapshot.take_snapshot(tmp_path, [])
     (hooks := tmp_path / "hooks").mkdir()
     (hooks / "sitecustomize.py").write_text(HOOK.format(root=str(tiny_grid.ROOT)))
     monkeypatch.setenv("PYTHONPATH", str(hooks))
-    executor = submitit.LocalExecutor(folder=tmp_path / "jobs", python=code_snapshot.python(code))
+    executor = submitit.LocalExecutor(folder=tmp_path / "jobs", python=code_snapshot.python_command(code))
     job = executor.submit(TrainCell(), str(cell))
     wait_for("the job done", job.done)
     state = records.read_json(cell / records.STATE)
@@ -147,4 +153,4 @@ def test_a_job_that_gets_other_code_ends_before_it_trains(
     assert state["reason"].startswith(expected)
     assert str(code) in state["reason"]
     assert [attempt.how for attempt in attempts.read(cell)] == ["failed"]
-    assert sys.executable in code_snapshot.python(code)
+    assert sys.executable in code_snapshot.python_command(code)

@@ -9,8 +9,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from clef.cells import records
+from tests import faults
+from tests.faults import Fault
 from tests.launch import tiny_grid
+
+pytestmark = pytest.mark.slow
 
 FIRST, SECOND = "caer_s_demo-caer_net-vanilla-s0", "caer_s_demo-caer_net-vanilla-s1"
 
@@ -39,16 +45,19 @@ def processes(base: Path) -> list[str]:
 
 def test_two_launchers_a_cancelled_cell_and_ctrl_c(shards: Path, tmp_path: Path) -> None:
     # Time to look at it, and to disturb it: minutes, unless it is told to leave.
-    slow = [{"kind": "slow", "step": step, "seconds": 3} for step in range(3, 41)]
+    slow = [Fault("slow", step, seconds=3) for step in range(3, 41)]
     grid = tiny_grid.write(
         tmp_path / "two.yaml",
-        {"set": {"epochs": 10, "runtime": {"log_every": 1, "workers": 0, "faults": slow}}},
+        {"set": {"epochs": 10, "runtime": {"log_every": 1, "num_workers": 0}}},
         datasets=["caer_s_demo"], backbones=["caer_net"], methods=["vanilla"], seeds=[0, 1],
     )  # fmt: skip
     places = ["--grid", grid, "--shards", shards, "--out", tmp_path / "runs", "--results", tmp_path / "results"]
     command = [sys.executable, tiny_grid.ROOT / "launch/grid.py", "--local", "2", *places]
     with (tmp_path / "said").open("w") as said:
-        launcher = subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said, start_new_session=True)
+        launcher = subprocess.Popen(
+            command, cwd=tmp_path, stdout=said, stderr=said, start_new_session=True,
+            env=faults.environment(tmp_path / "faults", *slow),
+        )  # fmt: skip
     try:
         until(lambda: all(state(tmp_path, name).get("step") for name in (FIRST, SECOND)))
         other = tiny_grid.launch(grid, shards, tmp_path, "--local", "2")
@@ -69,8 +78,7 @@ def test_two_launchers_a_cancelled_cell_and_ctrl_c(shards: Path, tmp_path: Path)
     looked = tiny_grid.launch(grid, shards, tmp_path, "--status", "--json")
     assert json.loads(looked.stdout)["counts"] == {"preempted": 1, "cancelled": 1}
 
-    swift = "runtime.faults=[]"
-    again = tiny_grid.launch(grid, shards, tmp_path, swift, "--local", "2")
+    again = tiny_grid.launch(grid, shards, tmp_path, "--local", "2")
     assert again.returncode == 0, again.stderr
     assert "failed, cancelled or behind such a cell: 1" in again.stdout
     assert set(tiny_grid.results(tmp_path, "two")) == {SECOND}
@@ -78,7 +86,7 @@ def test_two_launchers_a_cancelled_cell_and_ctrl_c(shards: Path, tmp_path: Path)
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines() if "loss" in line]
     assert steps == list(range(1, len(steps) + 1))
 
-    debugged = tiny_grid.launch(grid, shards, tmp_path, swift, "--debug", "--retry-failed", "--cells", "*-s0")
+    debugged = tiny_grid.launch(grid, shards, tmp_path, "--debug", "--retry-failed", "--cells", "*-s0")
     assert debugged.returncode == 0, debugged.stderr
     assert f"in this process: {FIRST}" in debugged.stdout
     assert "goes on after step" in debugged.stderr

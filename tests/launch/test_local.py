@@ -5,6 +5,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from clef.cells import records
 from launch import local
 from tests.launch import tiny_grid
@@ -13,6 +15,7 @@ FAILS = "emotic_demo-caer_net-vanilla-s0"
 WORK = {"caer_s_demo-caer_net-vanilla-s0", "caer_s_demo-caer_net-vanilla-s1"}
 
 
+@pytest.mark.slow
 def test_a_failed_cell_stops_no_other_and_only_it_is_run_again(shards: Path, tmp_path: Path) -> None:
     grid = tiny_grid.write(
         tmp_path / "small.yaml",
@@ -61,19 +64,19 @@ def job_that_said(text: str | None) -> Any:
 
 def test_a_process_that_was_killed_is_said_to_have_died_with_its_last_words(tmp_path: Path) -> None:
     records.write_state(tmp_path, "running", step=3, steps=9)
-    assert local.end(job_that_said("step 3/9\nfree(): invalid size\n\n"), tmp_path) == "died"
+    assert local.final_state(job_that_said("step 3/9\nfree(): invalid size\n\n"), tmp_path) == "died"
     state = records.read_json(tmp_path / records.STATE)
     reason = "its process ended without a result; the last it said: free(): invalid size"
     assert (state["state"], state["reason"], state["step"]) == ("died", reason, 3)
 
 
 def test_a_process_that_said_nothing_has_died_too(tmp_path: Path) -> None:
-    assert local.end(job_that_said(None), tmp_path) == "died"
+    assert local.final_state(job_that_said(None), tmp_path) == "died"
     assert records.read_json(tmp_path / records.STATE)["reason"] == "its process ended without a result"
 
 
 def test_how_a_cell_ended_is_its_own_word(tmp_path: Path) -> None:
     records.write_state(tmp_path, "preempted", reason="SIGTERM")
-    assert local.end(job_that_said("a warning"), tmp_path) == "preempted"
+    assert local.final_state(job_that_said("a warning"), tmp_path) == "preempted"
     records.write_json(tmp_path / records.RESULT, {"val": 1.0})
-    assert local.end(job_that_said("a warning"), tmp_path) == "done"
+    assert local.final_state(job_that_said("a warning"), tmp_path) == "done"

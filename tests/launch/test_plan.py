@@ -13,21 +13,23 @@ import pytest
 
 from clef import io
 from clef.cells import records
+from clef.cells.plan_file import PlannedRun, write_plan
 from clef.config import CellConfig
 from clef.config import grid as grids
-from clef.config.base import nest
 from clef.config.grid import Grid
 from clef.errors import ConfigError, SetupError, ShardError
+from clef.results import gather
+from clef.yaml_config import nest
 from launch import ledger, local, plan_table
 from launch import plan as plans
-from launch.ledger import Queued
+from launch.ledger import QueuedJobs
 from tests.launch import tiny_grid
 
 Point = tuple[str, str, str, int]
 
 
 def configs(path: Path, **extra: Any) -> list[CellConfig]:
-    return grids.configs(grids.load_grid(path), path.name, nest(extra))[0]
+    return grids.resolve_cells(grids.load_grid(path), path.name, nest(extra))
 
 
 def grid(**changes: Any) -> Grid:
@@ -48,8 +50,7 @@ def refusal(act: Callable[[], Any]) -> str:
 
 
 def test_a_grid_is_the_product_of_its_axes_in_the_order_given() -> None:
-    made, absent = grids.configs(grid(seeds=[2, 0]), "grid", {})
-    assert absent == []
+    made = grids.resolve_cells(grid(seeds=[2, 0]), "grid", {})
     assert points(made) == [
         (dataset, backbone, method, seed)
         for dataset in ("emotic_demo", "caer_s_demo")
@@ -61,7 +62,7 @@ def test_a_grid_is_the_product_of_its_axes_in_the_order_given() -> None:
 
 def test_an_exclusion_takes_out_the_cells_that_match_on_all_it_names() -> None:
     excluded = [{"dataset": "emotic_demo", "method": "clef"}, {"backbone": "caer_net"}]
-    made, _ = grids.configs(grid(exclude=excluded), "grid", {})
+    made = grids.resolve_cells(grid(exclude=excluded), "grid", {})
     assert points(made) == [
         ("emotic_demo", "emot_net", "vanilla", 0),
         ("caer_s_demo", "emot_net", "vanilla", 0),
@@ -74,14 +75,14 @@ def test_later_overrides_win_over_earlier_ones_and_the_command_line_over_all() -
         {"set": {"epochs": 3, "optimizer.lr": 0.5, "batch_size": 8}},
         {"where": {"method": "clef"}, "set": {"epochs": 4, "optimizer": {"lr": 0.25}}},
     ]
-    made, _ = grids.configs(grid(overrides=overrides), "grid", {"batch_size": 64})
+    made = grids.resolve_cells(grid(overrides=overrides), "grid", {"batch_size": 64})
     by_method = {c.method.name: (c.epochs, c.optimizer.lr, c.batch_size) for c in made}
     assert by_method == {"vanilla": (3, 0.5, 64), "clef": (4, 0.25, 64)}
 
 
 def test_a_recipe_is_below_the_overrides() -> None:
-    plain, _ = grids.configs(grid(backbones=["caer_net"]), "grid", {})
-    changed, _ = grids.configs(grid(backbones=["caer_net"], overrides=[{"set": {"epochs": 3}}]), "grid", {})
+    plain = grids.resolve_cells(grid(backbones=["caer_net"]), "grid", {})
+    changed = grids.resolve_cells(grid(backbones=["caer_net"], overrides=[{"set": {"epochs": 3}}]), "grid", {})
     assert {c.epochs for c in changed} == {3}
     assert [c.model_copy(update={"epochs": 3}) for c in plain] == changed
 
@@ -104,12 +105,6 @@ def test_a_grid_file_that_is_wrong_is_told_where(tmp_path: Path, content: dict[s
     assert expected in text
 
 
-@pytest.fixture
-def later_net(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One backbone that has published numbers and is not registered."""
-    monkeypatch.setattr(grids, "published", lambda: {"backbones": {"later_net": {}}})
-
-
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -123,21 +118,14 @@ def later_net(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"overrides": [{"set": {"seed": 5}}]}, "seed=5: seed is an axis of the grid; change seeds"),
         ({"overrides": [{"set": {"backbone.name": "caer_net"}}]}, "backbone=caer_net: backbone is an axis"),
         ({"exclude": [{"method": "vanilla"}, {"method": "clef"}]}, "no cell is left"),
-        ({"backbones": ["later_net"]}, "no cell is left; not in this version yet: later_net"),
     ],
 )
-def test_a_grid_that_makes_no_sense_is_refused(later_net: None, changes: dict[str, Any], expected: str) -> None:
-    assert expected in refusal(lambda: grids.configs(grid(**changes), "grid", {}))
+def test_a_grid_that_makes_no_sense_is_refused(changes: dict[str, Any], expected: str) -> None:
+    assert expected in refusal(lambda: grids.resolve_cells(grid(**changes), "grid", {}))
 
 
 def test_an_axis_is_not_changed_from_the_command_line() -> None:
-    assert "method is an axis" in refusal(lambda: grids.configs(grid(), "grid", {"method": "clef"}))
-
-
-def test_a_published_backbone_that_is_not_there_yet_is_named_and_left_out(later_net: None) -> None:
-    made, absent = grids.configs(grid(backbones=["later_net", "caer_net"]), "grid", {})
-    assert absent == ["later_net"]
-    assert {c.backbone.name for c in made} == {"caer_net"}
+    assert "method is an axis" in refusal(lambda: grids.resolve_cells(grid(), "grid", {"method": "clef"}))
 
 
 # ---- what state they are in ----
@@ -146,13 +134,13 @@ def test_a_published_backbone_that_is_not_there_yet_is_named_and_left_out(later_
 @pytest.fixture
 def one_cell(shards: Path, tmp_path: Path) -> list[CellConfig]:
     path = tiny_grid.write(tmp_path / "one.yaml", datasets=["caer_s_demo"], backbones=["caer_net"], methods=["vanilla"])
-    return configs(path, **{"runtime.shards": str(shards), "runtime.out": str(tmp_path / "runs")})
+    return configs(path, **{"runtime.shards": str(shards), "runtime.output_dir": str(tmp_path / "runs")})
 
 
 def planned(made: list[CellConfig], live: bool = False) -> plans.PlannedCell:
-    cell = plans.make("one", made, []).cells[0]
+    cell = plans.make_plan("one", made).cells[0]
     names = [cell.folder.name] if live and cell.folder else []
-    return plans.make("one", made, [], names).cells[0]
+    return plans.make_plan("one", made, names).cells[0]
 
 
 def folder_of(made: list[CellConfig]) -> Path:
@@ -176,7 +164,7 @@ def test_a_cell_that_left_nothing_is_new(one_cell: list[CellConfig], tmp_path: P
 def test_a_cell_that_no_process_holds_is_to_do(one_cell: list[CellConfig], written: str, state: str) -> None:
     records.write_state(folder_of(one_cell), written, reason="x")
     cell = planned(one_cell)
-    assert (cell.state, cell.todo, cell.left) == (state, True, False)
+    assert (cell.state, cell.todo, cell.skipped) == (state, True, False)
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
@@ -186,9 +174,9 @@ def test_what_failed_or_was_cancelled_is_to_do_only_when_asked_for(one_cell: lis
     if state == "cancelled":
         records.write_json(folder / records.CANCELLED, {"by": "me"})
     cell = planned(one_cell)
-    assert (cell.state, cell.todo, cell.left) == (state, False, True)
-    again = plans.make("one", one_cell, [], retry=True).cells[0]
-    assert (again.state, again.todo, again.left) == (state, True, False)
+    assert (cell.state, cell.todo, cell.skipped) == (state, False, True)
+    again = plans.make_plan("one", one_cell, retry=True).cells[0]
+    assert (again.state, again.todo, again.skipped) == (state, True, False)
 
 
 def test_a_cell_with_a_result_is_done(one_cell: list[CellConfig]) -> None:
@@ -234,16 +222,16 @@ def test_what_is_done_is_gathered_though_the_rest_cannot_be_trained(
     made = [*one_cell, blocked] if done else [blocked]
     records.write_json(folder_of(one_cell) / records.RESULT, {})
     gathered: list[Path] = []
-    monkeypatch.setattr(local, "gather_grid", lambda path, results: gathered.append(path))
+    monkeypatch.setattr(gather, "gather_grid", lambda path, results: gathered.append(path))
     args = argparse.Namespace(out=str(tmp_path / "runs"), grid=Path("one.yaml"), results="results", local=1)
     with pytest.raises(ShardError, match="1 cell can't be trained"):
-        local.run(lambda: plans.make("one", made, []), args)
+        local.train_grid(lambda: plans.make_plan("one", made), args)
     assert len(gathered) == done
 
 
 def test_missing_weights_stand_in_the_way(shards: Path, tmp_path: Path) -> None:
     extra = nest({"runtime": {"shards": str(shards), "weights": str(tmp_path)}})
-    made, _ = grids.configs(grid(backbones=["emot_net"]), "grid", extra)
+    made = grids.resolve_cells(grid(backbones=["emot_net"]), "grid", extra)
     cell = planned(made)
     assert (cell.state, cell.todo) == ("no weights", False)
     assert isinstance(cell.error, SetupError)
@@ -253,8 +241,8 @@ def test_missing_weights_stand_in_the_way(shards: Path, tmp_path: Path) -> None:
 def test_only_what_changes_the_result_changes_the_folder(one_cell: list[CellConfig], tmp_path: Path) -> None:
     path = tmp_path / "one.yaml"
     same = {
-        "runtime.shards": one_cell[0].runtime.shards, "runtime.out": one_cell[0].runtime.out,
-        "runtime.workers": 3, "runtime.threads": 2, "runtime.log_every": 7, "resources": {"gpus": 4, "hours": 99},
+        "runtime.shards": one_cell[0].runtime.shards, "runtime.output_dir": one_cell[0].runtime.output_dir,
+        "runtime.num_workers": 3, "runtime.threads": 2, "runtime.log_every": 7, "resources": {"gpus": 4, "hours": 99},
     }  # fmt: skip
     assert folder_of(configs(path, **same)) == folder_of(one_cell)
     for setting in ({"epochs": 2}, {"batch_size": 8}, {"optimizer.lr": 0.5}, {"backbone.dropout": 0.1}):
@@ -268,18 +256,18 @@ def test_plan_names_folders_beside_it_so_that_it_can_be_moved(one_cell: list[Cel
 
 
 def test_seeds_in_a_row_are_shown_as_a_span() -> None:
-    assert plan_table._spans([0, 1, 2]) == "0 1 2"
-    assert plan_table._spans([*range(334), 400, 401, 7]) == "0-333 400 401 7"
+    assert plan_table._seed_ranges([0, 1, 2]) == "0 1 2"
+    assert plan_table._seed_ranges([*range(334), 400, 401, 7]) == "0-333 400 401 7"
 
 
 def test_cells_that_differ_in_their_seed_alone_share_the_rest_and_still_obey_its_overrides() -> None:
     overrides = [{"where": {"seed": 2}, "set": {"epochs": 9}}, {"set": {"batch_size": 16}}]
-    made, _ = grids.configs(grid(seeds=[0, 1, 2], overrides=overrides), "grid", {})
+    made = grids.resolve_cells(grid(seeds=[0, 1, 2], overrides=overrides), "grid", {})
     assert all(c.batch_size == 16 and (c.epochs == 9) == (c.seed == 2) for c in made)
     for config in made:
         axes = {"datasets": [config.dataset], "backbones": [config.backbone.name], "methods": [config.method.name]}
         fitting = overrides if config.seed == 2 else overrides[1:]  # an override of no cell is refused
-        alone, _ = grids.configs(grid(seeds=[config.seed], overrides=fitting, **axes), "grid", {})
+        alone = grids.resolve_cells(grid(seeds=[config.seed], overrides=fitting, **axes), "grid", {})
         assert alone == [config]
     with pytest.raises(ValueError, match=r"seeds\.1"):
         grid(seeds=[0, -1])
@@ -298,9 +286,9 @@ def fake_command(folder: Path, name: str, script: str) -> None:
 def submissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A grid's folder: cells a and b were tasks of array 12, c job 15, and d was sent twice. squeue is a script."""
     for job, cells in {"12": ["a", "b", "d"], "15": ["c"], "3": ["x", "d"]}.items():
-        entry = ledger.new(tmp_path, "cells", cells, array=len(cells) > 1)
-        ledger.complete(tmp_path, entry, job)
-    ledger.drop(tmp_path, ledger.new(tmp_path, "cells", ["a"]))
+        entry = ledger.new_submission(tmp_path, "cells", cells, array=len(cells) > 1)
+        ledger.complete_submission(tmp_path, entry, job)
+    ledger.drop_submission(tmp_path, ledger.new_submission(tmp_path, "cells", ["a"]))
     (tmp_path / "x").mkdir()
     (tmp_path / "x/result.json").write_text("{}")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin")
@@ -319,33 +307,33 @@ QUEUE = """
 
 def test_a_cell_is_queued_while_its_array_task_or_job_is_alive(submissions: Path) -> None:
     fake_command(submissions / "bin", "squeue", f"cat <<END\n{QUEUE}\nEND")
-    assert ledger.look(submissions).cells == {"b": "12_1", "c": "15", "d": "12_2"}
+    assert ledger.query_queued(submissions).cells == {"b": "12_1", "c": "15", "d": "12_2"}
 
 
 def test_the_users_filters_for_squeue_hide_no_job(submissions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_command(submissions / "bin", "squeue", f'[ -n "$SQUEUE_PARTITION" ] || cat <<END\n{QUEUE}\nEND')
     monkeypatch.setenv("SQUEUE_PARTITION", "debug")
-    assert set(ledger.look(submissions).cells) == {"b", "c", "d"}
+    assert set(ledger.query_queued(submissions).cells) == {"b", "c", "d"}
 
 
 def test_no_answer_from_squeue_is_an_error_and_not_an_empty_queue(submissions: Path) -> None:
     fake_command(submissions / "bin", "squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(SetupError, match=r"Unable to contact slurm controller.*try again"):
-        ledger.look(submissions)
+        ledger.query_queued(submissions)
 
 
 def test_squeue_is_not_asked_about_a_grid_that_is_done(submissions: Path) -> None:
     fake_command(submissions / "bin", "squeue", "exit 1")
-    ledger.complete(submissions, ledger.new(submissions, "gather", [], after=["12"]), "16")
+    ledger.complete_submission(submissions, ledger.new_submission(submissions, "gather", [], after=["12"]), "16")
     for cell in "abcd":
         (submissions / cell).mkdir()
         (submissions / cell / "result.json").write_text("{}")
-    assert ledger.look(submissions) == Queued()
+    assert ledger.query_queued(submissions) == QueuedJobs()
 
 
 def test_without_squeue_nothing_is_queued(submissions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(submissions / "bin"))
-    assert ledger.look(submissions) == Queued()
+    assert ledger.query_queued(submissions) == QueuedJobs()
 
 
 def test_a_record_that_is_none_is_named(submissions: Path) -> None:
@@ -364,11 +352,26 @@ def command(*arguments: str, base: Path, **environment: str) -> subprocess.Compl
     )  # fmt: skip
 
 
-def test_the_launcher_imports_no_torch(tmp_path: Path) -> None:
-    code = "import launch.grid, launch.submit, clef.engine.slurm_task, sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=tiny_grid.ROOT, timeout=240).returncode == 0
+@pytest.mark.slow
+def test_planning_and_status_import_nothing_slow(tmp_path: Path) -> None:
+    write_plan(tmp_path / "runs", "paper", [PlannedRun("c", "emotic", "emot_net", "clef", 0, "c")])
+    code = """
+import sys
+import launch.submit, clef.engine.slurm_task
+from launch import grid
+for options in (["--dry-run"], ["--dry-run", "--partition", "gpu"], ["--status"]):
+    sys.argv = ["grid.py", *options]
+    assert grid.main() == 0
+slow = {"torch", "torchvision", "pandas", "scipy", "sklearn", "matplotlib", "cv2", "accelerate"}
+sys.exit(f"imported: {slow & sys.modules.keys()}" if slow & sys.modules.keys() else 0)
+"""
+    environment = os.environ | {"PYTHONPATH": str(tiny_grid.ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_plan_of_the_paper_names_what_is_missing(tmp_path: Path) -> None:
     done = command("--dry-run", base=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -379,6 +382,7 @@ def test_the_plan_of_the_paper_names_what_is_missing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_grid_without_its_shards_is_not_begun(tmp_path: Path) -> None:
     done = command("--local", base=tmp_path)
     assert done.returncode == ShardError.exit_code
@@ -386,6 +390,7 @@ def test_a_grid_without_its_shards_is_not_begun(tmp_path: Path) -> None:
     assert "python -m clef.shard --dataset caer_s " in done.stderr
 
 
+@pytest.mark.slow
 def test_without_slurm_the_way_out_is_named(tmp_path: Path) -> None:
     done = command("--partition", "gpu", base=tmp_path, PATH=str(tmp_path))
     assert done.returncode == SetupError.exit_code
@@ -394,6 +399,7 @@ def test_without_slurm_the_way_out_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -414,6 +420,7 @@ def test_a_slip_on_the_command_line_is_explained(tmp_path: Path, arguments: list
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_tables_of_a_grid_that_was_never_planned_are_refused(tmp_path: Path) -> None:
     done = command("--gather", base=tmp_path)
     assert done.returncode == 6

@@ -8,12 +8,12 @@ import pytest
 from clef import weights
 from clef.cells import records
 from clef.cells.identity import NOT_IDENTITY, signature, write_config
+from clef.cells.plan_file import read_plan, write_plan
 from clef.config import CellConfig
 from clef.config import grid as grids
 from clef.config.grid import Grid
 from clef.engine.run import run_cell
 from clef.errors import ConfigError
-from clef.results.frame import read_plan, write_plan
 from launch import plan as plans
 from launch.plan import PlannedCell
 from tests.conftest import TINY
@@ -24,7 +24,7 @@ SHIPPED = ("ablations", "ambiguities")
 
 def configs(**changes: Any) -> list[CellConfig]:
     grid = {"datasets": ["caer_s"], "backbones": ["emot_net"], "methods": ["vanilla", "clef"], "seeds": [0]}
-    return grids.configs(Grid.model_validate(grid | changes), "grid", {})[0]
+    return grids.resolve_cells(Grid.model_validate(grid | changes), "grid", {})
 
 
 def test_a_preset_is_its_method_with_its_settings_under_its_own_name() -> None:
@@ -55,8 +55,8 @@ def test_overrides_of_a_method_reach_its_presets_which_go_before_them() -> None:
 
 def test_a_longer_control_stretches_its_schedule() -> None:
     [plain, long] = configs(methods=["vanilla", "long"], presets={"long": {"method": "vanilla", "epochs_times": 2}})
-    assert (plain.epochs, plain.schedule.every) == (21, 7)
-    assert (long.epochs, long.schedule.every) == (42, 14)
+    assert (plain.epochs, plain.schedule.step_size) == (21, 7)
+    assert (long.epochs, long.schedule.step_size) == (42, 14)
 
 
 def test_what_a_preset_is_compared_with_goes_into_the_plan_and_not_into_the_signature(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def shipped(name: str, datasets: list[str]) -> list[CellConfig]:
     renamed = dict(zip(grid.datasets, datasets, strict=True))
     exclude = [e.model_copy(update={"dataset": renamed.get(e.dataset)}) if e.dataset else e for e in grid.exclude]
     changes = {"datasets": datasets, "exclude": exclude, "seeds": [0]}
-    return grids.configs(grid.model_copy(update=changes), name, {})[0]
+    return grids.resolve_cells(grid.model_copy(update=changes), name, {})
 
 
 def presets() -> list[tuple[str, str]]:
@@ -135,7 +135,7 @@ def tiny(config: CellConfig, shards: Path, out: Path) -> CellConfig:
     images = {name: image.model_copy(update={"size": (24, 24), "crop": None}) for name, image in
               config.inputs.present.items() if hasattr(image, "size")}  # fmt: skip
     backbone = config.backbone.model_copy(update=TINY[config.backbone.name]["backbone"])
-    places = {"shards": str(shards), "out": str(out / "runs"), "features": str(out / "cache"), "workers": 0}
+    places = {"shards": str(shards), "output_dir": str(out / "runs"), "features": str(out / "cache"), "num_workers": 0}
     return config.model_copy(
         update={
             "method": method,
@@ -178,13 +178,14 @@ def test_readings_are_held_against_what_is_fair() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("grid", "method"), presets())
 def test_every_preset_plans_and_trains_a_step(shards: Path, tmp_path: Path, grid: str, method: str) -> None:
     made = [tiny(c, shards, tmp_path) for c in shipped(grid, ["emotic_demo", "caer_s_demo"])]
     config = next(c for c in made if c.method_label == method)
     vanilla = config.name.replace(f"-{method}-", "-vanilla-")
     starts = [config] if config.method.parent is None else [next(c for c in made if c.name == vanilla), config]
-    plan = plans.make(grid, starts, [])
+    plan = plans.make_plan(grid, starts)
     assert [cell.error for cell in plan.cells] == [None] * len(starts)
     for cell in plan.cells:
         assert cell.folder is not None

@@ -47,12 +47,12 @@ def test_the_command_line_goes_before_the_profile(tmp_path: Path) -> None:
     gpus: {ask: gres}
     """
     path = write(tmp_path / "own.yaml", own)
-    plain = profiles.site(path, None, [])
+    plain = profiles.load_site(path, None, [])
     sbatch = {"nice": "100", "mail_type": "FAIL", "exclusive": True}
     assert plain.options(TWO_GPUS) == {"partition": "long", "account": "lab", "gres": "gpu:2"} | sbatch
     assert plain.options(NO_GPU) == {"partition": "cpu"}, "in place of all the others"
 
-    over = profiles.site(path, "short", ["account=other", "nice=5", "gres=gpu:h100:2"])
+    over = profiles.load_site(path, "short", ["account=other", "nice=5", "gres=gpu:h100:2"])
     expected = {"partition": "short", "account": "other", "nice": "5", "gres": "gpu:h100:2"}
     assert over.options(TWO_GPUS) == sbatch | expected
     assert over.options(NO_GPU)["partition"] == "short"
@@ -73,15 +73,15 @@ def test_the_command_line_goes_before_the_profile(tmp_path: Path) -> None:
 def test_a_profile_that_is_wrong_is_told_where(tmp_path: Path, text: str, expected: str) -> None:
     path = write(tmp_path / "own.yaml", text)
     with pytest.raises(ConfigError, match=re.escape(expected)) as caught:
-        profiles.load(path)
+        profiles.load_profile(path)
     assert path in str(caught.value)
 
 
 def test_a_profile_that_is_not_there_is_answered_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"--profile generc: unknown .did you mean generic.*typed-gres; or the path"):
-        profiles.load("generc")
+        profiles.load_profile("generc")
     with pytest.raises(ConfigError, match=r"own.yaml: no such file"):
-        profiles.load("own.yaml")
+        profiles.load_profile("own.yaml")
 
 
 def test_where_datasets_lie(tmp_path: Path) -> None:
@@ -89,13 +89,13 @@ def test_where_datasets_lie(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     datasets = {name: str(tmp_path / "card") for name in ("a", "b", "c")} | {"d": str(tmp_path / "gone")}
     own = {"b": str(tmp_path / "site"), "c": str(tmp_path / "site"), "d": str(tmp_path / "gone"), "other": "x"}
-    found = profiles.sources(Profile(sources=own), [f"c={tmp_path / 'said'}"], datasets)
+    found = profiles.find_sources(Profile(sources=own), [f"c={tmp_path / 'said'}"], datasets)
     assert {name: path.name for name, path in found.items()} == {"a": "card", "b": "site", "c": "said"}
 
 
-@pytest.mark.parametrize("name", profiles.names())
+@pytest.mark.parametrize("name", profiles.profile_names())
 def test_the_profiles_that_ship_are_valid(name: str) -> None:
-    assert profiles.load(name).partition
+    assert profiles.load_profile(name).partition
 
 
 def test_the_generic_profile_says_every_key() -> None:
@@ -105,5 +105,5 @@ def test_the_generic_profile_says_every_key() -> None:
     whole = re.sub(r"^(  )# (?=type:)|^#(?=   )", r"\1", whole, flags=re.M)
     content = yaml.safe_load(whole)
     assert set(content) == set(Profile.model_fields)
-    assert set(content["gpus"]) == set(profiles.Gpus.model_fields)
+    assert set(content["gpus"]) == set(profiles.GpuRequest.model_fields)
     assert Profile.model_validate(content).sources["emotic"] == "/data/emotic"

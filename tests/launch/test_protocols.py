@@ -18,7 +18,7 @@ PAPER = {"where": {"backbone": "emot_net"}, "set": {"protocol": "paper", "select
 
 
 def configs(path: Path, extra: dict | None = None) -> list[CellConfig]:
-    return grids.configs(grids.load_grid(path), path.name, extra or {})[0]
+    return grids.resolve_cells(grids.load_grid(path), path.name, extra or {})
 
 
 def test_an_override_sets_the_protocol_and_names_and_shards_tell_it(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_an_override_sets_the_protocol_and_names_and_shards_tell_it(tmp_path: Pa
         "emotic_demo-paper-emot_net-vanilla-s0": "shards/emotic_demo-paper",
         "emotic_demo-caer_net-vanilla-s0": "shards/emotic_demo",
     }
-    plan = plans.make("g", made, [])
+    plan = plans.make_plan("g", made)
     assert {cell.as_run().protocol for cell in plan.cells} == {"paper", "leak_free"}
     assert {c.dataset_name for c in configs(path, {"protocol": "port"})} == {"emotic_demo-port"}
 
@@ -36,7 +36,7 @@ def test_an_override_sets_the_protocol_and_names_and_shards_tell_it(tmp_path: Pa
 def test_demo_shards_are_to_make_for_each_protocol(tmp_path: Path) -> None:
     path = tiny_grid.write(tmp_path / "g.yaml", PAPER, methods=["vanilla"])
     made = configs(path, {"runtime": {"shards": str(tmp_path)}})
-    wanted = {(each.card, each.protocol) for each in plan.missing(made, {}).values()}
+    wanted = {(each.card, each.protocol) for each in plan.missing_shards(made, {}).values()}
     assert wanted == {(name, p) for name in ("emotic_demo", "caer_s_demo") for p in ("leak_free", "paper")}
 
 
@@ -62,7 +62,7 @@ def test_a_cell_cannot_start_from_one_of_another_protocol(tmp_path: Path) -> Non
         methods=["vanilla", "two_stage"],
     )
     with pytest.raises(ConfigError, match="this grid has no emotic_demo-paper-caer_net-vanilla-s0; do overrides"):
-        plans.make("g", configs(path), [])
+        plans.make_plan("g", configs(path))
 
 
 def _small_set(source: Path, target: Path) -> None:
@@ -71,9 +71,10 @@ def _small_set(source: Path, target: Path) -> None:
     for part in ("main", "shift"):
         (target / part).symlink_to(source / part)
     arguments = json.loads((source / "demo.json").read_text())
-    (target / "demo.json").write_text(json.dumps(arguments | {"people": caer_s.PEOPLE}))
+    (target / "demo.json").write_text(json.dumps(arguments | {"people": caer_s.DEFAULT_PEOPLE}))
 
 
+@pytest.mark.slow
 def test_a_grid_of_both_makes_its_shards_and_two_tables(shards: Path, sources: Path, tmp_path: Path) -> None:
     """The shards of one protocol are there, those of the other are made on first use."""
     _small_set(sources / "caer_s_demo", tmp_path / "data/caer_s_demo")

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from clef.cells import records
+from clef.cells.plan_file import PlannedRun, plan_path, read_plan, write_plan
 from clef.console import out
 from clef.errors import CellError, SetupError
-from clef.results.frame import PlannedRun, plan_path, read_plan, write_plan
 from launch import ledger, status, status_view
-from launch.status_view import View
+from launch.status_view import ViewOptions
 
 RUN = PlannedRun("a", "emotic", "emot_net", "clef", 0, "a")
 GARBAGE = [b"", b"\xff\xfe\x00", b"[]", b"3", b'"x"', b"{", b'{"x": [1]}']
 ENTRY: dict[str, Any] = {"tag": "t", "kind": "cells", "cells": ["a"], "job": "7"}
-CLAIM = {"made": "2026", "by": "", "cells": ["a"], "left": ["a"]}
+CLAIM = {"created": "2026", "by": "", "cells": ["a"], "unfinished": ["a"]}
 JOB = {"state": "FAILED", "reason": "", "node": "", "name": ""}
 
 
@@ -24,7 +24,7 @@ JOB = {"state": "FAILED", "reason": "", "node": "", "name": ""}
 def grid(tmp_path: Path) -> Path:
     """A grid of one cell whose folder is there."""
     write_plan(tmp_path, "g", [RUN])
-    for name in ("a", ledger.FOLDER, ledger.CLAIMS):
+    for name in ("a", ledger.SUBMISSIONS, ledger.CLAIMS):
         (tmp_path / "g" / name).mkdir()
     return tmp_path / "g"
 
@@ -32,7 +32,7 @@ def grid(tmp_path: Path) -> Path:
 def shown(grid: Path) -> str:
     """What --status prints."""
     with out.capture() as said:
-        status_view.once(grid / "plan.json", View(None, True, 15))
+        status_view.print_status(grid / "plan.json", ViewOptions(None, True, 15))
     return said.get()
 
 
@@ -46,17 +46,17 @@ def spoilt(sound: dict[str, Any], *changes: dict[str, Any]) -> list[bytes]:
     spoilt(ENTRY, {"cells": 3}, {"job": 7}, {"tag": 7}, {"tag": "other"}, {"kind": "zzz"}, {"jobs": "7"}, {"after": 1}),
 )
 def test_a_spoilt_ledger_is_named_by_all_that_read_it(grid: Path, content: bytes) -> None:
-    (grid / ledger.FOLDER / "t.json").write_bytes(content)
+    (grid / ledger.SUBMISSIONS / "t.json").write_bytes(content)
     for look in (
-        lambda: status.overview(grid / "plan.json"),
+        lambda: status.read_status(grid / "plan.json"),
         lambda: ledger.read_submissions(grid),
-        lambda: ledger.leftover(grid),
+        lambda: ledger.unanswered_submissions(grid),
     ):
         with pytest.raises(SetupError, match=r"t\.json: no record of a submission; look at squeue"):
             look()
 
 
-@pytest.mark.parametrize("content", spoilt(CLAIM, {"made": 3}, {"cells": 3}, {"left": [4]}))
+@pytest.mark.parametrize("content", spoilt(CLAIM, {"created": 3}, {"cells": 3}, {"unfinished": [4]}))
 def test_a_spoilt_claim_holds_no_cell(grid: Path, content: bytes) -> None:
     (grid / ledger.CLAIMS / "host-1.json").write_bytes(content)
     (grid / ledger.CLAIMS / "host-2.json").write_text(json.dumps(CLAIM))
@@ -71,8 +71,8 @@ def test_a_spoilt_claim_holds_no_cell(grid: Path, content: bytes) -> None:
 def test_a_spoilt_answer_of_slurm_is_asked_for_anew(
     grid: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (grid / ledger.FOLDER / "t.json").write_text(json.dumps(ENTRY))
-    (grid / status.FILE).write_bytes(content)
+    (grid / ledger.SUBMISSIONS / "t.json").write_text(json.dumps(ENTRY))
+    (grid / status.ANSWER_FILE).write_bytes(content)
     monkeypatch.setenv("PATH", "")
     assert "Slurm doesn't answer" in shown(grid)
 

@@ -11,14 +11,14 @@ import pytest
 
 from clef import io
 from clef.cells import records
+from clef.cells.plan_file import PlannedRun, write_plan
 from clef.data import manifest as manifests
 from clef.errors import CellError, SetupError
-from clef.results.frame import PlannedRun, write_plan
-from launch import grid as actions
+from launch import grid as command
 from launch import ledger, slurm_commands, status, status_view
-from launch.ledger import FOLDER, Submission
+from launch.ledger import SUBMISSIONS, Submission
 from launch.slurm_commands import Job
-from launch.status_view import detailed
+from launch.status_view import add_details
 
 # An array of which 0 ended, 1 failed, 2 was killed, 3, 6 and 7 were cancelled while they ran, 4 runs; a job behind 1.
 SQUEUE = """1|7|CANCELLED|None|node1|0:03|clef-x-00000001
@@ -70,14 +70,14 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setattr(status, "EVERY", 3600.0)  # however slow the test is, all of it is one moment
+    monkeypatch.setattr(status, "QUERY_INTERVAL_S", 3600.0)  # however slow the test is, all of it is one moment
     return Slurm(folder)
 
 
-def submitted(grid: Path, job: str, *cells: str, array: bool = True, made: str = "2026-01-01", **facts: Any) -> None:
+def submitted(grid: Path, job: str, *cells: str, array: bool = True, created: str = "2026-01-01", **facts: Any) -> None:
     kind = facts.pop("kind", "cells")
-    entry = Submission(tag=f"t{job}", kind=kind, cells=list(cells), array=array, job=job, made=made, **facts)
-    records.write_json(grid / FOLDER / f"{entry.tag}.json", asdict(entry))
+    entry = Submission(tag=f"t{job}", kind=kind, cells=list(cells), array=array, job=job, created=created, **facts)
+    records.write_json(grid / SUBMISSIONS / f"{entry.tag}.json", asdict(entry))
 
 
 def planned(tmp_path: Path, *cells: str) -> Path:
@@ -89,19 +89,19 @@ def planned(tmp_path: Path, *cells: str) -> Path:
 
 
 def states(grid: Path) -> dict[str, str]:
-    return {cell.name: cell.state for cell in status.overview(grid / "plan.json").cells}
+    return {cell.name: cell.state for cell in status.read_status(grid / "plan.json").cells}
 
 
 def details(grid: Path, name: str, stuck: float = 15.0) -> status.CellStatus:
-    overview = status.overview(grid / "plan.json")
-    return detailed(overview, [cell for cell in overview.cells if cell.name == name], stuck)[0]
+    grid_status = status.read_status(grid / "plan.json")
+    return add_details(grid_status, [cell for cell in grid_status.cells if cell.name == name], stuck)[0]
 
 
 # ---- what Slurm prints ----
 
 
 def test_squeue_is_read_by_job_and_by_array_task(slurm: Slurm) -> None:
-    found = slurm_commands.jobs({"1", "2", "12", "14"})
+    found = slurm_commands.query_jobs({"1", "2", "12", "14"})
     assert slurm.called("squeue") == ["--noheader --array --states=all --format=%F|%K|%T|%r|%N|%M|%j --jobs 1,12,14,2"]
     assert set(found) == {"1_0", "1_1", "1_2", "1_3", "1_4", "1_7", "2", "12", "14"}
     assert found["1_4"] == Job("RUNNING", "None", "node2", "clef-x-00000001", 25 * 3600 + 72)
@@ -114,7 +114,7 @@ def test_squeue_is_read_by_job_and_by_array_task(slurm: Slurm) -> None:
 
 def test_sacct_is_read_with_who_cancelled_and_with_tasks_that_never_began(slurm: Slurm) -> None:
     slurm.says("sacct", SACCT)
-    found = slurm_commands.accounted({"1", "2", "3", "12", "13"})
+    found = slurm_commands.query_accounting({"1", "2", "3", "12", "13"})
     assert found is not None
     assert [key for key in found if key.startswith("13")] == ["13_0", "13_1", "13_5", "13_6", "13_8", "13_9"]
     assert found["13_6"].ending == found["3"].ending == "CANCELLED (by root)"
@@ -123,7 +123,7 @@ def test_sacct_is_read_with_who_cancelled_and_with_tasks_that_never_began(slurm:
 
 
 def test_no_accounting_is_not_an_empty_one(slurm: Slurm) -> None:
-    assert slurm_commands.accounted({"1"}) is None
+    assert slurm_commands.query_accounting({"1"}) is None
 
 
 # ---- from jobs and folders to states ----
@@ -192,19 +192,19 @@ def test_our_words_for_jobs_that_slurm_forgot_are_not_shown(slurm: Slurm, tmp_pa
 
 def test_the_newest_job_of_a_cell_counts(slurm: Slurm, tmp_path: Path) -> None:
     grid = planned(tmp_path, "c")
-    submitted(grid, "3", "c", array=False, made="2026-01-01")
+    submitted(grid, "3", "c", array=False, created="2026-01-01")
     assert states(grid) == {"c": "cancelled"}
-    submitted(grid, "12", "c", array=False, made="2026-01-02")
-    submitted(grid, "14", "c", array=False, made="2026-01-03", dropped=True)
+    submitted(grid, "12", "c", array=False, created="2026-01-02")
+    submitted(grid, "14", "c", array=False, created="2026-01-03", dropped=True)
     assert states(grid) == {"c": "queued"}, "Slurm has not been asked about it yet"
-    (grid / status.FILE).unlink()
+    (grid / status.ANSWER_FILE).unlink()
     assert states(grid) == {"c": "died"}
 
 
 def test_what_ended_is_remembered_when_slurm_has_forgotten(
     slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "EVERY", 0.0)
+    monkeypatch.setattr(status, "QUERY_INTERVAL_S", 0.0)
     grid = planned(tmp_path, "runs", "cut", "unseen")
     submitted(grid, "1", *["x"] * 3, "cut", "runs")
     submitted(grid, "3", "unseen", array=False)
@@ -212,7 +212,7 @@ def test_what_ended_is_remembered_when_slurm_has_forgotten(
     assert states(grid) == {"runs": "starting", "cut": "cancelled", "unseen": "new"}
     slurm.says("squeue", "")
     slurm.says("sacct", SACCT)
-    found = status.query(grid, {"1_3", "1_4", "3"}, every=0.0)
+    found = status.query_slurm(grid, {"1_3", "1_4", "3"}, interval=0.0)
     assert {key: job.state for key, job in found.jobs.items() if key in ("1_3", "1_4", "3")} == {
         "1_3": "CANCELLED", "1_4": status.FORGOTTEN, "3": "CANCELLED"
     }  # fmt: skip
@@ -229,7 +229,7 @@ def test_a_task_that_vanished_before_it_began_was_cancelled_and_one_that_began_h
     (grid / "slurm/tag").mkdir(parents=True)
     (grid / "slurm/tag/1_6_0_log.out").write_text("")
     assert states(grid) == {"a": "cancelled", "b": "died"}
-    status.note(grid)
+    status.note_cancelled(grid)
     assert [(grid / cell / records.CANCELLED).exists() for cell in "ab"] == [True, False]
 
 
@@ -238,14 +238,14 @@ def test_a_slurm_that_does_not_answer_is_said_and_not_asked_again_at_once(slurm:
     submitted(grid, "1", *["x"] * 4, "running")
     submitted(grid, "30", "silent", array=False)
     assert states(grid)["running"] == "starting"
-    old = json.loads((grid / status.FILE).read_text())
-    (grid / status.FILE).write_text(json.dumps(old | {"tried": old["tried"] - 3700}))
+    old = json.loads((grid / status.ANSWER_FILE).read_text())
+    (grid / status.ANSWER_FILE).write_text(json.dumps(old | {"tried": old["tried"] - 3700}))
     slurm.says("squeue", "Unable to contact slurm controller", code=1)
     for _ in range(3):
-        overview = status.overview(grid / "plan.json")
-        assert "Unable to contact" in str(overview.known.problem)
-        assert overview.known.answered == old["answered"]
-        assert [cell.state for cell in overview.cells] == ["starting", "new"]
+        grid_status = status.read_status(grid / "plan.json")
+        assert "Unable to contact" in str(grid_status.slurm.problem)
+        assert grid_status.slurm.answered == old["answered"]
+        assert [cell.state for cell in grid_status.cells] == ["starting", "new"]
     assert len(slurm.called("squeue")) == 2
 
 
@@ -253,9 +253,9 @@ def test_a_grid_that_was_never_submitted_needs_no_slurm(tmp_path: Path, monkeypa
     monkeypatch.setenv("PATH", str(tmp_path))
     grid = planned(tmp_path, "a")
     assert states(grid) == {"a": "new"}
-    assert status.overview(grid / "plan.json").known.problem is None
+    assert status.read_status(grid / "plan.json").slurm.problem is None
     with pytest.raises(CellError, match="no plan here"):
-        status.overview(tmp_path / "other/plan.json")
+        status.read_status(tmp_path / "other/plan.json")
 
 
 def test_a_running_cell_without_a_word_is_stuck(slurm: Slurm, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_a_running_cell_without_a_word_is_stuck(slurm: Slurm, tmp_path: Path) ->
     assert not details(grid, "c", stuck=30.0).stuck
     text = SQUEUE.replace("1-01:01:12", "2:00")
     slurm.says("squeue", text)
-    (grid / status.FILE).unlink()
+    (grid / status.ANSWER_FILE).unlink()
     assert not details(grid, "c").stuck, "it was queued again, and its job has just begun"
 
 
@@ -284,7 +284,7 @@ def test_a_running_cell_without_a_word_is_stuck(slurm: Slurm, tmp_path: Path) ->
 def test_the_cells_of_a_launcher_that_lives_are_queued_and_of_one_that_died_not(tmp_path: Path) -> None:
     grid = planned(tmp_path, "a", "b", "c")
     records.write_state(grid / "b", "running")
-    with ledger.claimed(grid, ["a", "b"]) as ended, io.lock(grid / "b" / records.LOCK):
+    with ledger.claim_cells(grid, ["a", "b"]) as ended, io.lock(grid / "b" / records.LOCK):
         assert states(grid) == {"a": "queued", "b": "running", "c": "new"}
         assert ledger.claimed_cells(grid) == {"a", "b"}
         ended("a")
@@ -296,7 +296,7 @@ def test_the_cells_of_a_launcher_that_lives_are_queued_and_of_one_that_died_not(
 def test_an_older_job_says_nothing_of_a_cell_that_was_trained_here_since(slurm: Slurm, tmp_path: Path) -> None:
     grid = planned(tmp_path, "c")
     submitted(grid, "3", "c", array=False)
-    with ledger.claimed(grid, ["c"]):
+    with ledger.claim_cells(grid, ["c"]):
         pass
     records.write_state(grid / "c", "preempted", reason="SIGINT")
     assert states(grid) == {"c": "preempted"}
@@ -306,28 +306,28 @@ def test_the_jobs_that_blocked_cells_wait_for_are_told(slurm: Slurm, tmp_path: P
     write_plan(tmp_path / "runs", "g", [PlannedRun("cell", "d", "b", "m", 0, None, "no shards")])
     grid = tmp_path / "runs/g"
     facts: Any = {"array": False, "shards": str(tmp_path / "shards/mine")}
-    submitted(grid, "20", kind="shards", made="2025", **facts)  # an older try, which failed
+    submitted(grid, "20", kind="shards", created="2025", **facts)  # an older try, which failed
     submitted(grid, "21", kind="shards", **facts)
     submitted(grid, "22", kind="launch", **facts)
     slurm.says(
         "squeue", "20|N/A|FAILED|None|n1|0:01|c\n21|N/A|RUNNING|None|n1|2:05|c\n22|N/A|PENDING|Dependency||0:00|c\n"
     )
     plan = grid / "plan.json"
-    overview = status.overview(plan)
-    assert overview.counts == {"blocked": 1}
-    assert not overview.over
-    assert [status_view.line(job) for job in overview.sharding] == [
+    grid_status = status.read_status(plan)
+    assert grid_status.counts == {"blocked": 1}
+    assert not grid_status.is_over
+    assert [status_view.describe_sharding_job(job) for job in grid_status.sharding] == [
         "job 21, which makes the shards of mine, runs on n1, for 2 min so far",
         "job 22, which submits the cells of mine, waits (Dependency)",
     ]
-    (grid / status.FILE).unlink()
+    (grid / status.ANSWER_FILE).unlink()
     slurm.says("squeue", "21|N/A|FAILED|NonZeroExitCode|n1|2:06|c\n22|N/A|CANCELLED|DependencyNeverSatisfied||0:00|c\n")
     log = grid / "slurm/t21/21_0_log.err"
     log.parent.mkdir(parents=True)
     log.write_text("error: no image in train\nsrun: error: n1: task 0: Exited\n")
-    overview = status.overview(plan)
-    assert overview.over
-    assert [status_view.line(job) for job in overview.sharding] == [
+    grid_status = status.read_status(plan)
+    assert grid_status.is_over
+    assert [status_view.describe_sharding_job(job) for job in grid_status.sharding] == [
         "job 21, which makes the shards of mine, has ended: FAILED (NonZeroExitCode); error: no image in train",
         "job 22, which submits the cells of mine, has ended: CANCELLED (DependencyNeverSatisfied)",
     ]
@@ -338,11 +338,13 @@ def test_a_job_that_slurm_was_not_asked_about_yet_is_waited_for(slurm: Slurm, tm
     grid = tmp_path / "runs/g"
     facts: Any = {"kind": "shards", "array": False, "shards": str(tmp_path / "shards/mine")}
     submitted(grid, "12", **facts)
-    assert status.overview(grid / "plan.json").over, "it has timed out"
-    submitted(grid, "30", made="2026-01-02", **facts)
-    overview = status.overview(grid / "plan.json")
-    assert [status_view.line(job) for job in overview.sharding] == ["job 30, which makes the shards of mine, waits"]
-    assert not overview.over
+    assert status.read_status(grid / "plan.json").is_over, "it has timed out"
+    submitted(grid, "30", created="2026-01-02", **facts)
+    grid_status = status.read_status(grid / "plan.json")
+    assert [status_view.describe_sharding_job(job) for job in grid_status.sharding] == [
+        "job 30, which makes the shards of mine, waits"
+    ]
+    assert not grid_status.is_over
     assert len(slurm.called("squeue")) == 1
 
 
@@ -350,8 +352,8 @@ def test_a_job_that_slurm_forgot_is_told_only_where_its_set_is_not_there(slurm: 
     write_plan(tmp_path / "runs", "g", [PlannedRun("cell", "d", "b", "m", 0, None, "no weights")])
     for job, kind in (("31", "shards"), ("32", "launch")):
         submitted(tmp_path / "runs/g", job, kind=kind, array=False, shards=str(tmp_path / "shards/mine"))
-    [told] = status.overview(tmp_path / "runs/g/plan.json").sharding
-    assert status_view.line(told).endswith("shards of mine, has ended: Slurm no longer knows its job")
+    [told] = status.read_status(tmp_path / "runs/g/plan.json").sharding
+    assert status_view.describe_sharding_job(told).endswith("shards of mine, has ended: Slurm no longer knows its job")
 
 
 def test_a_set_that_is_there_needs_no_job(slurm: Slurm, tmp_path: Path) -> None:
@@ -359,7 +361,7 @@ def test_a_set_that_is_there_needs_no_job(slurm: Slurm, tmp_path: Path) -> None:
     made = tmp_path / "shards/mine"
     submitted(tmp_path / "runs/g", "21", kind="shards", array=False, shards=str(made))
     records.write_json(manifests.path_of(made), {})
-    assert status.overview(tmp_path / "runs/g/plan.json").over
+    assert status.read_status(tmp_path / "runs/g/plan.json").is_over
     assert slurm.called("squeue") == []
 
 
@@ -368,12 +370,12 @@ def test_cancel_asks_scancel_for_just_the_cells_that_are_alive(slurm: Slurm, tmp
     submitted(grid, "1", *(f"a-{name}" for name in ("done", "failed", "x", "y", "runs")))
     submitted(grid, "13", *["x"] * 5, "b")
     records.write_json(grid / "a-done" / records.RESULT, {})
-    assert actions.cancel(grid / "plan.json", "a-*", sure=True) == 0
+    assert command.cancel(grid / "plan.json", "a-*", yes=True) == 0
     assert slurm.called("scancel") == ["--quiet 1_4"]
     assert [path.parent.name for path in grid.glob("*/cancelled.json")] == ["a-runs"]
     assert records.state_of(grid / "a-runs") == "cancelled"
     assert "cancelled: 1 cell; --retry-failed" in capsys.readouterr().out
-    assert actions.cancel(grid / "plan.json", "b", sure=True) == 0
+    assert command.cancel(grid / "plan.json", "b", yes=True) == 0
     assert states(grid)["b"] == "cancelled", "though Slurm's last answer was that it waits"
 
 
@@ -382,5 +384,5 @@ def test_nothing_is_noted_when_scancel_fails(slurm: Slurm, tmp_path: Path) -> No
     submitted(grid, "1", *["x"] * 4, "c")
     slurm.says("scancel", "scancel: error: Kill job error on job id 1: Access/permission denied", code=1)
     with pytest.raises(SetupError, match=r"scancel: .*permission denied; nothing is noted"):
-        actions.cancel(grid / "plan.json", "*", sure=True)
+        command.cancel(grid / "plan.json", "*", yes=True)
     assert not (grid / "c" / records.CANCELLED).exists()

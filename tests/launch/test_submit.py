@@ -79,7 +79,7 @@ def test_what_a_task_runs_is_there_before_sbatch_is_called(tmp_path: Path, slurm
     (slurm.state / "before").write_text(f'ls "$(dirname "$2")" > {slurm.state}/seen.$(cat {slurm.state}/count)\n')
     assert launch(grid) == 0
     assert (slurm.state / "seen.0").read_text().split() == [*(f"{i}.pkl" for i in range(8)), "submission.sh"]
-    folder = ledger.folder(Path("runs/early"), entries("early")[0])
+    folder = ledger.job_folder(Path("runs/early"), entries("early")[0])
     assert slurm.options(1)["output"] == str(folder.resolve() / "%A_%a_0_log.out"), "Slurm makes no folders"
 
 
@@ -230,7 +230,7 @@ def test_a_disk_that_is_full_at_either_note(
 
     def full(path: Path, content: Any, durable: bool = True) -> None:
         nonlocal notes
-        notes += path.parent.name == ledger.FOLDER
+        notes += path.parent.name == ledger.SUBMISSIONS
         if notes >= failing:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(path, content, durable)
@@ -273,8 +273,8 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path, launch: Launch, capsys
 
 def left(cells: list[str]) -> ledger.Submission:
     """What a launcher leaves that dies around sbatch."""
-    entry = ledger.new(Path("runs/dead"), "cells", cells, array=len(cells) > 1)
-    ledger.begin(Path("runs/dead"), entry)
+    entry = ledger.new_submission(Path("runs/dead"), "cells", cells, array=len(cells) > 1)
+    ledger.begin_submission(Path("runs/dead"), entry)
     return entry
 
 

@@ -31,9 +31,9 @@ def write(path: Path, *overrides: dict[str, Any], **axes: Any) -> Path:
 
 
 def planned(path: Path, shards: Path, out: Path) -> dict[str, plans.PlannedCell]:
-    places = {"runtime": {"shards": str(shards), "out": str(out)}}
-    made, absent = grids.configs(grids.load_grid(path), path.name, places)
-    return {cell.config.name: cell for cell in plans.make(path.stem, made, absent).cells}
+    places = {"runtime": {"shards": str(shards), "output_dir": str(out)}}
+    made = grids.resolve_cells(grids.load_grid(path), path.name, places)
+    return {cell.config.name: cell for cell in plans.make_plan(path.stem, made).cells}
 
 
 CHILD, PARENT = "caer_s_demo-caer_net-two_stage-s0", "caer_s_demo-caer_net-vanilla-s0"
@@ -67,6 +67,7 @@ def test_where_the_parent_lies_does_not_matter(tiny: Callable[..., CellConfig], 
         identify(tiny(**{"method.start_from": "@vanilla"}), manifest)
 
 
+@pytest.mark.slow
 def test_the_parent_is_trained_first_whatever_the_order(shards: Path, tmp_path: Path) -> None:
     grid = write(tmp_path / "two.yaml")
     done = tiny_grid.launch(grid, shards, tmp_path, "--local", "2")
@@ -89,6 +90,7 @@ def test_the_parent_is_trained_first_whatever_the_order(shards: Path, tmp_path: 
     assert all(torch.equal(value, theirs[key]) for key, value in made.backbone.state_dict().items())
 
 
+@pytest.mark.slow
 def test_when_the_parent_fails_the_child_says_so(shards: Path, tmp_path: Path) -> None:
     grid = write(tmp_path / "ill.yaml", {"where": {"method": "vanilla"}, "set": {"optimizer.lr": 1e30}})
     done = tiny_grid.launch(grid, shards, tmp_path, "--local", "2")
@@ -123,6 +125,6 @@ def test_weights_of_another_backbone_are_refused(tiny: Callable[..., CellConfig]
 def test_children_never_run_beside_their_parent(shards: Path, tmp_path: Path) -> None:
     cells = planned(write(tmp_path / "c.yaml"), shards, tmp_path / "runs")
     child, first = cells[CHILD], cells[PARENT]
-    assert local._next([child, first], []) is first
-    assert local._next([child], [first]) is None
-    assert local._next([child], []) is child
+    assert local._next_cell([child, first], []) is first
+    assert local._next_cell([child], [first]) is None
+    assert local._next_cell([child], []) is child

@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 from clef.cells import records
+from clef.cells.plan_file import PlannedRun, write_plan
 from clef.errors import ConfigError
-from clef.results.frame import PlannedRun, write_plan
 from launch import ledger, logs, status_view
-from launch.status_view import View
+from launch.status_view import ViewOptions
 
-EVERYTHING, INTERESTING = View(None, True, 15.0), View(None, False, 15.0)
+EVERYTHING, INTERESTING = ViewOptions(None, True, 15.0), ViewOptions(None, False, 15.0)
 LONG = "caer_s_demo-emot_net-two_stage-s"
 
 
@@ -39,12 +39,12 @@ def plan(tmp_path: Path) -> Callable[[int], Path]:
     return make
 
 
-def rendered(path: Path, view: View, width: int, reasons: int | None = None) -> list[str]:
-    with ledger.claimed(path.parent, [f"{LONG}0-00"]):  # a launcher has it, and its lock says that it runs
+def rendered(path: Path, view: ViewOptions, width: int, reasons: int | None = None) -> list[str]:
+    with ledger.claim_cells(path.parent, [f"{LONG}0-00"]):  # a launcher has it, and its lock says that it runs
         from clef import io
 
         with io.lock(path.parent / f"{LONG}0-00" / records.LOCK):
-            picture = status_view.take(path, view)
+            picture = status_view.make_listing(path, view)
     text = StringIO()
     Console(file=text, width=width).print(status_view.render(picture, width, reasons))
     return text.getvalue().splitlines()
@@ -74,7 +74,7 @@ def test_of_many_cells_those_of_interest_are_listed_and_the_others_counted(plan:
     assert [line.split()[0] for line in lines[2:5]] == [f"{LONG}{i}" for i in range(3)]
     assert lines[5] == "not listed: 37 cells; --all lists them"
     assert sum(line.startswith(LONG) for line in rendered(plan(40), EVERYTHING, 80)) == 40
-    some = rendered(plan(40), View("*-s1*", False, 15.0), 80)
+    some = rendered(plan(40), ViewOptions("*-s1*", False, 15.0), 80)
     assert some[0] == "grid g: 11 cells: 10 new, 1 failed"
     assert len(rendered(plan(5), INTERESTING, 80, reasons=1)[7:]) == 1, "where it is live, a reason is one line"
 
@@ -88,17 +88,17 @@ def test_rows_fit_where_epochs_are_many(plan: Callable[[int], Path]) -> None:
 
 
 def test_a_pattern_that_fits_no_cell_is_an_error(plan: Callable[[int], Path]) -> None:
-    for show in (status_view.once, status_view.as_json, status_view.watch):
+    for show in (status_view.print_status, status_view.print_json, status_view.watch_status):
         with pytest.raises(
             ConfigError, match=rf"--cells x\*: no cell is called so; the grid's are called like {LONG}0"
         ):
-            show(plan(4), View("x*", False, 15.0))
+            show(plan(4), ViewOptions("x*", False, 15.0))
 
 
 def test_json_has_all_cells_and_what_is_known_of_them(
     plan: Callable[[int], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert status_view.as_json(plan(40), INTERESTING) == 0
+    assert status_view.print_json(plan(40), INTERESTING) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["grid"], found["counts"]) == ("g", {"done": 1, "new": 36, "died": 1, "failed": 2})
     assert len(found["cells"]) == 40
@@ -109,12 +109,12 @@ def test_json_has_all_cells_and_what_is_known_of_them(
 def test_watching_ends_when_nothing_waits_or_runs_any_more(
     plan: Callable[[int], Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status_view, "EVERY", 0.05)
+    monkeypatch.setattr(status_view, "LOOK_INTERVAL_S", 0.05)
     path, looks = plan(5), []
     fresh = f"{LONG}4-00"
-    taken = status_view.take
+    taken = status_view.make_listing
 
-    def take(*arguments: object) -> status_view.Picture:
+    def take(*arguments: object) -> status_view.Listing:
         looks.append(taken(*arguments))  # type: ignore[arg-type]
         if len(looks) == 2:
             (path.parent / fresh).mkdir()
@@ -123,18 +123,18 @@ def test_watching_ends_when_nothing_waits_or_runs_any_more(
             launcher.join()
         return looks[-1]
 
-    monkeypatch.setattr(status_view, "take", take)
+    monkeypatch.setattr(status_view, "make_listing", take)
     started, stopped = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with ledger.claimed(path.parent, [fresh]):
+        with ledger.claim_cells(path.parent, [fresh]):
             started.set()
             stopped.wait(30)
 
     launcher = threading.Thread(target=hold)
     launcher.start()
     started.wait(30)
-    assert status_view.watch(path, INTERESTING) == 0
+    assert status_view.watch_status(path, INTERESTING) == 0
     lines = [line.split(" ", 1)[1] for line in capsys.readouterr().out.splitlines()]
     assert lines[-2:] == [f"{LONG}4: done", "grid g: 5 cells: 2 done, 1 died, 2 failed"]
     assert len(looks) == 3
@@ -147,22 +147,22 @@ def test_a_done_cells_output_on_slurm_is_shown_and_silence_is_said(
     plan: Callable[[int], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = plan(5)
-    entry = ledger.new(path.parent, "cells", [f"{LONG}3-00", f"{LONG}4-00"], array=True)
-    (path.parent / ledger.FOLDER).mkdir()
-    ledger.complete(path.parent, entry, "12")
-    said = ledger.folder(path.parent, entry) / "12_0_0_log.err"
+    entry = ledger.new_submission(path.parent, "cells", [f"{LONG}3-00", f"{LONG}4-00"], array=True)
+    (path.parent / ledger.SUBMISSIONS).mkdir()
+    ledger.complete_submission(path.parent, entry, "12")
+    said = ledger.job_folder(path.parent, entry) / "12_0_0_log.err"
     said.parent.mkdir(parents=True)
     said.write_text("test: accuracy 14.29\n")
-    assert logs.show(path, "stage-s3", follow=False) == 0
+    assert logs.print_logs(path, "stage-s3", follow=False) == 0
     assert "test: accuracy 14.29" in capsys.readouterr().out.splitlines()
-    assert logs.show(path, "stage-s4", follow=False) == 0
+    assert logs.print_logs(path, "stage-s4", follow=False) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "it has said nothing yet"
 
 
 def test_a_log_line_is_words_and_any_other_line_itself() -> None:
     record = {"step": 20, "epoch": 1.25, "loss": 0.51234567, "losses": {"kl": 0.1}, "grad_norm": None}
-    assert logs.readable(json.dumps(record)) == "step 20  epoch 1.25  loss 0.5123  kl 0.1"
-    assert logs.readable("{ cut") == "{ cut"
+    assert logs.format_line(json.dumps(record)) == "step 20  epoch 1.25  loss 0.5123  kl 0.1"
+    assert logs.format_line("{ cut") == "{ cut"
 
 
 def test_logs_of_one_cell_by_a_part_of_its_name(
@@ -175,7 +175,7 @@ def test_logs_of_one_cell_by_a_part_of_its_name(
         place = path.parent / "local" / folder.name / f"{number}_0_log.err"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
-    assert logs.show(path, "stage-s1", follow=False) == 0
+    assert logs.print_logs(path, "stage-s1", follow=False) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "step 86" in lines
     assert "step 85" not in lines
@@ -183,4 +183,4 @@ def test_logs_of_one_cell_by_a_part_of_its_name(
     assert "old" not in lines
     for name, said in (("two_stage", "4 cells are called so"), ("nobody", "no cell is called so")):
         with pytest.raises(ConfigError, match=said):
-            logs.show(path, name, follow=False)
+            logs.print_logs(path, name, follow=False)

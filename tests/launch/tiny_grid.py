@@ -34,7 +34,7 @@ def write(
         "epochs": 1,
         "batch_size": 32,
         "resources": {"gpus": 0, "cpus": 1, "memory_gb": 1, "hours": 1},
-        "runtime": {"workers": 0},
+        "runtime": {"num_workers": 0},
     }
     tiny = [
         {"set": settings},

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from clef.config import DictionaryConfig
-from clef.engine.feature_cache import build
+from clef.engine.feature_cache import cluster_features
 from clef.errors import ConfigError
 from clef.methods.ccim import Ccim
-from tests.methods.stand_ins import FixedBackbone, parts
+from tests.methods.fakes import FixedBackbone, parts
 
 FEATURE = 6
 
@@ -21,7 +21,7 @@ def ccim(attention: str, seed: int = 0) -> tuple[Ccim, torch.Tensor]:
     backbone = FixedBackbone(feature, feature=feature)
     settings = {"method.attention": attention, "method.key_dim": 5, "method.hidden_dim": 7}
     method = Ccim(parts(backbone, {"name": "ccim"}, True, [2, 2, 2, 2], **settings))
-    method.centres.copy_(torch.randn(3, 3))
+    method.centers.copy_(torch.randn(3, 3))
     return method, feature
 
 
@@ -30,19 +30,19 @@ def ccim(attention: str, seed: int = 0) -> tuple[Ccim, torch.Tensor]:
 def test_the_scores_equal_the_equations(attention: str, seed: int) -> None:
     method, feature = ccim(attention, seed)
     weight = {name: p.detach().double().numpy() for name, p in method.named_parameters()}
-    centres, prior = method.centres.double().numpy(), method.prior.double().numpy()
+    centers, prior = method.centers.double().numpy(), method.prior.double().numpy()
     expected = []
     for h in feature.double().numpy():
         query = weight["query.weight"] @ h
         similarities = []
-        for z in centres:
+        for z in centers:
             key = weight["key.weight"] @ z
             if attention == "dot_product":
                 similarities.append(sum(q * k for q, k in zip(query, key, strict=True)) / math.sqrt(len(key)))
             else:
-                similarities.append(float(weight["weigher.weight"][0] @ np.tanh(query + key)))
+                similarities.append(float(weight["similarity.weight"][0] @ np.tanh(query + key)))
         total = sum(math.exp(s) for s in similarities)
-        context = sum(math.exp(s) / total * p * z for s, p, z in zip(similarities, prior, centres, strict=True))
+        context = sum(math.exp(s) / total * p * z for s, p, z in zip(similarities, prior, centers, strict=True))
         joint = (
             weight["from_feature.weight"] @ h + weight["from_feature.bias"] + weight["from_context.weight"] @ context
         )
@@ -57,7 +57,7 @@ def test_everything_learns_but_the_dictionary(attention: str) -> None:
     method({"target": torch.tensor([0, 1, 2, 3])}).losses["categories"].backward()
     still = {name for name, p in method.named_parameters() if p.grad is None or not p.grad.abs().sum()}
     assert still == {"backbone.logits"}, "only the stand-in's own logits, which CCIM doesn't read"
-    assert {"centres", "prior"} <= set(dict(method.named_buffers()))
+    assert {"centers", "prior"} <= set(dict(method.named_buffers()))
 
 
 def groups(samples: int = 90) -> tuple[np.ndarray, np.ndarray]:
@@ -70,29 +70,29 @@ def groups(samples: int = 90) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_dictionary_holds_the_groups_and_their_shares() -> None:
     points, of = groups()
-    centres, prior = build(points, DictionaryConfig(size=3, components=None))
+    centers, prior = cluster_features(points, DictionaryConfig(size=3, components=None))
     order = np.argsort(-prior)
     np.testing.assert_allclose(prior[order], [1 / 2, 1 / 3, 1 / 6], atol=1e-6)
-    np.testing.assert_allclose(centres[order], [points[of == k].mean(0) for k in range(3)], atol=1e-4)
+    np.testing.assert_allclose(centers[order], [points[of == k].mean(0) for k in range(3)], atol=1e-4)
 
 
 def test_pca_keeps_the_distances_between_the_groups() -> None:
     points, of = groups()
-    centres, prior = build(points, DictionaryConfig(size=3, components=2))
+    centers, prior = cluster_features(points, DictionaryConfig(size=3, components=2))
     means = np.array([points[of == k].mean(0) for k in range(3)])
-    centred = centres[np.argsort(-prior)]
-    assert centres.shape == (3, 2)
+    centred = centers[np.argsort(-prior)]
+    assert centers.shape == (3, 2)
     for i, j in ((0, 1), (0, 2), (1, 2)):  # three points span a plane: two components lose nothing of it
         assert np.linalg.norm(centred[i] - centred[j]) == pytest.approx(np.linalg.norm(means[i] - means[j]), rel=0.01)
 
 
 def test_the_same_seed_gives_the_same_dictionary() -> None:
     points, _ = groups()
-    first, second = (build(points, DictionaryConfig(size=8, components=4, seed=2)) for _ in range(2))
+    first, second = (cluster_features(points, DictionaryConfig(size=8, components=4, seed=2)) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize(("size", "components", "said"), [(91, None, "91 clusters of 90"), (3, 11, "at most 10")])
 def test_more_than_the_samples_give_is_refused(size: int, components: int | None, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        build(groups()[0], DictionaryConfig(size=size, components=components))
+        cluster_features(groups()[0], DictionaryConfig(size=size, components=components))

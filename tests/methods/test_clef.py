@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clef.errors import ConfigError
 from clef.methods.clef import Clef, tie
-from tests.methods.stand_ins import FixedBackbone, FixedBranch, parts
+from tests.methods.fakes import FixedBackbone, FixedBranch, parts
 
 CLASSES, BATCH = 4, 5
 

@@ -86,7 +86,7 @@ def test_vad_against_the_equations(name: str, threshold: float) -> None:
             expected += error**2 / (2 * threshold) if error < threshold else error - threshold / 2
         elif error >= threshold:
             expected += error**2
-    loss = losses.vad(LossConfig(categories="bce", vad=name, vad_threshold=threshold))  # type: ignore[arg-type]
+    loss = losses.vad_loss(LossConfig(categories="bce", vad=name, vad_threshold=threshold))  # type: ignore[arg-type]
     assert loss(predicted, target).item() == pytest.approx(expected / 6, rel=1e-5)
 
 
@@ -109,14 +109,14 @@ def test_labels_share_the_target_of_one_softmax() -> None:
 def test_static_weights_count_the_training_set() -> None:
     # 100 and 10 positives in train, and none of class 2: whatever the batch holds.
     config = LossConfig(categories="weighted_l2", class_weights="static")
-    loss = losses.categories(config, torch.tensor([100, 10, 0]))
+    loss = losses.category_loss(config, torch.tensor([100, 10, 0]))
     target = torch.tensor([[1.0, 0.0, 1.0]])
     expected = 0.25 * (1 / LN(101.2) + 1 / LN(11.2) + 1e-4)
     assert loss(torch.zeros(1, 3), target).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_linear_outputs_are_taken_as_they_are() -> None:
-    loss = losses.categories(LossConfig(categories="weighted_l2"), torch.tensor([1]), linear=True)
+    loss = losses.category_loss(LossConfig(categories="weighted_l2"), torch.tensor([1]), linear=True)
     assert loss(torch.tensor([[0.25]]), torch.tensor([[1.0]])).item() == pytest.approx(0.75**2 / LN(2.2))
 
 

@@ -10,13 +10,17 @@ import torch
 
 from clef import methods
 from clef.config import CellConfig
+from clef.config.backbones import BACKBONES
 from clef.data.dataset import CellDataset
-from clef.data.loader import loader, to_device
+from clef.data.loader import BatchLoader, to_device
 from clef.data.shards import SplitShards
 from clef.metrics import headline
-from clef.models import BACKBONES
 
-DICTIONARY = methods.Dictionary(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.full((4,), 0.25))
+pytestmark = pytest.mark.slow
+
+DICTIONARY = methods.ConfounderDictionary(
+    torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.full((4,), 0.25)
+)
 
 
 def sixteen(shards: SplitShards) -> list[int]:
@@ -59,7 +63,7 @@ def test_every_cell_fits_sixteen_samples(
     config = tiny(dataset, backbone, method, **settings)
     shards = SplitShards(Path(config.runtime.shards) / dataset, "train")
     data = CellDataset(shards, config.inputs.present, 0, augment=False)
-    batch = next(iter(loader(data, [[(0, place) for place in sixteen(shards)]], 0)))
+    batch = next(iter(BatchLoader(data, [[(0, place) for place in sixteen(shards)]], 0)))
     batch = to_device(batch, config.inputs.present, torch.device("cpu"))
     torch.manual_seed(0)
     model = methods.build(config, [1] * len(shards.manifest.classes), 16, lambda load: DICTIONARY)

@@ -10,7 +10,7 @@ from clef import methods
 from clef.config import CellConfig
 from clef.errors import ConfigError
 from clef.methods.baselines import ContextOnly, Vanilla
-from tests.methods.stand_ins import FixedBackbone, FixedBranch, parts
+from tests.methods.fakes import FixedBackbone, FixedBranch, parts
 
 
 def test_vanilla_scores_are_logits_and_the_loss_is_the_recipes() -> None:
@@ -49,7 +49,7 @@ def test_the_context_alone_scores_its_own_logits_without_any_backbone() -> None:
 
 
 def test_new_layers_may_learn_at_another_rate_than_the_encoders(tiny: Callable[..., CellConfig]) -> None:
-    config = tiny(backbone="cd_net", method="vanilla", **{"optimizer.new_lr_multiplier": 10})
+    config = tiny(backbone="cd_net", method="vanilla", **{"optimizer.head_lr_multiplier": 10})
     method = methods.build(config, [1] * 7, 7, lambda load: pytest.fail("a dictionary"))
     rate = {id(p): group["lr_multiplier"] for group in method.parameter_groups(0.0) for p in group["params"]}
     names = dict(method.named_parameters())

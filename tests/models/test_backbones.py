@@ -1,5 +1,6 @@
 """ResNet encoders against torchvision's, the context branch, and pre-trained weights."""
 
+import inspect
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +12,7 @@ from clef import methods
 from clef.config import CellConfig
 from clef.errors import ConfigError, SetupError
 from clef.models.context_branch import ContextBranch, ContextBranchConfig
-from clef.models.encoders import Encoder
+from clef.models.encoders import ResNetEncoder
 from clef.models.pretrained import Pretrained
 
 
@@ -19,15 +20,33 @@ from clef.models.pretrained import Pretrained
 def test_encoders_of_width_1_are_torchvisions_weight_by_weight(name: str) -> None:
     theirs = torchvision.models.get_model(name)
     theirs.fc = nn.Identity()
-    mine = Encoder(name)
+    mine = ResNetEncoder(name)
     assert {k: v.shape for k, v in mine.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
     mine.load_state_dict(theirs.state_dict())
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(mine.eval()(images), theirs.eval()(images))
 
 
+def test_torchvision_still_makes_resnet_stages_by_the_method_that_we_override() -> None:
+    method = getattr(torchvision.models.ResNet, "_make_layer", None)
+    assert method is not None, "torchvision's ResNet has no _make_layer any more: scale ResNetEncoder in another way"
+    found = list(inspect.signature(method).parameters)
+    expected = ["self", "block", "planes", "blocks", "stride", "dilate"]
+    assert found == expected, f"ResNet._make_layer takes {found} now: ResNetEncoder overrides it with {expected}"
+    with torch.device("meta"):
+        stages = [getattr(ResNetEncoder("resnet18", 0.5), f"layer{number}") for number in (1, 2, 3, 4)]
+    assert [stage[0].conv1.out_channels for stage in stages] == [32, 64, 128, 256], "_make_layer is not called any more"
+
+
+def test_torchvision_still_has_what_vgg16_is_made_of() -> None:
+    vgg = torchvision.models.vgg
+    for name in ("cfgs", "make_layers"):
+        assert hasattr(vgg, name), f"torchvision.models.vgg has no {name} any more: Vgg16Encoder is made of it"
+    assert vgg.cfgs["D"][:3] == [64, 64, "M"], "torchvision.models.vgg.cfgs has another format now"
+
+
 def test_width_scales_channels_and_keeps_the_structure() -> None:
-    thin, full = Encoder("resnet18", 0.25), Encoder("resnet18")
+    thin, full = ResNetEncoder("resnet18", 0.25), ResNetEncoder("resnet18")
     assert list(thin.state_dict()) == list(full.state_dict())
     assert thin.dim == 128
     assert thin.layer3[0].conv1.weight.shape == (64, 32, 3, 3)
@@ -52,6 +71,7 @@ def places(tmp_path):  # noqa: ANN201
     return network
 
 
+@pytest.mark.slow
 def test_places365_weights_arrive_in_the_scene_encoder(tiny: Callable[..., CellConfig], tmp_path, places) -> None:
     settings = {"backbone.width": 1.0, "backbone.weights.scene": "places365-resnet18", "runtime.weights": str(tmp_path)}
     method = methods.build(tiny(method="vanilla", **settings), [1] * 7, 7, lambda load: pytest.fail("a dictionary"))
@@ -91,4 +111,4 @@ def test_random_initialisation_must_be_said(tiny: Callable[..., CellConfig]) -> 
     config = tiny(method="vanilla")
     silent = config.model_copy(update={"backbone": config.backbone.model_copy(update={"weights": {}})})
     with pytest.raises(ConfigError, match=r"backbone\.weights\.scene: missing"):
-        Pretrained(silent)("scene", Encoder("resnet18", 0.0625))
+        Pretrained(silent)("scene", ResNetEncoder("resnet18", 0.0625))

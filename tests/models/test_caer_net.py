@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from tests.models.making import batch, make, on_meta, parameters, without
+from tests.models.factories import batch, make, on_meta, parameters, without
 
 
 def test_the_published_layers() -> None:
@@ -50,6 +50,6 @@ def test_the_streams_are_weighed_against_each_other() -> None:
 
 def test_without_a_face_the_context_has_all_the_weight() -> None:
     net, whole = make(name="caer_net", width=0.0625).eval(), batch(2)
-    context = net._attended(net.context(whole["scene_without_face"]))
+    context = net._attend(net.context(whole["scene_without_face"]))
     expected = net.fusion(torch.cat([torch.zeros_like(context), context], dim=1))
     torch.testing.assert_close(net(without(whole, "face")).feature, expected)

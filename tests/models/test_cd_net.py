@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from clef.models.cd_net import TubalAttention, t_product, t_transpose
-from tests.models.making import batch, make, on_meta, parameters, without
+from tests.models.factories import batch, make, on_meta, parameters, without
 
 
 def bcirc(a: Tensor) -> Tensor:
@@ -66,12 +66,12 @@ def test_tubal_attention_in_sums() -> None:
 def test_an_absent_component_gets_and_gives_nothing() -> None:
     torch.manual_seed(0)
     net, tubes = TubalAttention(6, 4), torch.randn(1, 3, 5, 6)
-    there = torch.tensor([[False, True, True]])
+    valid = torch.tensor([[False, True, True]])
     nn.init.normal_(net.norm.bias)  # even where the norm would turn zeros into something
-    found = net(tubes, there)
+    found = net(tubes, valid)
     assert not found[0, 0].any()
     other = torch.cat([torch.randn(1, 1, 5, 6), tubes[:, 1:]], dim=1)
-    torch.testing.assert_close(net(other, there), found)
+    torch.testing.assert_close(net(other, valid), found)
     assert not torch.allclose(net(other, torch.ones(1, 3, dtype=torch.bool)), found)
 
 
@@ -96,10 +96,10 @@ def test_the_grid_says_how_many_tubes_there_are() -> None:
 def test_pooled_tubes_go_back_to_where_they_came_from() -> None:
     net = make(name="cd_net", width=0.0625, grid=3)
     map_ = torch.randn(2, 5, 3, 3)
-    tubes = net._tubes([map_, 2 * map_, map_])
+    tubes = net._pool_tubes([map_, 2 * map_, map_])
     assert torch.equal(tubes[0, 0, 5], map_[0, :, 1, 2]), "place 5 of a 3 x 3 grid is row 1, column 2"
-    torch.testing.assert_close(net._enlarged(tubes[:, 1], map_), 2 * map_)
-    enlarged = net._enlarged(tubes[:, 0], torch.empty(2, 5, 9, 12))
+    torch.testing.assert_close(net._enlarge(tubes[:, 1], map_), 2 * map_)
+    enlarged = net._enlarge(tubes[:, 0], torch.empty(2, 5, 9, 12))
     torch.testing.assert_close(enlarged[:, :, 1, :2], map_[:, :, 0, :1].expand(-1, -1, 2), msg="corners keep theirs")
 
 

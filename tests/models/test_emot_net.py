@@ -8,7 +8,7 @@ from torch import nn
 from clef import methods
 from clef.config import resolve
 from clef.models.emot_net import BODY, IMAGE, Decomposed
-from tests.models.making import on_meta, parameters
+from tests.models.factories import on_meta, parameters
 
 IMAGE_PAIRS = [
     (3, 32, 64, 11, 4),

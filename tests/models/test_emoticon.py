@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from clef.geometry import JOINTS, LIMBS
 from clef.models.emoticon import (
     AgentGraph,
-    AttentionBranch,
+    AttentionBranchNet,
+    GraphUnit,
     LandmarkNet,
     PoseGraph,
-    Unit,
-    fused,
     log_probabilities,
-    multiplicative,
-    partition,
-    proximity,
+    log_product,
+    multiplicative_loss,
+    proximity_matrix,
+    spatial_partition,
 )
-from tests.models.making import batch, make, on_meta, parameters, without
+from tests.models.factories import batch, make, on_meta, parameters, without
 
 
 def sizes(module: nn.Module, kind: type) -> list[tuple[int, int]]:
@@ -67,7 +67,7 @@ def test_the_fusion_is_of_three_times_the_classes() -> None:
 
 
 def test_the_attention_branch_network() -> None:
-    net = AttentionBranch(7, 0.0625).eval()
+    net = AttentionBranchNet(7, 0.0625).eval()
     resnet = sum(p.numel() for p in net.encoder.parameters())
     # A copy of the fourth stage (the shortcut has no stride, but the same weights), K maps, one map of attention.
     stage = parameters(net.encoder.layer4)
@@ -123,16 +123,16 @@ def slow_partition() -> Tensor:
 
 
 def test_the_spatial_partition() -> None:
-    assert torch.allclose(partition(), slow_partition())
-    torch.testing.assert_close(partition().sum(dim=(0, 1)), torch.ones(17))
+    assert torch.allclose(spatial_partition(), slow_partition())
+    torch.testing.assert_close(spatial_partition().sum(dim=(0, 1)), torch.ones(17))
     wrist, elbow = JOINTS.index("left_wrist"), JOINTS.index("left_elbow")
-    assert partition()[1, wrist, elbow] > 0, "the wrist is farther out than the elbow"
-    assert partition()[2, elbow, wrist] > 0, "the elbow is nearer the centre than the wrist"
+    assert spatial_partition()[1, wrist, elbow] > 0, "the wrist is farther out than the elbow"
+    assert spatial_partition()[2, elbow, wrist] > 0, "the elbow is nearer the centre than the wrist"
 
 
 def test_a_unit_joint_by_joint() -> None:
     torch.manual_seed(0)
-    unit, adjacency, values = Unit(3, 5, residual=True).eval(), partition(), torch.randn(1, 3, 17)
+    unit, adjacency, values = GraphUnit(3, 5, residual=True).eval(), spatial_partition(), torch.randn(1, 3, 17)
     nn.init.uniform_(unit.importance)
     parts = unit.space(values)[0]  # 3 * 5, 17
     gathered = torch.zeros(1, 5, 17)
@@ -173,14 +173,14 @@ def test_h2_and_h3_follow() -> None:
     torch.testing.assert_close(feature[[0, 2], 52:], depth[[0, 2]], rtol=1e-4, atol=1e-6)
 
 
-def slow_loss(p: Tensor, true: Tensor, there: Tensor, beta: float) -> float:
+def slow_loss(p: Tensor, true: Tensor, valid: Tensor, beta: float) -> float:
     """The paper's sum, number by number, in float64."""
     samples, modalities, classes = p.shape
     total = 0.0
     for b in range(samples):
         for i in range(modalities):
             for k in range(classes):
-                if true[b, k] and there[b, i]:
+                if true[b, k] and valid[b, i]:
                     total -= float(p[b, i, k]) ** (beta / (modalities - 1)) * math.log(float(p[b, i, k]))
     return total / samples
 
@@ -191,22 +191,22 @@ def slow_loss(p: Tensor, true: Tensor, there: Tensor, beta: float) -> float:
 def test_the_multiplicative_loss_number_by_number(beta: float, modalities: int, single: bool) -> None:
     torch.manual_seed(0)
     logits = torch.randn(4, modalities, 6) * 3
-    there = torch.rand(4, modalities) > 0.3
-    there[0], there[1] = True, False
+    valid = torch.rand(4, modalities) > 0.3
+    valid[0], valid[1] = True, False
     true = nn.functional.one_hot(torch.randint(6, (4,)), 6) if single else (torch.rand(4, 6) > 0.5).float()
     p = logits.double().softmax(-1) if single else logits.double().sigmoid()
-    found = multiplicative(log_probabilities(logits, single), true, there, beta)
-    assert found.item() == pytest.approx(slow_loss(p, true, there, beta), rel=1e-5)
-    product = (p * there[..., None] + ~there[..., None]).prod(1)
+    found = multiplicative_loss(log_probabilities(logits, single), true, valid, beta)
+    assert found.item() == pytest.approx(slow_loss(p, true, valid, beta), rel=1e-5)
+    product = (p * valid[..., None] + ~valid[..., None]).prod(1)
     torch.testing.assert_close(
-        fused(log_probabilities(logits, single), there).double().exp(), product, rtol=1e-5, atol=1e-7
+        log_product(log_probabilities(logits, single), valid).double().exp(), product, rtol=1e-5, atol=1e-7
     )
 
 
 def test_its_gradient_holds_the_weight_constant() -> None:
     # d/dz of -w log sigmoid(z) is -w (1 - p): always up, and never more than 1, whatever p.
     logits = torch.tensor([[[-9.0, -1.0, 0.0, 4.0], [2.0, 2.0, 2.0, 2.0]]], requires_grad=True)
-    multiplicative(
+    multiplicative_loss(
         log_probabilities(logits, False), torch.ones(1, 4), torch.ones(1, 2, dtype=torch.bool), 2.0
     ).backward()
     p = logits.detach().sigmoid()
@@ -216,8 +216,8 @@ def test_its_gradient_holds_the_weight_constant() -> None:
 def test_extreme_logits_give_numbers() -> None:
     for single in (False, True):
         logits = torch.tensor([[[-1e4, 1e4, 0.0], [1e4, -1e4, 0.0]]], requires_grad=True)
-        log_p, there = log_probabilities(logits, single), torch.ones(1, 2, dtype=torch.bool)
-        loss = multiplicative(log_p, torch.ones(1, 3), there, 1.0) + fused(log_p, there).sum()
+        log_p, valid = log_probabilities(logits, single), torch.ones(1, 2, dtype=torch.bool)
+        loss = multiplicative_loss(log_p, torch.ones(1, 3), valid, 1.0) + log_product(log_p, valid).sum()
         loss.backward()
         assert loss.isfinite()
         assert logits.grad.isfinite().all()
@@ -231,8 +231,8 @@ def test_the_backbone_reports_the_loss_with_its_weight(single: bool) -> None:
     logits = torch.stack([net.landmarks(lacking["landmarks"]), net.pose(lacking["pose"])], 1).detach().double()
     p = logits.softmax(-1) if single else logits.sigmoid()
     true = nn.functional.one_hot(whole["target"], 26) if single else whole["target"]
-    there = torch.tensor([[False, True], [True, True], [True, False]])
-    assert net(lacking).aux["multiplicative"].item() == pytest.approx(0.25 * slow_loss(p, true, there, 2.0), rel=1e-4)
+    valid = torch.tensor([[False, True], [True, True], [True, False]])
+    assert net(lacking).aux["multiplicative"].item() == pytest.approx(0.25 * slow_loss(p, true, valid, 2.0), rel=1e-4)
     assert make(name="emoticon", width=0.0625, multiplicative_weight=0.0)(whole).aux == {}
 
 
@@ -250,7 +250,7 @@ AGENTS = torch.tensor([[[0.1, 0.2, 0.3, 0.6], [0.4, 0.1, 0.5, 0.5], [0.8, 0.8, 1
 def test_proximity_by_hand() -> None:
     near = math.exp(-math.hypot(0.45 - 0.2, 0.3 - 0.4))  # the third is farther than half a frame from both
     expected = torch.tensor([[1, near, 0, 0], [near, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
-    torch.testing.assert_close(proximity(AGENTS)[0], expected)
+    torch.testing.assert_close(proximity_matrix(AGENTS)[0], expected)
 
 
 def test_h3_of_agents_is_the_subjects_node() -> None:

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from clef.models.gnn_cnn import AffectiveGraph
-from clef.models.graph import geometry, masked_mean, normalised, present
-from tests.models.making import batch, make, on_meta, parameters
+from clef.models.graph import box_geometry, masked_mean, normalize_adjacency, valid_boxes
+from tests.models.factories import batch, make, on_meta, parameters
 
 
 def test_the_layers_and_sizes() -> None:
@@ -58,7 +58,7 @@ def test_a_region_is_pooled_where_it_lies() -> None:
     net = make(name="gnn_cnn", width=0.0625)
     net.scene = Ramp()
     regions = torch.tensor([[[0.25, 0.25, 0.5, 0.5], [0.5, 0.125, 0.9, 0.875]], [[0.1, 0.5, 0.2, 0.75], [0.0] * 4]])
-    pooled = net._pooled(torch.zeros(2, 3, 64, 128), regions)
+    pooled = net._pool_regions(torch.zeros(2, 3, 64, 128), regions)
     centres = (regions[..., :2] + regions[..., 2:]) / 2 * torch.tensor([16.0, 8.0])
     torch.testing.assert_close(pooled[0], centres[0])
     torch.testing.assert_close(pooled[1, 0], centres[1, 0])
@@ -66,19 +66,19 @@ def test_a_region_is_pooled_where_it_lies() -> None:
 
 def test_geometry_by_hand() -> None:
     boxes = torch.tensor([[[0.2, 0.1, 0.6, 0.6], [0.0, 0.0, 0.0, 0.0]]])
-    torch.testing.assert_close(geometry(boxes)[0, 0], torch.tensor([0.2, 0.1, 0.6, 0.6, 0.4, 0.5, 0.2]))
-    assert present(boxes).tolist() == [[True, False]]
-    assert present(torch.tensor([[[0.0, 0.0, 0.0, 0.5]]])).item(), "a box at the corner is a box"
+    torch.testing.assert_close(box_geometry(boxes)[0, 0], torch.tensor([0.2, 0.1, 0.6, 0.6, 0.4, 0.5, 0.2]))
+    assert valid_boxes(boxes).tolist() == [[True, False]]
+    assert valid_boxes(torch.tensor([[[0.0, 0.0, 0.0, 0.5]]])).item(), "a box at the corner is a box"
 
 
 def test_normalisation_is_with_the_inverse_square_root_of_the_degree_matrix() -> None:
     affinity = torch.rand(2, 4, 4, dtype=torch.float64)
     affinity = affinity + affinity.mT
-    for mine, a in zip(normalised(affinity), affinity, strict=True):
+    for mine, a in zip(normalize_adjacency(affinity), affinity, strict=True):
         root = torch.linalg.inv(torch.diag(a.sum(1)).sqrt())
         torch.testing.assert_close(mine, root @ a @ root)
     affinity[0, 2], affinity[0, :, 2] = 0, 0
-    found = normalised(affinity)[0]
+    found = normalize_adjacency(affinity)[0]
     assert found.isfinite().all()
     assert not found[2].any()
 
@@ -86,7 +86,7 @@ def test_normalisation_is_with_the_inverse_square_root_of_the_degree_matrix() ->
 def test_the_graph_node_by_node() -> None:
     torch.manual_seed(0)
     graph, nodes = AffectiveGraph(6, 2), torch.randn(1, 4, 6)
-    there = torch.tensor([[True, True, False, True]])
+    valid = torch.tensor([[True, True, False, True]])
     found = [nodes[0, i] for i in (0, 1, 3)]
     keys = [graph.key(node) for node in found]
     affinity = [[torch.sigmoid(a @ b / 6**0.5) + (a is b) for b in keys] for a in keys]
@@ -97,11 +97,11 @@ def test_the_graph_node_by_node() -> None:
             node + sum(affinity[i][j] / (degree[i] * degree[j]).sqrt() * sent[j] for j in range(3)).relu()
             for i, node in enumerate(found)
         ]
-    torch.testing.assert_close(graph(nodes, there)[0], sum(found) / 3)
+    torch.testing.assert_close(graph(nodes, valid)[0], sum(found) / 3)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_the_mean_over_what_is_there(count: int) -> None:
-    nodes, there = torch.randn(1, 3, 5), torch.arange(3)[None] < count
+def test_the_mean_over_what_is_valid(count: int) -> None:
+    nodes, valid = torch.randn(1, 3, 5), torch.arange(3)[None] < count
     expected = nodes[0, :count].mean(0) if count else torch.zeros(5)
-    torch.testing.assert_close(masked_mean(nodes, there)[0], expected)
+    torch.testing.assert_close(masked_mean(nodes, valid)[0], expected)

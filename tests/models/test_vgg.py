@@ -8,13 +8,13 @@ from torch import nn
 from clef.config import ContextBranchConfig
 from clef.errors import SetupError
 from clef.models.context_branch import ContextBranch
-from clef.models.encoders import Vgg16, encoder
-from clef.models.pretrained import fill
+from clef.models.encoders import Vgg16Encoder, make_encoder
+from clef.models.pretrained import load_weights
 
 
 def test_width_1_is_torchvisions_weight_by_weight() -> None:
     with torch.device("meta"):
-        mine, theirs = Vgg16().eval(), torchvision.models.vgg16().eval()
+        mine, theirs = Vgg16Encoder().eval(), torchvision.models.vgg16().eval()
     theirs.classifier[6] = nn.Identity()
     state = {name: torch.empty(value.shape).uniform_(-0.03, 0.03) for name, value in theirs.state_dict().items()}
     theirs.load_state_dict(state, assign=True)
@@ -24,24 +24,24 @@ def test_width_1_is_torchvisions_weight_by_weight() -> None:
 
 
 def test_the_classes_of_a_published_file_are_dropped(tmp_path) -> None:
-    theirs, mine = Vgg16(0.0625), Vgg16(0.0625)
+    theirs, mine = Vgg16Encoder(0.0625), Vgg16Encoder(0.0625)
     theirs.classifier.append(nn.Linear(theirs.dim, 1000))  # classifier.6
     torch.save(theirs.state_dict(), tmp_path / "vgg16.pth")
     assert "classifier.6.weight" in theirs.state_dict()
-    fill(mine, tmp_path / "vgg16.pth")
+    load_weights(mine, tmp_path / "vgg16.pth")
     assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in mine.state_dict().items())
 
 
 def test_weights_of_a_thin_network_are_refused(tmp_path) -> None:
-    torch.save(Vgg16(0.0625).state_dict(), tmp_path / "thin.pth")
+    torch.save(Vgg16Encoder(0.0625).state_dict(), tmp_path / "thin.pth")
     with pytest.raises(SetupError, match="does not fit"):
-        fill(Vgg16(0.125), tmp_path / "thin.pth")
+        load_weights(Vgg16Encoder(0.125), tmp_path / "thin.pth")
 
 
 def test_width_scales_every_layer() -> None:
-    thin = Vgg16(0.125)
+    thin = Vgg16Encoder(0.125)
     with torch.device("meta"):
-        full = Vgg16()
+        full = Vgg16Encoder()
     assert list(thin.state_dict()) == list(full.state_dict())
     assert (thin.dim, thin.features[0].out_channels, thin.classifier[0].in_features) == (512, 8, 64 * 49)
     assert thin(torch.randn(1, 3, 24, 37)).shape == (1, 512), "a map of one pixel is not pooled away"
@@ -49,7 +49,7 @@ def test_width_scales_every_layer() -> None:
 
 def test_a_thin_network_passes_as_much_on() -> None:
     torch.manual_seed(0)
-    sizes = [Vgg16(width).eval()(torch.randn(8, 3, 64, 64)).std().item() for width in (0.125, 0.5)]
+    sizes = [Vgg16Encoder(width).eval()(torch.randn(8, 3, 64, 64)).std().item() for width in (0.125, 0.5)]
     assert 0.5 < sizes[0] / sizes[1] < 2
 
 
@@ -58,7 +58,7 @@ def test_a_thin_network_passes_as_much_on() -> None:
 )
 def test_the_encoders_by_name(network: str, dim: int) -> None:
     with torch.device("meta"):
-        made = encoder(network)
+        made = make_encoder(network)
         assert made.dim == dim
         assert made(torch.empty(2, 3, 64, 64)).shape == (2, dim)
 

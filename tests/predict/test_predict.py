@@ -21,8 +21,8 @@ from clef.cues.files import CueName
 from clef.datasets import Person, cards
 from clef.datasets.splits import read
 from clef.predict import panel
-from clef.predict.panel import of_arrays, told
-from clef.predict.people import Finder, Given, batch_of
+from clef.predict.panel import person_predictions, predictions_from_arrays
+from clef.predict.people import GivenBoxes, PersonFinder, make_batch
 from clef.sharding import frame, shard_plan
 from tests.conftest import Cells, Run
 
@@ -53,11 +53,12 @@ def test_an_image_of_the_set_scores_as_recorded(
     model, recorded = clef.load(folder, device="cpu"), np.load(folder / "predictions-test.npz")
     listed, card = people(sources, dataset), cards.load(dataset)
     assert len(listed) == len(recorded["scores"])
-    for place in (0, 11, 40):
-        person = listed[place]
-        found = Finder(model.config, Given(person.box, person.face)).people(person.image, card.classes[0], Path())
-        batch = batch_of(found, card, model.config)
-        np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][place], atol=1e-5)
+    for index in (0, 11, 40):
+        person = listed[index]
+        finder = PersonFinder(model.config, GivenBoxes(person.box, person.face))
+        found = finder.find_people(person.image, card.classes[0], Path())
+        batch = make_batch(found, card, model.config)
+        np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][index], atol=1e-5)
 
 
 def test_cues_that_are_found_are_read_as_those_of_the_shards(
@@ -69,18 +70,19 @@ def test_cues_that_are_found_are_read_as_those_of_the_shards(
         np.load(folder / "predictions-test.npz"),
         cards.load("emotic_demo"),
     )
-    planned = shard_plan.make(card, sources / "emotic_demo", tmp_path, None)
+    planned = shard_plan.make_plan(card, sources / "emotic_demo", tmp_path, None)
     planned.jobs()  # the cues join
-    place, person = next((i, p) for i, p in enumerate(planned.readings["test"].people) if p.face and p.cues.landmarks)
+    index, person = next((i, p) for i, p in enumerate(planned.readings["test"].people) if p.face and p.cues.landmarks)
     assert person.cues.depth is not None
     with Image.open(person.cues.depth) as image:
         depth = np.asarray(image)
     values = {"landmarks": person.cues.landmarks, "pose": person.cues.pose, "depth": depth}
-    monkeypatch.setattr("clef.predict.people.find_class", lambda cue: finding(cue, values[cue]))
-    found = Finder(model.config, Given(person.box, person.face)).people(person.image, card.classes[0], tmp_path)
-    batch = batch_of(found, card, model.config)
+    monkeypatch.setattr("clef.predict.people.find_extractor", lambda cue: finding(cue, values[cue]))
+    finder = PersonFinder(model.config, GivenBoxes(person.box, person.face))
+    found = finder.find_people(person.image, card.classes[0], tmp_path)
+    batch = make_batch(found, card, model.config)
     assert all(bool(valid) for valid in batch["valid"].values())
-    np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][place], atol=1e-5)
+    np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][index], atol=1e-5)
 
 
 @pytest.mark.parametrize(("face", "said"), [("5,5,15,15", "box 0, 0, 20, 20 "), ("900,5,950,15", "20, without face ")])
@@ -96,10 +98,10 @@ def test_others_beside_a_given_box_are_agents_where_the_cell_reads_them(
     sources: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: bool
 ) -> None:
     layer = {"dataset": "emotic_demo", "backbone": {"name": "emoticon", "third": "agents"}, "method": "vanilla"}
-    image, given = people(sources, "emotic_demo")[0].image, Given((12.0, 6.0, 58.0, 88.0))
-    monkeypatch.setattr("clef.predict.people.find_class", lambda cue: finding(cue, None))
+    image, given = people(sources, "emotic_demo")[0].image, GivenBoxes((12.0, 6.0, 58.0, 88.0))
+    monkeypatch.setattr("clef.predict.people.find_extractor", lambda cue: finding(cue, None))
     with_detector(monkeypatch, TWO, "" if here else "no weights")
-    (subject,) = Finder(resolve.resolve(layer), given).people(image, "Peace", Path())
+    (subject,) = PersonFinder(resolve.resolve(layer), given).find_people(image, "Peace", Path())
     assert subject.box == given.box
     assert subject.cues.others == ((TWO[1],) if here else ())
     assert ("reads the others in the image too, who can't be found: no weights" in capsys.readouterr().err) is not here
@@ -110,7 +112,7 @@ def with_detector(monkeypatch: pytest.MonkeyPatch, found: list[tuple[float, ...]
     monkeypatch.setattr(FasterRcnn, "missing", classmethod(lambda cls, settings=None: missing))
     monkeypatch.setattr(FasterRcnn, "_version", lambda self: "stand-in")
     monkeypatch.setattr(FasterRcnnPerson, "setup", lambda self: None)
-    monkeypatch.setattr(FasterRcnnPerson, "people", lambda self, frame: found)
+    monkeypatch.setattr(FasterRcnnPerson, "find_people", lambda self, frame: found)
 
 
 def finding(cue: CueName, value: Any) -> type[Extractor]:
@@ -118,6 +120,7 @@ def finding(cue: CueName, value: Any) -> type[Extractor]:
     return type("Finding", (Extractor,), {"cue": cue, "name": "finding", "find": lambda *_: value})
 
 
+@pytest.mark.slow
 def test_the_command_prints_every_class_in_order_and_draws_a_panel(run: Run, cells: Cells, sources: Path) -> None:
     folder = cells("caer_s_demo", "emot_net", "clef")
     person = people(sources, "caer_s_demo")[5]
@@ -125,8 +128,8 @@ def test_the_command_prints_every_class_in_order_and_draws_a_panel(run: Run, cel
     assert code == 0
     scores = np.load(folder / "predictions-test.npz")["scores"][5]
     classes = cards.load("caer_s_demo").classes
-    places = [said.index(f" {classes[k]} ") for k in np.argsort(-scores)]
-    assert places == sorted(places)
+    positions = [said.index(f" {classes[k]} ") for k in np.argsort(-scores)]
+    assert positions == sorted(positions)
     assert "TIE (score) TE NDE factual counterfactual" in said
     with Image.open("panel.png") as drawn:
         pixels = np.asarray(drawn.convert("RGB"))
@@ -136,11 +139,12 @@ def test_the_command_prints_every_class_in_order_and_draws_a_panel(run: Run, cel
     assert f"box {', '.join(f'{value:g}' for value in person.box or ())}" in said
 
 
+@pytest.mark.slow
 def test_numbers_told_are_the_predictions(cells: Cells, sources: Path) -> None:
     for method in ("clef", "vanilla"):
         model = clef.load(cells("caer_s_demo", "emot_net", method), device="cpu")
         prediction = model.predict(next(iter(model.batches("test"))))
-        one = told(model.config, model.classes, prediction)[3]
+        one = person_predictions(model.config, model.classes, prediction)[3]
         assert one.factual is not None
         assert one.factual.sum() == pytest.approx(1)
         assert one.order[0] == int(prediction.scores[3].argmax())
@@ -155,11 +159,11 @@ def test_no_probability_is_shown_of_a_method_that_states_none() -> None:
     linear = {"dataset": "emotic_demo", "backbone": "emot_net", "method": {"name": "vanilla", "output": "linear"}}
     scores = np.array([[0.8, 0, -0.3, 1.2]])
     classes = ["a", "b", "c", "d"]
-    (one,) = of_arrays(resolve.resolve(linear), classes, {"scores": scores, "Y_e": scores})
+    (one,) = predictions_from_arrays(resolve.resolve(linear), classes, {"scores": scores, "Y_e": scores})
     assert one.factual is not None
     assert one.factual.tolist() == [0.8, 0, 0, 1]
     own = resolve.resolve(linear | {"method": "mine:Own"})
-    (one,) = of_arrays(own, classes, {"scores": scores})
+    (one,) = predictions_from_arrays(own, classes, {"scores": scores})
     assert one.factual is None
     assert [column.header for column in command._table("person 1", one).columns] == ["emotion", "score"]
     assert [title for title, _ in panel._columns(one)] == ["score"]
@@ -179,7 +183,7 @@ def test_without_a_box_everyone_is_shown_whom_the_detector_finds(
     assert "person 2, box 100, 20, 150, 100" in said
     with Image.open("two.png") as drawn:
         assert drawn.height > 600, "one below the other"
-    monkeypatch.setattr(FasterRcnnPerson, "people", lambda self, frame: [])
+    monkeypatch.setattr(FasterRcnnPerson, "find_people", lambda self, frame: [])
     code, _, said = run(image, "--cell", folder)
     assert (code, "no person found; say where one is with --box x1,y1,x2,y2" in said) == (3, True)
 
@@ -211,7 +215,7 @@ def test_grey_of_16_bits_is_read_as_the_same_in_8(tmp_path: Path) -> None:
     Image.fromarray(grey).save(tmp_path / "8.png")
     Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "16.png")
     for path in (tmp_path / "8.png", tmp_path / "16.png"):
-        for pixels in (view.read(path), np.asarray(frame.decoded(path, 10**6, None).image)):
+        for pixels in (view.read_image(path), np.asarray(frame.decode_frame(path, 10**6, None).pixels)):
             np.testing.assert_array_equal(pixels, np.stack([grey] * 3, axis=2))
 
 
@@ -220,8 +224,8 @@ def test_an_image_larger_than_the_limit_is_refused_before_it_is_decoded(
 ) -> None:
     Image.new("1", (40, 30)).save(tmp_path / "large.png")
     monkeypatch.setattr(view, "MAX_PIXELS", 40 * 30 - 1)
-    with pytest.raises(view.Unreadable, match="image too large"):
-        view.read(tmp_path / "large.png")
+    with pytest.raises(view.UnreadableImage, match="image too large"):
+        view.read_image(tmp_path / "large.png")
 
 
 def test_the_detector_that_is_missing_is_named_with_what_to_do(
@@ -237,6 +241,7 @@ def test_the_detector_that_is_missing_is_named_with_what_to_do(
     assert "or give it with --box x1,y1,x2,y2" in said
 
 
+@pytest.mark.slow
 def test_real_processes(tmp_path: Path) -> None:
     for words, code in (("--help", 0), ("image.png", 2)):
         done = subprocess.run([sys.executable, "-m", "clef.predict", words], cwd=tmp_path, capture_output=True,

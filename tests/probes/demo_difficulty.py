@@ -1,8 +1,8 @@
 """How hard the demo sets are, for plain small networks: `python tests/probes/demo_difficulty.py [--seeds 0 1]`.
 
-Three probes read the subject's crops, the frame with the subject's box black, or both. None of them is a backbone or
-a method of the toolkit, nor does the probe use its readers: a fault of theirs cannot hide here. Takes minutes on a
-laptop. The figures in docs/demo-data.md come from this command.
+Three probes read the subject's crops, the frame with the subject's box black, or both. They are no backbones or methods
+of the toolkit and do not use its dataset readers, so errors there cannot hide here. It takes minutes on a laptop. The
+numbers in docs/demo-data.md come from this command.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ALIASES = {"Disquitement": "Disquietment", "Disconnect": "Disconnection", "Doubt
 
 @dataclass
 class Samples:
-    """A split in memory: pictures 0-1 by input, the class (emotion or mood), and the 26 categories or nothing."""
+    """A split in memory: pictures N,3,H,W of 0-1 by input, the class N (emotion or mood), and categories N,26."""
 
     inputs: dict[str, Tensor]
     label: Tensor
@@ -44,7 +44,7 @@ class Samples:
 
 
 def load_caer_s(root: Path, split: str) -> Samples:
-    """The frames with their boxes, off the box lists."""
+    """Return the frames with their boxes, read from the box lists."""
     rows = [line.split(",") for line in (root / f"{split}.txt").read_text().splitlines()]
     bodies = [line.split(",") for line in (root / f"{split}_person.txt").read_text().splitlines()]
     pictures, labels = [], []
@@ -53,11 +53,11 @@ def load_caer_s(root: Path, split: str) -> Samples:
         if frame is not None:
             pictures.append(_inputs(frame, [int(v) for v in face[2:]], [int(v) for v in body[2:]]))
             labels.append(int(face[1]))
-    return _stacked(pictures, labels, [()] * len(labels))
+    return _stack(pictures, labels, [()] * len(labels))
 
 
 def load_emotic(root: Path, split: str) -> Samples:
-    """The people with their boxes and categories, off the annotation file."""
+    """Return the people with their boxes and categories, read from the annotation file."""
     faces = {row["id"]: [int(row[k]) for k in ("x1", "y1", "x2", "y2")] for row in _rows(root / "faces.csv")}
     moods = {row["id"]: list(MOODS).index(row["mood"]) for row in _rows(root / "moods.csv")}
     annotations = loadmat(root / "Annotations/Annotations.mat", squeeze_me=True, struct_as_record=False)
@@ -71,7 +71,7 @@ def load_emotic(root: Path, split: str) -> Samples:
             labels.append(moods[name])
             named = person.annotations_categories.categories if split == "train" else person.combined_categories
             categories.append([CATEGORIES.index(ALIASES.get(c, c)) for c in np.atleast_1d(named)])
-    return _stacked(pictures, labels, categories)
+    return _stack(pictures, labels, categories)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -100,7 +100,7 @@ def _array(picture: Image.Image, size: int) -> np.ndarray:
     return np.asarray(small, np.float32).transpose(2, 0, 1) / 255
 
 
-def _stacked(pictures: list[dict[str, np.ndarray]], labels: list[int], categories: list[Any]) -> Samples:
+def _stack(pictures: list[dict[str, np.ndarray]], labels: list[int], categories: list[Any]) -> Samples:
     many = torch.zeros(len(labels), len(CATEGORIES))
     for row, named in enumerate(categories):
         many[row, list(named)] = 1
@@ -129,8 +129,8 @@ def _stream() -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.2))
 
 
-def trained(names: tuple[str, ...], train: Samples, classes: int, seed: int, epochs: int) -> Probe:
-    """A probe after `epochs` of Adam on one-cycle rates."""
+def train_probe(names: tuple[str, ...], train: Samples, classes: int, seed: int, epochs: int) -> Probe:
+    """Return a probe trained for `epochs` with Adam and a one-cycle learning rate."""
     torch.manual_seed(seed)
     probe = Probe(names, classes).train()
     steps = epochs * (len(train.label) // 32)
@@ -153,8 +153,8 @@ def trained(names: tuple[str, ...], train: Samples, classes: int, seed: int, epo
 
 
 @torch.no_grad()
-def scored(probe: Probe, samples: Samples, classes: int) -> tuple[float, float]:
-    """Accuracy, and mAP over the categories, in percent."""
+def score_probe(probe: Probe, samples: Samples, classes: int) -> tuple[float, float]:
+    """Return accuracy, and mAP over the categories, in percent."""
     parts = torch.arange(len(samples.label)).split(256)
     out = torch.cat([probe({n: samples.inputs[n][part] for n in probe.names}) for part in parts])
     accuracy = (out[:, :classes].argmax(1) == samples.label).float().mean().item()
@@ -169,14 +169,14 @@ def _average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
 
 
 def measure(name: str, root: Path, seeds: list[int], epochs: int) -> None:
-    """Print a row for each probe: means over the seeds, test / shifted test."""
+    """Print a row for each probe: means over the seeds, on test and on the shifted test."""
     load, classes = (load_caer_s, len(EMOTIONS)) if name == "caer_s_demo" else (load_emotic, len(MOODS))
     train, test, shift = load(root / "main", "train"), load(root / "main", "test"), load(root / "shift", "test")
     print(f"\n{name}: {len(train.label)} train, {len(test.label)} test, {len(shift.label)} shifted", flush=True)
     print("| probe | accuracy, test | accuracy, shift | mAP, test | mAP, shift |\n| --- | --- | --- | --- | --- |")
     for title, names in PROBES.items():
-        probes = [trained(names, train, classes, seed, epochs) for seed in seeds]
-        figures = np.mean([scored(p, test, classes) + scored(p, shift, classes) for p in probes], 0)
+        probes = [train_probe(names, train, classes, seed, epochs) for seed in seeds]
+        figures = np.mean([score_probe(p, test, classes) + score_probe(p, shift, classes) for p in probes], 0)
         print("| {} | {:.1f} | {:.1f} | {:.1f} | {:.1f} |".format(title, *figures[[0, 2, 1, 3]]), flush=True)
     for title, samples in (("test", test), ("shift", shift)):
         if samples.categories.any():

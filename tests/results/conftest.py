@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.results.made import Grid
+from tests.results.factories import Grid
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """The audits of a grid's cells in its tables: each number beside what it is held against."""
 
-from clef.audit.records import Row
+from clef.cells.audits import AuditRow
 from clef.results.formats import Table
-from tests.results.made import Grid, result, write_audit
+from tests.results.factories import Grid, result, write_audit
 
 SPLITS = ("test", "test_shift")
 KINDS = ("value", "subject_only", "context_only", "swap.all.value", "typical", "middle", "atypical")
@@ -24,7 +24,7 @@ def audited(grid: Grid, method: str, seed: int, **changes: float) -> None:
     known = {"chance": 17.0, "chance.thirds": 6.5, "prior": 31.0} | dict.fromkeys([*names, *effects], float(seed))
     known |= {name.replace("__", "."): value for name, value in changes.items()}
     rows = [
-        Row(name, split, "Fear" if name in effects else None, value + 10 * (split != "test"), 12)
+        AuditRow(name, split, "Fear" if name in effects else None, value + 10 * (split != "test"), 12)
         for split in SPLITS
         for name, value in known.items()
     ]

@@ -1,33 +1,37 @@
 """From predictions on disk to the long form, and from the long form on disk to the tables."""
 
+import io
 import json
 import math
 import re
+import subprocess
+import sys
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, f1_score
 
-from clef.audit.records import Row as AuditRow
+from clef.cells.audits import AuditRow
 from clef.config import resolve
 from clef.datasets import cards
 from clef.errors import CellError
 from clef.metrics import CONVENTIONS, summary
-from clef.results import frame
+from clef.results import frame, load, rows
 from clef.results.collect import gather
 from clef.results.formats import to_csv, to_latex, to_markdown
-from clef.results.frame import Finding, Gathered, Point, Row
+from clef.results.frame import FILES, GridResults, Row
 from clef.results.gather import gather_grid, write_tables
-from clef.results.intervals import Interval, draws, interval, resampled
+from clef.results.intervals import draw_groups, percentile_interval, resample_metric
 from clef.results.significance import comparisons
 from clef.results.tables import all_tables
-from tests.results.made import Grid, data, result, split_data, write_audit
+from tests.results.factories import Grid, assert_same_results, data, result, split_data, write_audit
 
 SPLITS = ("test", "test_shift")
 WEIGHTS = {"checkpoint": {"sha256": "a1"}}
@@ -95,12 +99,12 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def gathered(full: Path) -> Gathered:
+def gathered(full: Path) -> GridResults:
     return gather(full)
 
 
-def test_the_long_form_has_every_metric_of_every_part_and_where_it_comes_from(gathered: Gathered) -> None:
-    rows = gathered.rows
+def test_the_long_form_has_every_metric_of_every_part_and_where_it_comes_from(gathered: GridResults) -> None:
+    rows = list(gathered.rows.itertuples())
     assert len({(r.dataset, r.method, r.seed, r.split, r.metric, r.part, r.class_name) for r in rows}) == len(rows)
     first = rows[0]
     arrays = predicted("caer_s_demo", 0)
@@ -117,17 +121,20 @@ def test_the_long_form_has_every_metric_of_every_part_and_where_it_comes_from(ga
     assert {row.part for row in rows if row.metric == "ECE" and row.method == "clef"} == {"factual"}
 
 
-def test_tables_are_a_function_of_what_is_on_disk(full: Path, gathered: Gathered, tmp_path: Path) -> None:
+def test_tables_are_a_function_of_what_is_on_disk(full: Path, gathered: GridResults, tmp_path: Path) -> None:
     frame.write(tmp_path, gathered)
-    again = frame.read(tmp_path)
-    assert again == gathered, "to the last bit"
-    assert len({(p.dataset, p.method, p.seed, p.epoch, p.value) for p in again.curves}) == 2 * 3 * 2
-    assert {(one.class_name, one.value, one.draws) for one in again.audits} == {("", 100 / 3, 5), ("Happy", 100 / 3, 5)}
+    again = frame.load(tmp_path)
+    assert_same_results(again, gathered)
+    assert len({(p.dataset, p.method, p.seed, p.epoch, p.value) for p in again.curves.itertuples()}) == 2 * 3 * 2
+    assert {(one.class_name, one.value, one.draws) for one in again.audits.itertuples()} == {
+        ("", 100 / 3, 5),
+        ("Happy", 100 / 3, 5),
+    }
     made = all_tables(gathered)
     assert all_tables(again) == made
     assert frame.write(tmp_path / "again", gather(full))
     assert not frame.write(tmp_path / "again", gathered), "nothing is other than before"
-    for name in frame.FILES:
+    for name in frame.FILE_NAMES:
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), "gathered anew"
     write_tables(tmp_path, again)
     for name, text in (("md", to_markdown(made, "g")), ("csv", to_csv(made)), ("tex", to_latex(made))):
@@ -148,7 +155,7 @@ def test_tables_need_no_card_but_that_of_the_day_they_were_gathered(
     made = all_tables(gathered)
     assert made[0].title == "Of our own: mAP, percent"
     own.unlink()
-    assert all_tables(frame.read(tmp_path / "made")) == made
+    assert all_tables(frame.load(tmp_path / "made")) == made
 
 
 def test_a_page_of_other_numbers_goes_when_a_grid_is_gathered_anew(grid: Grid, tmp_path: Path) -> None:
@@ -163,15 +170,66 @@ def test_a_page_of_other_numbers_goes_when_a_grid_is_gathered_anew(grid: Grid, t
     assert not page.exists()
 
 
-def test_rows_that_are_none_are_refused(gathered: Gathered, tmp_path: Path) -> None:
+def test_rows_that_are_none_are_refused(gathered: GridResults, tmp_path: Path) -> None:
     with pytest.raises(CellError, match=r"cells.json: no such file; gather the grid first"):
-        frame.read(tmp_path)
+        frame.load(tmp_path)
     frame.write(tmp_path, gathered)
     text = (tmp_path / "rows.csv").read_text()
     for damaged in (text.replace("seed,", "sead,", 1), text.replace(",60,", ",sixty,", 1), "", text[:-20]):
         (tmp_path / "rows.csv").write_text(damaged)
         with pytest.raises(CellError, match="not a gathered grid"):
-            frame.read(tmp_path)
+            frame.load(tmp_path)
+
+
+def test_users_get_data_frames(gathered: GridResults, tmp_path: Path) -> None:
+    frame.write(tmp_path, gathered)
+    table = rows(tmp_path)
+    assert_same_results(load(str(tmp_path)), gathered)
+    chosen = table[(table.metric == "accuracy") & (table.part == "score") & (table.class_name == "")]
+    means = chosen.groupby(["method", "split"])["value"].mean()
+    by_hand = [
+        100 * accuracy_score(arrays["target"], arrays["scores"].argmax(1))
+        for arrays in (predicted("caer_s_demo", seed) for seed in range(3))
+    ]
+    assert means["vanilla", "test"] == pytest.approx(np.mean(by_hand))
+    assert table["chance"].isna().any(), "what is missing is NaN or NA"
+    assert (table.dtypes["positives"], table.dtypes["value"], table.dtypes["seed"]) == ("Int64", "float64", "int64")
+
+
+@pytest.mark.slow
+def test_pandas_is_imported_when_it_is_needed_only() -> None:
+    modules = "clef, clef.results, clef.report, launch.grid, launch.status"
+    code = f"import sys, {modules}; print('pandas' in sys.modules, 'torch' in sys.modules)"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_the_card_names_the_headline(grid: Grid, tmp_path: Path) -> None:
+    """Any metric of the table can be one, without further code: rows, intervals and tables are about it."""
+    card = tmp_path / "mine.yaml"
+    card.write_text("extends: caer_s_demo\nname: mine\ntitle: Mine\nmetric: macro F1\n")
+    for method in ("vanilla", "clef"):
+        for seed in range(2):
+            folder = add(grid, "caer_s_demo", method, seed)
+            grid.runs[-1] = replace(grid.runs[-1], dataset=str(card))
+            content = json.loads((folder / "result.json").read_text())
+            arrays = predicted("caer_s_demo", seed + 10 * (method == "clef"))
+            scored = summary(arrays, list(classes("caer_s_demo")), "macro F1")
+            content |= {"metric": "macro F1", "splits": dict.fromkeys(SPLITS, scored)}
+            (folder / "result.json").write_text(json.dumps(content))
+    found = gather(grid.plan())
+    assert found.missing == {}
+    first = next(found.rows.itertuples())
+    arrays = predicted("caer_s_demo", 0)
+    expected = 100 * f1_score(arrays["target"], arrays["scores"].argmax(1), average="macro")
+    assert (first.metric, first.value) == ("macro F1", pytest.approx(expected))
+    assert set(found.rows.metric) >= {"macro F1", "F1", "accuracy"}
+    over_images = found.intervals[found.intervals.over == "images"]
+    assert (over_images.low < over_images.value).all()
+    main = all_tables(found)[0]
+    assert main.title == "Mine: macro F1, percent"
+    assert main.rows[0][2] == "2"
 
 
 @settings(max_examples=30, deadline=None)
@@ -182,31 +240,33 @@ def test_any_name_and_any_number_come_back_from_csv(name: str, value: float) -> 
         "float32", 1, "",
     )  # fmt: skip
     full = replace(row, chance=value, positives=4, samples_seen=5, commit=name, dirty=False)
-    assert frame.from_csv(Row, frame.to_csv(Row, [row, full])) == [row, full]
+    table = frame.to_frame(Row, [row, full])
+    pd.testing.assert_frame_equal(frame.read_csv(Row, io.StringIO(frame.to_csv(table))), table, check_exact=True)
 
 
-@pytest.mark.parametrize("kind", [Row, Interval, Point, Finding])
-def test_a_csv_without_rows(kind: Any) -> None:
-    assert frame.from_csv(kind, frame.to_csv(kind, [])) == []
+@pytest.mark.parametrize("kind", FILES.values())
+def test_a_csv_without_rows(kind: type) -> None:
+    table = frame.to_frame(kind)
+    pd.testing.assert_frame_equal(frame.read_csv(kind, io.StringIO(frame.to_csv(table))), table)
 
 
-def test_intervals_over_images_are_of_the_mean_over_seeds_and_paired(gathered: Gathered) -> None:
-    found = {(i.dataset, i.method, i.base, i.split, i.over): i for i in gathered.intervals}
+def test_intervals_over_images_are_of_the_mean_over_seeds_and_paired(gathered: GridResults) -> None:
+    found = {(i.dataset, i.method, i.base, i.split, i.over): i for i in gathered.intervals.itertuples()}
     vectors = {}
     for method, better, shift in (("vanilla", 1.0, 0), ("clef", 1.5, 10)):
         cells = [predicted("caer_s_demo", seed + shift, better) for seed in range(3)]
-        drawn = draws(cells[0]["group"])
-        vectors[method] = np.mean([resampled(c["scores"], c["target"], c["group"], drawn) for c in cells], axis=0)
+        drawn = draw_groups(cells[0]["group"])
+        vectors[method] = np.mean([resample_metric(c["scores"], c["target"], c["group"], drawn) for c in cells], axis=0)
     alone = found["caer_s_demo", "clef", "", "test", "images"]
     vector = vectors["clef"]
-    assert (alone.low, alone.high) == pytest.approx(interval(vector - vector.mean() + alone.value))
+    assert (alone.low, alone.high) == pytest.approx(percentile_interval(vector - vector.mean() + alone.value))
     assert (alone.seeds, alone.groups, alone.resamples) == (3, 20, 1000)
     paired = found["caer_s_demo", "clef", "vanilla", "test", "images"]
     vector = vectors["clef"] - vectors["vanilla"]
-    assert (paired.low, paired.high) == pytest.approx(interval(vector - vector.mean() + paired.value))
+    assert (paired.low, paired.high) == pytest.approx(percentile_interval(vector - vector.mean() + paired.value))
     assert paired.value == pytest.approx(alone.value - found["caer_s_demo", "vanilla", "", "test", "images"].value)
     over_seeds = found["emotic_demo", "clef", "vanilla", "test_shift", "seeds"]
-    assert over_seeds.groups is None
+    assert pd.isna(over_seeds.groups)
     assert over_seeds.low <= over_seeds.value <= over_seeds.high
     assert not any(base and method == "vanilla" for _, method, base, _, _ in found)
 
@@ -219,11 +279,11 @@ def test_cells_on_other_groups_or_without_any_have_no_interval_over_images(grid:
         arrays = predicted("caer_s_demo", 10)
         del arrays["group"]
         np.savez(folder / f"predictions-{split}.npz", **arrays, **({} if group is None else {"group": group}))  # type: ignore[arg-type]
-    found = [i for i in gather(grid.plan()).intervals if i.method == "clef" and i.over == "images"]
+    found = [i for i in gather(grid.plan()).intervals.itertuples() if i.method == "clef" and i.over == "images"]
     assert [(i.base, i.split, i.groups) for i in found] == [("", "test", 1)], "no pairs with other groups"
 
 
-def test_comparisons_count_what_is_planned_and_say_how_many_seeds_it_takes(gathered: Gathered) -> None:
+def test_comparisons_count_what_is_planned_and_say_how_many_seeds_it_takes(gathered: GridResults) -> None:
     [table] = [one for one in all_tables(gathered) if one.title.startswith("CAER-S demo: accuracy, method")]
     assert [row[:4] for row in table.rows] == [
         ["EMOT-Net", "clef°", "test", "3"],
@@ -250,7 +310,9 @@ def test_a_method_is_compared_with_the_control_that_its_grid_states(grid: Grid) 
     gathered = gather(grid.plan())
     found = {(one.method, one.base): one.differences for one in comparisons(gathered) if one.split == "test"}
     assert found == {("clef", "vanilla"): (3, 5), ("two_stage", "long"): (-2, 2)}, "long is compared with nothing"
-    paired = {(one.method, one.base): one.value for one in gathered.intervals if one.base and one.split == "test"}
+    paired = {
+        (one.method, one.base): one.value for one in gathered.intervals.itertuples() if one.base and one.split == "test"
+    }
     assert paired == {("clef", "vanilla"): 4, ("two_stage", "long"): 0}
     [table] = [one for one in all_tables(gathered) if "method minus" in one.title]
     assert table.title == "EMOTIC: mAP, method minus its control, percent"
@@ -300,7 +362,7 @@ def test_predictions_that_cover_no_split_give_no_number(grid: Grid, damage: Any,
     else:
         np.savez(path, **arrays)
     gathered = gather(grid.plan())
-    assert (gathered.rows, gathered.intervals, gathered.data) == ([], [], {})
+    assert (len(gathered.rows), len(gathered.intervals), gathered.data) == (0, 0, {})
     [said] = gathered.missing.values()
     assert said.startswith("predictions-test_shift.npz")
     assert re.search(reason, said), said
@@ -308,15 +370,15 @@ def test_predictions_that_cover_no_split_give_no_number(grid: Grid, damage: Any,
 
 def test_a_cell_whose_predictions_are_gone_keeps_what_its_result_says(grid: Grid) -> None:
     folder = add(grid, "emotic_demo", "clef", 0)
-    whole = gather(grid.plan()).rows
+    whole = gather(grid.plan()).rows.itertuples()
     for split in SPLITS:
         (folder / f"predictions-{split}.npz").unlink()
     (folder / "config.yaml").unlink()
     kept = gather(grid.plan())
     assert not kept.missing
     values = {(r.split, r.metric, r.part, r.class_name): r.value for r in whole}
-    assert {row.metric for row in kept.rows} == {"mAP", "AP"}
-    for row in kept.rows:
+    assert {row.metric for row in kept.rows.itertuples()} == {"mAP", "AP"}
+    for row in kept.rows.itertuples():
         assert row.value == pytest.approx(values[row.split, row.metric, row.part, row.class_name])
 
 
@@ -330,7 +392,7 @@ def test_a_recorded_number_that_is_none_is_refused(grid: Grid, kept: bool) -> No
         for split in SPLITS:
             (folder / f"predictions-{split}.npz").unlink()
     gathered = gather(grid.plan())
-    assert gathered.rows == []
+    assert gathered.rows.empty
     [reason] = gathered.missing.values()
     assert ("result.json says nan" if kept else "a number that is not finite") in reason
 
@@ -354,26 +416,28 @@ def test_audits_of_other_weights_are_left_out_and_other_draws_are_warned_of(grid
     for folder, weights, swaps in zip(cells, ("w0", "w1", "another"), (5, 1, 7), strict=True):
         write_audit(folder, weights, AUDIT, swaps)
     gathered = gather(grid.plan())
-    assert {(one.seed, one.draws, one.draws_seed, one.commit) for one in gathered.audits} == {
+    assert {(one.seed, one.draws, one.draws_seed, one.commit) for one in gathered.audits.itertuples()} == {
         (0, 5, 3, "def"),
         (1, 1, 3, "def"),
     }
-    assert {one.signature for one in gathered.audits} == {row.signature for row in gathered.rows}
+    assert {one.signature for one in gathered.audits.itertuples()} == {
+        row.signature for row in gathered.rows.itertuples()
+    }
     warning = "warning: audits differ in their draws: 1 of seed 3 or 5 of seed 3"
     assert warning in all_tables(gathered)[0].notes
     write_audit(cells[1], "w1", AUDIT)
     assert warning not in all_tables(gather(grid.plan()))[0].notes
 
 
-def test_what_a_table_says_of_a_cell_that_failed(gathered: Gathered) -> None:
+def test_what_a_table_says_of_a_cell_that_failed(gathered: GridResults) -> None:
     text = to_markdown(all_tables(gathered), "g")
     assert "- no number from emotic_demo-emot_net-vanilla-s3: failed at step 3/9: non-finite: loss, at step 3" in text
 
 
-def test_the_page_names_every_column_and_every_metric(gathered: Gathered) -> None:
+def test_the_page_names_every_column_and_every_metric(gathered: GridResults) -> None:
     page = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
     rows = [line.strip("|").split("|")[0] for line in page.splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
     assert {field.name for field in fields(Row)} <= named
     said = named | {f"AP{convention}" for convention in CONVENTIONS}
-    assert {row.metric for row in gathered.rows} <= said
+    assert {row.metric for row in gathered.rows.itertuples()} <= said

@@ -6,7 +6,7 @@ import pytest
 
 from clef.results.collect import gather
 from clef.results.gather import side_by_side
-from tests.results.made import Grid, data, result, split_data
+from tests.results.factories import Grid, data, result, split_data
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 
 from clef.datasets.cards import load
 from clef.results.collect import gather
-from clef.results.data_quality import CellData, differences, notes, official
+from clef.results.data_quality import CellData, compare_with_official, differences, notes
 from clef.results.formats import to_markdown
-from tests.results.made import Grid, data, result, split_data
+from tests.results.factories import Grid, data, result, split_data
 
 
 def cell_data(*arguments: Any, **splits: Any) -> CellData:
@@ -100,12 +100,12 @@ def test_policies_that_are_not_the_cards_are_told() -> None:
     ],
 )
 def test_whether_test_is_the_official_one(test: dict[str, Any], expected: str) -> None:
-    told = official(cell_data(test=test), load("emotic"), "test", "paper")
+    told = compare_with_official(cell_data(test=test), load("emotic"), "test", "paper")
     assert told == f"published: on the protocol paper, not leak_free as here; {expected}"
 
 
 def test_caer_s_counts_its_frames() -> None:
-    told = official(cell_data("paper", test=split_data(20992)), load("caer_s", "paper"), "test", "paper")
+    told = compare_with_official(cell_data("paper", test=split_data(20992)), load("caer_s", "paper"), "test", "paper")
     assert told.endswith("paper, as here; test is the same as the official one (20,992 people)")
 
 
@@ -149,11 +149,15 @@ def test_a_plan_of_an_older_version_means_the_usual_protocol(grid: Grid) -> None
         del cell["protocol"]
     path.write_text(json.dumps(content))
     gathered = gather(path)
-    assert (gathered.runs[0].protocol, gathered.rows[0].protocol, gathered.missing) == ("leak_free", "leak_free", {})
+    assert (gathered.runs[0].protocol, gathered.rows["protocol"].iloc[0], gathered.missing) == (
+        "leak_free",
+        "leak_free",
+        {},
+    )
 
 
 def test_rows_say_who_was_left_out(grid: Grid) -> None:
     test = split_data(90, {"box_empty": 3, "image_missing": 7})
     grid.add("emotic", "emot_net", "vanilla", 0, result(20.0, data=data("paper", test=test)))
-    row = gather(grid.plan()).rows[0]
+    row = next(gather(grid.plan()).rows.itertuples())
     assert (row.split, row.protocol, row.listed, row.left_out) == ("test", "paper", 100, 10)

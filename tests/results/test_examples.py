@@ -12,30 +12,31 @@ from PIL import Image
 from sklearn.metrics import label_ranking_average_precision_score
 
 from clef.cells import identity
+from clef.cells.plan_file import PlannedRun, write_plan
 from clef.config import CellConfig
 from clef.data.shards import SplitShards
+from clef.metrics import label_ranking_precision
 from clef.predict import panel
-from clef.predict.panel import Told
+from clef.predict.panel import PersonPrediction
 from clef.results import examples as module
 from clef.results import gather as pictures
 from clef.results.collect import gather
-from clef.results.examples import examples, ranked
-from clef.results.frame import PlannedRun, write_plan
+from clef.results.examples import draw_examples
 from clef.results.predictions import path_of
-from tests.results.made import Grid, data, result, split_data
+from tests.results.factories import Grid, data, result, split_data
 
 SETS = ("emotic", "caer_s", "emotic_demo", "caer_s_demo")
 VANILLA_WRONG, CLEF_WRONG = 3, 5
 """Places of the split."""
 
 
-def test_ranked_is_label_ranking_average_precision_of_each_person() -> None:
+def test_label_ranking_precision_is_label_ranking_average_precision_of_each_person() -> None:
     rng = np.random.default_rng(0)
     scores = rng.integers(0, 6, (60, 8)).astype(float)  # many are equal
     truth = rng.random((60, 8)) < 0.3
     truth[0] = False
     expected = [label_ranking_average_precision_score(truth[i : i + 1], scores[i : i + 1]) for i in range(60)]
-    assert ranked(scores, truth).tolist() == pytest.approx(expected)
+    assert label_ranking_precision(scores, truth).tolist() == pytest.approx(expected)
 
 
 @pytest.fixture
@@ -62,10 +63,11 @@ def plan(tiny: Callable[..., CellConfig], tmp_path: Path) -> Path:
     return write_plan(tmp_path / "runs", "g", runs)
 
 
+@pytest.mark.slow
 def test_the_one_that_gains_and_the_one_that_loses_are_shown(plan: Path, shards: Path) -> None:
     gathered = gather(plan)
     assert not gathered.missing
-    made, remarks = examples(gathered, plan.parent, None)
+    made, remarks = draw_examples(gathered, plan.parent, None)
     assert remarks == []
     assert [one.name for one in made] == ["caer_s_demo-emot_net-gain-1", "caer_s_demo-emot_net-loss-1"]
     split = SplitShards(shards / "caer_s_demo", "test")
@@ -75,14 +77,14 @@ def test_the_one_that_gains_and_the_one_that_loses_are_shown(plan: Path, shards:
         assert f"by {right}: {facts['labels'][0]}" in one.caption
         with Image.open(io.BytesIO(one.png)) as picture:
             assert picture.height >= panel.HEIGHT
-    assert examples(gathered, plan.parent, None)[0] == made, "the same bytes"
+    assert draw_examples(gathered, plan.parent, None)[0] == made, "the same bytes"
 
 
 def test_what_is_gone_is_said_and_the_rest_is_shown(plan: Path) -> None:
     gathered = gather(plan)
     for path in plan.parent.glob("*vanilla*/predictions-test.npz"):
         path.unlink()
-    made, (remark,) = examples(gathered, plan.parent, None)
+    made, (remark,) = draw_examples(gathered, plan.parent, None)
     assert made == []
     assert remark.startswith("CAER-S demo, EMOT-Net: no examples: ")
     assert remark.endswith("predictions-test.npz is gone")
@@ -90,7 +92,7 @@ def test_what_is_gone_is_said_and_the_rest_is_shown(plan: Path) -> None:
 
 def test_people_of_sets_that_may_not_be_passed_on_are_not_shown(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
-    monkeypatch.setattr(module, "_pair", lambda part, folder, run, base: tried.append(run.dataset))
+    monkeypatch.setattr(module, "_load_pair", lambda part, folder, run, base: tried.append(run.dataset))
     monkeypatch.setattr(module, "_panels", lambda pair, name: [])
     for dataset in SETS:
         for method in ("vanilla", "clef"):
@@ -98,11 +100,12 @@ def test_people_of_sets_that_may_not_be_passed_on_are_not_shown(grid: Grid, monk
     gathered = gather(grid.plan())
     for images, shown in ((None, ["emotic_demo", "caer_s_demo"]), (False, []), (True, [*SETS])):
         tried.clear()
-        remarks = examples(gathered, grid.out / "g", images)[1]
+        remarks = draw_examples(gathered, grid.out / "g", images)[1]
         assert tried == shown
         assert len(remarks) == len(SETS) - len(shown)
 
 
+@pytest.mark.slow
 def test_a_page_made_again_without_the_cells_is_the_same(plan: Path, tmp_path: Path) -> None:
     gathered = gather(plan)
     pages = []
@@ -118,7 +121,7 @@ def test_a_page_made_again_without_the_cells_is_the_same(plan: Path, tmp_path: P
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before, "the same bytes"
     with Image.open(folder / "caer_s_demo-emot_net-gain-1.png") as printed:
         assert printed.width > 300 * 7, "dots an inch, as wide as a page"
-        (shown, _), _ = pictures._examples(tmp_path / "out", gathered, None)
+        (shown, _), _ = pictures._load_examples(tmp_path / "out", gathered, None)
         with Image.open(io.BytesIO(shown.png)) as small:
             assert small.size == (printed.width // 2, printed.height // 2)
         box = re.search(rb"/MediaBox \[ *0 0 ([0-9.]+) ([0-9.]+)", before["caer_s_demo-emot_net-gain-1.pdf"])
@@ -145,7 +148,7 @@ def test_examples_drawn_before_are_shown_where_they_may_be_and_are_there(grid: G
         (False, [], [hidden, f"EMOTIC demo: {module.HIDDEN}"]),
         (True, ["emotic-1", "emotic-2", "emotic_demo-1"], [gone]),
     ):
-        found, remarks = pictures._examples(tmp_path / "out", gathered, images)
+        found, remarks = pictures._load_examples(tmp_path / "out", gathered, images)
         assert [one.name for one in found] == shown
         assert remarks == ["before", *said]
     pictures.publish_page(tmp_path / "out", gathered)
@@ -159,11 +162,11 @@ def write_png(path: Path) -> None:
 
 def test_a_panel_shows_the_truth_however_low_it_scores() -> None:
     score = -np.arange(26.0)
-    told = Told([f"c{k}" for k in range(26)], score, np.full(26, 0.5), None, {})
-    assert panel._chosen(told, [25, 2]) == [0, 1, 2, 3, 4, 5, 6, 25]
-    assert panel._chosen(told, []) == list(range(8))
+    told = PersonPrediction([f"c{k}" for k in range(26)], score, np.full(26, 0.5), None, {})
+    assert panel._select_classes(told, [25, 2]) == [0, 1, 2, 3, 4, 5, 6, 25]
+    assert panel._select_classes(told, []) == list(range(8))
     frame = Image.new("RGB", (60, 40), "white")
-    plain, marked = (panel.person(frame, (1, 1, 20, 30), told, truth) for truth in ([], [3]))
+    plain, marked = (panel.draw_person(frame, (1, 1, 20, 30), told, truth) for truth in ([], [3]))
 
     def yellow(picture: Image.Image) -> int:
         beside = np.asarray(picture)[:, 60 * panel.HEIGHT // 40 + panel.GAP + 5 :]

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from clef.cells.plan_file import PlannedRun
 from clef.datasets import cards
 from clef.results import frame
 from clef.results import gather as pictures
-from clef.results.collect import gather
+from clef.results.collect import curve_points, gather
 from clef.results.figures import classes, curves, draw
 from clef.results.figures.style import look
-from clef.results.frame import Gathered, PlannedRun, Point, parts_of, points
-from clef.results.published import title
-from tests.results.made import Grid, result
+from clef.results.frame import CurvePoint, GridResults, parts_of, to_frame
+from clef.results.published import backbone_title
+from tests.results.factories import Grid, assert_same_results, result
 
 SETS = {"caer_s_demo_weak": 0.3, "caer_s_demo": 0.65, "caer_s_demo_strong": 0.9}
 CLASSES = list(cards.load("caer_s_demo").classes)
@@ -92,7 +93,7 @@ def lines(figure: Figure, panel: int) -> dict[str, tuple[list[float], list[float
 
 
 def test_a_line_over_the_strength_of_the_bias(three: Grid) -> None:
-    (sets,) = draw._families([(part, card) for part, card, _ in parts_of(gather(three.plan()))])
+    (sets,) = draw._bias_families([(part, card) for part, card, _ in parts_of(gather(three.plan()))])
     assert [strength for strength, *_ in sets] == [0.3, 0.65, 0.9]
     figure = curves.over_strength(sets)
     for panel, lower in enumerate((0, 10)):
@@ -117,7 +118,7 @@ def test_backbones_and_methods_without_numbers_are_left_out_and_the_rest_is_draw
     gathered = gather(three.plan())
     made = {name: figure for _, name, _, figure in draw._figures(gathered)}
     assert [axes.get_title(loc="left") for axes in made["caer_s_demo-strength"].axes[::2]] == [
-        f"{title(one)}, test" for one in ("cd_net", "emoticon", "caer_net")
+        f"{backbone_title(one)}, test" for one in ("cd_net", "emoticon", "caer_net")
     ]
     for name in ("caer_s_demo-strength", "caer_s_demo-shift"):
         (legend,) = made[name].legends
@@ -131,13 +132,13 @@ def test_backbones_and_methods_without_numbers_are_left_out_and_the_rest_is_draw
 def test_a_demo_set_that_differs_in_more_than_its_bias_is_no_family(three: Grid) -> None:
     parts = [(part, card) for part, card, _ in parts_of(gather(three.plan()))]
     other = cards.load("emotic_demo")
-    assert list(draw._families([parts[0], (parts[1][0], other)])) == []
-    assert list(draw._families(parts[:1])) == []
+    assert list(draw._bias_families([parts[0], (parts[1][0], other)])) == []
+    assert list(draw._bias_families(parts[:1])) == []
     card = parts[1][1]
     stored = card.model_copy(update={"storage": card.storage.model_copy(update={"quality": 50})})
-    assert list(draw._families([parts[0], (parts[1][0], stored)])) == [], "other images"
+    assert list(draw._bias_families([parts[0], (parts[1][0], stored)])) == [], "other images"
     twin = parts[1][0], card.model_copy(update={"name": "twin", "title": "Twin", "source": "data/twin"})
-    (sets,) = draw._families([parts[0], parts[1], twin])
+    (sets,) = draw._bias_families([parts[0], parts[1], twin])
     assert [one.name for *_, one in sets] == ["caer_s_demo_weak", "caer_s_demo"], "a strength once"
 
 
@@ -154,7 +155,7 @@ def test_both_tests_of_each_method_and_seed(three: Grid) -> None:
 
 def test_learning_curves_hold_what_the_log_says(three: Grid) -> None:
     part, card, _ = parts_of(gather(three.plan()))[0]
-    ((_, figure),) = curves.curves(part, card)
+    ((_, figure),) = curves.learning_curves(part, card)
     assert lines(figure, 0) == {name: ([1.0, 2.0], [20.5, 40.5]) for name in ("vanilla", "clef")}
 
 
@@ -162,13 +163,13 @@ def test_a_mean_is_of_all_seeds_and_those_that_went_on_go_on_by_themselves() -> 
     run = PlannedRun("x", "emotic", "emot_net", "clef", 0, "x")
     seeds = {0: [10.0, 20.0], 1: [14.0, 30.0, 40.0], 2: [12.0, 22.0, 36.0]}
     points = [
-        Point("emotic", "leak_free", "emot_net", "clef", seed, float(epoch), epoch, one)
+        CurvePoint("emotic", "leak_free", "emot_net", "clef", seed, float(epoch), epoch, one)
         for seed, values in seeds.items()
         for epoch, one in enumerate(values, 1)
     ]
-    points.append(Point("emotic", "leak_free", "emot_net", "clef", 0, 1.0, 1, 10.0))  # again, after a restart
-    part = Gathered("g", [], {}, [run], {}, curves=points)
-    ((_, figure),) = curves.curves(part, cards.load("emotic"))
+    points.append(CurvePoint("emotic", "leak_free", "emot_net", "clef", 0, 1.0, 1, 10.0))  # again, after a restart
+    part = GridResults("g", [run], curves=to_frame(CurvePoint, points))
+    ((_, figure),) = curves.learning_curves(part, cards.load("emotic"))
     drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].lines]
     assert drawn == [([1.0, 2.0], [12.0, 24.0]), ([2.0, 3.0], [30.0, 40.0]), ([2.0, 3.0], [22.0, 36.0])]
 
@@ -178,11 +179,13 @@ def test_each_of_many_methods_has_a_panel_with_vanilla_and_clef_behind() -> None
     methods = ["vanilla", "clef", *readings]
     runs = [PlannedRun("x", "emotic", b, m, 0, "x") for b in ("emot_net", "caer_net") for m in methods]
     points = [
-        Point("emotic", "leak_free", run.backbone, run.method, 0, 1.0, 1, float(methods.index(run.method)))
+        CurvePoint("emotic", "leak_free", run.backbone, run.method, 0, 1.0, 1, float(methods.index(run.method)))
         for run in runs
         if (run.backbone, run.method) != ("caer_net", "reading_7")
     ]
-    made = dict(curves.curves(Gathered("g", [], {}, runs, {}, curves=points), cards.load("emotic")))
+    made = dict(
+        curves.learning_curves(GridResults("g", runs, curves=to_frame(CurvePoint, points)), cards.load("emotic"))
+    )
     for backbone, figure in made.items():
         shown = [one for one in readings if (backbone, one) != ("caer_net", "reading_7")]
         panels = [axes for axes in figure.axes if axes.get_visible()]
@@ -194,26 +197,27 @@ def test_each_of_many_methods_has_a_panel_with_vanilla_and_clef_behind() -> None
 
 
 def test_a_log_that_was_spoilt_gives_what_is_left_of_it(tmp_path: Path) -> None:
-    assert list(points(tmp_path, "emotic", "leak_free", "emot_net", "clef", 0)) == []
+    assert list(curve_points(tmp_path, "emotic", "leak_free", "emot_net", "clef", 0)) == []
     spoilt = (
         '[]\n{"val": null, "epoch": 1, "step": 1}\n{"val": 3}\n\xff\n{"epoch": 2, "step": 8, "val": 5.5}\n{"loss": 1}\n'
     )
     (tmp_path / "log.jsonl").write_bytes(spoilt.encode("latin-1"))
-    (one,) = points(tmp_path, "emotic", "leak_free", "emot_net", "clef", 0)
+    (one,) = curve_points(tmp_path, "emotic", "leak_free", "emot_net", "clef", 0)
     assert (one.epoch, one.step, one.value) == (2.0, 8, 5.5)
 
 
+@pytest.mark.slow
 def test_the_same_rows_give_the_same_bytes_and_old_figures_go(grid: Grid, tmp_path: Path) -> None:
     gathered = gather(filled(grid, "caer_s_demo").plan())
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         frame.write(folder, gathered)
-        assert frame.read(folder) == gathered
+        assert_same_results(frame.load(folder), gathered)
     (second / "figures").mkdir()
     (second / "figures" / "of_an_earlier_time.png").write_bytes(b"")
-    one = draw.draw(first, frame.read(first))
+    one = draw.draw_figures(first, frame.load(first))
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9}):  # as a user's own settings may be
-        other = draw.draw(second, frame.read(second))
+        other = draw.draw_figures(second, frame.load(second))
     assert one == other
     made = {path.name: path.read_bytes() for path in (first / "figures").iterdir()}
     assert made == {path.name: path.read_bytes() for path in (second / "figures").iterdir()}
@@ -236,5 +240,5 @@ def test_without_matplotlib_there_is_a_page_and_a_line_says_what_to_install(
     monkeypatch.setattr(pictures, "find_spec", lambda name: None)
     pictures.publish_page(tmp_path, gather(three.plan()))
     assert "pip install 'clef-caer[figures]'" in capsys.readouterr().out
-    assert pictures.LACKING.split("'")[0] in (tmp_path / "report.html").read_text()
+    assert pictures.NO_MATPLOTLIB.split("'")[0] in (tmp_path / "report.html").read_text()
     assert not (tmp_path / "figures").exists()

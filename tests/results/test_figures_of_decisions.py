@@ -5,12 +5,12 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from clef.cells.plan_file import PlannedRun
 from clef.datasets import cards
-from clef.metrics import bins
-from clef.results.collect import confusion as table_of
+from clef.metrics import calibration_bins, confusion_matrix
 from clef.results.figures import classes, draw
 from clef.results.figures.style import look
-from clef.results.frame import Gathered, PlannedRun, Row
+from clef.results.frame import GridResults, Row, to_frame
 
 CARD = cards.load("caer_s_demo")
 K = len(CARD.classes)
@@ -23,10 +23,10 @@ def row(method: str, seed: int, metric: str, class_name: str, value: float, coun
     )  # fmt: skip
 
 
-def gathered(rows: list[Row], methods: list[str]) -> Gathered:
+def gathered(rows: list[Row], methods: list[str]) -> GridResults:
     backbones = ("emot_net", "caer_net")  # the second has no numbers
     runs = [PlannedRun("x", "caer_s_demo", one, method, 0, "x") for one in backbones for method in methods]
-    return Gathered("g", rows, {}, runs, {}, cards={("caer_s_demo", "leak_free"): CARD})
+    return GridResults("g", runs, to_frame(Row, rows), cards={("caer_s_demo", "leak_free"): CARD})
 
 
 def titles(figure: Figure) -> list[str]:
@@ -36,7 +36,9 @@ def titles(figure: Figure) -> list[str]:
 def test_a_matrix_holds_the_mean_over_seeds_of_what_was_taken_for_what() -> None:
     rng = np.random.default_rng(0)
     target = np.repeat(np.arange(K - 1), 20)  # nobody is of the last class
-    tables = [table_of(rng.random((len(target), K)) + 2 * np.eye(K)[target] * rng.random(), target) for _ in range(2)]
+    tables = [
+        confusion_matrix(rng.random((len(target), K)) + 2 * np.eye(K)[target] * rng.random(), target) for _ in range(2)
+    ]
     rows = [
         row("clef", seed, "confusion", f"{CARD.classes[true]} > {CARD.classes[said]}", 100 * table[true, said] / 20, 20)
         for seed, table in enumerate(tables)
@@ -65,7 +67,7 @@ def test_a_diagram_is_that_of_all_seeds_together() -> None:
     rows = [
         row("clef", seed, f"reliability, {which}", f"bin {one.number:02}", 100 * value, one.count)
         for seed, known in enumerate(zip(seeds, true, strict=True))
-        for one in bins(*known)
+        for one in calibration_bins(*known)
         for which, value in (("stated", one.stated), ("observed", one.observed))
     ]
     rows += [
@@ -76,7 +78,7 @@ def test_a_diagram_is_that_of_all_seeds_together() -> None:
     assert figure is not None
     assert titles(figure) == ["EMOT-Net"]
     line = figure.axes[0].lines[1]
-    together = bins(np.concatenate(seeds), np.concatenate(true))
+    together = calibration_bins(np.concatenate(seeds), np.concatenate(true))
     assert line.get_xdata() == pytest.approx([100 * one.stated for one in together])
     assert line.get_ydata() == pytest.approx([100 * one.observed for one in together])
     assert to_rgb(line.get_color()) == to_rgb(look("clef", ["vanilla", "clef"])["color"])

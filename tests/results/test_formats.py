@@ -12,13 +12,15 @@ import pytest
 import yaml
 from rich.console import Console
 
-from clef.config import base
+from clef import yaml_config
+from clef.config.recipes import title
 from clef.results import formats, paper_tables
-from clef.results.formats import Table, percent, to_latex
-from clef.results.frame import Numbers
+from clef.results.formats import Table, format_percent, to_latex
+from clef.results.frame import Row, SeedValues, to_frame
+from clef.results.published import system_title
 
-KNOWN = yaml.safe_load((base.PACKAGE / "results" / "published.yaml").read_text())
-NAMES = {key: entry["name"] for key, entry in KNOWN["backbones"].items()}
+KNOWN = yaml.safe_load((yaml_config.PACKAGE / "results" / "published.yaml").read_text())
+NAMES = {key: title("backbones", key) for key in KNOWN["backbones"]}
 PER_CLASS = {"emotic": "emotic_per_category", "caer_s": "caer_s_per_class"}
 SUFFIX = {"vanilla": "", "clef": " + CLEF", "ccim": " + CCIM"}
 
@@ -41,7 +43,7 @@ def expected(dataset: str) -> dict[str, set[tuple[str, str, str]]]:
             if method != "ccim":
                 classes.add((metric, NAMES[backbone] + SUFFIX[method], value))
         if dataset in entry.get("own", {}):
-            systems.add((f"{entry['name']}, its paper", "published", f"{entry['own'][dataset]:.2f}"))
+            systems.add((f"{NAMES[backbone]}, its paper", "published", f"{entry['own'][dataset]:.2f}"))
     for one in KNOWN["reproductions"]:
         for method in ("vanilla", "clef"):
             if one["dataset"] == dataset:
@@ -55,20 +57,21 @@ def paper() -> list[Table]:
     """What is published alone, in all layouts of the paper."""
     made = []
     for dataset, name in (("emotic", "EMOTIC"), ("caer_s", "CAER-S")):
-        further = (paper_tables.systems, paper_tables.ablations, paper_tables.ccim_against_clef)
-        made += [of_each_class(dataset, name), *(layout(dataset, Numbers([]), name) for layout in further)]
+        further = (paper_tables.systems_table, paper_tables.ablations_table, paper_tables.ccim_table)
+        made += [
+            of_each_class(dataset, name),
+            *(layout(dataset, SeedValues(to_frame(Row)), name) for layout in further),
+        ]
     return made
 
 
 def of_each_class(dataset: str, name: str) -> Table:
-    value = paper_tables.per_class_value(dataset)
-
     def shown(*cell: str) -> str:
-        return percent(value(*cell))
+        return format_percent(paper_tables.published_or_class_value(dataset, *cell))
 
-    columns = {(one, method): paper_tables.head(one, method) for one in NAMES for method in ("vanilla", "clef")}
+    columns = {(one, method): system_title(one, method) for one in NAMES for method in ("vanilla", "clef")}
     classes = list(KNOWN[PER_CLASS[dataset]])
-    return paper_tables.per_class_table(f"{name}: of each class", KNOWN["metrics"][dataset], classes, columns, shown)
+    return paper_tables.class_table(f"{name}: of each class", KNOWN["metrics"][dataset], classes, columns, shown)
 
 
 def cells(columns: list[str], rows: list[list[str]]) -> set[tuple[str, str, str]]:
@@ -192,6 +195,7 @@ def test_a_table_wider_and_longer_than_a_page_comes_in_floats() -> None:
 COMPILER = shutil.which("pdflatex") or shutil.which("tectonic")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     COMPILER is None and os.environ.get("CI") != "true", reason="no TeX here: neither pdflatex nor tectonic"
 )

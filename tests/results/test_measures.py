@@ -9,8 +9,8 @@ from sklearn import metrics as sklearn
 
 from clef import metrics
 from clef.config import CellConfig, resolve
-from clef.metrics import average_precisions, curve, voc_eleven_points
-from clef.results.collect import Measure, measures
+from clef.metrics import CONVENTIONS, average_precision, ranking_curve, voc_eleven_points
+from clef.results.predictions import Measure, measures
 
 Values = dict[tuple[str, str, str], Measure]
 BRANCH = {"network": "resnet18", "width": 0.25, "weights": "none"}
@@ -84,7 +84,9 @@ def test_voc_by_the_worked_example_of_padilla_et_al() -> None:
     # objects. Those that are never found stand behind a million others: their precision is as good as none.
     found = np.isin(np.arange(1, 25), [1, 3, 10, 12, 13, 14, 23])
     positive = np.concatenate([found, np.zeros(10**6, bool), np.ones(8, bool)])
-    values = average_precisions(-np.arange(len(positive))[:, None], positive[:, None])
+    values = {
+        name: average_precision(-np.arange(len(positive))[:, None], positive[:, None], name) for name in CONVENTIONS
+    }
     assert values[" VOC"][0] == pytest.approx(24.56, abs=0.01), "they cut digits on the way"
     assert values[" VOC 11-point"][0] == pytest.approx(26.84, abs=0.01)
 
@@ -92,7 +94,8 @@ def test_voc_by_the_worked_example_of_padilla_et_al() -> None:
 def test_scores_that_know_nothing_reach_the_prevalence_in_every_convention() -> None:
     arrays = several(0)
     arrays["scores"][:] = 1
-    for values in average_precisions(arrays["scores"], arrays["target"]).values():
+    for convention in CONVENTIONS:
+        values = average_precision(arrays["scores"], arrays["target"], convention)
         assert values[:4] == pytest.approx(100 * arrays["target"][:, :4].mean(0))
         assert np.isnan(values[4])
 
@@ -100,7 +103,7 @@ def test_scores_that_know_nothing_reach_the_prevalence_in_every_convention() -> 
 def test_eleven_points_lose_none_to_rounding() -> None:
     # 10 positives, of which 3 are found at once: floats have 3 / 10 below 0.30000000000000004 and lose that step.
     positive = np.array([True] * 3 + [False] * 30 + [True] * 7)
-    found = voc_eleven_points(*curve(-np.arange(40.0), positive))
+    found = voc_eleven_points(*ranking_curve(-np.arange(40.0), positive))
     assert found == pytest.approx((4 * 1 + 7 * 10 / 40) / 11)
 
 
@@ -206,9 +209,9 @@ def test_clef_is_judged_by_its_factual_prediction_as_its_loss_takes_it() -> None
     logits = {"Y_e": rng.normal(size=(80, 5)), "Y_c": rng.normal(size=(80, 5))}
     sigmoid = 1 / (1 + np.exp(-logits["Y_e"] - logits["Y_c"]))
     one, many = one_label(1) | logits, several(1, 80) | logits
-    literal = metrics.stated(one, config("caer_s", name="clef", context_branch=BRANCH))
-    summed = metrics.stated(one, config("caer_s", name="clef", context_branch=BRANCH, single_label="sum"))
-    labels = metrics.stated(many, config("emotic", name="clef", context_branch=BRANCH))
+    literal = metrics.stated_probabilities(one, config("caer_s", name="clef", context_branch=BRANCH))
+    summed = metrics.stated_probabilities(one, config("caer_s", name="clef", context_branch=BRANCH, single_label="sum"))
+    labels = metrics.stated_probabilities(many, config("emotic", name="clef", context_branch=BRANCH))
     assert literal
     assert summed
     assert labels
@@ -220,13 +223,13 @@ def test_clef_is_judged_by_its_factual_prediction_as_its_loss_takes_it() -> None
 
 
 def test_what_is_no_probability_is_not_called_calibrated() -> None:
-    mine = {"name": "tests.methods.stand_ins:Mine"}
-    assert metrics.stated(one_label(0), config("caer_s", **mine)) is None
-    says = metrics.stated(one_label(0), config("caer_s", **mine, probabilities=True))
+    mine = {"name": "tests.methods.fakes:Mine"}
+    assert metrics.stated_probabilities(one_label(0), config("caer_s", **mine)) is None
+    says = metrics.stated_probabilities(one_label(0), config("caer_s", **mine, probabilities=True))
     assert says
     assert says[0] == "score"
     np.testing.assert_allclose(says[1].sum(1), 1)
     regresses = {"dataset": "emotic", "backbone": "emot_net", "method": {"name": "vanilla", "output": "linear"}}
-    linear = metrics.stated(several(0), resolve.resolve(regresses))
+    linear = metrics.stated_probabilities(several(0), resolve.resolve(regresses))
     assert linear
     np.testing.assert_array_equal(linear[1], np.clip(several(0)["scores"], 0, 1))

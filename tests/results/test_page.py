@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from clef.audit.records import Row
+from clef.cells.audits import AuditRow
 from clef.results import gather as pictures
 from clef.results import page
 from clef.results.collect import gather
 from clef.results.gather import write_tables
-from tests.results.made import Grid, result, write_audit
+from tests.results.factories import Grid, result, write_audit
 
 CLICK = (
     """<script>document.querySelectorAll("#set1 table")[0].querySelectorAll("th button")[{column}].click();</script>"""
@@ -27,7 +27,7 @@ def audited(grid: Grid) -> Grid:
             "emotic_demo", "emot_net", method, 0, result(value, dirty=True, run={"checkpoint": {"sha256": method}})
         )
     grid.add("emotic_demo", "caer_net", "clef", 0, None, state="non-finite loss <b>at step 3</b>")
-    rows = [Row(f"{name}.score", "test", None, 12.25, 100) for name in ("value", "subject_only", "swap.all.value")]
+    rows = [AuditRow(f"{name}.score", "test", None, 12.25, 100) for name in ("value", "subject_only", "swap.all.value")]
     write_audit(grid.out / "g/emotic_demo-emot_net-clef-s0", "clef", rows)
     return grid
 
@@ -38,6 +38,7 @@ def column(text: str, number: int) -> list[str]:
     return [re.findall(r"<td[^>]*>(.*?)</td>", row)[number] for row in body.split("<tr>")[1:]]
 
 
+@pytest.mark.slow
 def test_a_browser_shows_tables_and_figures_and_sorts(
     audited: Grid, tmp_path: Path, browser: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

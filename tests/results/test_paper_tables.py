@@ -2,7 +2,7 @@
 
 import json
 
-from tests.results.made import Grid, data, result
+from tests.results.factories import Grid, data, result
 
 
 def test_ours_stand_beside_all_published_systems_and_the_reproduction(grid: Grid) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.results.made import Grid, result
+from tests.results.factories import Grid, result
+
+pytestmark = pytest.mark.slow
 
 
 def report(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from clef.errors import CellError
-from clef.results.significance import fewest_seeds, holm, lowest, sign_flip, verdict_of
+from clef.results.significance import fewest_seeds, holm, lowest_p, sign_flip, verdict_of
 
 
 def slow_sign_flip(differences: list[float]) -> float:
@@ -30,7 +30,7 @@ def test_sign_flip_by_hand_and_when_all_agree() -> None:
     assert sign_flip([-1.0, 2.0, 3.0]) == 4 / 8
     assert sign_flip([0.0, 0.0]) == 1
     for seeds in range(1, 9):
-        assert sign_flip([1.5] * seeds) == lowest(seeds)
+        assert sign_flip([1.5] * seeds) == lowest_p(seeds)
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 7])
@@ -64,7 +64,7 @@ def test_the_fewest_seeds_for_one_and_for_ten_comparisons() -> None:
         seeds = fewest_seeds(comparisons)
         clear = [sign_flip([1.0] * seeds)] + [1.0] * (comparisons - 1)
         assert holm(clear, comparisons)[0] <= 0.05
-        assert holm([lowest(seeds - 1)] + [1.0] * (comparisons - 1), comparisons)[0] > 0.05
+        assert holm([lowest_p(seeds - 1)] + [1.0] * (comparisons - 1), comparisons)[0] > 0.05
 
 
 @given(st.integers(1, 20), st.integers(1, 60), st.floats(0, 1))

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from clef.cells.plan_file import PlannedRun
 from clef.errors import CellError
 from clef.results.collect import gather
 from clef.results.formats import to_csv as tables_to_csv
 from clef.results.formats import to_markdown
-from clef.results.frame import PlannedRun, Row, to_csv
+from clef.results.frame import to_csv
 from clef.results.gather import gather_grid
 from clef.results.published import published
-from tests.results.made import Grid, result
+from tests.results.factories import Grid, result
 
 
 def test_ours_stands_beside_the_published_with_the_gap(grid: Grid) -> None:
@@ -101,7 +102,7 @@ def test_cells_that_were_computed_in_other_ways_are_warned_of(grid: Grid) -> Non
 def test_rows_are_long_form_and_everything_is_byte_stable(grid: Grid, tmp_path: Path) -> None:
     grid.add("emotic", "emot_net", "clef", 4, result(33.0, variants={"factual": 34.0, "Y_e": 32.0, "Y_c": 20.0}))
     plan = grid.plan()
-    lines = to_csv(Row, gather(plan).rows).splitlines()
+    lines = to_csv(gather(plan).rows).splitlines()
     assert lines[0] == (
         "dataset,protocol,backbone,method,seed,split,metric,part,class_name,value,chance,positives,samples,listed,"
         "left_out,samples_seen,signature,commit,dirty,content,dtype,ranks,random_init"
@@ -197,7 +198,7 @@ def test_a_result_that_is_none_is_a_missing_number(grid: Grid, content: dict) ->
     name = "emotic-emot_net-clef-s0"
     reason = f"its result.json is not that of a cell; remove {name} and run the grid again"
     gathered = gather(grid.plan())
-    assert (gathered.rows, gathered.missing) == ([], {name: reason})
+    assert (len(gathered.rows), gathered.missing) == (0, {name: reason})
 
 
 def test_a_moved_grid_still_gathers(grid: Grid, tmp_path: Path) -> None:
@@ -205,7 +206,7 @@ def test_a_moved_grid_still_gathers(grid: Grid, tmp_path: Path) -> None:
     plan = grid.plan()
     moved = tmp_path / "elsewhere"
     grid.out.rename(moved)
-    assert gather(moved / plan.relative_to(grid.out)).rows[0].value == 33.0
+    assert gather(moved / plan.relative_to(grid.out)).rows["value"].iloc[0] == 33.0
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"cells": []}', '{"grid": "g", "cells": [{"x": 1}]}'])

@@ -42,6 +42,7 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.name: io.sha256(path) for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 def test_one_and_four_workers_write_the_same_bytes(card: Card, sources: Path, built: Path, tmp_path: Path) -> None:
     out = tmp_path / "emotic_demo"
     build.build(card, sources / "emotic_demo", out, workers=4)
@@ -49,18 +50,19 @@ def test_one_and_four_workers_write_the_same_bytes(card: Card, sources: Path, bu
     assert len(list(out.glob("train-*.tar"))) > 2
 
 
+@pytest.mark.slow
 def test_a_killed_build_goes_on_to_the_same_bytes(card: Card, sources: Path, built: Path, tmp_path: Path) -> None:
     out = tmp_path / "emotic_demo"
     code = (
-        "import sys; from pathlib import Path; from clef import cards; from clef.data import writer\n"
+        "import sys; from pathlib import Path; from clef.datasets import cards; from clef.sharding import build\n"
         "import os, signal\n"
-        "real, done = writer.write_shard, []\n"
+        "real, done = build.write_shard, []\n"
         "def once(job, tick):\n"
         "    real(job, (lambda n: os.kill(os.getpid(), signal.SIGKILL)) if done else tick)\n"
         "    done.append(job)\n"
-        "writer.write_shard = once\n"
+        "build.write_shard = once\n"
         "card = cards.Card.model_validate_json(sys.argv[1])\n"
-        "writer.build(card, Path(sys.argv[2]), Path(sys.argv[3]))"
+        "build.build(card, Path(sys.argv[2]), Path(sys.argv[3]))"
     )
     arguments = [card.model_dump_json(), str(sources / "emotic_demo"), str(out)]
     assert subprocess.run([sys.executable, "-c", code, *arguments]).returncode == -signal.SIGKILL
@@ -102,8 +104,8 @@ def test_stock_webdataset_reads_every_sample_once_with_its_members(built: Path) 
 def test_names_with_dots_stay_apart(built: Path, card: Card) -> None:
     # Trap: webdataset cuts keys at the first dot, so `f.1` and `f.2` would become one sample.
     shards = SplitShards(built, "train")
-    keys = [shards.key(place) for place in range(len(shards))]
-    ids = [json.loads(shards.read(place, "meta.json") or b"")["id"] for place in range(len(shards))]
+    keys = [shards.key(index) for index in range(len(shards))]
+    ids = [json.loads(shards.read(index, "meta.json") or b"")["id"] for index in range(len(shards))]
     assert all(key.isdigit() and len(key) == 8 for key in keys)
     assert len(set(keys)) == len(keys)
     assert all("." in name for name in ids)
@@ -120,7 +122,7 @@ def test_tars_carry_no_time_and_no_owner(built: Path) -> None:
 
 def test_the_index_finds_the_bytes_that_tarfile_finds(built: Path) -> None:
     shards = SplitShards(built, "test")
-    place = {shards.key(i): i for i in range(len(shards))}
+    index_of = {shards.key(i): i for i in range(len(shards))}
     count = 0
     for shard in shards.split.shards:
         with tarfile.open(built / shard.name) as tar:
@@ -128,7 +130,7 @@ def test_the_index_finds_the_bytes_that_tarfile_finds(built: Path) -> None:
                 key, _, kind = member.name.partition(".")
                 content = tar.extractfile(member)
                 assert content is not None
-                assert shards.read(place[key], kind) == content.read()
+                assert shards.read(index_of[key], kind) == content.read()
                 count += 1
     assert count == sum(shards.split.members.values())
 
@@ -202,3 +204,10 @@ def test_verify_names_what_is_damaged(copy: Path, damage) -> None:
     assert verify(copy) == []
     expected = damage(copy)
     assert any(expected in fault for fault in verify(copy))
+
+
+@pytest.mark.slow
+def test_sharding_imports_no_torch() -> None:
+    # Importing torch takes seconds, in the command and in each worker that is spawned.
+    code = "import sys, clef.shard, clef.sharding.build, clef.sharding.reshard; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,10 +14,10 @@ from PIL import Image
 
 from clef.data.shards import SplitShards
 from clef.datasets import Person
-from clef.sharding import build, cue_members
+from clef.sharding import build, cue_members, shard_plan
 from clef.sharding.render import Sample, render
-from tests.sharding import cue_people
-from tests.sharding.cue_people import card
+from tests.sharding import factories
+from tests.sharding.factories import card
 
 NAN = math.nan
 OUTSIDE = ((70, 0, 80, 10), (0, 50, 10, 60))
@@ -25,7 +25,7 @@ OUTSIDE = ((70, 0, 80, 10), (0, 50, 10, 60))
 
 @pytest.fixture
 def person(tmp_path: Path) -> Person:
-    return cue_people.person(tmp_path)
+    return factories.person(tmp_path)
 
 
 def made(person: Person, **storage: Any) -> Sample:
@@ -152,7 +152,7 @@ def test_a_depth_map_that_cannot_be_used_is_flagged_and_left_out(person: Person,
 
 @pytest.mark.parametrize("box", [*OUTSIDE, (NAN, 0, 5, 5), (9, 9, 9, 20), (1, 2, 3)])
 def test_boxes_of_others_and_of_the_detector_that_hold_nothing(person: Person, box: Any) -> None:
-    sample = made(with_cues(person, person=box, others=(box, *cue_people.OTHERS)))
+    sample = made(with_cues(person, person=box, others=(box, *factories.OTHERS)))
     assert facts(sample)["person_box"] is None
     assert set(sample.notes) == {"person box unusable", "box of another unusable"}
     assert sample.members["agents.npy"] == made(person).members["agents.npy"]
@@ -165,8 +165,8 @@ def test_landmarks_outside_the_frame_make_no_face(person: Person) -> None:
 
 
 def test_without_cues_there_are_only_the_agents(tmp_path: Path) -> None:
-    whole = cue_people.person(tmp_path)
-    sample = made(Person("somebody", whole.image, cue_people.BOX, whole.labels))
+    whole = factories.person(tmp_path)
+    sample = made(Person("somebody", whole.image, factories.BOX, whole.labels))
     assert set(sample.members) == {"context.jpg", "scene.jpg", "body.jpg", "agents.npy", "meta.json"}
     assert array(sample, "agents.npy") == pytest.approx(np.array([[1 / 6, 0.125, 5 / 6, 1]]))
     assert facts(sample)["person_box"] is None
@@ -194,7 +194,7 @@ def test_a_cue_changes_no_other_member(person: Person) -> None:
 
 def test_stock_webdataset_decodes_the_members(person: Person, tmp_path: Path) -> None:
     target = {"out": tmp_path, "split": "train", "number": 0, "fingerprint": "none", "parts": 1}
-    job = build.Job(**target, card=card(), first=0, people=(person,))
+    job = shard_plan.ShardJob(**target, card=card(), first=0, people=(person,))
     build.write_shard(job, lambda done: None)
     (sample,) = webdataset.WebDataset(str(job.path), shardshuffle=False).decode("rgb8")
     rendered = made(person)
@@ -208,9 +208,9 @@ def test_stock_webdataset_decodes_the_members(person: Person, tmp_path: Path) ->
 def test_every_subject_of_a_set_is_its_first_agent(shards: Path) -> None:
     split = SplitShards(shards / "emotic_demo", "train")
     assert split.split.members["agents.npy"] == len(split)
-    for place in range(len(split)):
-        meta = json.loads(split.read(place, "meta.json") or b"")
-        agents = np.load(io.BytesIO(split.read(place, "agents.npy") or b""))
+    for index in range(len(split)):
+        meta = json.loads(split.read(index, "meta.json") or b"")
+        agents = np.load(io.BytesIO(split.read(index, "agents.npy") or b""))
         size = np.array(meta["source_size"] * 2)
         assert agents[0] * size == pytest.approx(np.clip(meta["source_box"], 0, size), abs=1e-3)
         assert (agents >= 0).all()

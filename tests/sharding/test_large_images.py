@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from clef.datasets import Box, Person
+from clef.datasets import Person
 from clef.datasets.cards import Card
+from clef.geometry import Box
 from clef.sharding import frame
 from clef.sharding.render import Sample, render
-from tests.sharding import little
+from tests.sharding import small_set
 
 GREY, RED = (128, 128, 128), (255, 0, 0)
 SIZE = (1501, 1003)
@@ -24,13 +25,13 @@ SUBJECT = (403.0, 211.0, 1129.0, 941.0)
 
 
 def card(**storage: int) -> Card:
-    made = little.card()
+    made = small_set.card()
     sizes = {"frame": 64, "body": 48, "face": 32, "quality": 95} | storage
     return made.model_copy(update={"storage": made.storage.model_copy(update=sizes)})
 
 
 def rendered(path: Path, box: Box, face: Box | None = None, **storage: int) -> Sample:
-    frame.read.cache_clear()
+    frame.read_frame.cache_clear()
     return render(Person("x", path, box, ("Happy",), face), card(**storage), "train")
 
 
@@ -48,7 +49,7 @@ def reduced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Images of these tests' size count as large."""
     monkeypatch.setattr(frame, "REDUCED_ABOVE", 1_000_000)
     yield
-    frame.read.cache_clear()
+    frame.read_frame.cache_clear()
 
 
 def red_on_grey(path: Path, box: Box = SUBJECT, **saved: int) -> Path:
@@ -70,7 +71,7 @@ def test_no_colour_of_the_subject_is_left_when_the_decoder_reduces(
     subsampling: int, frame_size: int, box: Box, tmp_path: Path
 ) -> None:
     path = red_on_grey(tmp_path / "x.jpg", box, quality=95, subsampling=subsampling)
-    assert frame.read(path, 10**9, 2 * frame_size).factor == {60: 8, 124: 4, 250: 2}[frame_size]
+    assert frame.read_frame(path, 10**9, 2 * frame_size).factor == {60: 8, 124: 4, 250: 2}[frame_size]
     sample = rendered(path, box, frame=frame_size)
     context = pixels(sample, "context.jpg")
     assert redness(context).max() <= 2  # what grey itself loses in a JPEG
@@ -113,7 +114,7 @@ def test_crops_are_what_the_whole_image_gives(face: Box, textured: Path, monkeyp
     whole = rendered(textured, SUBJECT, face)
     monkeypatch.setattr(frame, "REDUCED_ABOVE", 1_000_000)
     sample = rendered(textured, SUBJECT, face)
-    frame.read.cache_clear()
+    frame.read_frame.cache_clear()
     for kind in ("body.jpg", "face.jpg", "scene.jpg"):
         one, other = pixels(sample, kind), pixels(whole, kind)
         assert one.shape == other.shape
@@ -127,15 +128,15 @@ def test_crops_are_what_the_whole_image_gives(face: Box, textured: Path, monkeyp
 def test_a_large_image_that_is_cut_short_is_unreadable(tmp_path: Path, textured: Path) -> None:
     path = tmp_path / "cut.jpg"
     path.write_bytes(textured.read_bytes()[:-5000])
-    with pytest.raises(frame.BadImage, match="image_unreadable"):
-        frame.read(path, 10**9, 64)
+    with pytest.raises(frame.UnusableImage, match="image_unreadable"):
+        frame.read_frame(path, 10**9, 64)
 
 
 MEASURE = """
 import json, re, sys
 from pathlib import Path
 from PIL import Image
-from clef import cards
+from clef.datasets import cards
 from clef.sharding.render import render
 from clef.datasets import Person
 def peak():
@@ -157,6 +158,7 @@ def largest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("face", "bound"),
     [

@@ -13,7 +13,9 @@ import pytest
 from clef.errors import DataError, SetupError
 from clef.sharding import pool
 from clef.sharding.pool import Tick
-from tests.alive import runs
+from tests.processes import is_running
+
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def test_a_worker_that_is_killed_is_told() -> None:
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        "from clef.data import pool; from tests.sharding.test_pool import Count, count\n"
+        "from clef.sharding import pool; from tests.sharding.test_pool import Count, count\n"
         "pool.run(count, [Count('train', 100_000, ends='slow')] * 3, 3, lambda *news: print(*news, flush=True))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
@@ -86,6 +88,6 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
         assert len(workers) == 3
         parent.kill()
     deadline = time.monotonic() + 60
-    while any(runs(pid) for pid in workers) and time.monotonic() < deadline:
+    while any(is_running(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not [pid for pid in workers if runs(pid)]
+    assert not [pid for pid in workers if is_running(pid)]

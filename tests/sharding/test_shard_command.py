@@ -11,7 +11,7 @@ import pytest
 import clef.shard
 from clef.data import manifest as manifests
 from clef.errors import run_command
-from tests.sharding import little
+from tests.sharding import small_set
 
 CARD = """
 extends: caer_s
@@ -24,12 +24,12 @@ Shard = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def shard(
-    little_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Shard:
-    """Runs the command on the little set, with a card of its own: its exit code and all that it said."""
+    """Runs the command on the small set, with a card of its own: its exit code and all that it said."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(CARD)
-    asked = ["clef.shard", "--dataset", "mine.yaml", "--source", str(little_source), "--workers", "2"]
+    asked = ["clef.shard", "--dataset", "mine.yaml", "--source", str(small_source), "--workers", "2"]
 
     def run(*arguments: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", [*asked, *map(str, arguments)])
@@ -41,6 +41,7 @@ def shard(
     return run
 
 
+@pytest.mark.slow
 def test_parts_are_finished_verified_and_resharded(shard: Shard, tmp_path: Path) -> None:
     assert shard("--out", "plain")[0] == 0
     code, said = shard("--part", "2/2")
@@ -50,7 +51,7 @@ def test_parts_are_finished_verified_and_resharded(shard: Shard, tmp_path: Path)
     assert shard("--part", "1/2")[0] == 0
     code, said = shard("--finish")
     assert (code, "in shards/mine" in said) == (0, True)
-    assert little.hashes(tmp_path / "shards/mine") == little.hashes(tmp_path / "plain/mine")
+    assert small_set.hashes(tmp_path / "shards/mine") == small_set.hashes(tmp_path / "plain/mine")
     code, said = shard("--reshard", 20, "--to", "copies")
     assert (code, "samples; their content is that of shards/mine" in said) == (0, True)
     code, said = shard("--out", "copies", "--verify")
@@ -59,8 +60,9 @@ def test_parts_are_finished_verified_and_resharded(shard: Shard, tmp_path: Path)
     assert shard("--out", "copies")[0] == 0  # it is the source's set: nothing is made anew
 
 
-def test_a_damaged_set_ends_verifying_with_its_code(shard: Shard, little_set: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(little_set, tmp_path / "shards/mine")
+@pytest.mark.slow
+def test_a_damaged_set_ends_verifying_with_its_code(shard: Shard, small_shards: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(small_shards, tmp_path / "shards/mine")
     (copy / "train-000099.tar").write_bytes(b"")
     code, said = shard("--verify")
     assert (code, "1 fault: train-000099.tar: not in the manifest" in said) == (4, True)

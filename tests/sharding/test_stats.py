@@ -19,7 +19,7 @@ from PIL import Image
 
 from clef import shard
 from clef.data import manifest as manifests
-from clef.data.manifest import KINDS, ROW, Manifest, Split
+from clef.data.manifest import INDEX_DTYPE, KINDS, Manifest, Split
 from clef.data.shards import SplitShards
 from clef.datasets import cards
 from clef.errors import ConfigError, ShardError
@@ -45,19 +45,19 @@ class Held:
         self.people = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in people]
         labels = Counter(label for one in people if isinstance(one, dict) for label in one["labels"])
         self.split = split(len(people), labels)
-        self.index = np.zeros(len(people), ROW)
-        self.index["size"] = -1
+        self.rows = np.zeros(len(people), INDEX_DTYPE)
+        self.rows["size"] = -1
         for kind, sizes in members.items():
-            self.index["size"][:, KINDS.index(f"{kind}.jpg")] = sizes
+            self.rows["size"][:, KINDS.index(f"{kind}.jpg")] = sizes
 
     def __len__(self) -> int:
         return len(self.people)
 
-    def read(self, place: int, kind: str) -> bytes | None:
-        return self.people[place] if kind == "meta.json" else None
+    def read(self, index: int, kind: str) -> bytes | None:
+        return self.people[index] if kind == "meta.json" else None
 
-    def key(self, place: int) -> str:
-        return f"{place:08d}"
+    def key(self, index: int) -> str:
+        return f"{index:08d}"
 
 
 def split(samples: int, classes: dict[str, int]) -> Split:
@@ -69,34 +69,34 @@ def split(samples: int, classes: dict[str, int]) -> Split:
     )  # fmt: skip
 
 
-def counted(*people: dict[str, Any] | bytes, **members: list[int]) -> numbers.Numbers:
-    return numbers.count(Held(*people, **members))  # type: ignore[arg-type]
+def counted(*people: dict[str, Any] | bytes, **members: list[int]) -> numbers.SplitNumbers:
+    return numbers.count_split(Held(*people, **members))  # type: ignore[arg-type]
 
 
 def test_numbers_by_hand() -> None:
-    made = counted(
+    counts = counted(
         person(labels=["Peace", "Anger"], vad=[1, None, 10], face_box=[10, 10, 20, 15], flags=["box_tiny"]),
         person(source_box=[-5, 50, 45, 150], flags=["box_outside", "box_tiny"], vad=[1, 6.5, 10]),
         person(source_box=None, image_sha256="bb", labels=[], vad=[4.4, 7, 12]),
         person(image_sha256="cc", labels=["Anger", "Pain", "Peace"], vad=None),
         context=[100, 300, -1, 200],
     )
-    assert made.labels == {2: 1, 1: 1, 0: 1, 3: 1}
-    assert made.pairs == {("Anger", "Peace"): 2, ("Anger", "Pain"): 1, ("Pain", "Peace"): 1}
-    assert made.people == {2: 1, 1: 2}
-    assert made.vad == {"valence": {1: 2, 4: 1}, "arousal": {7: 2}, "dominance": {10: 2, 12: 1}}
+    assert counts.labels == {2: 1, 1: 1, 0: 1, 3: 1}
+    assert counts.pairs == {("Anger", "Peace"): 2, ("Anger", "Pain"): 1, ("Pain", "Peace"): 1}
+    assert counts.people == {2: 1, 1: 2}
+    assert counts.vad == {"valence": {1: 2, 4: 1}, "arousal": {7: 2}, "dominance": {10: 2, 12: 1}}
     # clamped: 45 x 50; no box: the whole frame of 200 x 100
-    assert made.subjects.width == [20, 45, 200, 20]
-    assert made.subjects.height == [20, 50, 100, 20]
-    assert made.subjects.share == [0.02, 45 * 50 / 20000, 1.0, 0.02]
-    assert made.subjects.sides["short side"] == [20, 45, 100, 20]
+    assert counts.subjects.width == [20, 45, 200, 20]
+    assert counts.subjects.height == [20, 50, 100, 20]
+    assert counts.subjects.share == [0.02, 45 * 50 / 20000, 1.0, 0.02]
+    assert counts.subjects.sides["short side"] == [20, 45, 100, 20]
     # 10 x 5 stored pixels of a frame that was twice as large
-    assert (made.faces.width, made.faces.height, made.faces.share) == ([20], [10], [0.01])
-    assert made.flagged == {"box_tiny": [0, 1], "box_outside": [1]}
-    assert made.sizes["context.jpg"].tolist() == [100, 300, 200]
-    assert len(made.sizes["face.jpg"]) == 0
-    assert made.share("Anger") == 0.5
-    assert made.share("Fear") == 0
+    assert (counts.faces.width, counts.faces.height, counts.faces.share) == ([20], [10], [0.01])
+    assert counts.flagged == {"box_tiny": [0, 1], "box_outside": [1]}
+    assert counts.sizes["context.jpg"].tolist() == [100, 300, 200]
+    assert len(counts.sizes["face.jpg"]) == 0
+    assert counts.share("Anger") == 0.5
+    assert counts.share("Fear") == 0
 
 
 def test_quantiles_and_histograms_by_hand() -> None:
@@ -114,16 +114,18 @@ def test_a_damaged_person_is_named(damage: bytes) -> None:
 def test_numbers_are_those_of_stock_webdataset(shards: Path) -> None:
     root = shards / "emotic_demo"
     manifest = manifests.load(root)
-    made = numbers.count(SplitShards(root, "train", manifest))
+    counts = numbers.count_split(SplitShards(root, "train", manifest))
     tars = [str(root / one.name) for one in manifest.splits["train"].shards]
     people = list(webdataset.WebDataset(tars, shardshuffle=False))
     facts = [json.loads(one["meta.json"]) for one in people]
-    assert made.labels == Counter(len(one["labels"]) for one in facts)
-    assert {flag: len(places) for flag, places in made.flagged.items()} == Counter(f for o in facts for f in o["flags"])
-    assert made.people == Counter(Counter(one["image_sha256"] for one in facts).values())
+    assert counts.labels == Counter(len(one["labels"]) for one in facts)
+    assert {flag: len(places) for flag, places in counts.flagged.items()} == Counter(
+        f for o in facts for f in o["flags"]
+    )
+    assert counts.people == Counter(Counter(one["image_sha256"] for one in facts).values())
     for kind in KINDS:
-        assert made.sizes[kind].tolist() == [len(one[kind]) for one in people if kind in one]
-    assert sum(made.vad["valence"].values()) == sum(one["vad"][0] is not None for one in facts)
+        assert counts.sizes[kind].tolist() == [len(one[kind]) for one in people if kind in one]
+    assert sum(counts.vad["valence"].values()) == sum(one["vad"][0] is not None for one in facts)
 
 
 # ---- the people shown ----
@@ -131,20 +133,20 @@ def test_numbers_are_those_of_stock_webdataset(shards: Path) -> None:
 
 def test_people_are_drawn_by_the_seed_alone(shards: Path) -> None:
     opened = SplitShards(shards / "caer_s_demo", "train")
-    made = numbers.count(opened)
-    sheet = page.of(opened, made, 5, seed=0)
-    assert sheet == page.of(opened, made, 5, seed=0)
+    counts = numbers.count_split(opened)
+    sheet = page.make_sheet(opened, counts, 5, seed=0)
+    assert sheet == page.make_sheet(opened, counts, 5, seed=0)
     assert len({one.id for one in sheet.random}) == 5
-    assert [one.id for one in sheet.random] != [one.id for one in page.of(opened, made, 5, seed=1).random]
-    everyone = page.of(SplitShards(shards / "caer_s_demo", "val"), counted(*[person()] * 3), 10_000, 0)
+    assert [one.id for one in sheet.random] != [one.id for one in page.make_sheet(opened, counts, 5, seed=1).random]
+    everyone = page.make_sheet(SplitShards(shards / "caer_s_demo", "val"), counted(*[person()] * 3), 10_000, 0)
     assert len(everyone.random) == manifests.load(shards / "caer_s_demo").splits["val"].samples
 
 
 def test_each_flag_has_people_who_carry_it_and_a_frame_with_its_boxes(shards: Path) -> None:
     opened = SplitShards(shards / "emotic_demo", "train")
-    made = numbers.count(opened)
-    sheet = page.of(opened, made, 24, 0)
-    assert set(sheet.flagged) == set(page.described(dict.fromkeys(made.flagged, 1)))
+    counts = numbers.count_split(opened)
+    sheet = page.make_sheet(opened, counts, 24, 0)
+    assert set(sheet.flagged) == set(page.describe_counts(dict.fromkeys(counts.flagged, 1)))
     for flag, people in sheet.flagged.items():
         assert 1 <= len(people) <= page.FLAGGED
         assert all(flag in one.flags and one.parts.startswith("frame, context, body") for one in people)
@@ -152,7 +154,7 @@ def test_each_flag_has_people_who_carry_it_and_a_frame_with_its_boxes(shards: Pa
 
 def test_a_strip_shows_context_body_and_face_as_they_are_stored(shards: Path) -> None:
     opened = SplitShards(shards / "caer_s_demo", "test")
-    shown = page.show(opened, 0)
+    shown = page.show_person(opened, 0)
     strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.image.partition("base64,")[2]))), float)
     assert shown.parts == "context, body, face"
     assert strip.shape[0] == page.SHEET_HEIGHT
@@ -216,6 +218,7 @@ def command(name: str, shards: Path, path: Path, *options: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["emotic_demo", "caer_s_demo"])
 def test_the_page_is_whole_and_loads_nothing(pages: dict[str, Path], name: str) -> None:
     text = pages[name].read_text(encoding="utf-8")
@@ -230,6 +233,7 @@ def test_the_page_is_whole_and_loads_nothing(pages: dict[str, Path], name: str) 
     assert ("keep the file to yourself" in text, checked.tags["script"]) == (True, 0)
 
 
+@pytest.mark.slow
 def test_the_same_shards_and_seed_give_the_same_bytes(pages: dict[str, Path], shards: Path, tmp_path: Path) -> None:
     again = command("caer_s_demo", shards, tmp_path / "again.html", "--stats-samples", "3")
     assert again.read_bytes() == pages["caer_s_demo"].read_bytes()
@@ -275,11 +279,11 @@ def manifest_of(splits: dict[str, Split], name: str, **changes: Any) -> Manifest
 
 
 def test_empty_classes_no_faces_no_vad_and_names_that_need_escaping() -> None:
-    made = [counted(person(labels=["Anger"], vad=None, flags=["<b>&"])), counted(person(labels=[], vad=None))]
-    for one, name in zip(made, ("train", "a<b"), strict=True):
+    counts = [counted(person(labels=["Anger"], vad=None, flags=["<b>&"])), counted(person(labels=[], vad=None))]
+    for one, name in zip(counts, ("train", "a<b"), strict=True):
         one.name = name
-    manifest = manifest_of({one.name: one.split for one in made}, "caer_s")
-    text = page.render(cards.load("caer_s"), manifest, made, {})
+    manifest = manifest_of({one.name: one.split for one in counts}, "caer_s")
+    text = page.render(cards.load("caer_s"), manifest, counts, {})
     Checked(text)
     assert "&lt;b&gt;&amp;" in text
     assert "<b>&" not in text
@@ -290,16 +294,30 @@ def test_empty_classes_no_faces_no_vad_and_names_that_need_escaping() -> None:
     Checked(page.render(cards.load("emotic"), manifest_of({"train": nobody.split}, "emotic"), [nobody], {}))
 
 
+def test_histograms_lose_the_bins_that_are_empty_in_all_splits_at_either_end() -> None:
+    labels = [str(i) for i in range(20)]
+    first, second = [0] * 20, [0] * 20
+    first[4], second[14] = 3, 5
+    charts = page._trimmed_histograms(["a", "b"], labels, [first, second])
+    assert [chart.labels for chart in charts] == [labels[3:16]] * 2  # one empty bin stays at each end
+    assert [chart.summary for chart in charts] == ["4: 3", "14: 5"]
+    (narrow,) = page._trimmed_histograms(["a"], labels, [[0] * 19 + [1]])
+    assert narrow.labels == labels[-page.MIN_BINS :]
+    (empty,) = page._trimmed_histograms(["a"], labels, [[0] * 20])
+    assert (empty.labels, empty.summary) == (labels, "none")
+
+
 def test_drift_is_the_split_furthest_from_the_first(shards: Path) -> None:
     splits = [
         SimpleNamespace(name=name, split=split(100, {"Anger": n}), share=lambda label, n=n: n / 100)
         for name, n in (("train", 10), ("val", 14), ("test", 4))
     ]
-    (row,) = page._classes(SimpleNamespace(classes=["Anger"]), splits)  # type: ignore[arg-type]
+    (row,) = page._class_rows(SimpleNamespace(classes=["Anger"]), splits)  # type: ignore[arg-type]
     assert row.drift == "-6.0 test"
     assert row.cells == [("10", "10.0%", "71.4"), ("14", "14.0%", "100.0"), ("4", "4.0%", "28.6")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["emotic_demo", "caer_s_demo"])
 def test_a_browser_shows_it_without_a_complaint(
     pages: dict[str, Path], browser: Callable[..., subprocess.CompletedProcess[str]], name: str, tmp_path: Path

@@ -8,24 +8,27 @@ import pytest
 from clef.data import manifest as manifests
 from clef.errors import ShardError
 from clef.sharding.verify import verify
-from tests.sharding import little
+from tests.sharding import small_set
 
 
 @pytest.fixture
-def copy(little_set: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(little_set, tmp_path / "little")
+def copy(small_shards: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(small_shards, tmp_path / "small")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
-def test_every_byte_of_the_tars_is_counted(workers: int, little_set: Path) -> None:
+def test_every_byte_of_the_tars_is_counted(workers: int, small_shards: Path) -> None:
     told: dict[str, tuple[int, int]] = {}
-    assert verify(little_set, workers, lambda name, done, total: told.update({name: (done, total)})) == []
+    assert verify(small_shards, workers, lambda name, done, total: told.update({name: (done, total)})) == []
     sizes = {
-        name: sum(path.stat().st_size for path in little_set.glob(f"{name}-*.tar")) for name in ("train", "val", "test")
+        name: sum(path.stat().st_size for path in small_shards.glob(f"{name}-*.tar"))
+        for name in ("train", "val", "test")
     }
     assert told == {name: (size, size) for name, size in sizes.items()}
 
 
+@pytest.mark.slow
 def test_all_faults_are_told_at_once_whoever_looks(copy: Path) -> None:
     (copy / "train-000001.tar").write_bytes(b"cut")
     (copy / "val-000000.tar").unlink()
@@ -47,7 +50,7 @@ def test_all_faults_are_told_at_once_whoever_looks(copy: Path) -> None:
 
 
 def test_a_manifest_that_says_the_same_in_other_bytes(copy: Path) -> None:
-    path = copy / manifests.NAME
+    path = copy / manifests.FILE_NAME
     path.write_bytes(path.read_bytes().replace(b"\n ", b"\n  ", 1))
     assert manifests.load(copy)
     assert verify(copy) == ["manifest.json: not the bytes that were written"]
@@ -55,7 +58,7 @@ def test_a_manifest_that_says_the_same_in_other_bytes(copy: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"9" * 5000, b"[" * 100_000, b'{"format": 3}'])
 def test_a_manifest_that_is_none(content: bytes, copy: Path) -> None:
-    (copy / manifests.NAME).write_bytes(content)
+    (copy / manifests.FILE_NAME).write_bytes(content)
     with pytest.raises(ShardError, match=r"manifest.json: (damaged|format)"):
         verify(copy)
 
@@ -65,7 +68,7 @@ def test_a_manifest_that_is_none(content: bytes, copy: Path) -> None:
     [
         ("listed", 99, "`listed` is not `samples` and `left_out`"),
         ("positions", 99, "not as many shards as `positions` make"),
-        ("classes", dict.fromkeys(little.card().classes, 1), "its shards' classes are not `classes`"),
+        ("classes", dict.fromkeys(small_set.card().classes, 1), "its shards' classes are not `classes`"),
     ],
 )
 def test_numbers_that_do_not_go_together(field: str, value: object, told: str, copy: Path) -> None:

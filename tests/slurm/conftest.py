@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.small import DEV_CLUSTER, Slurm
+from tests.slurm.cluster import DEV_CLUSTER, Slurm
 
 
 @pytest.fixture(scope="package")

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from launch import ledger
+from tests import faults
+from tests.faults import Fault
 from tests.launch import tiny_grid
-from tests.slurm.small import Slurm, wrapped
+from tests.slurm.cluster import Slurm, wrapped
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(900)]
 
@@ -202,11 +204,9 @@ def test_a_preempted_cell_is_queued_again_and_ends_as_an_undisturbed_one(
     grid = tiny_grid.write(
         tmp_path / "preempted.yaml", datasets=["caer_s_demo"], backbones=["caer_net"], methods=["clef"]
     )
-    fault = "runtime.faults=[{kind: kill, signal: USR2, step: 3}]"
+    signalled = faults.environment(tmp_path / "faults", Fault("kill", 3, signal="USR2"), base=cluster)
     settings = ("epochs=2", "runtime.threads=1")
-    done = tiny_grid.launch(
-        grid, shards, tmp_path, *settings, fault, "--partition", "gpu", "--yes", environment=cluster
-    )
+    done = tiny_grid.launch(grid, shards, tmp_path, *settings, "--partition", "gpu", "--yes", environment=signalled)
     assert done.returncode == 0, done.stderr
     [array], gather = submitted(done.stdout)
     ends = wait_for_all(cluster, "clef-preempted")

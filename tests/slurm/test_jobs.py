@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +19,23 @@ import yaml
 from clef.cells import attempts, records
 from clef.cells.identity import write_config
 from clef.config import resolve
-from clef.config.base import merge
 from clef.data import manifest as manifests
 from clef.engine.run import run_cell
+from clef.yaml_config import merge
+from tests import faults
 from tests.conftest import TINY, TINY_METHOD
+from tests.faults import Fault
 from tests.launch import tiny_grid
-from tests.slurm.small import Slurm
+from tests.slurm.cluster import Slurm
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(900)]
 ONE = {"datasets": ["caer_s_demo"], "backbones": ["caer_net"], "methods": ["vanilla"]}
 
 
-def submit(slurm: Slurm, grid: Path, shards: Path, *more: str) -> str:
-    """Launch a grid; what the launcher said. All of it is written beside the grid file."""
-    done = tiny_grid.launch(grid, shards, grid.parent, *more, environment=slurm.environment)
+def submit(slurm: Slurm, grid: Path, shards: Path, *more: str, injected: Sequence[Fault] = ()) -> str:
+    """Launch a grid whose jobs have these faults; what the launcher said. All is written beside the grid file."""
+    environment = faults.environment(grid.parent / "faults", *injected, base=slurm.environment)
+    done = tiny_grid.launch(grid, shards, grid.parent, *more, environment=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -123,9 +128,9 @@ def test_a_cell_on_two_nodes_is_preempted_and_trains_the_batches_of_one_rank(
     """It yields to a job of a higher priority, and goes on behind it, on both nodes."""
     grid = tiny_grid.write(tmp_path / "two.yaml", **ONE)
     # The step in which it is preempted takes long enough for that job to be submitted.
-    slow = 'runtime.faults=[{"kind": "slow", "step": 5, "seconds": 12}]'
+    slow = [Fault("slow", 5, seconds=12)]
     settings = ("epochs=2", "runtime.log_every=2")
-    submit(slurm, grid, shards, "--partition", "preempt", "--yes", "resources.nodes=2", *settings, slow)
+    submit(slurm, grid, shards, "--partition", "preempt", "--yes", "resources.nodes=2", *settings, injected=slow)
     folder = folder_of(tmp_path, "two")
     slurm.wait(lambda: log(folder)[-1:] and log(folder)[-1]["step"] == 4, "step 4")
     slurm.run("sbatch", "--partition=gpu", "--job-name=urgent", "--output=/dev/null", "--wrap=sleep 1")
@@ -135,8 +140,7 @@ def test_a_cell_on_two_nodes_is_preempted_and_trains_the_batches_of_one_rank(
     assert hows(folder) == ["preempted", "done"]
 
     alone = tmp_path / "alone" / folder.name
-    config = resolve.from_yaml(folder / records.CONFIG)
-    write_config(alone, config.model_copy(update={"runtime": config.runtime.model_copy(update={"faults": ()})}))
+    write_config(alone, resolve.from_yaml(folder / records.CONFIG))
     expected, found = run_cell(alone), records.read_json(folder / records.RESULT)
     assert (found["environment"]["ranks"], expected["environment"]["ranks"]) == (2, 1)
     assert [past["how"] for past in found["environment"]["earlier"]] == ["preempted"]
@@ -150,15 +154,14 @@ def test_a_cell_on_two_nodes_is_preempted_and_trains_the_batches_of_one_rank(
 
 def test_scancel_is_final_and_so_is_the_last_attempt_allowed(slurm: Slurm, shards: Path, tmp_path: Path) -> None:
     # Time to cancel it in; and each step is short enough for a cell to save itself within Slurm's KillWait.
-    slow = [{"kind": "slow", "step": step, "seconds": 0.5} for step in range(2, 23)]
+    slow = [Fault("slow", step, seconds=0.5, seed=0) for step in range(2, 23)]
     grid = tiny_grid.write(
         tmp_path / "final.yaml",
-        {"where": {"seed": 0}, "set": {"runtime.faults": slow}},
-        {"where": {"seed": 1}, "set": {"runtime.faults": [{"kind": "kill", "signal": "USR2", "step": 3}]}},
         {"set": {"epochs": 6, "runtime.requeue": {"preempted": 0}, "runtime.log_every": 1}},
         **ONE, seeds=[0, 1],
     )  # fmt: skip
-    submit(slurm, grid, shards, "--partition", "gpu", "--yes")
+    preempted = Fault("kill", 3, signal="USR2", seed=1)
+    submit(slurm, grid, shards, "--partition", "gpu", "--yes", injected=[*slow, preempted])
     cancelled, over = folder_of(tmp_path, "final", 0), folder_of(tmp_path, "final", 1)
     slurm.wait(lambda: log(cancelled), "the first step")
     slurm.run("scancel", next(job for job in slurm.jobs("clef-final") if job.endswith("_0")))
@@ -175,8 +178,8 @@ def test_scancel_is_final_and_so_is_the_last_attempt_allowed(slurm: Slurm, shard
 def test_a_job_whose_node_is_lost_waits_for_its_former_self(slurm: Slurm, shards: Path, tmp_path: Path) -> None:
     """slurmd is killed; its step goes on to the end, and trains alone, though the job is started elsewhere."""
     grid = tiny_grid.write(tmp_path / "lost.yaml", **ONE)
-    slow = 'runtime.faults=[{"kind": "slow", "step": 3, "seconds": 60}]'
-    submit(slurm, grid, shards, "--partition", "gpu", "--yes", "runtime.log_every=1", slow)
+    slow = [Fault("slow", 3, seconds=60)]
+    submit(slurm, grid, shards, "--partition", "gpu", "--yes", "runtime.log_every=1", injected=slow)
     folder = folder_of(tmp_path, "lost")
     slurm.wait(lambda: len(log(folder)) == 2, "the second step")
     [before] = attempts.read(folder)
@@ -197,14 +200,14 @@ def test_a_job_whose_node_is_lost_waits_for_its_former_self(slurm: Slurm, shards
 
 
 def test_plain_sbatch_trains_on_two_nodes_and_queues_itself_again(slurm: Slurm, shards: Path, tmp_path: Path) -> None:
-    places = {"shards": str(shards), "out": str(tmp_path / "runs"), "workers": 0, "log_every": 1}
+    places = {"shards": str(shards), "output_dir": str(tmp_path / "runs"), "num_workers": 0, "log_every": 1}
     settings = {"dataset": "caer_s_demo", "epochs": 1, "batch_size": 32, "runtime": places}
     config = tmp_path / "cell.yaml"
     config.write_text(yaml.safe_dump(merge(settings, TINY["caer_net"], TINY_METHOD["vanilla"])))
-    fault = 'runtime.faults=[{"kind": "kill", "signal": "USR2", "step": 3}]'
+    signalled = faults.environment(tmp_path / "faults", Fault("kill", 3, signal="USR2"), base=slurm.plain)
     place = ["--cpus-per-task=1", "--mem=1G", "--time=60", f"--output={tmp_path}/said.txt"]
-    script = ["slurm/train.sbatch", "--config", config, fault]
-    slurm.sbatch("--nodes=2", "--job-name=plain", *place, *script)
+    script = ["slurm/train.sbatch", "--config", config]
+    replace(slurm, plain=signalled).sbatch("--nodes=2", "--job-name=plain", *place, *script)
     [job] = slurm.ended("plain").values()
     said = (tmp_path / "said.txt").read_text()
     assert (job["JobState"], job["Restarts"], job["NumNodes"]) == ("COMPLETED", "1", "2"), said

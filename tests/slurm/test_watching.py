@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from clef.cells import records
-from clef.results.frame import PlannedRun, write_plan
-from launch import status as cancelled
-from launch.ledger import FOLDER, Submission
+from clef.cells.plan_file import PlannedRun, write_plan
+from launch.ledger import SUBMISSIONS, Submission
+from launch.status import note_cancelled
 from tests.launch import tiny_grid
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(900)]
@@ -86,8 +86,10 @@ def grid(tmp_path: Path, cluster: bool) -> Path:
     array = sbatch(script)
     child = sbatch(f"--dependency=afterok:{array}_1", "--kill-on-invalid-dep=yes", "--output=/dev/null", "--wrap=true")
     for tag, cells, job in (("clef-ends-1", folders[:-1], array), ("clef-ends-2", folders[-1:], child)):
-        made = Submission(tag=tag, kind="cells", cells=cells, array=len(cells) > 1, job=job, made="2026-01-01T00:00:00")
-        records.write_json(grid / FOLDER / f"{tag}.json", asdict(made))
+        submission = Submission(
+            tag=tag, kind="cells", cells=cells, array=len(cells) > 1, job=job, created="2026-01-01T00:00:00"
+        )
+        records.write_json(grid / SUBMISSIONS / f"{tag}.json", asdict(submission))
     return grid
 
 
@@ -131,9 +133,9 @@ def forgetful(folder: Path) -> dict[str, str]:
 
 
 def test_every_end_is_told_by_its_name(cluster: bool, grid: Path, tmp_path: Path) -> None:
-    array = json.loads((grid / FOLDER / "clef-ends-1.json").read_text())["job"]
+    array = json.loads((grid / SUBMISSIONS / "clef-ends-1.json").read_text())["job"]
     until(lambda: (grid / f"{CELLS[5]}-0123456789abcdef" / "result.json").exists())
-    child = json.loads((grid / FOLDER / "clef-ends-2.json").read_text())["job"]
+    child = json.loads((grid / SUBMISSIONS / "clef-ends-2.json").read_text())["job"]
     until(lambda: {squeue(f"{array}_{task}") for task in (3, 6, 7)} == {"RUNNING"})
     until(lambda: squeue(child) == "CANCELLED")
     until(lambda: records.read_json(grid / "cancelled-0123456789abcdef/state.json").get("state") == "running")
@@ -169,7 +171,7 @@ def test_every_end_is_told_by_its_name(cluster: bool, grid: Path, tmp_path: Path
         assert again["wordless"]["error"] == "FAILED; no such module"
         assert again["cancelled"]["error"].startswith("CANCELLED (by ")
 
-    cancelled.note(grid)
+    note_cancelled(grid)
     noted = {path.parent.name.partition("-")[0] for path in grid.glob("*/cancelled.json")}
     assert noted == {"cancelled", "left"}
     subprocess.run(["scancel", array], check=True)
@@ -178,11 +180,11 @@ def test_every_end_is_told_by_its_name(cluster: bool, grid: Path, tmp_path: Path
 def test_a_task_that_is_cancelled_before_it_begins_is_cancelled_though_slurm_forgets_it(
     cluster: bool, grid: Path
 ) -> None:
-    array = json.loads((grid / FOLDER / "clef-ends-1.json").read_text())["job"]
+    array = json.loads((grid / SUBMISSIONS / "clef-ends-1.json").read_text())["job"]
     subprocess.run(["scancel", f"{array}_8"], check=True)
     until(lambda: squeue(f"{array}_0") == "RUNNING")
     until(lambda: squeue(f"{array}_8") in ("", "CANCELLED"))
     assert status(grid)["left"]["state"] == "cancelled"
-    cancelled.note(grid)
+    note_cancelled(grid)
     assert (grid / "left-0123456789abcdef" / records.CANCELLED).exists()
     subprocess.run(["scancel", array], check=True)

@@ -16,16 +16,16 @@ from clef.data.manifest import Manifest
 from clef.errors import ShardError
 from clef.sharding import build
 from clef.sharding.verify import verify
-from tests.sharding import little
+from tests.sharding import small_set
 from tests.soak import cases
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("little")
-    build.build(little.card(), little.draw(root / "source"), root / "little")
-    assert verify(root / "little") == []
-    return root / "little"
+    root = tmp_path_factory.mktemp("small")
+    build.build(small_set.card(), small_set.draw(root / "source"), root / "small")
+    assert verify(root / "small") == []
+    return root / "small"
 
 
 def any_file(folder: Path, chance: random.Random) -> Path:
@@ -44,7 +44,7 @@ def flip_a_byte(folder: Path, chance: random.Random) -> None:
 
 
 def flip_a_byte_of_the_manifest_or_an_index(folder: Path, chance: random.Random) -> None:
-    path = chance.choice([folder / manifests.NAME, *sorted(folder.glob("*.npy"))])
+    path = chance.choice([folder / manifests.FILE_NAME, *sorted(folder.glob("*.npy"))])
     data = bytearray(path.read_bytes())
     data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
     path.write_bytes(data)
@@ -157,10 +157,10 @@ DAMAGES: list[Callable[[Path, random.Random], None]] = [
 @pytest.mark.parametrize("seed", cases(25, 500))
 def test_every_damage_is_found(seed: int, built: Path, tmp_path: Path) -> None:
     chance = random.Random(seed)
-    copy = shutil.copytree(built, tmp_path / "little")
+    copy = shutil.copytree(built, tmp_path / "small")
     damage = DAMAGES[seed % len(DAMAGES)]
     damage(copy, chance)
-    assert little.hashes(copy) != little.hashes(built)
+    assert small_set.hashes(copy) != small_set.hashes(built)
     try:
         faults = verify(copy, workers=1)
     except ShardError as error:  # of the manifest; any other error is a bug

@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 
 from clef.cells.identity import write_config
+from clef.cells.plan_file import write_plan
 from clef.config import grid as grids
-from clef.config.base import merge, parse
 from clef.engine.run import run_cell
-from clef.results.frame import write_plan
 from clef.results.gather import gather_grid
+from clef.yaml_config import merge, parse
 from launch import ledger, plan
 from launch.ledger import Submission
-from tests.slurm.small import Slurm
+from tests.slurm.cluster import Slurm
 from tests.soak import cases
-from tests.soak.disturbances import Cell
-from tests.soak.disturbed import NAME, SETTINGS, STEPS, Disturbed, write
+from tests.soak.disturbed_grid import GRID_NAME, SETTINGS, STEPS, Cell, Disturbed, write_grid
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(1800)]
 NOTHING = "nothing to train: 4 cells are done, 0 are queued or running"
@@ -31,13 +30,15 @@ NOTHING = "nothing to train: 4 cells are done, 0 are queued or running"
 def peace(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the same grid was trained undisturbed, in this process."""
     base = tmp_path_factory.mktemp("peace")
-    file, places = write(base), {"runtime": {"shards": str(shards), "out": str(base / "runs")}}
-    cells = plan.make(NAME, *grids.configs(grids.load_grid(file), str(file), merge(parse(SETTINGS), places))).cells
+    file, places = write_grid(base), {"runtime": {"shards": str(shards), "output_dir": str(base / "runs")}}
+    cells = plan.make_plan(
+        GRID_NAME, grids.resolve_cells(grids.load_grid(file), str(file), merge(parse(SETTINGS), places))
+    ).cells
     for cell in cells:
         assert cell.folder is not None
         write_config(cell.folder, cell.config)
         assert run_cell(cell.folder)["steps"] == STEPS
-    gather_grid(write_plan(base / "runs", NAME, [cell.as_run() for cell in cells]), base / "results")
+    gather_grid(write_plan(base / "runs", GRID_NAME, [cell.as_run() for cell in cells]), base / "results")
     return base
 
 
@@ -54,13 +55,13 @@ def test_disturbed_and_left_in_peace_end_alike(
     for cell, result in disturbed.results.items():
         assert cell.result == result, "its result was written again"
         assert times_tested(cell) == 1
-        assert_same_training(cell, Cell(peace / "runs" / NAME / cell.folder.name))
+        assert_same_training(cell, Cell(peace / "runs" / GRID_NAME / cell.folder.name))
     assert tables(tmp_path) == tables(peace)
 
 
 def tables(base: Path) -> tuple[list[str], list[dict[str, str]]]:
     """The tables, and all numbers in long form, but for which code they are of: it may be edited meanwhile."""
-    folder = base / "results" / NAME
+    folder = base / "results" / GRID_NAME
     with (folder / "rows.csv").open() as file:
         rows = [{key: row[key] for key in row if key not in ("commit", "dirty")} for row in csv.DictReader(file)]
     lines = (folder / "tables.md").read_text().splitlines()
@@ -76,7 +77,7 @@ def times_tested(cell: Cell) -> int:
 def said(cell: Cell, made: Submission) -> list[str]:
     """What a submission's job for a cell has said, all its attempts together."""
     job = made.jobs()[cell.folder.name]
-    return [path.read_text() for path in ledger.folder(cell.folder.parent, made).glob(f"{job}_0_log.*")]
+    return [path.read_text() for path in ledger.job_folder(cell.folder.parent, made).glob(f"{job}_0_log.*")]
 
 
 def assert_same_training(one: Cell, other: Cell) -> None:

@@ -14,10 +14,10 @@ import pytest
 
 from clef.sharding import build, shard_plan
 from clef.sharding.reshard import reshard
-from tests.sharding import little
+from tests.sharding import small_set
 from tests.soak import cases
 
-SCRIPT = Path(__file__).parent / "killed.py"
+SCRIPT = Path(__file__).parent / "killed_build.py"
 COMMANDS = (
     {"command": "build", "workers": 1},
     {"command": "build", "workers": 2},
@@ -38,9 +38,9 @@ class Set:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Set:
-    root = tmp_path_factory.mktemp("little")
-    found = Set(little.draw(root / "source"), root / "built/little", root / "resharded/little")
-    build.build(little.card(), found.source, found.built)
+    root = tmp_path_factory.mktemp("small")
+    found = Set(small_set.draw(root / "source"), root / "built/small", root / "resharded/small")
+    build.build(small_set.card(), found.source, found.built)
     reshard(found.built, 5, found.resharded)
     return found
 
@@ -49,7 +49,7 @@ def begun(command: dict[str, Any], made: Set, out: Path, **kill: Any) -> subproc
     """The command, about to begin."""
     source = made.built if command["command"] == "reshard" else made.source
     what = {"who": "main", "event": 0, "below": str(out.parent)} | command | kill
-    what |= {"card": little.card().model_dump_json(), "source": str(source), "out": str(out)}
+    what |= {"card": small_set.card().model_dump_json(), "source": str(source), "out": str(out)}
     process = subprocess.Popen([sys.executable, str(SCRIPT), json.dumps(what)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -58,10 +58,10 @@ def begun(command: dict[str, Any], made: Set, out: Path, **kill: Any) -> subproc
 
 def prepared(command: dict[str, Any], made: Set, folder: Path) -> Path:
     """A folder for the command's set. Before finishing, all parts are made."""
-    out = folder / "little"
+    out = folder / "small"
     if command["command"] == "finish":
         for number in (1, 2):
-            build.build_part(little.card(), made.source, out, shard_plan.Part(number, 2))
+            build.build_part(small_set.card(), made.source, out, shard_plan.Part(number, 2))
     return out
 
 
@@ -71,12 +71,12 @@ def completed(command: dict[str, Any], made: Set, out: Path) -> None:
         reshard(made.built, 5, out, command["workers"])
         return
     if command["command"] == "build":
-        build.build(little.card(), made.source, out, command["workers"])
+        build.build(small_set.card(), made.source, out, command["workers"])
         return
     if command["command"] == "part":
         for number in (2, 1):
-            build.build_part(little.card(), made.source, out, shard_plan.Part(number, 2))
-    build.finish_parts(little.card(), made.source, out)
+            build.build_part(small_set.card(), made.source, out, shard_plan.Part(number, 2))
+    build.finish_parts(small_set.card(), made.source, out)
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +111,8 @@ def test_a_killed_command_goes_on_to_the_same_bytes(
     told = f"seed {seed}: {command} killed by {how} at event {event}"
     assert process.returncode in (-signal.SIGKILL, 0), told
     if command["command"] == "reshard":
-        assert not out.exists() or little.hashes(out) == little.hashes(made.resharded), told
+        assert not out.exists() or small_set.hashes(out) == small_set.hashes(made.resharded), told
     completed(command, made, out)
     expected = made.resharded if command["command"] == "reshard" else made.built
-    assert little.hashes(out) == little.hashes(expected), told
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".little.lock", "little"], told
+    assert small_set.hashes(out) == small_set.hashes(expected), told
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".small.lock", "small"], told

@@ -6,15 +6,15 @@ after a break is never more than a checkpoint's interval.
 
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clef.errors import Preempted
-from tests.engine.equal import assert_equal
-from tests.engine.processes import Runs, everything, fault
+from tests.assertions import assert_equal
+from tests.engine.cell_processes import Runs, Unbroken, everything, unbroken_runs
+from tests.faults import Fault
 from tests.soak import cases
 
 pytestmark = [pytest.mark.xdist_group("kills"), pytest.mark.timeout(1800)]
@@ -22,24 +22,13 @@ EVERY = 20
 """Steps between two checkpoints."""
 BREAKS = 3
 """Of one run; 51 in all seventeen."""
-Unbroken = Callable[[int], tuple[Runs, dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
 def unbroken(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
-    """Runs of 300 steps on so many ranks, and what an unbroken one left."""
-    made: dict[int, tuple[Runs, dict[str, Any]]] = {}
-
-    def make(ranks: int) -> tuple[Runs, dict[str, Any]]:
-        if ranks not in made:
-            runtime = {"runtime.checkpoint_every": EVERY, "runtime.log_every": 5}
-            runs = Runs(tmp_path_factory.mktemp(f"kills-{ranks}"), shards, epochs=17, batch_size=8, **runtime)
-            assert runs.run("unbroken", ranks=ranks) == [0] * ranks, runs.said("unbroken")
-            made[ranks] = runs, everything(runs.cell("unbroken"))
-            assert 200 < made[ranks][1]["result"]["steps"] < 400
-        return made[ranks]
-
-    return make
+    """Runs of 300 steps."""
+    runtime = {"runtime.checkpoint_every": EVERY, "runtime.log_every": 5}
+    return unbroken_runs(tmp_path_factory, shards, epochs=17, batch_size=8, **runtime)
 
 
 @pytest.mark.parametrize("seed", cases(sample=2, full=17))
@@ -48,10 +37,12 @@ def test_killed_again_and_again(unbroken: Unbroken, seed: int) -> None:
     ranks = draw.choice([1, 2])
     runs, whole = unbroken(ranks)
     steps, out, reached = whole["result"]["steps"], f"seed-{seed}", 0
+    assert 200 < steps < 400
     for at in sorted(draw.sample(range(2, steps), BREAKS)):
         number, rank = draw.choice(["KILL", "TERM", "USR2"]), draw.randrange(ranks)
         where = draw.choice(["step", "step", "validation", "checkpoint"])
-        codes = runs.run(out, "--resume", fault("kill", at, rank=rank, signal=number, where=where), ranks=ranks)
+        kill = Fault("kill", at, where=where, rank=rank, signal=number)
+        codes = runs.run(out, "--resume", ranks=ranks, faults=[kill])
         if codes == [0] * ranks:  # no validation or checkpoint was left
             break
         expected = -9 if number == "KILL" else Preempted.exit_code

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clef.config import InputConfig, base, resolve
+from clef import yaml_config
+from clef.config import InputConfig, resolve
 from clef.config import grid as grids
 from clef.cues import files as cue_files
 from clef.data import manifest as manifests
@@ -28,7 +29,7 @@ from clef.sharding import build
 from clef.sharding.verify import verify
 from tests.soak import cases
 from tests.soak.mutations import mutated
-from tests.soak.sandboxed import Outcome, run
+from tests.soak.sandbox import Outcome, run
 
 CLASSES = ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
 SIZE = (48, 36)
@@ -78,7 +79,7 @@ def emotic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def caer_s(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six train frames and two test frames a class, with their boxes in each of the forms, and a cue."""
     root = tmp_path_factory.mktemp("caer_s")
-    poses = [cue_files.head("pose", "made", "1").rstrip("\n")]
+    poses = [cue_files.header_line("pose", "made", "1").rstrip("\n")]
     for split, count in (("train", 6), ("test", 2)):
         rows, boxes = [], {}
         for label, name in enumerate(CLASSES):
@@ -229,11 +230,11 @@ def test_damaged_shards_are_found_and_never_crash_the_loader(name: str, built: P
 
 
 def resolved(path: Path) -> Callable[[], object]:
-    return lambda: resolve.resolve(base.read_yaml(path), str(path)).name
+    return lambda: resolve.resolve(yaml_config.read_yaml(path), str(path)).name
 
 
 def planned(path: Path) -> Callable[[], object]:
-    return lambda: len(grids.configs(grids.load_grid(path), str(path), {})[0])
+    return lambda: len(grids.resolve_cells(grids.load_grid(path), str(path), {}))
 
 
 def carded(path: Path) -> Callable[[], object]:
@@ -251,7 +252,7 @@ SETTINGS: dict[str, tuple[str, Callable[[Path], Callable[[], object]]]] = {
 @pytest.mark.parametrize("kind", SETTINGS)
 def test_damaged_settings_are_read_or_refused(kind: str, tmp_path: Path) -> None:
     shipped, action = SETTINGS[kind]
-    data = base.resource(shipped).read_bytes()
+    data = yaml_config.resource(shipped).read_bytes()
     path = tmp_path / Path(shipped).name
     for seed in cases(3, 40):
         path.write_bytes(mutated(data, random.Random(f"{kind}-{seed}"), text=True))

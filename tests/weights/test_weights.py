@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torchvision
 
-from clef import io, weights
+from clef import io, weights, yaml_config
 from clef.config import (
     CcimConfig,
     CellConfig,
@@ -23,14 +23,13 @@ from clef.config import (
     ContextBranchConfig,
     ContextOnlyConfig,
     DictionaryConfig,
-    base,
     resolve,
 )
 from clef.config import grid as grids
 from clef.errors import ConfigError, SetupError
 from clef.weights import files
 from clef.weights.cells import random_by_choice, survey
-from clef.weights.files import FILES, LOCK, fetch, mirrored
+from clef.weights.files import FILES, LOCK, fetch, mirror_url
 
 CONTENT = b"\x80\x02" + bytes(range(256)) * 10_000  # 2.56 MB: three blocks
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -253,14 +252,14 @@ def test_the_first_places365_file_is_trusted_and_no_other_after_it(server: Serve
 @pytest.mark.parametrize("mirror", ["mirror.example.org", "ftp://mirror.example.org", "https://"])
 def test_a_mirror_is_a_base_url(mirror: str) -> None:
     with pytest.raises(ConfigError, match="--mirror"):
-        mirrored("https://download.pytorch.org/models/x.pth", mirror)
+        mirror_url("https://download.pytorch.org/models/x.pth", mirror)
 
 
 def test_a_mirror_replaces_scheme_and_host() -> None:
     url = "https://download.pytorch.org/models/x.pth"
-    assert mirrored(url, None) == url
-    assert mirrored(url, "http://m.example.org:81") == "http://m.example.org:81/models/x.pth"
-    assert mirrored(url, "https://m.example.org/a/b/") == "https://m.example.org/a/b/models/x.pth"
+    assert mirror_url(url, None) == url
+    assert mirror_url(url, "http://m.example.org:81") == "http://m.example.org:81/models/x.pth"
+    assert mirror_url(url, "https://m.example.org/a/b/") == "https://m.example.org/a/b/models/x.pth"
 
 
 # ---- in a run ----
@@ -294,9 +293,9 @@ def test_a_run_refuses_a_damaged_file(tmp_path: Path) -> None:
 def test_a_record_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / PLACES_FILE
     path.write_bytes(CONTENT)
-    files.sidecar(path).write_text("<html>")
+    files.digest_path(path).write_text("<html>")
     with pytest.raises(SetupError, match=r"\.sha256: does not begin with a sha256"):
-        files.checked("places365-resnet18", path)
+        files.verify_digest("places365-resnet18", path)
 
 
 # ---- the command ----
@@ -328,10 +327,11 @@ def row(text: str, name: str) -> list[str]:
 
 
 def shipped(name: str) -> list[CellConfig]:
-    path = base.resource(f"configs/grids/{name}.yaml")
-    return grids.configs(grids.load_grid(path), name, {})[0]
+    path = yaml_config.resource(f"configs/grids/{name}.yaml")
+    return grids.resolve_cells(grids.load_grid(path), name, {})
 
 
+@pytest.mark.slow
 def test_the_paper_grid_by_default(run: Run) -> None:
     code, said, _ = run()
     assert code == 0
@@ -346,17 +346,19 @@ def test_the_paper_grid_by_default(run: Run) -> None:
     assert "coco-fasterrcnn" not in said
 
 
+@pytest.mark.slow
 def test_the_demo_grid_starts_at_random_and_needs_nothing(run: Run) -> None:
     cells = shipped("demo")
     assert survey(cells) == []
     # All but CAER-Net alone, whose encoders have no weights to name.
     assert random_by_choice(cells) == sum(c.backbone.name != "caer_net" or c.method.name != "vanilla" for c in cells)
-    code, said, _ = run("--grid", base.resource("configs/grids/demo.yaml"), "--cues")
+    code, said, _ = run("--grid", yaml_config.resource("configs/grids/demo.yaml"), "--cues")
     assert code == 0
     assert row(said, "coco-fasterrcnn")[1:2] == ["cue extractors"]
     assert "1 of 1 files are missing" in said
 
 
+@pytest.mark.slow
 def test_counts_follow_the_grid_and_the_settings(run: Run, tmp_path: Path) -> None:
     (tmp_path / "g.yaml").write_text(
         "{datasets: [emotic, caer_s], backbones: [emot_net, caer_net], methods: [vanilla, clef], seeds: [0, 1, 2],"
@@ -386,6 +388,7 @@ def test_one_file_of_your_own_is_one_row_wherever_the_others_lie(tmp_path: Path)
     ]
 
 
+@pytest.mark.slow
 def test_fetched_verified_and_found_out(run: Run, server: Server, tmp_path: Path) -> None:
     code, said, noted = run("--fetch", "places365-resnet18", "--folder", "w", "--mirror", server.url)
     assert code == 0
@@ -403,6 +406,7 @@ def test_fetched_verified_and_found_out(run: Run, server: Server, tmp_path: Path
     assert server.asked == [f"/torch/models_places365/{PLACES_FILE}"]
 
 
+@pytest.mark.slow
 def test_the_command_refuses_a_wrong_hash(run: Run, server: Server, tmp_path: Path) -> None:
     code, _, noted = run("--fetch", "imagenet-resnet18", "--folder", "w", "--mirror", server.url)
     assert code == SetupError.exit_code
@@ -410,6 +414,7 @@ def test_the_command_refuses_a_wrong_hash(run: Run, server: Server, tmp_path: Pa
     assert kept(tmp_path / "w") == []
 
 
+@pytest.mark.slow
 def test_what_has_no_official_file_is_said_after_the_rest_was_fetched(run: Run, server: Server, tmp_path: Path) -> None:
     names = ("places365-resnet152", "places365-resnet18")
     code, said, noted = run("--fetch", *names, "--folder", "w", "--mirror", server.url)
@@ -419,6 +424,7 @@ def test_what_has_no_official_file_is_said_after_the_rest_was_fetched(run: Run, 
     assert row(said, "places365-resnet152")[4] == "missing"
 
 
+@pytest.mark.slow
 def test_a_file_that_no_hash_vouches_for_is_said_to_be_one(run: Run, tmp_path: Path) -> None:
     (tmp_path / PLACES_FILE).write_bytes(CONTENT)
     code, said, _ = run("places365-resnet18", "--folder", ".", "--verify")
@@ -427,6 +433,7 @@ def test_a_file_that_no_hash_vouches_for_is_said_to_be_one(run: Run, tmp_path: P
     assert f"{PLACES_FILE}: no hash to check it against" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -445,6 +452,7 @@ def test_a_slip_on_the_command_line_is_explained(run: Run, arguments: list[str],
     assert expected in noted
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_none(run: Run, server: Server, tmp_path: Path) -> None:
     (tmp_path / "w").write_text("a file")
     code, _, noted = run("--fetch", "places365-resnet18", "--folder", "w", "--mirror", server.url)
@@ -453,6 +461,7 @@ def test_a_folder_that_is_none(run: Run, server: Server, tmp_path: Path) -> None
     assert "w" in noted
 
 
+@pytest.mark.slow
 def test_the_command_imports_no_torch() -> None:
     code = "import clef.weights.__main__, sys; sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[2]

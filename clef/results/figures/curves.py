@@ -1,159 +1,166 @@
-"""Does it debias, and at what price? The test with the bias of train against the test without it.
-
-Learning curves: the metric on val over the epochs.
-"""
+"""Figures about methods: the test with the bias of train against the one without it, and learning curves."""
 
 import statistics
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from clef.datasets.cards import Card
-from clef.results.figures.style import SPREAD, beside, legend, look, panels, shared
-from clef.results.frame import Gathered, Numbers, Point
-from clef.results.published import title
+from clef.results.figures.style import ERROR_BARS, add_legend, look, panel_grid, panel_row, share_panels
+from clef.results.frame import GridResults
+from clef.results.published import backbone_title
 
-Set = tuple[float, Gathered, Card]
-"""A demo set: the strength of its bias, what was gathered of it, and its card."""
+DemoSet = tuple[float, GridResults, Card]
+"""A demo dataset: the strength of its bias, what was gathered of it, and its card."""
 
 
-def against_shift(part: Gathered, card: Card) -> Figure | None:
-    """A panel a backbone; a mark a method, where its two tests are, a small one a seed. On the line both are equal."""
+# Does it debias, and at what price?
+
+
+def against_shift(part: GridResults, card: Card) -> Figure | None:
+    """Draw the headline on the second test split over that on the first: a panel for each backbone.
+
+    Each method has a large mark for the mean and small ones for the seeds; on the dotted line both tests are equal.
+    None with one test split, or without numbers.
+    """
     if len(card.test_splits) < 2:
         return None
     plain, shifted = card.test_splits[:2]
-    numbers, methods = Numbers(part.rows), part.methods
-    known = {row.backbone for row in part.rows if row.split == shifted}
-    backbones = [one for one in part.backbones if one in known]
+    numbered = set(part.rows.loc[part.rows["split"] == shifted, "backbone"])
+    backbones = [name for name in part.backbones if name in numbered]
     if not backbones:
         return None
-    figure, every = beside(len(backbones), 2.3, sharex=True, sharey=True)
-    for axes, backbone in zip(every, backbones, strict=True):
-        for method in methods:
-            one, other = (numbers.by_seed(backbone, method, split, card.metric) for split in (plain, shifted))
-            _point(axes, one, other, look(method, methods) | {"label": method, "linestyle": ""})
-        axes.set_title(title(backbone), loc="left")
+    figure, panels = panel_row(len(backbones), 2.3, sharex=True, sharey=True)
+    for axes, backbone in zip(panels, backbones, strict=True):
+        for method in part.methods:
+            first, second = (part.values.by_seed(backbone, method, s, card.metric) for s in (plain, shifted))
+            _draw_mark(axes, first, second, look(method, part.methods) | {"label": method, "linestyle": ""})
+        axes.set_title(backbone_title(backbone), loc="left")
         axes.set_xlabel(f"{card.metric} on {plain}, %")
         axes.tick_params(labelbottom=True)
         axes.grid()
-    for axes in every[::3]:
+    for axes in panels[::3]:
         axes.set_ylabel(f"{card.metric} on {shifted}, %")
-    limits = [*every[0].get_xlim(), *every[0].get_ylim()]
+    limits = [*panels[0].get_xlim(), *panels[0].get_ylim()]
     both = min(limits), max(limits)
-    for axes in every:
+    for axes in panels:
         axes.plot(both, both, color="black", linestyle=":", linewidth=0.8)
         axes.set(xlim=both, ylim=both, aspect="equal")
-    legend(figure, methods)
+    add_legend(figure, part.methods)
     return figure
 
 
-def over_strength(sets: Sequence[Set]) -> Figure:
-    """Over how far the scene goes with the label in train and test; a line a method, its seeds as spread.
+def _draw_mark(axes: Axes, plain: dict[int, float], shifted: dict[int, float], shape: dict[str, Any]) -> None:
+    """Draw a method's mean, and its seeds, from its value on both tests by seed."""
+    seeds = sorted(plain.keys() & shifted.keys())
+    if not seeds:
+        return
+    x, y = [plain[seed] for seed in seeds], [shifted[seed] for seed in seeds]
+    if len(seeds) > 1:
+        axes.plot(x, y, markersize=3.5, alpha=0.5, markeredgewidth=0, **shape | {"label": None})
+    axes.plot([statistics.fmean(x)], [statistics.fmean(y)], markersize=6, **shape)
 
-    `sets` differ in nothing else. Rows of panels: backbones; columns: the test with the bias, and the one without it.
+
+def over_strength(sets: Sequence[DemoSet]) -> Figure:
+    """Draw the headline over the strength of the bias: a line for each method, error bars over its seeds.
+
+    `sets` differ in nothing else. Panels are backbones (rows) and test splits (columns).
     """
     card = sets[0][2]
-    methods = list(dict.fromkeys(one for _, part, _ in sets for one in part.methods))
-    known = {row.backbone for _, part, _ in sets for row in part.rows}
-    backbones = list(dict.fromkeys(one for _, part, _ in sets for one in part.backbones if one in known))
-    figure, grid = panels(len(backbones), len(card.test_splits), 2.0, sharex=True, sharey=True)
-    numbers = {strength: Numbers(part.rows) for strength, part, _ in sets}
+    methods = list(dict.fromkeys(method for _, part, _ in sets for method in part.methods))
+    numbered = {name for _, part, _ in sets for name in part.rows["backbone"].unique()}
+    backbones = list(dict.fromkeys(name for _, part, _ in sets for name in part.backbones if name in numbered))
+    figure, grid = panel_grid(len(backbones), len(card.test_splits), 2.0, sharex=True, sharey=True)
     for backbone, row in zip(backbones, grid, strict=True):
         for split, axes in zip(card.test_splits, row, strict=True):
             for method in methods:
-                found = {at: one.by_seed(backbone, method, split, card.metric).values() for at, one in numbers.items()}
-                _line(axes, {at: list(values) for at, values in found.items() if values}, method, methods)
-            axes.set_title(f"{title(backbone)}, {split}", loc="left")
+                values = {
+                    strength: list(part.values.by_seed(backbone, method, split, card.metric).values())
+                    for strength, part, _ in sets
+                }
+                _draw_line(axes, {at: seeds for at, seeds in values.items() if seeds}, method, methods)
+            axes.set_title(f"{backbone_title(backbone)}, {split}", loc="left")
             axes.grid(axis="y")
         row[0].set_ylabel(f"{card.metric}, %")
     for axes in grid[-1]:
         axes.set_xlabel("strength of the context bias")
-        axes.set_xticks(list(numbers))
-    legend(figure, methods)
+        axes.set_xticks([strength for strength, *_ in sets])
+    add_legend(figure, methods)
     return figure
 
 
-def _line(axes: Axes, found: dict[float, list[float]], method: str, methods: list[str]) -> None:
-    if found:
-        shift = 0.008 * (methods.index(method) - (len(methods) - 1) / 2)  # or one's spread would hide another's
+def _draw_line(axes: Axes, values: dict[float, list[float]], method: str, methods: list[str]) -> None:
+    """Draw a method's mean and standard deviation over seeds, by strength."""
+    if values:
+        # Methods are moved apart a little, or the error bars of one would hide another's.
+        shift = 0.008 * (methods.index(method) - (len(methods) - 1) / 2)
         axes.errorbar(
-            [at + shift for at in found], [statistics.fmean(one) for one in found.values()],
-            yerr=[statistics.stdev(one) if len(one) > 1 else 0.0 for one in found.values()],
-            label=method, markersize=4, **SPREAD, **look(method, methods),
+            [at + shift for at in values], [statistics.fmean(seeds) for seeds in values.values()],
+            yerr=[statistics.stdev(seeds) if len(seeds) > 1 else 0.0 for seeds in values.values()],
+            label=method, markersize=4, **ERROR_BARS, **look(method, methods),
         )  # fmt: skip
 
 
-def _point(axes: Axes, plain: dict[int, float], shifted: dict[int, float], shape: dict[str, Any]) -> None:
-    seeds = sorted(plain.keys() & shifted.keys())
-    if not seeds:
-        return
-    one, other = [plain[seed] for seed in seeds], [shifted[seed] for seed in seeds]
-    if len(seeds) > 1:
-        axes.plot(one, other, markersize=3.5, alpha=0.5, markeredgewidth=0, **shape | {"label": None})
-    axes.plot([statistics.fmean(one)], [statistics.fmean(other)], markersize=6, **shape)
+# Learning curves
+
+TITLE_METHOD = "the method named above"
+Panel = tuple[str, list[str], pd.DataFrame]
+"""Its title, its methods, and the points of its backbone's curves."""
 
 
-NAMED = "the method named above"
-Panel = tuple[str, list[str], list[Point]]
-"""Its title, its methods, and what is known of them."""
+def learning_curves(part: GridResults, card: Card) -> Iterator[tuple[str, Figure]]:
+    """Yield figures of the metric on val over epochs, each with the backbone that it is about.
 
-
-def curves(part: Gathered, card: Card) -> Iterator[tuple[str, Figure]]:
-    """A panel a backbone, in one figure (with it: ""). Where one can't hold all methods, a figure a backbone (with it:
-    which), and in it a panel for each further one, with vanilla and CLEF behind it.
+    One figure ("" as its backbone) has a panel for each backbone. Where there are too many methods for that, there is a
+    figure for each backbone, with a panel for each further method, and vanilla and CLEF behind it.
     """
-    found: dict[str, list[Panel]] = {}
-    methods = part.methods
-    for backbone in dict.fromkeys(point.backbone for point in part.curves):
-        points = [point for point in part.curves if point.backbone == backbone]
-        known = {point.method for point in points}
-        together = shared([method for method in methods if method in known])
-        found[backbone] = [(one[-1], one, points) for one in together]
-    if any(len(panels) > 1 for panels in found.values()):
-        for backbone, panels in found.items():
-            yield backbone, _figure(panels, card, apart=True)
-    elif found:
-        panels = [(title(backbone), methods, points) for backbone, [(_, _, points)] in found.items()]
-        yield "", _figure(panels, card, apart=False)
+    by_backbone: dict[str, list[Panel]] = {}
+    for backbone, points in part.curves.groupby("backbone", sort=False):
+        numbered = set(points["method"])
+        groups = share_panels([method for method in part.methods if method in numbered])
+        by_backbone[str(backbone)] = [(group[-1], group, points) for group in groups]
+    if any(len(panels) > 1 for panels in by_backbone.values()):
+        for backbone, panels in by_backbone.items():
+            yield backbone, _draw_curves(panels, card, apart=True)
+    elif by_backbone:
+        panels = [(backbone_title(name), methods, points) for name, [(_, methods, points)] in by_backbone.items()]
+        yield "", _draw_curves(panels, card, apart=False)
 
 
-def _figure(panels: list[Panel], card: Card, apart: bool) -> Figure:
-    """`apart`: a panel is about the method that it is called by."""
+def _draw_curves(panels: list[Panel], card: Card, apart: bool) -> Figure:
+    """Draw panels of learning curves. `apart`: a panel is about the method in its title."""
     columns = 4 if apart else 3
-    figure, every = beside(len(panels), 5.6 / columns, columns, sharey=True)
+    figure, every = panel_row(len(panels), 5.6 / columns, columns, sharey=True)
     for axes, (name, methods, points) in zip(every, panels, strict=True):
         for method in methods:
-            label = NAMED if apart and method == name else method
-            _lines(axes, [point for point in points if point.method == method], label, look(method, methods))
+            label = TITLE_METHOD if apart and method == name else method
+            _draw_curve(axes, points[points["method"] == method], label, look(method, methods))
         axes.set_title(name, loc="left", fontsize=7 if apart else None)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(axis="y")
     for axes in every[::columns]:
         axes.set_ylabel(f"{card.metric} on val, %")
-    legend(figure, panels[0][1])
+    add_legend(figure, panels[0][1])
     return figure
 
 
-def _lines(axes: Axes, points: list[Point], label: str, shape: dict[str, Any]) -> None:
-    """The mean over seeds, and around it from the lowest to the highest, as far as all have come; then each, thin."""
-    seeds: dict[int, dict[float, float]] = defaultdict(dict)
-    for point in points:
-        seeds[point.seed][point.epoch] = point.value
-    if not seeds:
+def _draw_curve(axes: Axes, points: pd.DataFrame, label: str, shape: dict[str, Any]) -> None:
+    """Draw the mean over seeds and the range of the seeds, as far as all seeds have come; then each seed, thin."""
+    if points.empty:
         return
-    epochs = sorted(set.intersection(*map(set, seeds.values())))
-    values = [[one[epoch] for one in seeds.values()] for epoch in epochs]
-    axes.plot(epochs, [statistics.fmean(one) for one in values], label=label, linewidth=1, markersize=2.5, **shape)
-    axes.fill_between(
-        epochs, [min(one) for one in values], [max(one) for one in values],
-        color=shape["color"], alpha=0.15, linewidth=0,
-    )  # fmt: skip
-    for one in seeds.values():
-        further = [epoch for epoch in sorted(one) if not epochs or epoch >= epochs[-1]]
-        if further != epochs[-1:]:
-            axes.plot(further, [one[epoch] for epoch in further], color=shape["color"], linewidth=0.5)
+    table = points.pivot_table(index="epoch", columns="seed", values="value", aggfunc="last", sort=False).sort_index()
+    complete = table.dropna()
+    epochs = list(complete.index)
+    means = [statistics.fmean(row) for row in complete.to_numpy()]
+    axes.plot(epochs, means, label=label, linewidth=1, markersize=2.5, **shape)
+    axes.fill_between(epochs, complete.min(axis=1), complete.max(axis=1), color=shape["color"], alpha=0.15, linewidth=0)
+    for seed in table.columns:
+        further = table[seed].dropna()
+        further = further[further.index >= epochs[-1]] if epochs else further
+        if list(further.index) != epochs[-1:]:
+            axes.plot(further.index, further.to_numpy(), color=shape["color"], linewidth=0.5)

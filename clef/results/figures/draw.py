@@ -10,51 +10,55 @@ from clef import io
 from clef.console import Progress
 from clef.datasets.cards import Card
 from clef.demo import STRENGTH
-from clef.results import published
 from clef.results.figures import classes, curves
-from clef.results.figures.style import FEW, for_a_screen, style, written
-from clef.results.frame import Gathered, parts_of
+from clef.results.figures.curves import DemoSet
+from clef.results.figures.raster import shrink
+from clef.results.figures.style import MAX_METHODS, render, style
+from clef.results.frame import GridResults, parts_of
 from clef.results.page import Image
+from clef.results.published import backbone_title
 
 FOLDER = "figures"
-SHOWN = 122
-"""Pixels on a page for an inch in print."""
-ON_SCREEN = 0.6
-"""The part of a print's dots that a page shows."""
 FORMS = ("png", "pdf")
-Kind = tuple[str, str, Figure]
-"""What a figure of a dataset shows, in the file's name; the caption; the figure."""
-CALLED = {"name", "title", "source"}
-"""Of a card: what it and its folder are called."""
-Named = tuple[str, str, str, Figure]
+PIXELS_PER_INCH = 122
+"""Of a figure on the page."""
+PAGE_SCALE = 0.6
+"""The resolution of a figure on the page, relative to its file."""
+CardFigure = tuple[str, str, Figure]
+"""What a figure of a dataset shows, as its file's name says; the caption; the figure."""
+NamedFigure = tuple[str, str, str, Figure]
 """The dataset as tables call it ("" for several), the file's name without an ending, the caption, the figure."""
+_NAMES_OF_CARD = {"name", "title", "source"}
+"""The parts of a card that only name it."""
 
 
-def draw(folder: Path, gathered: Gathered, progress: Progress = lambda name, done, total: None) -> list[Image]:
-    """Write all figures of a grid into `folder`/figures, each as PNG and PDF, and remove those of an earlier time.
+def draw_figures(
+    folder: Path, gathered: GridResults, progress: Progress = lambda name, done, total: None
+) -> list[Image]:
+    """Write all figures of a grid into `folder`/figures, as PNG and PDF, and remove earlier ones there.
 
     Returns them for the page.
     """
-    made: list[Image] = []
+    images: list[Image] = []
     with style():
         figures = list(_figures(gathered))
         for about, name, caption, figure in figures:
-            forms = {form: written(figure, form) for form in FORMS}
-            for form, content in forms.items():
+            rendered = {form: render(figure, form) for form in FORMS}
+            for form, content in rendered.items():
                 io.write(folder / FOLDER / f"{name}.{form}", content, durable=False)
-            small, width = for_a_screen(forms["png"], ON_SCREEN), round(SHOWN * figure.get_figwidth())
-            made.append(Image(about, name, caption, small, width))
-            progress("figures drawn", len(made), len(figures))
-    known = {f"{one.name}.{form}" for one in made for form in FORMS}
-    for path in [path for form in FORMS for path in (folder / FOLDER).glob(f"*.{form}") if path.name not in known]:
+            width = round(PIXELS_PER_INCH * figure.get_figwidth())
+            images.append(Image(about, name, caption, shrink(rendered["png"], PAGE_SCALE), width))
+            progress("figures drawn", len(images), len(figures))
+    kept = {f"{image.name}.{form}" for image in images for form in FORMS}
+    for path in [path for form in FORMS for path in (folder / FOLDER).glob(f"*.{form}") if path.name not in kept]:
         path.unlink()
-    return made
+    return images
 
 
-def _figures(gathered: Gathered) -> Iterator[Named]:
-    """Whatever there are numbers for."""
+def _figures(gathered: GridResults) -> Iterator[NamedFigure]:
+    """Yield every figure that there are numbers for."""
     parts = parts_of(gathered)
-    for sets in _families([(part, card) for part, card, _ in parts if part.rows]):
+    for sets in _bias_families([(part, card) for part, card, _ in parts if len(part.rows)]):
         card = sets[0][2]
         caption = (
             f"{card.metric} over the strength of the context bias, on the test that has the bias of train and on the "
@@ -62,12 +66,12 @@ def _figures(gathered: Gathered) -> Iterator[Named]:
         )
         yield "", f"{min((one.name for *_, one in sets), key=len)}-strength", caption, curves.over_strength(sets)
     for part, card, title in parts:
-        for kind, caption, figure in (*_of_classes(part, card), *_of_methods(part, card)):
+        for kind, caption, figure in (*_class_figures(part, card), *_method_figures(part, card)):
             yield title, f"{card.folder}-{kind}", caption, figure
 
 
-def _of_classes(part: Gathered, card: Card) -> Iterator[Kind]:
-    """Of one dataset and protocol: how well each class is told, what it is taken for, and how surely."""
+def _class_figures(part: GridResults, card: Card) -> Iterator[CardFigure]:
+    """Yield the figures about classes, on the first test split of a dataset and protocol."""
     split = card.test_splits[0]
     of_class = f"{card.class_metric} of each class on {split}, percent"
     if figure := classes.bars(part, card, split):
@@ -86,16 +90,16 @@ def _of_classes(part: Gathered, card: Card) -> Iterator[Kind]:
         yield "reliability", caption + _how_many(part), figure
 
 
-def _of_methods(part: Gathered, card: Card) -> Iterator[Kind]:
-    """Of one dataset and protocol: the headline of each method, on both tests, and in training."""
+def _method_figures(part: GridResults, card: Card) -> Iterator[CardFigure]:
+    """Yield the figures about methods: the headline on both tests, and in training."""
     if figure := curves.against_shift(part, card):
         caption = (
             f"{card.metric} on the test without the bias of train, against the one with it. Large marks: means over "
             "seeds; small ones: each seed. On the dotted line both are equal."
         )
         yield "shift", caption, figure
-    for backbone, figure in curves.curves(part, card):
-        of = f"{published.title(backbone)}: " if backbone else ""
+    for backbone, figure in curves.learning_curves(part, card):
+        of = f"{backbone_title(backbone)}: " if backbone else ""
         caption = (
             f"{of}{card.metric} on val after each epoch. Mean over seeds, from the lowest to the highest, as far as "
             "all of them have come; beyond that each by itself, thin."
@@ -103,19 +107,23 @@ def _of_methods(part: Gathered, card: Card) -> Iterator[Kind]:
         yield f"learning-{backbone}".removesuffix("-"), caption, figure
 
 
-def _how_many(part: Gathered) -> str:
+def _how_many(part: GridResults) -> str:
     count = len(part.methods)
-    return f" {FEW} of {count} methods." if count > FEW else ""
+    return f" {MAX_METHODS} of {count} methods." if count > MAX_METHODS else ""
 
 
-def _families(parts: list[tuple[Gathered, Card]]) -> Iterator[list[curves.Set]]:
-    """Demo sets whose cards differ in the strength of their bias alone, the weakest first; of equal ones the first."""
-    found: dict[str, dict[float, curves.Set]] = {}
+def _bias_families(parts: list[tuple[GridResults, Card]]) -> Iterator[list[DemoSet]]:
+    """Yield the demo sets whose cards differ only in the strength of their bias, the weakest first.
+
+    Of sets with the same strength, the first is taken.
+    """
+    families: dict[str, dict[float, DemoSet]] = {}
     for part, card in parts:
         if card.generator is not None:
-            content = card.model_dump(mode="json", exclude=CALLED)
+            content = card.model_dump(mode="json", exclude=_NAMES_OF_CARD)
             strength = float(content["generator_options"].pop("strength", STRENGTH))
-            found.setdefault(json.dumps(content, sort_keys=True), {}).setdefault(strength, (strength, part, card))
-    for sets in found.values():
+            key = json.dumps(content, sort_keys=True)
+            families.setdefault(key, {}).setdefault(strength, (strength, part, card))
+    for sets in families.values():
         if len(sets) > 1:
             yield [sets[strength] for strength in sorted(sets)]

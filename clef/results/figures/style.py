@@ -1,7 +1,4 @@
-"""How all figures look, and how they are written: the same numbers give the same bytes.
-
-Pictures of pixels, for print: as a PDF, and smaller for a page. Same picture, same bytes. Imports no torch.
-"""
+"""How all figures look, and how they are rendered: the same numbers give the same bytes."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -11,42 +8,18 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
-COLOURS = 128
-WIDTH = 7.0
-"""Inches in print: the text of a page. In figures, letters have 7 points and more at this width, small numbers 5.5."""
+from clef.results.figures.raster import PAGE_WIDTH
 
-
-def for_a_screen(png: bytes, share: float) -> bytes:
-    """As PNG, at a share of its width and height, and of few colours."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    size = round(picture.width * share), round(picture.height * share)
-    smaller = picture.resize(size, Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    smaller.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def pdf(png: bytes) -> bytes:
-    """One page, as large as the picture, which is `WIDTH` wide. Without a date, which would change the bytes."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    undated = {"creationDate": None, "modDate": None}
-    buffer = io.BytesIO()
-    picture.save(buffer, "PDF", resolution=picture.width / WIDTH, quality=95, subsampling=0, **undated)
-    return buffer.getvalue()
-
-
-FEW = 4
+MAX_METHODS = 4
 """Methods that a figure of many panels has room for."""
-SPREAD: dict[str, Any] = {"capsize": 2, "elinewidth": 0.8, "capthick": 0.8}
-"""Of error bars."""
-_NAMED = {"vanilla": "#E69F00", "clef": "#0072B2", "ccim": "#009E73", "context_only": "#CC79A7"}
-_OTHERS = ("#000000", "#56B4E9", "#D55E00")
-"""Okabe and Ito's colours, which the colour-blind can tell apart; vanilla and CLEF differ in grey, too."""
+ERROR_BARS: dict[str, Any] = {"capsize": 2, "elinewidth": 0.8, "capthick": 0.8}
 PAIR = ("vanilla", "clef")
-"""What others are held against."""
-_MARKS = "os^DvPX<>ph"
+"""The methods that others are compared with."""
+_FIXED_COLORS = {"vanilla": "#E69F00", "clef": "#0072B2", "ccim": "#009E73", "context_only": "#CC79A7"}
+_OTHER_COLORS = ("#000000", "#56B4E9", "#D55E00")
+"""Colors of Okabe and Ito, which color-blind people can tell apart; vanilla and CLEF differ in grey, too."""
+_MARKERS = "os^DvPX<>ph"
 _DASHES = ("-", "--", ":")
 _SETTINGS: Any = {
     "font.size": 8,
@@ -62,32 +35,32 @@ _SETTINGS: Any = {
     "grid.color": "#cccccc",
     "axes.axisbelow": True,
     "hatch.linewidth": 0.4,
-    "pdf.fonttype": 42,  # letters, not drawings: journals ask for it
+    "pdf.fonttype": 42,  # embed fonts as letters, not as drawings: journals ask for it
 }
-_DATED = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+_NO_DATES = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Within, figures are drawn and written in this way, whatever the user's own settings of matplotlib are."""
+    """Draw and render figures in this style within the block, whatever the user's own matplotlib settings are."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
         yield
 
 
-def panels(
-    rows: int, columns: int, height: float, width: float = WIDTH, **options: Any
+def panel_grid(
+    rows: int, columns: int, height: float, width: float = PAGE_WIDTH, **options: Any
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with so many panels, each `height` inches tall; as wide as a page, or narrower where `width` says so."""
+    """Return a figure, `width` inches wide, and its panels, each `height` inches tall, by row and column."""
     figure = Figure(figsize=(width, rows * height + 0.4), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
 
 
-def beside(count: int, height: float, columns: int = 3, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels, `columns` in a row; what is left of the last row is empty."""
-    width = WIDTH * min(1, (count + 1) / (columns + 1))
-    figure, grid = panels(-(-count // columns), min(columns, count), height, width, **options)
+def panel_row(count: int, height: float, columns: int = 3, **options: Any) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its `count` panels, `columns` in a row; the rest of the last row stays empty."""
+    width = PAGE_WIDTH * min(1, (count + 1) / (columns + 1))
+    figure, grid = panel_grid(-(-count // columns), min(columns, count), height, width, **options)
     every = [axes for row in grid for axes in row]
     for axes in every[count:]:
         axes.set_visible(False)
@@ -95,46 +68,47 @@ def beside(count: int, height: float, columns: int = 3, **options: Any) -> tuple
 
 
 def look(method: str, methods: Sequence[str]) -> dict[str, Any]:
-    """The colour, mark and line of a method among those of a grid: vanilla's, CLEF's and CCIM's are always the same."""
-    others = [one for one in methods if one not in _NAMED]
-    place = len(_NAMED) + others.index(method) if method in others else list(_NAMED).index(method)
-    colour = _NAMED.get(method) or _OTHERS[others.index(method) % len(_OTHERS)]
-    dashes = _DASHES[place // len(_MARKS) % len(_DASHES)]
-    return {"color": colour, "marker": _MARKS[place % len(_MARKS)], "linestyle": dashes}
+    """Return the color, marker and line of a method among those of a grid; some methods always look the same."""
+    others = [name for name in methods if name not in _FIXED_COLORS]
+    position = len(_FIXED_COLORS) + others.index(method) if method in others else list(_FIXED_COLORS).index(method)
+    color = _FIXED_COLORS.get(method) or _OTHER_COLORS[others.index(method) % len(_OTHER_COLORS)]
+    dashes = _DASHES[position // len(_MARKERS) % len(_DASHES)]
+    return {"color": color, "marker": _MARKERS[position % len(_MARKERS)], "linestyle": dashes}
 
 
-def shared(methods: Sequence[str]) -> list[list[str]]:
-    """Which methods one panel holds: all, or where there are too many to tell them apart, each by itself as the last,
-    and vanilla and CLEF before it.
+def share_panels(methods: Sequence[str]) -> list[list[str]]:
+    """Return the methods of each panel: all in one, or one in each where they are too many to tell apart.
+
+    The panel of one method also shows vanilla and CLEF; its own method comes last.
     """
-    if sum(one not in _NAMED for one in methods) <= len(_OTHERS):
+    if sum(name not in _FIXED_COLORS for name in methods) <= len(_OTHER_COLORS):
         return [list(methods)]
-    behind = [one for one in PAIR if one in methods]
-    return [[*behind, one] for one in methods if one not in behind]
+    behind = [name for name in PAIR if name in methods]
+    return [[*behind, name] for name in methods if name not in behind]
 
 
-def main(methods: Sequence[str]) -> list[str]:
-    """Those that a figure with room for `FEW` shows: the paper's own before a grid's others."""
-    return sorted(methods, key=lambda one: one not in _NAMED)[:FEW]
+def main_methods(methods: Sequence[str]) -> list[str]:
+    """Return the methods that a figure with room for `MAX_METHODS` shows: those of the papers before others."""
+    return sorted(methods, key=lambda name: name not in _FIXED_COLORS)[:MAX_METHODS]
 
 
-def legend(figure: Figure, names: Sequence[str]) -> None:
-    """One for all panels, above them, of what any of them shows: of `names` in their order, then of all else."""
-    found: dict[str, Any] = {}
+def add_legend(figure: Figure, names: Sequence[str]) -> None:
+    """Add one legend above all panels for everything they show: `names` in their order, then the rest."""
+    handles: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    labels = [*(name for name in names if name in found), *(label for label in found if label not in names)]
+            handles.setdefault(label, handle)
+    labels = [*(name for name in names if name in handles), *(label for label in handles if label not in names)]
     if labels:
-        handles = [found[label] for label in labels]
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6))
+        shown = [handles[label] for label in labels]
+        figure.legend(shown, labels, loc="outside upper center", ncols=min(len(labels), 6))
 
 
-def written(figure: Figure, form: str) -> bytes:
-    """The figure as png (300 dots an inch) or pdf."""
-    if figure.get_layout_engine() is not None:  # once: it draws everything twice
+def render(figure: Figure, form: str) -> bytes:
+    """Return the figure as `png` (300 dots an inch) or `pdf`."""
+    if figure.get_layout_engine() is not None:  # lay out once, not for each form: that draws everything twice
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=form, dpi=300, metadata=_DATED[form])
+    figure.savefig(buffer, format=form, dpi=300, metadata=_NO_DATES[form])
     return buffer.getvalue()

@@ -1,7 +1,4 @@
-"""What two splits share: images by path, by bytes and by sight, and subjects.
-
-The nearest of many bit strings, exactly, in bounded memory: 49,007 x 20,992 of them in a few seconds.
-"""
+"""What two splits share: images by path, by bytes and by sight, and subjects."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,149 +7,155 @@ from pathlib import Path
 import numpy as np
 
 from clef.datasets.person import EXAMPLES, Person
-from clef.sharding.check.scan import Look
+from clef.sharding.check.scan import ImageScan
 
-_ROWS = 256
-"""Of the distances' table at a time: 50 MB against 49,007 others."""
-
-
-def nearest(of: Sequence[bytes], among: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """For each string of `of`: the Hamming distance to the nearest one in `among` (not empty), and its place there.
-
-    With bits as -1 and 1, the product of two strings is their length less twice their distance: a matrix product, and
-    exact, as float32 holds small whole numbers exactly. The first place wins among equals.
-    """
-    table = _signs(among).T
-    distances, places = np.zeros(len(of), np.int64), np.zeros(len(of), np.int64)
-    for first in range(0, len(of), _ROWS):
-        rows = slice(first, first + _ROWS)
-        agreement = _signs(of[rows]) @ table
-        places[rows] = agreement.argmax(1)
-        distances[rows] = (len(table) - agreement.max(1)) / 2
-    return distances, places
-
-
-def _signs(strings: Sequence[bytes]) -> np.ndarray:
-    """N,bits of -1 and 1."""
-    packed = np.frombuffer(b"".join(strings), np.uint8).reshape(len(strings), -1)
-    return np.unpackbits(packed, axis=1).astype(np.float32) * 2 - 1
-
-
-Name = Callable[[Path], str]
-"""What the report calls an image."""
+ImageNamer = Callable[[Path], str]
+"""Returns what the report calls an image."""
 
 
 @dataclass(frozen=True)
-class Shared:
-    """What the second of two splits has of the first. An image counts in the first of these that finds it."""
+class Overlap:
+    """How much of the first of two splits is in the second. An image counts once, as `images`, `copies` or `near`."""
 
     images: int
-    """Images that stand in both, by path."""
+    """Images that both splits list, by path."""
     people: int
-    """The second split's people in them."""
+    """People of the second split in those images."""
     boxes: int
-    """Of all its people, those with a box that the first has in the same image, or one of the same bytes."""
+    """People of the second split whose box the first split has in the same image, or in one with the same bytes."""
     copies: int
-    """Images of the same bytes as one of the first, under another name."""
+    """Images with the same bytes as one of the first split, under another path."""
     near: int
-    """Images that look like one of the first: frames re-encoded or made smaller, or next to it in a shot."""
+    """Images that look like one of the first split: re-encoded or made smaller, or its neighbor in a shot."""
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def anything(self) -> bool:
-        """Whether the two share anything."""
+        """Return whether the two splits share anything."""
         return any((self.images, self.boxes, self.copies, self.near))
 
 
 @dataclass(frozen=True)
-class Found:
-    """The images of the second of two splits that the first has, too; each stands in one of the lists."""
+class SharedImages:
+    """The images of the second of two splits that are in the first, too; each in one of the lists."""
 
     in_both: list[Path]
+    """By path."""
     copies: list[tuple[Path, Path]]
-    """With an image of the first."""
+    """By bytes, each with the image of the first split."""
     near: list[tuple[Path, Path, int]]
-    """With the nearest image of the first, and how many bits are between."""
+    """By sight, each with the nearest image of the first split and the bits in which their hashes differ."""
 
     @property
     def images(self) -> set[Path]:
-        """All of them."""
+        """Return the images of all three lists."""
         return {*self.in_both, *(copy for copy, _ in self.copies), *(image for image, *_ in self.near)}
 
 
-def compare(
+def find_shared_images(
     first: Iterable[Person],
     second: Iterable[Person],
-    looks: Mapping[Path, Look],
+    scans: Mapping[Path, ImageScan],
     near: int,
     only: set[Path] | None = None,
-) -> Found:
-    """What images of `second` are in `first`, have its bytes, or differ in at most `near` bits of their hash.
+) -> SharedImages:
+    """Return the images of `second` that are in `first`, have its bytes, or differ in at most `near` bits of the hash.
 
-    `only` those of `second` are looked at, where it is known that no other can be found.
+    `only`: the images of `second` to look at, where it is known that no others are shared.
     """
-    ours, theirs = _images(second), _images(first)
-    digests = {digest: image for image in reversed(theirs) if (digest := looks[image].digest)}
-    in_both, copied, rest = [], [], []
+    ours, theirs = _unique_images(second), _unique_images(first)
+    by_digest = {digest: image for image in reversed(theirs) if (digest := scans[image].digest)}
+    in_both, copies, rest = [], [], []
     for image in ours if only is None else filter(only.__contains__, ours):
         if image in theirs:
             in_both.append(image)
-        elif other := digests.get(looks[image].digest):
-            copied.append((image, other))
+        elif other := by_digest.get(scans[image].digest):
+            copies.append((image, other))
         else:
             rest.append(image)
-    return Found(in_both, copied, _alike(rest, list(theirs), looks, near))
+    return SharedImages(in_both, copies, _find_near(rest, list(theirs), scans, near))
 
 
-def shared(
-    found: Found, first: Iterable[Person], second: Iterable[Person], looks: Mapping[Path, Look], name: Name
-) -> Shared:
-    """In numbers, with the subjects and examples."""
-    second, in_both = list(second), set(found.in_both)
-    subjects = {_subject(person, looks) for person in first if person.box}
+def measure_overlap(
+    shared: SharedImages,
+    first: Iterable[Person],
+    second: Iterable[Person],
+    scans: Mapping[Path, ImageScan],
+    name: ImageNamer,
+) -> Overlap:
+    """Count what was found, and the subjects of `second` that are in `first`; give examples."""
+    second, in_both = list(second), set(shared.in_both)
+    subjects = {_subject_key(person, scans) for person in first if person.box}
     examples = {
-        "images": [name(image) for image in found.in_both[:EXAMPLES]],
-        "copies": [f"{name(image)} = {name(other)}" for image, other in found.copies[:EXAMPLES]],
-        "near": [f"{name(image)} ~ {name(other)} ({bits})" for image, other, bits in found.near[:EXAMPLES]],
+        "images": [name(image) for image in shared.in_both[:EXAMPLES]],
+        "copies": [f"{name(image)} = {name(other)}" for image, other in shared.copies[:EXAMPLES]],
+        "near": [f"{name(image)} ~ {name(other)} ({bits})" for image, other, bits in shared.near[:EXAMPLES]],
     }
-    return Shared(
+    return Overlap(
         images=len(in_both),
         people=sum(person.image in in_both for person in second),
-        boxes=sum(person.box is not None and _subject(person, looks) in subjects for person in second),
-        copies=len(found.copies),
-        near=len(found.near),
-        examples={kind: places for kind, places in examples.items() if places},
+        boxes=sum(person.box is not None and _subject_key(person, scans) in subjects for person in second),
+        copies=len(shared.copies),
+        near=len(shared.near),
+        examples={kind: texts for kind, texts in examples.items() if texts},
     )
 
 
-def copies(people: Iterable[Person], looks: Mapping[Path, Look], name: Name) -> list[str]:
-    """The images of one split that have the same bytes as one before: `second = first`."""
+def find_copies(people: Iterable[Person], scans: Mapping[Path, ImageScan], name: ImageNamer) -> list[str]:
+    """Return the images of one split with the same bytes as an earlier one, as texts `copy = first`."""
     firsts: dict[str, Path] = {}
-    found = []
-    for image in _images(people):
-        digest = looks[image].digest
+    copies = []
+    for image in _unique_images(people):
+        digest = scans[image].digest
         if digest and firsts.setdefault(digest, image) != image:
-            found.append(f"{name(image)} = {name(firsts[digest])}")
-    return found
+            copies.append(f"{name(image)} = {name(firsts[digest])}")
+    return copies
 
 
-def _images(people: Iterable[Person]) -> dict[Path, None]:
-    """Each image once, in order, and quick to look up."""
+def _unique_images(people: Iterable[Person]) -> dict[Path, None]:
+    """Return each image once and in order, as a dict because it is fast to look up."""
     return dict.fromkeys(person.image for person in people)
 
 
-def _subject(person: Person, looks: Mapping[Path, Look]) -> tuple[object, ...]:
-    return (looks[person.image].digest or person.image, person.box)
+def _subject_key(person: Person, scans: Mapping[Path, ImageScan]) -> tuple[object, ...]:
+    return (scans[person.image].digest or person.image, person.box)
 
 
-def _alike(
-    images: list[Path], others: list[Path], looks: Mapping[Path, Look], near: int
+def _find_near(
+    images: list[Path], others: list[Path], scans: Mapping[Path, ImageScan], near: int
 ) -> list[tuple[Path, Path, int]]:
-    """Images with a hash at most `near` bits from another's: the image, the nearest other, and how far that is."""
-    hashed = [(image, bits) for image in images if (bits := looks[image].hash)]
-    known = [(image, bits) for image in others if (bits := looks[image].hash)]
-    if not hashed or not known:
+    """Return the images with a hash at most `near` bits from another's, each with the nearest other and the bits."""
+    hashed = [(image, bits) for image in images if (bits := scans[image].hash)]
+    others_hashed = [(image, bits) for image in others if (bits := scans[image].hash)]
+    if not hashed or not others_hashed:
         return []
-    distances, places = nearest([bits for _, bits in hashed], [bits for _, bits in known])
-    found = zip(hashed, distances.tolist(), places.tolist(), strict=True)
-    return [(image, known[place][0], distance) for (image, _), distance, place in found if distance <= near]
+    distances, indices = nearest_bit_strings([bits for _, bits in hashed], [bits for _, bits in others_hashed])
+    matches = zip(hashed, distances.tolist(), indices.tolist(), strict=True)
+    return [(image, others_hashed[index][0], distance) for (image, _), distance, index in matches if distance <= near]
+
+
+_BLOCK_ROWS = 256
+"""Rows of the table of distances that are computed at a time: 50 MB against 49,007 others."""
+
+
+def nearest_bit_strings(of: Sequence[bytes], among: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each string of `of` the Hamming distance to the nearest one of `among`, and its index there.
+
+    With bits as -1 and 1, the dot product of two strings is their length minus twice their distance. So this is a
+    matrix product; it is exact, because float32 holds small whole numbers exactly. Memory is bounded, and 49,007 x
+    20,992 strings of 256 bits take a few seconds. Among equally near strings the first wins; `among` isn't empty.
+    """
+    table = _to_signs(among).T
+    distances, indices = np.zeros(len(of), np.int64), np.zeros(len(of), np.int64)
+    for first in range(0, len(of), _BLOCK_ROWS):
+        rows = slice(first, first + _BLOCK_ROWS)
+        agreement = _to_signs(of[rows]) @ table
+        indices[rows] = agreement.argmax(1)
+        distances[rows] = (len(table) - agreement.max(1)) / 2
+    return distances, indices
+
+
+def _to_signs(strings: Sequence[bytes]) -> np.ndarray:
+    """Return the bits of N strings as -1 and 1, N,bits."""
+    packed = np.frombuffer(b"".join(strings), np.uint8).reshape(len(strings), -1)
+    return np.unpackbits(packed, axis=1).astype(np.float32) * 2 - 1

@@ -1,6 +1,6 @@
-"""From what was listed and seen to the report.
+"""The report of the check as plain values, and as JSON that is the same for the same source.
 
-The report: what was found, as plain values, and as JSON that is the same for the same source.
+`build_report` makes it from what `clef.sharding.check.scan` read. The names of the fields are the keys of the JSON.
 """
 
 import json
@@ -17,15 +17,16 @@ from clef.datasets.cards import Card
 from clef.datasets.policies import RULES, describe
 from clef.errors import DataError
 from clef.sharding.check import leaks, scan
-from clef.sharding.check.leaks import Shared
-from clef.sharding.check.scan import Listed, Look, Match, Source, Tally, tally
+from clef.sharding.check.leaks import Overlap
+from clef.sharding.check.scan import ImageScan, ProtocolReading, ReleaseMatch, SplitCounts, SplitOutcome, judge_split
 
 FORMAT = 1
+"""The version of the JSON's form."""
 
 
 @dataclass(frozen=True)
-class Met:
-    """A rule that was met in a split."""
+class RuleCount:
+    """How often a rule was met in a split."""
 
     count: int
     """People; files or rows, where the rule is about those."""
@@ -33,50 +34,54 @@ class Met:
     """Images, where only decoding shows the fault."""
     examples: list[str]
     found: dict[str, int]
-    """What was found, and how often, where that is a spelling."""
+    """The spellings that met the rule and how often, for rules about labels."""
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A rule, what is done about it, and where it was met."""
+class RuleReport:
+    """A rule, its policy, and where it was met."""
 
     about: str
     policy: str
-    splits: dict[str, Met]
+    splits: dict[str, RuleCount]
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What a protocol would make of a split: `listed` is `counted` and all that is left out."""
+class SplitReport:
+    """What a protocol would make of a split, in people. `listed` is the sum of `counted` and all who are left out."""
 
     listed: int
     left_out: dict[str, int]
     notes: dict[str, int]
     counted: int
+    """People who would be stored."""
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """What a protocol would count, and what stops it: rules, `split: nobody is left`, or a file that is not there."""
+class ProtocolReport:
+    """What a protocol would make of the source, and what stops it."""
 
     about: str
     stops: list[str]
-    splits: dict[str, Rows]
+    """Rules, `split: nobody is left`, or the error when the source lacks what the protocol needs."""
+    splits: dict[str, SplitReport]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """What two splits share, as the source lists them, and among those whom the protocol counts."""
+class SplitPair:
+    """What two splits share."""
 
     first: str
     second: str
-    listed: Shared
-    counted: Shared
+    listed: Overlap
+    """Among all whom the source lists."""
+    counted: Overlap
+    """Among those whom the protocol would store."""
 
 
 @dataclass(frozen=True)
 class Copies:
-    """Images of a split with the same bytes as another of it."""
+    """Images of a split with the same bytes as another image of that split."""
 
     images: int
     examples: list[str]
@@ -84,141 +89,165 @@ class Copies:
 
 @dataclass(frozen=True)
 class Report:
-    """All that the check found, for one protocol of a card, and what the others would count."""
+    """Everything that the check found for one protocol of a card, and what the other protocols would store."""
 
     dataset: str
     title: str
     protocol: str
     classes: list[str]
     near: int
-    release: Match | None
-    """The nearest that the card knows."""
-    listed: dict[str, Listed]
-    rules: dict[str, Rule]
-    """All of them, also those that were not met."""
+    """Images count as alike up to so many different bits."""
+    release: ReleaseMatch | None
+    """The nearest release that the card states."""
+    listed: dict[str, SplitCounts]
+    rules: dict[str, RuleReport]
+    """All rules, also those that were not met."""
     copies: dict[str, Copies]
-    pairs: list[Pair]
-    protocols: dict[str, Protocol]
+    pairs: list[SplitPair]
+    protocols: dict[str, ProtocolReport]
 
     @property
     def stops(self) -> list[str]:
-        """What would stop sharding."""
+        """Return what would stop sharding."""
         return self.protocols[self.protocol].stops
 
     @property
     def left_out(self) -> Counter[str]:
-        """How many people would be left out, by rule or in words."""
-        return sum((Counter(rows.left_out) for rows in self.protocols[self.protocol].splits.values()), Counter())
+        """Return how many people would be left out, by rule or by a text."""
+        splits = self.protocols[self.protocol].splits.values()
+        return sum((Counter(split.left_out) for split in splits), Counter())
 
     @property
-    def leaks(self) -> list[Pair]:
-        """Splits that would share something all the same."""
+    def leaks(self) -> list[SplitPair]:
+        """Return the pairs of splits that would still share something."""
         return [pair for pair in self.pairs if pair.counted.anything]
 
     def json(self) -> str:
-        """The report as `shards/README.md` documents it: keys sorted, no times and no paths of this machine."""
+        """Return the report as JSON, as shards/README.md documents it. It holds no times and no absolute paths."""
         content = asdict(self) | {"format": FORMAT, "stops": self.stops, "left_out": self.left_out}
         if self.release:
-            content["release"] |= {"exact": self.release.exact, "recognised": self.release.recognised}
+            content["release"] |= {"exact": self.release.exact, "recognised": self.release.recognized}
         return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-Tallies = dict[str, Tally]
+Outcomes = dict[str, SplitOutcome]
 """By split."""
 
 
-def examine(
-    sources: Mapping[str, Source | DataError],
+def build_report(
+    sources: Mapping[str, ProtocolReading | DataError],
     protocol: str,
     root: Path,
-    looks: Mapping[Path, Look],
+    scans: Mapping[Path, ImageScan],
     near: int,
     progress: Progress | None = None,
 ) -> Report:
-    """The report on `protocol`, with what every other one of `sources` would count. `root` is where the set lies."""
+    """Build the report on one protocol, with what every other protocol would store.
+
+    Args:
+        sources: what `scan.read_protocols` returned.
+        protocol: the protocol to report on.
+        root: the folder of the source; paths in the report are relative to it.
+        scans: what `scan.scan_images` returned.
+        near: images count as alike up to so many different bits.
+        progress: called with how many pairs of splits were compared.
+
+    Raises:
+        DataError: the source can't be read under the protocol.
+    """
     source = sources[protocol]
     if isinstance(source, DataError):
         raise source
-    ours, card = _tallies(source, looks), source.card
+    outcomes, card = _judge_splits(source, scans), source.card
     name = partial(image_key, root)
-    copies = {split: leaks.copies(people, looks, name) for split, people in source.people.items()}
+    copies = {split: leaks.find_copies(people, scans, name) for split, people in source.people.items()}
     return Report(
         dataset=card.name,
         title=card.title,
         protocol=protocol,
         classes=list(card.classes),
         near=near,
-        release=scan.recognise(card.releases, source.listed),
+        release=scan.nearest_release(card.releases, source.listed),
         listed=source.listed,
-        rules={rule: _rule(rule, card, ours, f"{root}/") for rule in RULES},
-        copies={split: Copies(len(found), found[: leaks.EXAMPLES]) for split, found in copies.items()},
-        pairs=_pairs(source, ours, looks, near, name, progress),
+        rules={rule: _report_rule(rule, card, outcomes, f"{root}/") for rule in RULES},
+        copies={split: Copies(len(texts), texts[: leaks.EXAMPLES]) for split, texts in copies.items()},
+        pairs=_compare_splits(source, outcomes, scans, near, name, progress),
         protocols={
-            name: _unread(each, card, name, root)
-            if isinstance(each, DataError)
-            else _protocol(each, _tallies(each, looks))
-            for name, each in sources.items()
+            other: _report_unreadable(reading, card, other, root)
+            if isinstance(reading, DataError)
+            else _report_protocol(reading, _judge_splits(reading, scans))
+            for other, reading in sources.items()
         },
     )
 
 
-def _tallies(source: Source, looks: Mapping[Path, Look]) -> Tallies:
-    return {split: tally(source.mild, reading, looks) for split, reading in source.readings.items()}
+def _judge_splits(source: ProtocolReading, scans: Mapping[Path, ImageScan]) -> Outcomes:
+    return {split: judge_split(source.lenient_card, reading, scans) for split, reading in source.readings.items()}
 
 
-def _rule(rule: str, card: Card, tallies: Tallies, prefix: str) -> Rule:
-    met = {split: _met(rule, tally, prefix) for split, tally in tallies.items() if tally.met(rule)}
-    return Rule(describe(rule), card.policies.of(rule), met)
+def _report_rule(rule: str, card: Card, outcomes: Outcomes, prefix: str) -> RuleReport:
+    met = {split: _count_rule(rule, outcome, prefix) for split, outcome in outcomes.items() if outcome.met(rule)}
+    return RuleReport(describe(rule), card.policies.of(rule), met)
 
 
-def _met(rule: str, tally: Tally, prefix: str) -> Met:
-    images = len(tally.images[rule]) if rule in tally.images else None
-    found = dict(tally.found.get(rule, {}))
-    return Met(tally.met(rule), images, [place.removeprefix(prefix) for place in tally.examples[rule]], found)
-
-
-def _protocol(source: Source, tallies: Tallies) -> Protocol:
-    met = {rule for rule in RULES for tally in tallies.values() if tally.met(rule)}
-    stops = [rule for rule in RULES if rule in met and source.card.policies.of(rule) == "raise"]
-    stops += [f"{split}: nobody is left" for split, tally in tallies.items() if not tally.people]
-    return Protocol(
-        _about(source.card, source.card.protocol),
-        stops,
-        {split: _rows(source.readings[split].listed, tally) for split, tally in tallies.items()},
+def _count_rule(rule: str, outcome: SplitOutcome, prefix: str) -> RuleCount:
+    return RuleCount(
+        count=outcome.met(rule),
+        images=len(outcome.images[rule]) if rule in outcome.images else None,
+        examples=[example.removeprefix(prefix) for example in outcome.examples[rule]],
+        found=dict(outcome.spellings.get(rule, {})),
     )
 
 
-def _unread(error: DataError, card: Card, name: str, root: Path) -> Protocol:
-    """A protocol that needs what the source has not."""
-    return Protocol(_about(card, name), [str(error).replace(f"{root}/", "").splitlines()[0]], {})
+def _report_protocol(source: ProtocolReading, outcomes: Outcomes) -> ProtocolReport:
+    met = {rule for rule in RULES for outcome in outcomes.values() if outcome.met(rule)}
+    stops = [rule for rule in RULES if rule in met and source.card.policies.of(rule) == "raise"]
+    stops += [f"{split}: nobody is left" for split, outcome in outcomes.items() if not outcome.people]
+    return ProtocolReport(
+        _describe_protocol(source.card, source.card.protocol),
+        stops,
+        {split: _report_split(source.readings[split].listed, outcome) for split, outcome in outcomes.items()},
+    )
 
 
-def _about(card: Card, protocol: str) -> str:
+def _report_unreadable(error: DataError, card: Card, protocol: str, root: Path) -> ProtocolReport:
+    """Return the report on a protocol that needs what the source doesn't have."""
+    message = str(error).replace(f"{root}/", "").splitlines()[0]
+    return ProtocolReport(_describe_protocol(card, protocol), [message], {})
+
+
+def _describe_protocol(card: Card, protocol: str) -> str:
     stated = card.protocols.get(protocol)
     return stated.about if stated else "val shares no image with another split"
 
 
-def _rows(listed: int, tally: Tally) -> Rows:
-    return Rows(listed, dict(sorted(tally.left_out.items())), dict(sorted(tally.notes.items())), len(tally.people))
+def _report_split(listed: int, outcome: SplitOutcome) -> SplitReport:
+    return SplitReport(
+        listed,
+        left_out=dict(sorted(outcome.left_out.items())),
+        notes=dict(sorted(outcome.notes.items())),
+        counted=len(outcome.people),
+    )
 
 
-def _pairs(
-    source: Source,
-    tallies: Tallies,
-    looks: Mapping[Path, Look],
+def _compare_splits(
+    source: ProtocolReading,
+    outcomes: Outcomes,
+    scans: Mapping[Path, ImageScan],
     near: int,
-    name: leaks.Name,
+    name: leaks.ImageNamer,
     progress: Progress | None,
-) -> list[Pair]:
+) -> list[SplitPair]:
     pairs = []
-    every = list(combinations(source.people, 2))
-    for first, second in every:
+    combined = list(combinations(source.people, 2))
+    for first, second in combined:
         people = source.people[first], source.people[second]
-        found = leaks.compare(*people, looks, near)
-        listed = leaks.shared(found, *people, looks, name)
-        people = tallies[first].people, tallies[second].people  # some of those listed: nothing else can be found
-        found = leaks.compare(*people, looks, near, only=found.images)
-        pairs.append(Pair(first, second, listed, leaks.shared(found, *people, looks, name)))
+        shared = leaks.find_shared_images(*people, scans, near)
+        listed = leaks.measure_overlap(shared, *people, scans, name)
+        # Those who would be stored are some of those who are listed: no other images can be shared.
+        people = outcomes[first].people, outcomes[second].people
+        shared = leaks.find_shared_images(*people, scans, near, only=shared.images)
+        pairs.append(SplitPair(first, second, listed, leaks.measure_overlap(shared, *people, scans, name)))
         if progress:
-            progress("compared", len(pairs), len(every))
+            progress("compared", len(pairs), len(combined))
     return pairs

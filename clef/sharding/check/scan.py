@@ -1,10 +1,7 @@
-"""Which known release of a dataset a source is, by its counts.
+"""What the check reads and counts: lists, images, and what would become of each person.
 
-What a source lists, under each protocol of its card.
-
-Every image of a source read once, as sharding will read it: whether it can be used, its size, bytes and look.
-
-What becomes of the people of a split, rule by rule: sharding's own decisions, taken without pixels.
+In this order: read the source under each protocol of its card; open every image once, as sharding would; decide about
+each person as sharding would, without pixels; compare what the source lists with the known releases.
 """
 
 from collections import Counter, defaultdict
@@ -23,146 +20,169 @@ from clef.cues import files
 from clef.datasets import splits
 from clef.datasets.cards import Card, Release
 from clef.datasets.person import EXAMPLES, Person, Reading
-from clef.datasets.policies import RULES, allowed
+from clef.datasets.policies import RULES, allowed_policies
 from clef.errors import DataError
 from clef.sharding import frame
-from clef.sharding.box_policy import Flags, Unusable, decide
+from clef.sharding.box_policy import Flags, Unusable, clip_boxes
 
-FAR = 0.2
-"""A source whose counts are off by more than this share, on average, is not taken for a release."""
+# The source under each protocol
 
 
 @dataclass(frozen=True)
-class Listed:
+class SplitCounts:
     """What a source lists for a split."""
 
     images: int
     people: int
     classes: dict[str, int]
+    """People of each class."""
     box_kind: str
+    """What the subject's box surrounds: `person` or `face`."""
 
 
 @dataclass(frozen=True)
-class Count:
-    """A number that a release states, and what was found. `split` may be several, joined by `+`."""
+class ProtocolReading:
+    """A dataset on disk as one protocol reads it. All dicts are by split."""
 
-    split: str
-    what: str
-    """images, people, or a class."""
-    expected: int
-    found: int
-
-
-@dataclass(frozen=True)
-class Match:
-    """How a source compares with a release."""
-
-    name: str
-    counts: list[Count]
-
-    @property
-    def exact(self) -> bool:
-        """Whether every number is as stated."""
-        return not self.differing
-
-    @property
-    def recognised(self) -> bool:
-        """Whether the source may well be this release, with something lost or added."""
-        return self.distance <= FAR
-
-    @property
-    def differing(self) -> list[Count]:
-        """The numbers that are not."""
-        return [count for count in self.counts if count.found != count.expected]
-
-    @property
-    def distance(self) -> float:
-        """How far the numbers are off, as a share, on average."""
-        return sum(abs(c.found - c.expected) / max(c.expected, 1) for c in self.counts) / max(len(self.counts), 1)
+    card: Card
+    """The card with its own policies, some of which may stop."""
+    lenient_card: Card
+    """The card with which the source was read: none of its policies stops."""
+    listed: dict[str, SplitCounts]
+    people: dict[str, list[Person]]
+    """Everyone whom the reader returns, before the rules that compare splits and people."""
+    readings: dict[str, Reading]
+    """What sharding would start from: after those rules, and with cues."""
 
 
-def recognise(releases: Mapping[str, Release], splits: Mapping[str, Listed]) -> Match | None:
-    """The release whose counts come nearest; None when none is known."""
-    matches = [Match(name, list(_counts(release, splits))) for name, release in releases.items()]
-    return min((match for match in matches if match.counts), key=lambda match: match.distance, default=None)
+def read_protocols(
+    cards: Mapping[str, Card],
+    protocol: str,
+    source: Path,
+    cues: Path,
+    progress: Progress | None = None,
+) -> dict[str, ProtocolReading | DataError]:
+    """Return the source as each protocol reads it, or the DataError that says why it can't.
+
+    Args:
+        cards: the card of each protocol, by the protocol's name.
+        protocol: the protocol asked for.
+        source: the folder of the dataset.
+        cues: the folder of the cue files.
+        progress: called with how many protocols were read.
+
+    Raises:
+        DataError: the source can't be read under the protocol asked for.
+    """
+    result: dict[str, ProtocolReading | DataError] = {}
+    for name, card in cards.items():
+        try:
+            result[name] = _read_protocol(card, source, cues)
+        except DataError as error:
+            if name == protocol:
+                raise
+            result[name] = error
+        if progress:
+            progress("lists", len(result), len(cards))
+    return result
 
 
-def _counts(release: Release, splits: Mapping[str, Listed]) -> Iterator[Count]:
-    for what, stated in (("images", release.images), ("people", release.people)):
-        for key, expected in stated.items():
-            if parts := _parts(key, splits):
-                yield Count(key, what, expected, sum(getattr(part, what) for part in parts))
-    for key, classes in release.classes.items():
-        if parts := _parts(key, splits):
-            for label, expected in classes.items():
-                yield Count(key, label, expected, sum(part.classes.get(label, 0) for part in parts))
+def all_images(sources: Iterable[ProtocolReading | DataError]) -> set[Path]:
+    """Return the images of all protocols together."""
+    readable = [source for source in sources if isinstance(source, ProtocolReading)]
+    return {person.image for source in readable for people in source.people.values() for person in people}
 
 
-def _parts(key: str, splits: Mapping[str, Listed]) -> list[Listed]:
-    """The splits that a key joins; none when one of them is not there."""
-    names = key.split("+")
-    return [splits[name] for name in names] if all(name in splits for name in names) else []
+def _read_protocol(card: Card, source: Path, cues: Path) -> ProtocolReading:
+    lenient = without_stops(card)
+    readings = splits.read_listed(lenient, source)
+    listed = {split: _count_listed(card, reading) for split, reading in readings.items()}
+    people = {split: reading.people for split, reading in readings.items()}
+    splits.apply_cross_split_rules(readings)
+    # With cues, because a face that only a cue states is judged, too.
+    files.join_cues(lenient, cues, readings, files.load_cue_files(lenient, cues))
+    return ProtocolReading(card, lenient, listed, people, readings)
 
 
-SIDE = 16
-BITS = SIDE * SIDE
-"""Bits of the perceptual hash. Of 64, different views of one place often share all but four; not so of 256."""
-SEEN = 512
-"""Pixels on the short side that a look needs at least; far larger JPEGs are decoded smaller, to bound memory."""
+def _count_listed(card: Card, reading: Reading) -> SplitCounts:
+    images = reading.images or len({person.image for person in reading.people})
+    labels = Counter(label for person in reading.people for label in person.labels)
+    return SplitCounts(images, reading.listed, {name: labels[name] for name in card.classes}, reading.box_kind)
+
+
+def without_stops(card: Card) -> Card:
+    """Return the card with the mildest other policy for each rule that would stop."""
+    stopping = [rule for rule in RULES if card.policies.of(rule) == "raise"]
+    milder = {rule: next(word for word in allowed_policies(rule) if word != "raise") for rule in stopping}
+    return card.model_copy(update={"policies": card.policies.model_copy(update=milder)})
+
+
+# The images
+
+_HASH_SIDE = 16
+BITS = _HASH_SIDE * _HASH_SIDE
+"""Bits of the perceptual hash. With 64 bits, different views of one place often differ in only four; not with 256."""
+MIN_SHORT_SIDE = 512
+"""Pixels on the short side that are enough to scan an image; far larger JPEGs are decoded smaller, to save memory."""
 _CHUNK = 16
 """Images that a process takes at a time."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What an image turned out to be."""
+class ImageScan:
+    """What was found in an image when it was opened."""
 
     size: tuple[int, int] = (0, 0)
-    """Width and height; 0, 0 where it can't be used."""
+    """As in `clef.sharding.frame.Frame`; 0, 0 where the image can't be used."""
     digest: str = ""
     """The sha256 of the file."""
     hash: bytes | None = None
     """The perceptual hash; None for an image that shows too little to be told from others."""
     faults: tuple[str, ...] = ()
-    """Rules that were met in reading it."""
+    """The rules that the image meets."""
     refused: str = ""
-    """The rule by which it can't be used."""
+    """The rule by which the image can't be used, if there is one."""
 
 
-def survey(
+def scan_images(
     paths: Iterable[Path], max_pixels: int, workers: int = 1, progress: Progress | None = None
-) -> dict[Path, Look]:
-    """A look at each image, the pixels dropped at once: a process holds one image at a time."""
+) -> dict[Path, ImageScan]:
+    """Open each image once, in `workers` processes that hold one image at a time, and return what was found."""
     ordered = sorted(set(paths))
-    looks: dict[Path, Look] = {}
-    with _mapping(workers) as each:
-        for path, look in zip(ordered, each(partial(look_at, max_pixels=max_pixels), ordered), strict=True):
-            looks[path] = look
+    scans: dict[Path, ImageScan] = {}
+    with _mapper(workers) as map_images:
+        results = map_images(partial(scan_image, max_pixels=max_pixels), ordered)
+        for path, scan in zip(ordered, results, strict=True):
+            scans[path] = scan
             if progress:
-                progress("looked at", len(looks), len(ordered))
-    return looks
+                progress("looked at", len(scans), len(ordered))
+    return scans
 
 
-def look_at(path: Path, max_pixels: int) -> Look:
-    """A look at one image."""
+def scan_image(path: Path, max_pixels: int) -> ImageScan:
+    """Open one image. A fault of the image is part of the result; nothing is raised."""
     try:
-        read = frame.decoded(path, max_pixels, short_side=SEEN)
-    except frame.BadImage as fault:
-        return Look(refused=str(fault))
-    return Look(read.size, read.digest, perceptual_hash(read.image), read.faults)
+        decoded = frame.decode_frame(path, max_pixels, short_side=MIN_SHORT_SIDE)
+    except frame.UnusableImage as fault:
+        return ImageScan(refused=str(fault))
+    return ImageScan(decoded.size, decoded.sha256, perceptual_hash(decoded.pixels), decoded.faults)
 
 
 def perceptual_hash(image: Image.Image) -> bytes | None:
-    """256 bits that say which low frequencies of the image are strong; those of a flat one would fit any other."""
-    import imagehash  # with SciPy's transforms: slow to import
+    """Return `BITS` bits, packed, that say which low frequencies of the image are strong.
 
-    bits = np.asarray(imagehash.phash(image, hash_size=SIDE).hash).ravel()
-    # Half of the bits are set, by the median, unless most frequencies are absent.
+    Returns None for an image that is almost flat, because its hash would be near that of any other.
+    """
+    import imagehash  # slow to import
+
+    bits = np.asarray(imagehash.phash(image, hash_size=_HASH_SIDE).hash).ravel()
+    # The hash compares with the median, so half of the bits are set unless most frequencies are absent.
     return np.packbits(bits).tobytes() if bits.sum() >= BITS / 4 else None
 
 
 @contextmanager
-def _mapping(workers: int) -> Iterator[Callable[..., Iterator[Look]]]:
+def _mapper(workers: int) -> Iterator[Callable[..., Iterator[ImageScan]]]:
+    """Yield `map`, or the same in `workers` processes."""
     if workers == 1:
         yield map
         return
@@ -170,21 +190,24 @@ def _mapping(workers: int) -> Iterator[Callable[..., Iterator[Look]]]:
         yield partial(pool.map, chunksize=_CHUNK)
 
 
+# What becomes of each person
+
+
 @dataclass
-class Tally:
-    """A split: who would be counted, and by rule (or in words) who is left out or noted, with examples."""
+class SplitOutcome:
+    """What sharding would make of a split. The counts are by rule, or by a text where there is no rule."""
 
     people: list[Person] = field(default_factory=list)
-    """Who would be counted."""
+    """The people who would be stored."""
     left_out: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     images: defaultdict[str, set[Path]] = field(default_factory=lambda: defaultdict(set))
-    """By rule, the images in which it was met, where only decoding shows it."""
+    """By rule, the images in which it was met, for rules that only decoding shows."""
     examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    found: dict[str, Counter[str]] = field(default_factory=dict)
+    spellings: dict[str, Counter[str]] = field(default_factory=dict)
 
     def met(self, rule: str) -> int:
-        """People (or files, or rows) of whom the rule speaks."""
+        """Return how many people (or files, or rows) meet the rule."""
         return self.left_out[rule] + self.notes[rule]
 
     def _note(self, rule: str, person: Person) -> None:
@@ -193,22 +216,15 @@ class Tally:
             self.examples[rule].append(person.id)
 
 
-def unstopped(card: Card) -> Card:
-    """The card with the mildest other policy for each rule that would stop."""
-    stopping = [rule for rule in RULES if card.policies.of(rule) == "raise"]
-    milder = {rule: next(word for word in allowed(rule) if word != "raise") for rule in stopping}
-    return card.model_copy(update={"policies": card.policies.model_copy(update=milder)})
-
-
-def tally(card: Card, reading: Reading, looks: Mapping[Path, Look]) -> Tally:
-    """What sharding would decide about each person of a split that was read and settled with an unstopped card."""
-    result = Tally(left_out=Counter(reading.left_out), notes=Counter(reading.notes), found=reading.found)
-    for rule, places in reading.examples.items():
-        result.examples[rule] += places
+def judge_split(card: Card, reading: Reading, scans: Mapping[Path, ImageScan]) -> SplitOutcome:
+    """Return what sharding would decide about each person of a split. `card` must have no policy that stops."""
+    result = SplitOutcome(left_out=Counter(reading.left_out), notes=Counter(reading.notes), spellings=reading.spellings)
+    for rule, examples in reading.examples.items():
+        result.examples[rule] += examples
     for person in reading.people:
         flags = Flags(card.policies, person)
         try:
-            _judge(person, looks[person.image], flags)
+            _judge_person(person, scans[person.image], flags)
         except Unusable as reason:
             result.left_out[str(reason)] += 1
             result._note(str(reason), person)
@@ -220,67 +236,78 @@ def tally(card: Card, reading: Reading, looks: Mapping[Path, Look]) -> Tally:
     return result
 
 
-def _judge(person: Person, look: Look, flags: Flags) -> None:
-    if look.refused:
-        flags.refuse(look.refused)
-    for rule in look.faults:
+def _judge_person(person: Person, scan: ImageScan, flags: Flags) -> None:
+    if scan.refused:
+        flags.refuse(scan.refused)
+    for rule in scan.faults:
         flags.add(rule)
-    decide(person, look.size, flags)
+    clip_boxes(person, scan.size, flags)
+
+
+# Which release it is
+
+MAX_DISTANCE = 0.2
+"""A source whose counts are off by more than this share, on average, is not taken for a release."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A dataset on disk as one protocol reads it."""
+class ReleaseCount:
+    """A number that a release states, next to what the source lists."""
 
-    card: Card
-    """As it stands, rules that stop among them."""
-    mild: Card
-    """As it was read: no rule of it stops."""
-    listed: dict[str, Listed]
-    people: dict[str, list[Person]]
-    """Those whom the reader yields, before the rules of several splits."""
-    readings: dict[str, Reading]
-    """As sharding would take them from there."""
+    split: str
+    """A split, or several joined by `+`."""
+    what: str
+    """`images`, `people`, or a class."""
+    expected: int
+    found: int
 
 
-def read(
-    cards: Mapping[str, Card],
-    protocol: str,
-    source: Path,
-    cues: Path,
-    progress: Progress | None = None,
-) -> dict[str, Source | DataError]:
-    """The source under each protocol, or why it can't be read so. DataError if it can't under the one asked for."""
-    result: dict[str, Source | DataError] = {}
-    for name, card in cards.items():
-        try:
-            result[name] = _read(card, source, cues)
-        except DataError as error:
-            if name == protocol:
-                raise
-            result[name] = error
-        if progress:
-            progress("lists", len(result), len(cards))
-    return result
+@dataclass(frozen=True)
+class ReleaseMatch:
+    """How a source compares with a release."""
+
+    name: str
+    counts: list[ReleaseCount]
+
+    @property
+    def exact(self) -> bool:
+        """Return whether every number is as stated."""
+        return not self.differing
+
+    @property
+    def recognized(self) -> bool:
+        """Return whether the source may be this release with something lost or added."""
+        return self.distance <= MAX_DISTANCE
+
+    @property
+    def differing(self) -> list[ReleaseCount]:
+        """Return the numbers that differ from what the release states."""
+        return [count for count in self.counts if count.found != count.expected]
+
+    @property
+    def distance(self) -> float:
+        """Return by what share the numbers are off, on average."""
+        return sum(abs(c.found - c.expected) / max(c.expected, 1) for c in self.counts) / max(len(self.counts), 1)
 
 
-def images(sources: Iterable[Source | DataError]) -> set[Path]:
-    """All images of all protocols."""
-    read = [source for source in sources if isinstance(source, Source)]
-    return {person.image for source in read for people in source.people.values() for person in people}
+def nearest_release(releases: Mapping[str, Release], splits: Mapping[str, SplitCounts]) -> ReleaseMatch | None:
+    """Return the release whose counts come nearest; None when the card states none."""
+    matches = [ReleaseMatch(name, list(_compare_counts(release, splits))) for name, release in releases.items()]
+    return min((match for match in matches if match.counts), key=lambda match: match.distance, default=None)
 
 
-def _read(card: Card, source: Path, cues: Path) -> Source:
-    mild = unstopped(card)
-    readings = splits.as_listed(mild, source)
-    listed = {split: _listed(card, reading) for split, reading in readings.items()}
-    people = {split: reading.people for split, reading in readings.items()}
-    splits.settle(readings)
-    files.join(mild, cues, readings, files.cue_files(mild, cues))  # a face that only a cue knows is judged, too
-    return Source(card, mild, listed, people, readings)
+def _compare_counts(release: Release, splits: Mapping[str, SplitCounts]) -> Iterator[ReleaseCount]:
+    for what, stated in (("images", release.images), ("people", release.people)):
+        for key, expected in stated.items():
+            if joined := _joined_splits(key, splits):
+                yield ReleaseCount(key, what, expected, sum(getattr(split, what) for split in joined))
+    for key, classes in release.classes.items():
+        if joined := _joined_splits(key, splits):
+            for label, expected in classes.items():
+                yield ReleaseCount(key, label, expected, sum(split.classes.get(label, 0) for split in joined))
 
 
-def _listed(card: Card, reading: Reading) -> Listed:
-    images = reading.images or len({person.image for person in reading.people})
-    found = Counter(label for person in reading.people for label in person.labels)
-    return Listed(images, reading.listed, {label: found[label] for label in card.classes}, reading.box_kind)
+def _joined_splits(key: str, splits: Mapping[str, SplitCounts]) -> list[SplitCounts]:
+    """Return the splits that a key joins, or [] when one of them isn't there."""
+    names = key.split("+")
+    return [splits[name] for name in names] if all(name in splits for name in names) else []

@@ -1,15 +1,15 @@
-"""`python -m clef.shard --stats`: what is in a set of shards, as one HTML page. Imports no torch."""
+"""`python -m clef.shard --stats`: describe a set of shards in one HTML page. Imports no torch."""
 
 import argparse
 from pathlib import Path
 
-from clef.console import Steps, out
+from clef.console import ProgressBars, out
 from clef.datasets.cards import Card
 from clef.errors import ConfigError
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of the page."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the page."""
     parser.add_argument(
         "--stats",
         nargs="?",
@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def write_page(args: argparse.Namespace, card: Card, target: Path) -> int:
-    """Write the page of the shards in `target`, and say where it is. Raises ShardError."""
+    """Write the page of the shards in the folder `target`. Return the exit code. Raises ShardError, ConfigError."""
     from clef import io
     from clef.data import manifest as manifests
     from clef.data.shards import SplitShards
@@ -35,15 +35,15 @@ def write_page(args: argparse.Namespace, card: Card, target: Path) -> int:
         if (value := getattr(args, name)) < 0:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: at least 0 is expected")
     manifest = manifests.load(target)
-    counted, shown = [], {}
-    with Steps("people") as progress:
+    splits, sheets = [], {}
+    with ProgressBars("people") as progress:
         for name in manifest.splits:
             shards = SplitShards(target, name, manifest)
-            counted.append(numbers.count(shards, progress))
+            splits.append(numbers.count_split(shards, progress))
             if not args.no_images:
-                shown[name] = page.of(shards, counted[-1], args.stats_samples, args.stats_seed)
+                sheets[name] = page.make_sheet(shards, splits[-1], args.stats_samples, args.stats_seed)
     path = Path(args.stats) if args.stats else target.with_name(f"{target.name}.html")
-    io.write(path, page.render(card, manifest, counted, shown))
+    io.write(path, page.render(card, manifest, splits, sheets))
     out.print(f"written to {path}", markup=False, soft_wrap=True)
     if not args.no_images:
         out.print("it shows people: where the set may not be passed on, keep it to yourself, or say --no-images")

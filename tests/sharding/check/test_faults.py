@@ -12,16 +12,16 @@ import pytest
 
 from clef.datasets.policies import RULES
 from clef.sharding.check.report import Report
-from tests.sharding.check.planted import (
+from tests.sharding.check.factories import (
     CAER_CLASSES,
     HEIGHT,
     WIDTH,
     CaerSet,
     EmoticSet,
     annotation,
-    check,
     encoded,
     picture,
+    run_check,
 )
 
 
@@ -40,24 +40,24 @@ class Fault:
 
 
 def image(name: str, content: bytes) -> Callable[[EmoticSet], object]:
-    return lambda made: made.files.update({f"framesdb/images/{name}": content})
+    return lambda dataset: dataset.files.update({f"framesdb/images/{name}": content})
 
 
 def person(split: str = "train", **changes: object) -> Callable[[EmoticSet], object]:
-    return lambda made: made.person(split, 0, **changes)
+    return lambda dataset: dataset.person(split, 0, **changes)
 
 
-def no_image(made: EmoticSet) -> None:
-    del made.files["framesdb/images/train0.jpg"]
+def no_image(dataset: EmoticSet) -> None:
+    del dataset.files["framesdb/images/train0.jpg"]
 
 
-def leak(made: EmoticSet) -> None:
+def leak(dataset: EmoticSet) -> None:
     """An image of train in val too: one person with the same box, one with another."""
-    made.add("val", "train0.jpg", annotation(), annotation((1, 1, 40, 40)))
+    dataset.add("val", "train0.jpg", annotation(), annotation((1, 1, 40, 40)))
 
 
 def twice(split: str) -> Callable[[EmoticSet], object]:
-    return lambda made: made.add(split, "twice.jpg", annotation(), annotation(), annotation((1, 1, 50, 50)))
+    return lambda dataset: dataset.add(split, "twice.jpg", annotation(), annotation(), annotation((1, 1, 50, 50)))
 
 
 JPEG = encoded(picture(77))
@@ -85,7 +85,10 @@ EMOTIC = [
         {"train": 3}, {"Disconnect": 1, "Disquitement": 1, "Doubt Confusion": 1},
     ),
     Fault("a person without labels", "label_missing", person(categories=())),
-    Fault("no labels by annotator", "annotators_missing", lambda made: made.unjudged.append(("test", 1)), {"test": 1}),
+    Fault(
+        "no labels by annotator", "annotators_missing",
+        lambda dataset: dataset.unjudged.append(("test", 1)), {"test": 1},
+    ),
     Fault("an unknown label", "label_unknown", person(categories=("Joy",)), {"train": 1}, {"Joy": 1}, stops=True),
 ]  # fmt: skip
 
@@ -99,7 +102,7 @@ def found_in(report: Report, rule: str) -> tuple[dict[str, int], dict[str, int]]
 
 
 def assert_named(fault: Fault, dataset: str, root: Path, **settings: object) -> None:
-    report = check(dataset, root, **settings)  # type: ignore[arg-type]
+    report = run_check(dataset, root, **settings)  # type: ignore[arg-type]
     assert found_in(report, fault.rule) == (fault.met, fault.found)
     others = {rule for rule in RULES if report.rules[rule].splits} - {fault.rule}
     assert others == set(fault.along), "something else was named, too"
@@ -111,44 +114,44 @@ def assert_named(fault: Fault, dataset: str, root: Path, **settings: object) -> 
 
 @pytest.mark.parametrize("fault", EMOTIC, ids=lambda fault: fault.what)
 def test_a_fault_of_emotic(fault: Fault, tmp_path: Path) -> None:
-    made = EmoticSet.clean()
-    fault.plant(made)
-    assert_named(fault, "emotic", made.write(tmp_path), max_pixels=WIDTH * HEIGHT)
+    dataset = EmoticSet.clean()
+    fault.plant(dataset)
+    assert_named(fault, "emotic", dataset.write(tmp_path), max_pixels=WIDTH * HEIGHT)
 
 
 def caer_image(name: str, content: bytes) -> Callable[[CaerSet], object]:
-    return lambda made: made.files.update({name: content})
+    return lambda dataset: dataset.files.update({name: content})
 
 
 def caer_box(split: str, name: str, box: str) -> Callable[[CaerSet], object]:
-    return lambda made: made.box(split, name, box)
+    return lambda dataset: dataset.box(split, name, box)
 
 
-def strays(made: CaerSet) -> None:
-    made.files |= {"test/.DS_Store": b"x", "test/Sad/Thumbs.db": b"x", "test/Sad/._0000.png": b"x"}
+def strays(dataset: CaerSet) -> None:
+    dataset.files |= {"test/.DS_Store": b"x", "test/Sad/Thumbs.db": b"x", "test/Sad/._0000.png": b"x"}
 
 
-def no_row(made: CaerSet) -> None:
-    del made.boxes["test.txt"]["Fear/0001.png"]
+def no_row(dataset: CaerSet) -> None:
+    del dataset.boxes["test.txt"]["Fear/0001.png"]
 
 
-def unmatched(made: CaerSet) -> None:
-    made.boxes["train.txt"] |= {"Sad/0999.png": "5,20,10,60,50", "Fear/0999.png": "2,20,10,60,50"}
+def unmatched(dataset: CaerSet) -> None:
+    dataset.boxes["train.txt"] |= {"Sad/0999.png": "5,20,10,60,50", "Fear/0999.png": "2,20,10,60,50"}
 
 
-def conflicting(made: CaerSet) -> None:
+def conflicting(dataset: CaerSet) -> None:
     """The same image twice in the list: once with the split before its name, and another box."""
-    made.boxes["test.txt"]["test/Fear/0001.png"] = "2,21,10,60,50"
+    dataset.boxes["test.txt"]["test/Fear/0001.png"] = "2,21,10,60,50"
 
 
-def people_as_faces(made: CaerSet) -> None:
+def people_as_faces(dataset: CaerSet) -> None:
     """46 % of the frame each, as the face list of test that circulates."""
-    for name, row in made.boxes["test.txt"].items():
-        made.boxes["test.txt"][name] = f"{row[0]},20,5,92,74"
+    for name, row in dataset.boxes["test.txt"].items():
+        dataset.boxes["test.txt"][name] = f"{row[0]},20,5,92,74"
 
 
-def relabelled(made: CaerSet) -> None:
-    made.boxes["test.txt"]["Fear/0001.png"] = "5,20,10,60,50"
+def relabelled(dataset: CaerSet) -> None:
+    dataset.boxes["test.txt"]["Fear/0001.png"] = "5,20,10,60,50"
 
 
 PNG = encoded(picture(77), "PNG")
@@ -172,16 +175,16 @@ CAER_S = [
 
 @pytest.mark.parametrize("fault", CAER_S, ids=lambda fault: fault.what)
 def test_a_fault_of_caer_s(fault: Fault, tmp_path: Path) -> None:
-    made = CaerSet.clean()
-    fault.plant(made)
-    assert_named(fault, "caer_s", made.write(tmp_path))
+    dataset = CaerSet.clean()
+    fault.plant(dataset)
+    assert_named(fault, "caer_s", dataset.write(tmp_path))
 
 
 def test_a_face_box_outside_the_frame_where_there_is_a_person_box(tmp_path: Path) -> None:
-    made = CaerSet.clean()
-    made.box("test", "Sad/0000.png", "130,10,150,50")
-    made.boxes["test_person.txt"] = {name: f"{row[0]},5,5,90,80" for name, row in made.boxes["test.txt"].items()}
-    assert_named(Fault("", "face_empty", made.write, {"test": 1}), "caer_s", made.write(tmp_path))
+    dataset = CaerSet.clean()
+    dataset.box("test", "Sad/0000.png", "130,10,150,50")
+    dataset.boxes["test_person.txt"] = {name: f"{row[0]},5,5,90,80" for name, row in dataset.boxes["test.txt"].items()}
+    assert_named(Fault("", "face_empty", dataset.write, {"test": 1}), "caer_s", dataset.write(tmp_path))
 
 
 def test_every_rule_has_a_planted_fault() -> None:
@@ -189,40 +192,40 @@ def test_every_rule_has_a_planted_fault() -> None:
 
 
 def test_clean_sets_have_no_fault(tmp_path: Path) -> None:
-    for name, made in (("emotic", EmoticSet.clean()), ("caer_s", CaerSet.clean())):
-        report = check(name, made.write(tmp_path / name))
+    for name, dataset in (("emotic", EmoticSet.clean()), ("caer_s", CaerSet.clean())):
+        report = run_check(name, dataset.write(tmp_path / name))
         assert [rule for rule in RULES if report.rules[rule].splits] == []
         assert (report.stops, report.leaks) == ([], [])
         assert not any(copies.images for copies in report.copies.values())
 
 
 def test_angry_in_train_is_anger_in_test(tmp_path: Path) -> None:
-    report = check("caer_s", CaerSet.clean().write(tmp_path))
+    report = run_check("caer_s", CaerSet.clean().write(tmp_path))
     assert report.listed["train"].classes == dict.fromkeys(CAER_CLASSES, 3)
     assert report.listed["test"].classes == dict.fromkeys(CAER_CLASSES, 2)
 
 
 def test_a_leak_of_whole_images_and_boxes(tmp_path: Path) -> None:
-    made = EmoticSet.clean()
-    leak(made)
-    root = made.write(tmp_path)
-    pair, *others = check("emotic", root).pairs
+    dataset = EmoticSet.clean()
+    leak(dataset)
+    root = dataset.write(tmp_path)
+    pair, *others = run_check("emotic", root).pairs
     assert (pair.first, pair.second) == ("train", "val")
     assert (pair.listed.images, pair.listed.people, pair.listed.boxes) == (1, 2, 1)
     assert not pair.counted.anything
     assert not any(other.listed.anything for other in others)
-    paper = check("emotic", root, protocol="paper")
+    paper = run_check("emotic", root, protocol="paper")
     assert paper.pairs[0].counted == paper.pairs[0].listed == pair.listed
     assert [each.counted.boxes for each in paper.leaks] == [1]
 
 
 def test_the_same_bytes_under_another_name_and_frames_that_look_the_same(tmp_path: Path) -> None:
-    made = EmoticSet.clean()
-    original = made.files["framesdb/images/train1.jpg"]
-    made.add("test", "copy.jpg", annotation(), annotation((1, 1, 40, 40)), content=original)
-    made.add("test", "re-encoded.jpg", annotation(), content=encoded(picture(2), quality=60))  # train2.jpg
-    made.add("train", "again.jpg", annotation(), content=original)
-    report = check("emotic", made.write(tmp_path))
+    dataset = EmoticSet.clean()
+    original = dataset.files["framesdb/images/train1.jpg"]
+    dataset.add("test", "copy.jpg", annotation(), annotation((1, 1, 40, 40)), content=original)
+    dataset.add("test", "re-encoded.jpg", annotation(), content=encoded(picture(2), quality=60))  # train2.jpg
+    dataset.add("train", "again.jpg", annotation(), content=original)
+    report = run_check("emotic", dataset.write(tmp_path))
     (pair,) = report.leaks
     assert (pair.first, pair.second) == ("train", "test")
     assert (pair.counted.images, pair.counted.boxes, pair.counted.copies, pair.counted.near) == (0, 1, 1, 1)
@@ -231,15 +234,15 @@ def test_the_same_bytes_under_another_name_and_frames_that_look_the_same(tmp_pat
         "emotic/framesdb/images/re-encoded.jpg ~ emotic/framesdb/images/train2.jpg ("
     )
     assert report.copies["train"].examples == ["emotic/framesdb/images/again.jpg = emotic/framesdb/images/train1.jpg"]
-    assert check("emotic", tmp_path, near=0).leaks[0].counted.near == 0
+    assert run_check("emotic", tmp_path, near=0).leaks[0].counted.near == 0
 
 
 def test_shots_that_val_or_test_share_with_train(tmp_path: Path) -> None:
-    made = CaerSet.clean()
+    dataset = CaerSet.clean()
     shot = picture(500, size=(WIDTH + 2, HEIGHT))
     views = [encoded(shot.crop((x, 0, x + WIDTH, HEIGHT)), "PNG") for x in (0, 1, 1)]
-    made.files |= {"train/Sad/0000.png": views[0], "test/Sad/0000.png": views[1], "test/Sad/0001.png": views[2]}
-    report = check("caer_s", made.write(tmp_path))
+    dataset.files |= {"train/Sad/0000.png": views[0], "test/Sad/0000.png": views[1], "test/Sad/0001.png": views[2]}
+    report = run_check("caer_s", dataset.write(tmp_path))
     (pair,) = report.leaks
     assert (pair.first, pair.second, pair.counted.near, pair.counted.images) == ("train", "test", 2, 0)
     assert report.copies["test"].images == 1

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.data import astronaut
 
-from clef.sharding.check.leaks import nearest
+from clef.sharding.check import DEFAULT_NEAR_BITS
+from clef.sharding.check.leaks import nearest_bit_strings
 from clef.sharding.check.scan import perceptual_hash
-from clef.sharding.check.show import NEAR
-from tests.sharding.check.planted import picture
+from tests.sharding.check.factories import picture
 
 strings = st.integers(1, 6).flatmap(
     lambda size: st.tuples(*[st.lists(st.binary(min_size=size, max_size=size), min_size=1, max_size=20)] * 2)
@@ -22,7 +22,7 @@ strings = st.integers(1, 6).flatmap(
 @given(strings)
 def test_the_nearest_string_is_that_of_brute_force(both: tuple[list[bytes], list[bytes]]) -> None:
     of, among = both
-    distances, places = nearest(of, among)
+    distances, places = nearest_bit_strings(of, among)
     for string, distance, place in zip(of, distances, places, strict=True):
         every = [sum((a ^ b).bit_count() for a, b in zip(string, other, strict=True)) for other in among]
         assert distance == min(every)
@@ -33,7 +33,7 @@ def test_many_strings_are_searched_in_blocks() -> None:
     rng = np.random.default_rng(0)
     among = [rng.bytes(32) for _ in range(700)]
     spoiled = [bytes([among[i][0] ^ 0b101, *among[i][1:]]) for i in range(600)]
-    distances, places = nearest(spoiled, among)
+    distances, places = nearest_bit_strings(spoiled, among)
     assert set(distances) == {2}
     assert places.tolist() == list(range(600))
 
@@ -58,11 +58,11 @@ def photograph() -> Image.Image:
 
 def test_a_photograph_re_encoded_or_made_smaller_is_near(photograph: Image.Image) -> None:
     for quality in (95, 75, 50):
-        assert distance(photograph, recoded(photograph, quality)) <= NEAR
+        assert distance(photograph, recoded(photograph, quality)) <= DEFAULT_NEAR_BITS
     for part in (0.9, 0.5, 0.25):
         small = photograph.resize((round(photograph.width * part), round(photograph.height * part)))
-        assert distance(photograph, small) <= NEAR
-    assert distance(photograph, recoded(photograph.resize((256, 256)), 60)) <= NEAR
+        assert distance(photograph, small) <= DEFAULT_NEAR_BITS
+    assert distance(photograph, recoded(photograph.resize((256, 256)), 60)) <= DEFAULT_NEAR_BITS
 
 
 def test_other_frames_are_far(photograph: Image.Image) -> None:
@@ -70,7 +70,7 @@ def test_other_frames_are_far(photograph: Image.Image) -> None:
     assert distance(picture(1), picture(0)) > 64
     assert distance(photograph, photograph.transpose(Image.Transpose.FLIP_LEFT_RIGHT)) > 64
     crops = [photograph.crop((x, x, x + 380, x + 380)) for x in (0, 60)]  # overlapping views
-    assert distance(*crops) > NEAR
+    assert distance(*crops) > DEFAULT_NEAR_BITS
 
 
 @pytest.mark.parametrize("colour", ["black", "white", (90, 120, 30)])

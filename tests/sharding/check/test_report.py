@@ -10,13 +10,13 @@ import pytest
 from rich.console import Console
 
 import clef.shard
-from clef.console import Steps
+from clef.console import ProgressBars
 from clef.datasets import cards
 from clef.datasets.cards import Release
 from clef.errors import run_command
-from clef.sharding.check.scan import Listed, recognise
-from clef.sharding.check.show import show
-from tests.sharding.check.planted import CaerSet, EmoticSet, annotation, check
+from clef.sharding.check.scan import SplitCounts, nearest_release
+from clef.sharding.check.show import print_report
+from tests.sharding.check.factories import CaerSet, EmoticSet, annotation, run_check
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -38,17 +38,18 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture
 def dirty(tmp_path: Path) -> Path:
-    made = EmoticSet.clean()
-    made.person("train", 0, categories=("Joy",))
-    made.person("train", 1, categories=("Disconnect",))
-    made.add("val", "train2.jpg", annotation(), annotation((1, 1, 40, 40)))
-    return made.write(tmp_path / "source")
+    dataset = EmoticSet.clean()
+    dataset.person("train", 0, categories=("Joy",))
+    dataset.person("train", 1, categories=("Disconnect",))
+    dataset.add("val", "train2.jpg", annotation(), annotation((1, 1, 40, 40)))
+    return dataset.write(tmp_path / "source")
 
 
+@pytest.mark.slow
 def test_the_json_is_the_same_for_any_number_of_workers_and_any_place(dirty: Path, tmp_path: Path) -> None:
-    one = check("emotic", dirty).json()
-    assert check("emotic", dirty, workers=3).json() == one
-    assert check("emotic", dirty.rename(tmp_path / "elsewhere")).json() == one
+    one = run_check("emotic", dirty).json()
+    assert run_check("emotic", dirty, workers=3).json() == one
+    assert run_check("emotic", dirty.rename(tmp_path / "elsewhere")).json() == one
     assert "/" + tmp_path.parts[1] + "/" not in one
 
 
@@ -84,9 +85,9 @@ def test_policies_and_protocols_of_the_command(dirty: Path, run: Run) -> None:
 
 
 def test_a_split_that_would_be_empty_stops(run: Run, tmp_path: Path) -> None:
-    made = EmoticSet.clean()
-    made.files = {name: data for name, data in made.files.items() if "/test" not in name}
-    code, said, _ = run("--dataset", "emotic", "--source", made.write(tmp_path / "source"))
+    dataset = EmoticSet.clean()
+    dataset.files = {name: data for name, data in dataset.files.items() if "/test" not in name}
+    code, said, _ = run("--dataset", "emotic", "--source", dataset.write(tmp_path / "source"))
     assert (code, "stops: test: nobody is left" in said) == (3, True)
 
 
@@ -107,35 +108,37 @@ def test_options_of_the_check_without_it(option: list[str], run: Run, monkeypatc
 
 
 def test_progress_and_report_are_apart(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Steps, "EVERY", float("inf"))
+    monkeypatch.setattr(ProgressBars, "SECONDS_BETWEEN_LINES", float("inf"))
     _, said, progress = run("--dataset", "caer_s", "--source", CaerSet.clean().write(tmp_path / "source"))
     assert said.startswith("CAER-S, protocol leak_free listed")
     assert progress == "lists: 3/3 protocols looked at: 56/56 images compared: 3/3 pairs of splits"
 
 
-def listed(images: int, people: int = 0) -> Listed:
-    return Listed(images, people, {"Peace": people // 2}, "person")
+def listed(images: int, people: int = 0) -> SplitCounts:
+    return SplitCounts(images, people, {"Peace": people // 2}, "person")
 
 
 def test_the_release_is_known_by_its_counts() -> None:
     known = cards.load("emotic").releases | {"an older one": Release(images={"train": 9000, "val": 1000, "test": 2000})}
     splits = {"train": listed(17077, 23706), "val": listed(2088, 3334), "test": listed(4406, 7280)}
-    match = recognise(known, splits)
+    match = nearest_release(known, splits)
     assert match is not None
     assert (match.name, match.exact, len(match.counts)) == ("the release of 2019 (PAMI)", True, 6)
-    older = recognise(known, {"train": listed(9000, 12000), "val": listed(1000, 1500), "test": listed(1999, 2900)})
+    older = nearest_release(
+        known, {"train": listed(9000, 12000), "val": listed(1000, 1500), "test": listed(1999, 2900)}
+    )
     assert older is not None
-    assert (older.name, older.exact, older.recognised) == ("an older one", False, True)
+    assert (older.name, older.exact, older.recognized) == ("an older one", False, True)
     assert [(c.split, c.what, c.expected, c.found) for c in older.differing] == [("test", "images", 2000, 1999)]
-    few = recognise(known, {"train": listed(10), "val": listed(10), "test": listed(10)})
+    few = nearest_release(known, {"train": listed(10), "val": listed(10), "test": listed(10)})
     assert few is not None
-    assert not few.recognised
-    assert recognise({}, splits) is None
+    assert not few.recognized
+    assert nearest_release({}, splits) is None
 
 
 def test_a_release_may_join_splits_and_count_classes() -> None:
     release = Release(images={"train+val": 30, "test": 5, "other": 1}, classes={"val": {"Peace": 7}})
-    match = recognise({"r": release}, {"train": listed(20), "val": listed(10, 14), "test": listed(5)})
+    match = nearest_release({"r": release}, {"train": listed(20), "val": listed(10, 14), "test": listed(5)})
     assert match is not None
     assert match.exact
     assert [(c.split, c.what) for c in match.counts] == [("train+val", "images"), ("test", "images"), ("val", "Peace")]
@@ -144,7 +147,7 @@ def test_a_release_may_join_splits_and_count_classes() -> None:
 @pytest.mark.parametrize("width", [80, 140])
 def test_nothing_that_matters_is_cut(dirty: Path, width: int) -> None:
     console = Console(width=width, record=True, file=io.StringIO(), highlight=False)
-    show(check("emotic", dirty), console)
+    print_report(run_check("emotic", dirty), console)
     text = console.export_text()
     assert "…" not in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width

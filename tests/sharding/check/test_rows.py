@@ -10,9 +10,9 @@ from clef.datasets.cards import Card
 from clef.datasets.policies import RULES
 from clef.errors import DataError
 from clef.sharding import build
+from clef.sharding.check import check_source
 from clef.sharding.check.report import Report
-from clef.sharding.check.show import look
-from tests.sharding.check.planted import HEIGHT, WIDTH, CaerSet, EmoticSet, annotation, encoded, picture, variants
+from tests.sharding.check.factories import HEIGHT, WIDTH, CaerSet, EmoticSet, annotation, encoded, picture, variants
 
 
 def assert_sharding_agrees(report: Report, cards_: dict[str, Card], source: Path, out: Path) -> None:
@@ -38,12 +38,13 @@ def of_rules(counts: dict[str, int]) -> dict[str, int]:
     return {rule: count for rule, count in counts.items() if rule in RULES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["emotic_demo", "caer_s_demo"])
 def test_a_demo_set(dataset: str, sources: Path, tmp_path: Path) -> None:
     names = ["leak_free", *cards.load(dataset).protocols]
     cards_ = {name: cards.load(dataset, name) for name in names}
     source = sources / dataset
-    report = look(cards_, "leak_free", source, source)
+    report = check_source(cards_, "leak_free", source, source)
     assert sum(report.left_out.values()) > 0
     assert_sharding_agrees(report, cards_, source, tmp_path)
 
@@ -57,17 +58,17 @@ POLICIES = [
 
 def dirty_emotic() -> EmoticSet:
     """Faults of all kinds, several in one image, or in an image that is shared."""
-    made, jpeg = EmoticSet.clean(), encoded(picture(60))
-    made.add("train", "broken.jpg", annotation(), annotation((1, 1, 9, 9)), content=jpeg[: len(jpeg) // 2])
-    made.add("train", "png.jpg", annotation(), annotation(), content=encoded(picture(61, "L"), "PNG"))
-    made.add("train", "huge.jpg", annotation(), content=encoded(picture(62, size=(2 * WIDTH, HEIGHT))))
-    made.add("train", "gone.jpg", annotation())
-    made.add("train", "mixed.jpg", annotation((-5, 1, 500, 60), vad=(nan, 2, 3)), annotation((1, 1, 5, 5), ()))
-    made.add("val", "mixed.jpg", annotation((-5, 1, 500, 60)), annotation((200, 1, 300, 20)))
-    made.add("val", "empty.jpg", annotation((200, 1, 300, 20)), annotation((-9, 1, 4, 5)))
-    made.add("test", "cmyk.jpg", annotation((-9, 1, 4, 5)), annotation(), content=encoded(picture(63, "CMYK")))
-    del made.files["framesdb/images/gone.jpg"]
-    return made
+    dataset, jpeg = EmoticSet.clean(), encoded(picture(60))
+    dataset.add("train", "broken.jpg", annotation(), annotation((1, 1, 9, 9)), content=jpeg[: len(jpeg) // 2])
+    dataset.add("train", "png.jpg", annotation(), annotation(), content=encoded(picture(61, "L"), "PNG"))
+    dataset.add("train", "huge.jpg", annotation(), content=encoded(picture(62, size=(2 * WIDTH, HEIGHT))))
+    dataset.add("train", "gone.jpg", annotation())
+    dataset.add("train", "mixed.jpg", annotation((-5, 1, 500, 60), vad=(nan, 2, 3)), annotation((1, 1, 5, 5), ()))
+    dataset.add("val", "mixed.jpg", annotation((-5, 1, 500, 60)), annotation((200, 1, 300, 20)))
+    dataset.add("val", "empty.jpg", annotation((200, 1, 300, 20)), annotation((-9, 1, 4, 5)))
+    dataset.add("test", "cmyk.jpg", annotation((-9, 1, 4, 5)), annotation(), content=encoded(picture(63, "CMYK")))
+    del dataset.files["framesdb/images/gone.jpg"]
+    return dataset
 
 
 @pytest.mark.parametrize("policies", POLICIES)
@@ -78,17 +79,17 @@ def test_a_dirty_emotic(policies: dict[str, str], protocol: str, tmp_path: Path)
         "id,x1,y1,x2,y2\nframesdb/images/train1.jpg#0,-4,5,30,40\nframesdb/images/test0.jpg#0,300,5,400,40\n"
     )
     cards_ = variants("emotic", policies, max_pixels=WIDTH * HEIGHT)
-    report = look(cards_, protocol, source, source)
+    report = check_source(cards_, protocol, source, source)
     assert len([rule for rule in RULES if report.rules[rule].splits]) >= 10
     assert_sharding_agrees(report, cards_, source, tmp_path / "shards")
 
 
 @pytest.mark.parametrize("no_face", ["skip", "full", "center"])
 def test_a_dirty_caer_s(no_face: str, tmp_path: Path) -> None:
-    made = CaerSet.clean(train=8)
-    made.files["train/Fear/0000.png"] = made.files["train/Fear/0000.png"][:400]
-    made.files["test/Fear/0000.png"] = encoded(picture(60, "P"), "PNG")
-    made.files |= {"train/note.txt": b"x", "test/Sad/.DS_Store": b"x"}
+    dataset = CaerSet.clean(train=8)
+    dataset.files["train/Fear/0000.png"] = dataset.files["train/Fear/0000.png"][:400]
+    dataset.files["test/Fear/0000.png"] = encoded(picture(60, "P"), "PNG")
+    dataset.files |= {"train/note.txt": b"x", "test/Sad/.DS_Store": b"x"}
     for split, name, box in (
         ("train", "Sad/0001.png", "0,0,0,0"),
         ("train", "Sad/0006.png", "0,0,0,0"),
@@ -96,7 +97,7 @@ def test_a_dirty_caer_s(no_face: str, tmp_path: Path) -> None:
         ("test", "Happy/0001.png", "119,89,300,300"),
         ("test", "Happy/0000.png", "500,0,600,20"),
     ):
-        made.box(split, name, box)
-    source = made.write(tmp_path / "source")
+        dataset.box(split, name, box)
+    source = dataset.write(tmp_path / "source")
     cards_ = variants("caer_s", {"face_missing": no_face})
-    assert_sharding_agrees(look(cards_, "leak_free", source, source), cards_, source, tmp_path / "shards")
+    assert_sharding_agrees(check_source(cards_, "leak_free", source, source), cards_, source, tmp_path / "shards")

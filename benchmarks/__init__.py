@@ -1,0 +1,1 @@
+"""Benchmarks of loading, sharding, training and planning (docs/benchmarks.md): `python -m benchmarks`."""

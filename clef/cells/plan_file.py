@@ -1,0 +1,60 @@
+"""`plan.json` at the top of a grid's folder: the cells that the grid has. Imports no torch.
+
+The launcher writes it, and what works on a whole grid (status, audits, tables) reads it.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from clef.cells.records import validate_as, write_json
+from clef.datasets.cards import LEAK_FREE
+from clef.errors import CellError
+
+DEFAULT_CONTROL = "vanilla"
+"""The method that others are compared with, of the same dataset, backbone and seed, unless a grid names another."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One cell of a plan."""
+
+    name: str
+    dataset: str
+    backbone: str
+    method: str
+    seed: int
+    folder: str | None
+    """Its folder, next to the plan; None where shards or weights were missing when the grid was planned."""
+    reason: str | None = None
+    """Why it has no folder."""
+    parent: str | None = None
+    """The folder of the cell whose weights it starts from."""
+    protocol: str = LEAK_FREE
+    """How its dataset is split and counted."""
+    against: str | None = DEFAULT_CONTROL
+    """The method that it is compared with; None for a control, which is compared with none."""
+
+
+def plan_path(out: Path, grid: str) -> Path:
+    """Return the path of a grid's plan, below the folder of all runs."""
+    return out / grid / "plan.json"
+
+
+def write_plan(out: Path, grid: str, runs: list[PlannedRun]) -> Path:
+    """Write which cells make up the grid, and return the plan's path."""
+    path = plan_path(out, grid)
+    write_json(path, {"grid": grid, "cells": [asdict(run) for run in runs]})
+    return path
+
+
+def read_plan(path: Path) -> tuple[str, list[PlannedRun]]:
+    """Return the name of the grid that a plan is for, and its cells. Raises CellError where there is no valid plan."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return str(content["grid"]), validate_as(list[PlannedRun], content["cells"])
+    except FileNotFoundError:
+        raise CellError(f"{path}: no plan here; run the grid first (launch/grid.py --grid ...)") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise CellError(f"{path}: not a plan ({why}); remove it and run the grid again") from None

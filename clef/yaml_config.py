@@ -1,0 +1,210 @@
+"""Configs from YAML and the command line: strict models, layers of settings, and errors that a user can act on.
+
+A config is made of layers: nested mappings, read from YAML files (`read_yaml`) or from `a.b=c` arguments (`parse`),
+of which later ones win (`merge`). `validate` makes a typed model of the result. pydantic finds what is wrong, and
+this file says it with the valid keys. `resource` finds the YAML that ships with the package. Imports no torch.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar, Union
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag, TypeAdapter, ValidationError
+
+from clef.errors import ConfigError
+
+
+class Strict(BaseModel):
+    """Base of all configs: unknown keys are errors, and a config never changes once made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Former names of keys below this config, dotted. They are refused, with the name that replaces each."""
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+# ---- Unions: the part of a config that its `name` decides ----
+
+
+def tagged_union(configs: Mapping[str, type[Strict]], custom: type[Strict]) -> Any:
+    """Return the type of a field that is the config of its name, or `custom` where that is `module:Class`."""
+    members = [Annotated[config, Tag(name)] for name, config in {**configs, _CUSTOM: custom}.items()]
+    return Annotated[Union[tuple(members)], Discriminator(_tag)]  # `|` takes no list of types
+
+
+def _tag(value: Any) -> str:
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return _CUSTOM if ":" in str(name) else str(name)
+
+
+_CUSTOM = "custom"
+
+
+# ---- Layers of settings ----
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge layers: later ones win; mappings are merged key by key, everything else is replaced."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            old = result.get(key)
+            both = isinstance(old, Mapping) and isinstance(value, Mapping)
+            result[key] = merge(old, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn `{"a.b": 1}` into `{"a": {"b": 1}}`; values that are mappings are nested in turn."""
+    layers: list[dict[str, Any]] = []
+    for key, value in dotted.items():
+        inner: Any = nest(value) if isinstance(value, Mapping) else value
+        for part in reversed(str(key).split(".")):
+            inner = {part: inner}
+        layers.append(inner)
+    return merge(*layers)
+
+
+def expand(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Write out the short forms `backbone: NAME` and `method: NAME` of a layer."""
+    short = ("backbone", "method")
+    return {key: {"name": value} if key in short and isinstance(value, str) else value for key, value in layer.items()}
+
+
+def parse(arguments: Iterable[str]) -> dict[str, Any]:
+    """Return the layer that `key.sub=value` arguments make; values are YAML (`[1, 2]`, `true`, `0.1`, text)."""
+    layers = []
+    for argument in arguments:
+        key, equals, text = argument.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ConfigError(f"{argument!r}: overrides are written key=value or key.sub=value")
+        try:
+            layers.append(nest(expand({key: _parse_value(text)})))
+        except yaml.YAMLError:
+            raise ConfigError(f"{argument!r}: {text!r} is not a YAML value") from None
+    return merge(*layers)
+
+
+def _parse_value(text: str) -> Any:
+    value = yaml.safe_load(text) if text else ""
+    if isinstance(value, str):  # YAML 1.1 takes 1e-3 for text
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+# ---- From a mapping to a typed config ----
+
+
+def validate(model: type[M], content: Mapping[str, Any], where: str) -> M:
+    """Return `content` as a `model`. Raises ConfigError that says what is wrong `where`, one line for each fault."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(model, content, fault) for fault in error.errors()]
+        raise ConfigError("\n".join([f"{where}:", *(f"  {line}" for line in dict.fromkeys(lines))])) from None
+
+
+def _explain(model: type[BaseModel], content: Mapping[str, Any], fault: Any) -> str:
+    path = _readable_path(fault["loc"], content)
+    dotted = ".".join(path)
+    if fault["type"] == "extra_forbidden":
+        if new := getattr(model, "renamed", {}).get(dotted):
+            return f"{dotted} was renamed: {new}"
+        *parents, key = path
+        return unknown(dotted, key, _valid_keys(model, parents))
+    if fault["type"] == "missing":
+        return f"{dotted}: missing"
+    text = fault["msg"].removeprefix("Value error, ")
+    return f"{dotted or 'value'}: {text[0].lower() + text[1:]}, not {fault['input']!r}"
+
+
+def unknown(where: str, key: str, valid: Iterable[str]) -> str:
+    """Return the error text for a name that isn't one of the `valid` ones; it suggests the nearest of them."""
+    valid = sorted(valid)
+    near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"{where}: unknown{hint}; valid: {', '.join(valid) or 'nothing here'}"
+
+
+def _readable_path(loc: tuple[Any, ...], content: Any) -> list[str]:
+    """Return pydantic's location without the tags it puts in for members of a union and keys of a dict."""
+    path = []
+    for i, part in enumerate(loc):
+        last = i == len(loc) - 1
+        if isinstance(content, Mapping) and (part in content or last):
+            content = content.get(part)
+        elif isinstance(content, (list, tuple)) and isinstance(part, int) and part < len(content):
+            content = content[part]
+        elif not last:
+            continue
+        if part != "[key]":
+            path.append(str(part))
+    return path
+
+
+def _valid_keys(model: type[BaseModel], parents: list[str]) -> list[str]:
+    """Return the keys that the model at `parents` takes, from the JSON schema, which lists those of unions too."""
+    schema = TypeAdapter(model).json_schema()
+    nodes = [schema]
+    for part in parents:
+        nodes = [child for node in nodes for child in _children(node, part, schema)]
+    return sorted({key for node in nodes for key in node.get("properties", {})})
+
+
+def _children(node: dict[str, Any], part: str, schema: dict[str, Any]) -> list[dict[str, Any]]:
+    child = node.get("properties", {}).get(part) or node.get("additionalProperties") or node.get("items")
+    return _alternatives(child, schema) if isinstance(child, dict) else []
+
+
+def _alternatives(node: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    if "$ref" in node:
+        return _alternatives(schema["$defs"][node["$ref"].rpartition("/")[2]], schema)
+    options = node.get("oneOf") or node.get("anyOf")
+    return [leaf for option in options for leaf in _alternatives(option, schema)] if options else [node]
+
+
+# ---- YAML files ----
+
+PACKAGE = Path(__file__).parent
+"""The folder of the package `clef`."""
+
+
+def resource(relative: str) -> Path:
+    """Return the path of a shipped file or folder such as `configs/train.yaml` or `shards`.
+
+    In a checkout it lies beside the package; a wheel has it in `_bundled`.
+    """
+    for root in (PACKAGE / "_bundled", PACKAGE.parent):
+        if (root / relative).exists():
+            return root / relative
+    raise ConfigError(f"{relative}: not shipped with this installation; install clef from its checkout")
+
+
+def names(folder: str) -> list[str]:
+    """Return the names (without `.yaml`) of the YAML files of a shipped folder, sorted."""
+    return sorted(path.stem for path in resource(folder).glob("*.yaml"))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds; an empty file is an empty mapping. Raises ConfigError."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a mapping (key: value) is expected at the top level")
+    return content
