@@ -82,7 +82,11 @@ def combine_errors(failed: Mapping[str, ClefError]) -> ClefError:
 
 
 def argument_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
-    """Return a parser whose help keeps the lines of `description` and ends with the exit codes."""
+    """Return a parser whose help keeps the lines of `description` and ends with the exit codes.
+
+    `prog` is the command as the docs have it; a command that was called as `clef COMMAND` is shown as that.
+    """
+    prog = sys.argv[0] if sys.argv[0].startswith("clef ") else prog  # set by clef.cli
     keep_lines = argparse.RawDescriptionHelpFormatter
     return argparse.ArgumentParser(prog=prog, description=description, epilog=EXIT_CODES, formatter_class=keep_lines)
 

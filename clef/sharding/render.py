@@ -89,7 +89,7 @@ def _metadata(
 
 
 def _nan_to_null(values: tuple[float, ...] | None) -> list[float | None] | None:
-    """JSON has no NaN: an unknown value is null."""
+    """Return the values with None for NaN, which JSON has no word for."""
     return None if values is None else [None if math.isnan(v) else v for v in values]
 
 
