@@ -26,8 +26,8 @@ from clef.data.order import RankBatches
 from clef.datasets import cards
 from clef.demo import generate
 from clef.engine import run as engine_run
-from clef.engine.optimizer import build_optimizer
 from clef.engine.train_log import Display
+from clef.engine.train_step import build_optimizer
 from clef.engine.trainer import Trainer
 from clef.errors import argument_parser
 from clef.sharding import build
@@ -131,7 +131,7 @@ class TrainerFromMemory(Trainer):
 
 def _load_batches(trainer: Trainer) -> list[dict[str, Any]]:
     batches = RankBatches(trainer.order, 0, 1, 0, BATCHES)
-    dataset = CellDataset(trainer.train_split, trainer.frozen.reads, trainer.config.seed, augment=True)
+    dataset = CellDataset(trainer.train_split, trainer.frozen.decoded_inputs, trainer.config.seed, augment=True)
     return list(BatchLoader(dataset, batches, 0))
 
 

@@ -21,8 +21,8 @@ def load(cell: str | Path, checkpoint: str | None = None, device: str = "auto") 
             scores = model.predict(batch).scores            # B,K
             print([model.classes[k] for k in scores.argmax(1)])
 
-    Needs neither shards (but for `batches`) nor pre-trained files. Raises ConfigError when no cell, or no single one,
-    is called so, and CellError when its weights are missing or damaged.
+    Needs neither shards (except for `batches`) nor pre-trained files. Raises ConfigError when no cell or more than
+    one matches, and CellError when its weights are missing or damaged.
     """
     from clef.engine import model_io  # torch is slow to import
 

@@ -20,7 +20,7 @@ COMMANDS = {
     "train": ("clef.train", "train and test one cell"),
     "evaluate": ("clef.evaluate", "score a trained cell again"),
     "report": ("clef.report", "tables, figures and one HTML page of a grid"),
-    "audit": ("clef.audit.__main__", "measure what a cell's predictions owe to the context"),
+    "audit": ("clef.audit.__main__", "measure how far a cell's predictions depend on the context"),
     "predict": ("clef.predict.__main__", "read one image with a trained cell"),
 }
 """The module whose `main` runs each command, and what it does."""
@@ -52,5 +52,5 @@ def _dispatch() -> int | None:
 def _usage() -> str:
     lines = [f"  {name:10}{what}" for name, (_, what) in COMMANDS.items()]
     return "\n".join(
-        ["usage: clef COMMAND ...   (clef COMMAND --help tells its options)", "", *lines, "", EXIT_CODES.rstrip()]
+        ["usage: clef COMMAND ...   (clef COMMAND --help lists its options)", "", *lines, "", EXIT_CODES.rstrip()]
     )

@@ -1,5 +1,6 @@
-"""What commands print with: bars and colors on a terminal, plain lines in a file."""
+"""What commands print with: bars and colors on a terminal, plain lines in a file. Imports no torch."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -92,7 +93,7 @@ def confirm(question: str, otherwise: str) -> bool:
     Raises ConfigError where nobody can answer.
     """
     if not sys.stdin.isatty():
-        raise ConfigError(f"nobody is there to answer: {question} Say --yes; {otherwise}")
+        raise ConfigError(f"there is no terminal to ask on: {question} Add --yes; {otherwise}")
     try:
         answer = input(f"{question} [y/N] ")
     except EOFError:
@@ -118,3 +119,8 @@ def format_duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def is_first_rank() -> bool:
+    """Return whether this process is rank 0, or the only one: it alone writes, prints and holds the cell's lock."""
+    return os.environ.get("RANK", "0") == "0"

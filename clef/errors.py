@@ -5,9 +5,10 @@ Every message names the file, key or option, what was expected, and what to do.
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import NoReturn
 
 from rich.console import Console
 from rich.markup import escape
@@ -70,7 +71,7 @@ EXIT_CODES = """exit codes:
   5  the machine lacks something: Slurm, weights, a GPU, ranks, a precision, a writable path
   6  a cell failed, or what it left on disk can't be used
   7  no training step ended within runtime.watchdog seconds; the cell's folder holds the stacks of all threads
- 75  preempted: a run was asked to stop (SIGTERM, SIGUSR1, SIGUSR2, SIGINT), saved itself and can go on
+ 75  preempted: a run was asked to stop (SIGTERM, SIGUSR1, SIGUSR2, SIGINT), saved itself and can continue
 130  interrupted
 """
 
@@ -91,8 +92,8 @@ def argument_parser(prog: str, description: str | None) -> argparse.ArgumentPars
     return argparse.ArgumentParser(prog=prog, description=description, epilog=EXIT_CODES, formatter_class=keep_lines)
 
 
-def run_command(main: Callable[[], int | None], leave: Callable[[int], Any] = sys.exit) -> None:
-    """Run a command's `main` and `leave` with 0, the code it returns, or that of its error, without a traceback."""
+def run_command(main: Callable[[], int | None]) -> NoReturn:
+    """Run a command's `main` and exit with 0, the code it returns, or that of its error, without a traceback."""
     try:
         code = main() or 0
     except Preempted as error:
@@ -111,9 +112,22 @@ def run_command(main: Callable[[], int | None], leave: Callable[[int], Any] = sy
         if error.errno not in _PATH_ERRNOS:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _print_error(f"{where}{error.strerror}; look at the path, its permissions and the room on its disk")
+        _print_error(f"{where}{error.strerror}; check the path, its permissions and the free disk space")
         code = SetupError.exit_code
-    leave(code)
+    _exit(code)
+
+
+def _exit(code: int) -> NoReturn:
+    """End this process; one of several ranks without taking the interpreter down.
+
+    That aborted in a thread of torch's now and then, after all was done and written.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.closed:
+            stream.flush()
+    os._exit(code)
 
 
 def _print_error(text: str) -> None:

@@ -12,13 +12,12 @@ differs is named. If they don't come out although nothing differs, that is an er
 """
 
 import argparse
-import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clef.cells import lookup, records
-from clef.console import ProgressBars, out
+from clef.console import ProgressBars, is_first_rank, out
 from clef.errors import CellError, ConfigError, argument_parser, run_command
 
 if TYPE_CHECKING:
@@ -31,17 +30,17 @@ def main() -> int:
     folder = lookup.find_cell(args.cell)
     from clef.engine.rescore import rescore  # not before: --help need not wait for torch
 
-    main_rank = os.environ.get("RANK", "0") == "0"
-    with ProgressBars("people") if main_rank else nullcontext() as progress:
+    is_main = is_first_rank()
+    with ProgressBars("people") if is_main else nullcontext() as progress:
         score = rescore(folder, args.split, args.checkpoint, _runtime_overrides(args), args.predictions, progress)
-    if not main_rank:
+    if not is_main:
         return 0
     if args.json:
         records.write_json(args.json, score.as_json())
     _print_score(score)
     if score.reproduced is False and not score.changed:
         raise CellError(
-            f"{folder}: the recorded number doesn't come out again, and nothing that may move it differs: "
+            f"{folder}: the recorded number was not reproduced, though nothing that may change it differs: "
             f"{records.RESULT}, the predictions or the weights were changed"
         )
     return 0
@@ -59,8 +58,8 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--shards", metavar="FOLDER", help="where its shards are now (default: as in training)")
     parser.add_argument("--workers", type=int, help="loader processes for each rank (default: as in training)")
     parser.add_argument("--device", choices=["auto", "cpu"], help="default: as in training")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the score, the record and what differs there")
-    parser.add_argument("--predictions", type=Path, metavar="PATH", help="write the predictions there (.npz)")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the score, record and differences to PATH")
+    parser.add_argument("--predictions", type=Path, metavar="PATH", help="write the predictions to PATH (.npz)")
     args = parser.parse_args()
     if args.workers is not None and args.workers < 0:
         raise ConfigError(f"--workers {args.workers}: 0 or more are expected")
@@ -86,7 +85,7 @@ def _print_score(score: "Score") -> None:
 
 def _verdict(score: "Score") -> str:
     if score.recorded is None:
-        return "nothing is recorded of these weights on this split"
+        return "no score is recorded for these weights on this split"
     if score.reproduced:
         kept = "" if score.difference is None else ", and every prediction"
         return f"as recorded, to the last bit: the metric{kept}"

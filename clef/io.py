@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO
-
-import numpy as np
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from clef.errors import ClefError, SetupError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @contextmanager
@@ -118,12 +119,14 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def load_array(file: Path | IO[bytes], mapped: bool = False) -> np.ndarray:
+def load_array(file: Path | IO[bytes], mapped: bool = False) -> "np.ndarray":
     """Return the array of a .npy file; `mapped`: its values are read only when they are used.
 
     Raises OSError when the file can't be read, and ValueError when it isn't one array. NumPy itself raises more kinds
     of errors: it gives the header to Python's tokenizer, which fails in many ways on a damaged one.
     """
+    import numpy as np  # only here: whoever imports this file for the others need not wait
+
     try:
         array = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError):

@@ -44,6 +44,11 @@ def counterfactual(arrays: Arrays) -> np.ndarray | None:
     return result
 
 
+def stated_logits(arrays: Arrays) -> np.ndarray:
+    """Return the logits N,K that state a method's probabilities: CLEF's factual prediction, any other's scores."""
+    return factual(arrays) if "Y_e*" in arrays else arrays["scores"]
+
+
 def effects(arrays: Arrays) -> dict[str, np.ndarray]:
     """Return TE, NDE and TIE = TE - NDE, each N,K, as CLEF defines them (equations 5 to 9); {} for other methods.
 
@@ -256,7 +261,7 @@ class Metric:
 
     name: str
     class_metric: str
-    """What the number of one class is called."""
+    """What the number of one class is called. Metrics that share this name share `by_class`, too."""
     task: Literal["multi_label", "single_label"]
     by_class: Callable[[np.ndarray, np.ndarray], np.ndarray]
     """Of scores and target: each class's number, K; NaN where a class has no sample."""
@@ -309,7 +314,7 @@ def find_metric(target: np.ndarray, name: str | None) -> Metric:
     return METRICS[name or USUAL["multi_label" if target.ndim == 2 else "single_label"]]
 
 
-def headline(scores: np.ndarray, target: np.ndarray, metric: str | None = None) -> float:
+def headline_score(scores: np.ndarray, target: np.ndarray, metric: str | None = None) -> float:
     """Return the metric called `metric` (None: the usual one of the task). Raises CellError for non-finite scores."""
     if not np.isfinite(scores).all():
         raise CellError("some scores are not finite: no metric is computed from them")
@@ -339,7 +344,7 @@ def prediction_parts(arrays: Arrays) -> dict[str, np.ndarray]:
 def summary(arrays: Arrays, classes: list[str], metric: str | None = None) -> dict[str, Any]:
     """Return what a cell records of a split: the metric, its chance level, each class, and each part (`variants`)."""
     target = arrays["target"]
-    values = {part: headline(scores, target, metric) for part, scores in prediction_parts(arrays).items()}
+    values = {part: headline_score(scores, target, metric) for part, scores in prediction_parts(arrays).items()}
     return {
         "value": values.pop("score"),
         "chance": chance(target, len(classes), metric),
@@ -405,9 +410,9 @@ def stated_probabilities(arrays: Arrays, config: "CellConfig") -> tuple[str, np.
 
     CLEF's score is a difference of logarithms, so its factual prediction is judged, as the loss uses it.
     """
-    logits = factual(arrays)
-    probability = probabilities(config, logits)
+    probability = probabilities(config, stated_logits(arrays))
     if probability is None:
         return None
-    part = "factual" if "Y_c" in arrays else "Y_e"
-    return "score" if np.array_equal(logits, arrays["scores"]) else part, probability
+    if "Y_e*" not in arrays:
+        return "score", probability
+    return "factual" if "Y_c" in arrays else "Y_e", probability

@@ -63,7 +63,7 @@ def _planned(runs: Path) -> list[str]:
     """Return the names of all grids with a plan. Raises CellError where there is none."""
     grids = sorted(path.parent.name for path in runs.glob("*/plan.json"))
     if not grids:
-        raise CellError(f"{runs}: no grid has a plan here; run one first (launch/grid.py), or say --runs FOLDER")
+        raise CellError(f"{runs}: no grid has a plan here; run one first (launch/grid.py), or add --runs FOLDER")
     return grids
 
 
@@ -80,15 +80,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--images",
         action=argparse.BooleanOptionalAction,
-        help="show people of the sets as examples (default: of those alone that may be passed on, the demo sets); "
-        "with --from-rows, of the examples that were drawn before",
+        help="show people of the datasets as examples (default: only of the demo sets, which may be shared); "
+        "with --from-rows, the examples that were drawn before",
     )
     parser.add_argument(
-        "--compare", nargs=2, metavar=("GRID_A", "GRID_B"), help="instead, set two gathered grids side by side"
+        "--compare", nargs=2, metavar=("GRID_A", "GRID_B"), help="show two gathered grids side by side instead"
     )
     args = parser.parse_args()
     if args.compare and (args.grids or args.from_rows):
-        raise ConfigError("--compare: takes two grids, and neither others nor --from-rows")
+        raise ConfigError("--compare: takes two grids, and can't be combined with others or with --from-rows")
     if args.from_rows and not args.grids:
         raise ConfigError("--from-rows: say which grids")
     return args

@@ -76,10 +76,10 @@ def _parse_arguments() -> argparse.Namespace:
         "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: as many as cores)"
     )
     parser.add_argument("--verify", action="store_true", help="read every byte of existing shards against the manifest")
-    parser.add_argument("--part", metavar="I/N", help="make one of N shares of the shards (1/N to N/N), but no set yet")
-    parser.add_argument("--finish", action="store_true", help="make a set of the shards that all parts have made")
+    parser.add_argument("--part", metavar="I/N", help="make part I of N (1/N to N/N); --finish joins the parts")
+    parser.add_argument("--finish", action="store_true", help="join the parts into a complete set")
     parser.add_argument(
-        "--reshard", type=int, metavar="SAMPLES", help="copy existing shards to --to, with so many samples in each"
+        "--reshard", type=int, metavar="SAMPLES", help="copy existing shards to --to, with SAMPLES samples in each"
     )
     parser.add_argument("--to", help="with --reshard: the copy goes to TO/<dataset>")
     stats.add_arguments(parser)
@@ -91,7 +91,7 @@ def _parse_arguments() -> argparse.Namespace:
     if len(chosen) > 1:
         raise ConfigError(f"{' and '.join(chosen)}: one at a time")
     if (args.reshard is None) != (args.to is None):
-        raise ConfigError("--reshard and --to go together: --reshard SAMPLES --to FOLDER")
+        raise ConfigError("--reshard and --to need each other: --reshard SAMPLES --to FOLDER")
     return args
 
 
@@ -109,7 +109,7 @@ def _build_part(card: Card, source: Path, target: Path, args: argparse.Namespace
         jobs = build.build_part(card, source, target, part, args.workers, progress, cues)
     people = sum(job.size for job in jobs)
     out.print(
-        f"{target}: part {part} is there: {len(jobs)} shards, {people:,} people. When all are, run it with --finish"
+        f"{target}: part {part} is complete: {len(jobs)} shards, {people:,} people. When all parts are, run --finish"
     )
     return 0
 
@@ -134,7 +134,7 @@ def _verify(target: Path, workers: int) -> int:
         plural = "s" if len(faults) > 1 else ""
         remedy = f"remove {target} and run this again without --verify"
         raise ShardError("\n  ".join([f"{target}: {len(faults)} fault{plural}:", *faults, remedy]))
-    out.print(f"{target}: whole: every byte is as it was written")
+    out.print(f"{target}: complete: every byte is as it was written")
     return 0
 
 
@@ -162,7 +162,7 @@ def _report(card: Card, manifest: Manifest, target: Path) -> None:
     if nearest := nearest_release(people, listed):
         for difference in nearest.differing:
             counts = f"{difference.found:,} people listed, {nearest.name} has {difference.expected:,}"
-            err.print(f"[yellow]note:[/] {difference.split}: {counts}; --check says more")
+            err.print(f"[yellow]note:[/] {difference.split}: {counts}; run --check for details")
 
 
 if __name__ == "__main__":

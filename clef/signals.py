@@ -56,7 +56,7 @@ def install_handlers() -> None:
 
 @contextmanager
 def handling(grace: float, on_forced_exit: Callable[[str], None]) -> Iterator[None]:
-    """Let signals set the flag within this block; `on_forced_exit` is told why before an exit is forced.
+    """Let signals set the flag within this block; `on_forced_exit` gets the reason before an exit is forced.
 
     Signals that came since `install_handlers` count. Outside the main thread Python can't handle signals: there this
     does nothing.
@@ -70,7 +70,9 @@ def handling(grace: float, on_forced_exit: Callable[[str], None]) -> Iterator[No
     sender.setblocking(False)
     old_wakeup_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     old_handlers = {number: signal.signal(number, _set_flag) for number in WATCHED}
-    old_mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)  # whoever started this process may have blocked them
+    old_mask = signal.pthread_sigmask(
+        signal.SIG_UNBLOCK, WATCHED
+    )  # the process that started this one may have blocked them
     thread = _SignalThread(receiver, grace, on_forced_exit)
     thread.start()
     try:
@@ -155,7 +157,7 @@ def blocked() -> Iterator[None]:
     atexit.register(_kill_children)  # runs before the hook of multiprocessing, which would wait for them
     old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     if multiprocessing.get_start_method() != "fork":
-        resource_tracker.ensure_running()  # not in the midst of a start: it unblocks SIGTERM and SIGINT
+        resource_tracker.ensure_running()  # not in the middle of a start: it unblocks SIGTERM and SIGINT
         signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
         yield
@@ -167,7 +169,7 @@ def ignore_in_worker() -> None:
     """Ignore signals in a loader's worker: only the process that trains reacts to them, and the worker ends with it.
 
     torch's workers look whether their parent has changed. A server that forks them (Python's way from 3.14 on) stays
-    their parent when the process that reads is killed, and would stay for them: both for ever.
+    their parent when the process that reads is killed, and would stay for them, so that both stay forever.
     """
     for number in WATCHED:
         signal.signal(number, signal.SIG_IGN)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, Union
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Tag, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from clef.errors import ConfigError
 
@@ -33,7 +33,8 @@ M = TypeVar("M", bound=BaseModel)
 
 def tagged_union(configs: Mapping[str, type[Strict]], custom: type[Strict]) -> Any:
     """Return the type of a field that is the config of its name, or `custom` where that is `module:Class`."""
-    members = [Annotated[config, Tag(name)] for name, config in {**configs, _CUSTOM: custom}.items()]
+    tags = {**configs, _CUSTOM: custom}
+    members = [Annotated[config, Tag(tag), Field(json_schema_extra={_TAG: tag})] for tag, config in tags.items()]
     return Annotated[Union[tuple(members)], Discriminator(_tag)]  # `|` takes no list of types
 
 
@@ -43,6 +44,8 @@ def _tag(value: Any) -> str:
 
 
 _CUSTOM = "custom"
+_TAG = "tag"
+"""The key of the JSON schema that holds a member's tag."""
 
 
 # ---- Layers of settings ----
@@ -119,7 +122,7 @@ def _explain(model: type[BaseModel], content: Mapping[str, Any], fault: Any) -> 
         if new := getattr(model, "renamed", {}).get(dotted):
             return f"{dotted} was renamed: {new}"
         *parents, key = path
-        return unknown(dotted, key, _valid_keys(model, parents))
+        return unknown(dotted, key, _valid_keys(model, parents, content))
     if fault["type"] == "missing":
         return f"{dotted}: missing"
     text = fault["msg"].removeprefix("Value error, ")
@@ -150,25 +153,29 @@ def _readable_path(loc: tuple[Any, ...], content: Any) -> list[str]:
     return path
 
 
-def _valid_keys(model: type[BaseModel], parents: list[str]) -> list[str]:
-    """Return the keys that the model at `parents` takes, from the JSON schema, which lists those of unions too."""
+def _valid_keys(model: type[BaseModel], parents: list[str], content: Any) -> list[str]:
+    """Return the keys that the model at `parents` takes, from the JSON schema; of a tagged union, the member's keys."""
     schema = TypeAdapter(model).json_schema()
     nodes = [schema]
     for part in parents:
-        nodes = [child for node in nodes for child in _children(node, part, schema)]
+        content = content.get(part) if isinstance(content, Mapping) else None
+        nodes = [child for node in nodes for child in _children(node, part, schema, content)]
     return sorted({key for node in nodes for key in node.get("properties", {})})
 
 
-def _children(node: dict[str, Any], part: str, schema: dict[str, Any]) -> list[dict[str, Any]]:
+def _children(node: dict[str, Any], part: str, schema: dict[str, Any], content: Any) -> list[dict[str, Any]]:
     child = node.get("properties", {}).get(part) or node.get("additionalProperties") or node.get("items")
-    return _alternatives(child, schema) if isinstance(child, dict) else []
+    return _alternatives(child, schema, content) if isinstance(child, dict) else []
 
 
-def _alternatives(node: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
+def _alternatives(node: dict[str, Any], schema: dict[str, Any], content: Any) -> list[dict[str, Any]]:
+    """Return the schemas that `content` may have at a node; of a tagged union, only that of the member it names."""
+    if node.get(_TAG, _tag(content)) != _tag(content):
+        return []
     if "$ref" in node:
-        return _alternatives(schema["$defs"][node["$ref"].rpartition("/")[2]], schema)
+        return _alternatives(schema["$defs"][node["$ref"].rpartition("/")[2]], schema, content)
     options = node.get("oneOf") or node.get("anyOf")
-    return [leaf for option in options for leaf in _alternatives(option, schema)] if options else [node]
+    return [leaf for option in options for leaf in _alternatives(option, schema, content)] if options else [node]
 
 
 # ---- YAML files ----
@@ -185,7 +192,9 @@ def resource(relative: str) -> Path:
     for root in (PACKAGE / "_bundled", PACKAGE.parent):
         if (root / relative).exists():
             return root / relative
-    raise ConfigError(f"{relative}: not shipped with this installation; install clef from its checkout")
+    if (PACKAGE / "_bundled").exists():
+        raise ConfigError(f"{relative}: not shipped with this installation; install clef from its checkout")
+    raise ConfigError(f"{PACKAGE.parent / relative}: no such file")
 
 
 def names(folder: str) -> list[str]:

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from clef import io
 from clef.config import AnyInput, BoxesConfig, CellConfig, DepthConfig, InputConfig, InputName, resolve
 from clef.config.backbones import BACKBONES
-from clef.config.recipes import load_recipe
+from clef.config.recipes import about_backbone
 from clef.console import out
 from clef.data.transforms import POINT_SHAPES
 from clef.datasets import cards
@@ -49,14 +49,8 @@ class Variant:
     @property
     def title(self) -> str:
         """Return how tables call it."""
-        title = f"[{about(self.name)['title']}](#{self.name})"
+        title = f"[{about_backbone(self.name)['title']}](#{self.name})"
         return f"{title}, {self.label}" if self.label else title
-
-
-def about(name: str) -> dict[str, Any]:
-    """Return what a backbone's recipe says of it to readers: title, paper, stated, chosen, variants."""
-    content: dict[str, Any] = load_recipe("backbones", name)["about"]
-    return content
 
 
 def variants() -> list[Variant]:
@@ -64,7 +58,7 @@ def variants() -> list[Variant]:
     found = []
     for name in BACKBONES:
         found.append(Variant(name))
-        for entry in about(name).get("variants", []):
+        for entry in about_backbone(name).get("variants", []):
             found.append(Variant(name, entry["label"], nest({"backbone.name": name, **entry["set"]})))
     return found
 
@@ -115,7 +109,7 @@ _SIZES_NOTE = "\n".join(
         "`backbone.width` scales all channels, for trials; 1 is the size above.",
     )
 )
-_RECIPES = ("backbone", "loss on EMOTIC", "optimiser", "learning rate", "epochs", "batch", "weights")
+_RECIPES = ("backbone", "loss on EMOTIC", "optimizer", "learning rate", "epochs", "batch", "weights")
 _RECIPES_NOTE = "\n".join(
     (
         "On CAER-S cross-entropy takes the place of the categories' loss, and valence, arousal and dominance are not"
@@ -171,12 +165,13 @@ def _loss(config: CellConfig) -> str:
 
 
 def _section(name: str) -> str:
-    content = about(name)
+    content = about_backbone(name)
     variants = [variant.label for variant in VARIANTS if variant.name == name and variant.label]
     lines = [f'## {content["title"]} <a id="{name}"></a>', "", f"{content['paper']}. `backbone={name}`"]
     lines[-1] += f"; also {', '.join(variants)}." if variants else "."
     for kind, heading in (("stated", "Stated in the paper, or in its code:"), ("chosen", "Chosen here:")):
-        lines += ["", heading, "", *(f"- {line}" for line in content[kind])]
+        if remarks := content.get(kind):
+            lines += ["", heading, "", *(f"- {line}" for line in remarks)]
     return "\n".join(lines)
 
 

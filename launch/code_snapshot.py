@@ -91,7 +91,7 @@ def _check_size(name: str, files: dict[Path, Path]) -> None:
     size = sum(path.stat().st_size for path in files.values())
     if size > MAX_MODULE_BYTES:
         raise SetupError(
-            f"module {name}: {size / 1e6:,.0f} MB lie in its folder, which is copied for the jobs; "
+            f"module {name}: {size / 1e6:,.0f} MB are in its folder, which is copied for the jobs; "
             f"{MAX_MODULE_BYTES / 1e6:,.0f} MB is the most: keep data elsewhere"
         )
 
@@ -129,7 +129,7 @@ def _write_snapshot(final: Path, content: Content) -> None:
 
 def named_modules(configs: Iterable[CellConfig]) -> set[str]:
     """Return the top-level modules that cells name (`module:Class`)."""
-    names = {name for config in configs for name in (config.backbone.name, config.method.name)}
+    names = {part.name for config in configs for part in (config.backbone, config.method, config.optimizer)}
     return {name.partition(":")[0].partition(".")[0] for name in names if ":" in name}
 
 

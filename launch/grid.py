@@ -24,11 +24,15 @@ clef grid.
 #   how are cells trained on this machine?             local.py
 #   which code does a job run?                         code_snapshot.py
 #
-# Why was a cell not submitted? Start at make_proposal in proposal.py. The cell is done, failed, cancelled or blocked
-# (plan.py says why), or Slurm has it (ledger.py), or a local launcher has claimed it (ledger.py).
+# Why was a cell not submitted? Start at make_proposal in proposal.py. The cell is done, failed, cancelled or
+# untrainable (plan.py says why), or it is busy: Slurm has it, or a local launcher has claimed it (ledger.py).
 #
 # A plan is what the disk says of a grid's cells. A proposal is what of it would be submitted now. A submission is one
 # call of sbatch, a claim the cells of one local launcher; the ledger has both. A status is where the cells are.
+#
+# A job is queued while it waits, and active while it waits or runs. A cell is untrainable if something is missing or
+# wrong (shards, weights, its config). To the status a cell is blocked if it had no signature when it was planned: it is
+# untrainable, or its shards were still to be made.
 
 import argparse
 import getpass
@@ -86,14 +90,14 @@ def _run_on_slurm(configs: list[CellConfig], args: argparse.Namespace) -> int:
         retry=args.retry_failed,
     )
     if args.dry_run:
-        proposal = propose()
-        plan_table.print_plan(proposal.plan, proposal, site)
+        shown = propose()
+        plan_table.print_plan(shown.plan, shown, site)
         return 0
     submit.check_slurm()
-    submitted = submit.submit_grid(propose, site, args)
-    if submitted is None:
+    proposal = submit.submit_grid(propose, site, args)
+    if proposal is None:
         return INTERRUPTED
-    submitted.plan.check()
+    proposal.plan.raise_if_untrainable()
     return 0
 
 
@@ -106,7 +110,7 @@ def _run_locally(configs: list[CellConfig], args: argparse.Namespace) -> int:
 
     def plan() -> Plan:
         status.note_cancelled(grid)
-        busy = {*ledger.query_queued(grid).cells, *ledger.claimed_cells(grid)}
+        busy = {*ledger.query_active_jobs(grid).cells, *ledger.claimed_cells(grid)}
         return make_plan(grid.name, configs, busy, retry=args.retry_failed)
 
     if args.dry_run:
@@ -115,11 +119,11 @@ def _run_locally(configs: list[CellConfig], args: argparse.Namespace) -> int:
     return local.debug_cell(plan(), args) if args.debug else local.train_grid(plan, args)
 
 
-# ---- a grid that is under way ----
+# ---- a grid that is being trained ----
 
 
 def view_or_cancel(args: argparse.Namespace) -> int | None:
-    """Show or cancel cells of a grid that is under way, if the options ask for that. Waits for no cell.
+    """Show or cancel cells of a grid that is being trained, if the options ask for that. Waits for no cell.
 
     Returns the exit code; None when the options ask for something else.
     """
@@ -152,7 +156,7 @@ def cancel(plan: Path, pattern: str, yes: bool) -> int:
         shown = {cell.name for cell in cells}
         cells = [cell for cell in _active_cells(plan, pattern)[1] if cell.name in shown]
         _cancel_cells(grid, cells)
-    out.print(f"cancelled: {console.format_cells(len(cells))}; --retry-failed takes them up again")
+    out.print(f"cancelled: {console.format_cells(len(cells))}; --retry-failed trains them again")
     return 0
 
 
@@ -167,7 +171,7 @@ def _no_match_reason(grid_status: GridStatus, pattern: str) -> str:
     states = Counter(cell.state for cell in grid_status.cells if fnmatchcase(cell.name, pattern))
     if states:
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
-        return f"no cell of this name waits or runs; of this name there are: {counts}"
+        return f"no cell that matches waits or runs; the matching ones: {counts}"
     return no_such_cell(grid_status)
 
 
@@ -189,7 +193,7 @@ def _cancel_cells(grid: Path, cells: list[CellStatus]) -> None:
     except SetupError as error:
         for note in notes:
             note.unlink(missing_ok=True)
-        raise SetupError(f"{error}; nothing is noted as cancelled") from None
+        raise SetupError(f"{error}; no cell is marked as cancelled") from None
 
 
 if __name__ == "__main__":

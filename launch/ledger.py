@@ -4,7 +4,7 @@
   tag is also the job's name, so that a launcher which died between the two leaves a name to ask Slurm about.
 - `<grid>/launchers/<host>-<process>.json`: the cells that a local launcher claims. It holds a lock meanwhile, so other
   launchers leave its cells alone until they have ended or the launcher is gone, however it ended.
-- `query_queued` asks Slurm which submitted cells still wait or run. `settle_submissions` finds out what became of
+- `query_active_jobs` asks Slurm which submitted cells still wait or run. `settle_submissions` finds out what became of
   calls of sbatch whose answer was never written down.
 """
 
@@ -44,7 +44,7 @@ def lock(grid: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Let only one launcher at a time plan and submit in a grid's folder; call `waiting` if another one does."""
     with io.lock(grid / LAUNCHER_LOCK, waiting=waiting):
         (grid / SUBMISSIONS).mkdir(exist_ok=True)
-        # NFS may show a folder as it was half a minute ago. Changing the folder makes the client look anew.
+        # NFS may show a folder as it was half a minute ago. Changing the folder makes the client look again.
         with tempfile.NamedTemporaryFile(dir=grid / SUBMISSIONS, prefix=".look-"):
             pass
         yield
@@ -73,7 +73,7 @@ class Submission:
     job: str | None = None
     """The id that sbatch answered; None until then."""
     dropped: bool = False
-    """It was decided that sbatch never took it. If its job appears after all, the job leaves at once."""
+    """It was decided that sbatch never took it. If its job appears after all, the job ends at once."""
     created: str = ""
     by: str = ""
 
@@ -120,7 +120,7 @@ def read_submissions(grid: Path) -> list[Submission]:
 def unanswered_submissions(grid: Path) -> list[Submission]:
     """Return the submissions without a job's id.
 
-    To the launcher that holds the lock, these are what launchers left behind that died during a call of sbatch.
+    To the launcher that holds the lock, these are of launchers that died during a call of sbatch.
     """
     return [submission for submission in read_submissions(grid) if not submission.job and not submission.dropped]
 
@@ -138,7 +138,7 @@ def _read_submission(path: Path) -> Submission:
             raise ValueError(f"tag: {submission.tag} is not the name of the file")
     except ValueError as error:
         raise SetupError(
-            f"{path}: no record of a submission; look at squeue, and mend or remove the file ({error})"
+            f"{path}: no record of a submission; look at squeue, and fix or remove the file ({error})"
         ) from None
     return submission
 
@@ -151,8 +151,8 @@ def _now() -> str:
 
 
 @dataclass(frozen=True)
-class QueuedJobs:
-    """The jobs of a grid that wait or run."""
+class ActiveJobs:
+    """The jobs of a grid that wait or run, by what they are for."""
 
     cells: dict[str, str] = field(default_factory=dict)
     """The job (`12`) or array task (`12_3`) of each unfinished cell, by the name of the cell's folder."""
@@ -166,16 +166,16 @@ class QueuedJobs:
     """The jobs that a gather job already waits for."""
 
 
-def query_queued(grid: Path) -> QueuedJobs:
+def query_active_jobs(grid: Path) -> ActiveJobs:
     """Ask Slurm which submissions still wait or run. Writes nothing. SetupError when Slurm doesn't answer.
 
     There are at most two queries: by id, and by name for submissions whose id was never written down.
     """
     if not slurm_commands.slurm_available():
-        return QueuedJobs()
+        return ActiveJobs()
     submissions = [each for each in read_submissions(grid) if not each.dropped and _is_unfinished(grid, each)]
     if all(each.kind == "gather" for each in submissions):  # so a finished grid is gathered where Slurm is not reached
-        return QueuedJobs()
+        return ActiveJobs()
     jobs = slurm_commands.query_jobs({array_of(each.job) for each in submissions if each.job})
     jobs_by_name = slurm_commands.query_jobs_by_name({each.tag for each in submissions if not each.job})
     active = {key for key, job in (jobs | jobs_by_name).items() if job.active}
@@ -183,33 +183,33 @@ def query_queued(grid: Path) -> QueuedJobs:
     return _sort_jobs(grid, [each for each in candidates if each is not None], active)
 
 
-def _sort_jobs(grid: Path, submissions: list[Submission], active: set[str]) -> QueuedJobs:
+def _sort_jobs(grid: Path, submissions: list[Submission], active: set[str]) -> ActiveJobs:
     """Sort submissions that have a job, by kind. `active`: the jobs and array tasks that wait or run."""
-    queued = QueuedJobs()
+    jobs = ActiveJobs()
     gathered: set[str] = set()
     for submission in submissions:
         job, shards = str(submission.job), str(submission.shards)
         if submission.kind == "cells":
             tasks = submission.jobs().items()
-            queued.cells.update({cell: task for cell, task in tasks if task in active and not _has_result(grid, cell)})
+            jobs.cells.update({cell: task for cell, task in tasks if task in active and not _has_result(grid, cell)})
         elif submission.kind == "shards" and job not in active:
-            queued.failed_logs[shards] = job_folder(grid, submission) / f"{job}_0_log.err"
+            jobs.failed_logs[shards] = job_folder(grid, submission) / f"{job}_0_log.err"
         elif job not in active:
             continue
         elif submission.kind == "gather":
             gathered.update(submission.after)
         else:
-            (queued.shards if submission.kind == "shards" else queued.launches)[shards] = job
-    return replace(queued, gathered=frozenset(gathered))
+            (jobs.shards if submission.kind == "shards" else jobs.launches)[shards] = job
+    return replace(jobs, gathered=frozenset(gathered))
 
 
 def settle_submissions(grid: Path, submissions: list[Submission]) -> list[Submission]:
     """Find out what became of calls of sbatch without an answer. Returns each submission with its job, or dropped.
 
     Only for the launcher that holds the lock. A job of that name is adopted, whether it has ended or not. Where there
-    is none, the call may still be under way: the sbatch of a killed launcher goes on by itself, and the controller may
-    be slow. So the drop is on disk *before* Slurm is asked a second time. A job that Slurm gets after that second
-    query starts after the drop was written, reads it and leaves. A job that it got between the two queries may have
+    is none, the call may still be in progress: the sbatch of a killed launcher continues by itself, and the controller
+    may be slow. So the drop is on disk *before* Slurm is asked a second time. A job that Slurm gets after that second
+    query starts after the drop was written, reads it and ends. A job that it got between the two queries may have
     started too early to read it, so it is cancelled, and gone when this returns. Either way nobody else trains these
     cells from here on.
     """

@@ -51,12 +51,12 @@ def train_grid(make_plan: Callable[[], Plan], args: argparse.Namespace) -> int:
     """
     grid = Path(args.out) / args.grid.stem
     with ExitStack() as stack:
-        with ledger.lock(grid, lambda: err.print("another launcher is at work on this grid; waiting for it")):
+        with ledger.lock(grid, lambda: err.print("another launcher is working on this grid; waiting for it")):
             plan = make_plan()
             plan_table.print_plan(plan, is_local=True)
             path = write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells])
             if not any(cell.state == "done" for cell in plan.cells) and not plan.todo:
-                plan.check()  # there is nothing to train, and nothing to show
+                plan.raise_if_untrainable()  # there is nothing to train, and nothing to show
             elsewhere = {cell.folder for cell in plan.cells if cell.state in ("queued", "running")}
             trainable = [cell for cell in plan.todo if cell.parent not in elsewhere]
             ended = stack.enter_context(ledger.claim_cells(grid, [cell_folder(cell).name for cell in trainable]))
@@ -69,7 +69,7 @@ def train_grid(make_plan: Callable[[], Plan], args: argparse.Namespace) -> int:
     if later := len(plan.todo) - len(trainable):
         out.print(f"not begun: {later}, which start from cells that are trained elsewhere; run it again after those")
     _raise_failures(states, plan)
-    plan.check()
+    plan.raise_if_untrainable()
     return 0
 
 
@@ -77,8 +77,8 @@ def debug_cell(plan: Plan, args: argparse.Namespace) -> int:
     """Train one cell in this process: the first one to do, or the first whose name matches `--cells`."""
     cells = [cell for cell in plan.todo if fnmatchcase(cell.config.name, args.cells or "*")]
     if not cells:
-        plan.check()
-        raise ConfigError(f"--debug: nothing to train{f' that is called {args.cells}' if args.cells else ''}")
+        plan.raise_if_untrainable()
+        raise ConfigError(f"--debug: nothing to train{f' that matches {args.cells}' if args.cells else ''}")
     write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells])
     cell = cells[0]
     out.print(f"in this process: {cell.config.name} ({cell.folder})", markup=False, soft_wrap=True)
@@ -132,9 +132,9 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 def _raise_failures(states: Mapping[Path, str], plan: Plan) -> None:
     total = len(plan.cells)
     if failed := count_states(states, "failed"):
-        raise CellError(f"{failed} of {total} cells failed; the tables say why. --retry-failed tries them again")
+        raise CellError(f"{failed} of {total} cells failed; see the tables for why. --retry-failed tries them again")
     if died := count_states(states, "died"):
-        raise CellError(f"{died} of {total} cells died; the tables say how. Run it again to go on with them")
+        raise CellError(f"{died} of {total} cells died; see the tables for why. Run it again to continue them")
     if stopped := count_states(states, "preempted", "stopped", "cancelled"):
         raise Preempted(f"{stopped} of {total} cells were stopped before they were done")
 
@@ -165,7 +165,7 @@ def train_cells(
 
     A cell that fails doesn't stop the others; one that starts from it is not begun. `show` is called twice a second
     with the state of every cell, `ended` with the name of each folder once that is settled. Ctrl-C asks the cells to
-    save themselves and waits for that; then KeyboardInterrupt goes on.
+    save themselves and waits for that; then KeyboardInterrupt is raised again.
     """
     waiting, running = list(cells), list[_RunningCell]()
     states = {cell_folder(cell): "waiting" for cell in cells}
@@ -253,7 +253,7 @@ def final_state(job: submitit.Job[str], folder: Path) -> str:
         return state
     record = records.read_state(folder)
     lines = [line.strip() for line in (job.stderr() or "").splitlines() if line.strip()]
-    reason = "its process ended without a result" + (f"; the last it said: {lines[-1]}" if lines else "")
+    reason = "its process ended without a result" + (f"; its last line: {lines[-1]}" if lines else "")
     records.write_state(folder, "died", reason=reason, step=record.step, steps=record.steps)
     return "died"
 
@@ -262,7 +262,7 @@ def final_state(job: submitit.Job[str], folder: Path) -> str:
 
 
 def _ask_to_stop(running: list[_RunningCell]) -> None:
-    """Ask the processes of these cells to save themselves and leave, each only once, or it would not save."""
+    """Ask the processes of these cells to save themselves and end, each only once, or it would not save."""
     for each in running:
         for process in _rank_processes(each.job):
             if process.pid not in each.asked:

@@ -22,7 +22,7 @@ LOOK_INTERVAL_S = 1.0
 def print_logs(plan: Path, name: str, follow: bool) -> int:
     """Print a cell's status and the end of each of its files; with `follow` also what comes, until the cell has ended.
 
-    Ctrl-C ends following. Returns the exit code. ConfigError when no cell is called so, or several are.
+    Ctrl-C ends following. Returns the exit code. ConfigError when no cell or several cells match.
     """
     status = read_status(plan)
     cell = add_details(status, [_find_cell(status, name)])[0]
@@ -37,7 +37,7 @@ def print_logs(plan: Path, name: str, follow: bool) -> int:
     for path in files:
         _print_lines(path, last_lines(path, LINES_PER_FILE))
     if not any(sizes.values()):
-        out.print("it has said nothing yet", style="dim")
+        out.print("it has no output yet", style="dim")
     try:
         while follow and _is_active(plan, cell.name):
             files = [log, *output_files(status.path, cell.folder, job)]
@@ -61,8 +61,8 @@ def _find_cell(status: GridStatus, name: str) -> CellStatus:
             return cells[0]
         if cells:
             names = ", ".join(cell.name for cell in cells[:8]) + (", ..." if len(cells) > 8 else "")
-            raise ConfigError(f"--logs {name}: {len(cells)} cells are called so: {names}")
-    raise ConfigError(f"--logs {name}: no cell is called so; --status --all lists them")
+            raise ConfigError(f"--logs {name}: {len(cells)} cells match: {names}")
+    raise ConfigError(f"--logs {name}: no cell matches; --status --all lists them")
 
 
 def _is_active(plan: Path, name: str) -> bool:
@@ -80,7 +80,7 @@ def _print_lines(path: Path, lines: list[str]) -> None:
 def _print_new_lines(path: Path, start: int) -> int:
     """Print the whole lines that a file has after byte `start`. Returns the byte after the last of them."""
     size = _size(path)
-    if size <= start:  # a log is cut back when a cell goes on from a checkpoint
+    if size <= start:  # a log is cut back when a cell continues from a checkpoint
         return size
     with path.open("rb") as file:
         file.seek(start)

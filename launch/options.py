@@ -1,4 +1,4 @@
-"""The launcher's command line: its options, and which of them go together."""
+"""The launcher's command line: its options, and which of them can be combined."""
 
 import argparse
 import math
@@ -20,7 +20,6 @@ def parse_arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings for every cell, such as epochs=1")
     parser.add_argument(
         "--grid",
-        type=_grid_file,
         default="paper",
         metavar="NAME",
         help=f"a grid: {', '.join(yaml_config.names(GRIDS))} ({GRIDS}), or a file of your own (.yaml); default: paper",
@@ -30,6 +29,8 @@ def parse_arguments(description: str | None) -> argparse.Namespace:
     args = parser.parse_intermixed_args()
     _check_train_options(args)
     _check_view_options(args)
+    needs_file = not (args.status or args.watch or args.logs or args.cancel or args.gather)
+    args.grid = _grid_file(args.grid, needs_file)
     if args.stuck is None:
         args.stuck = STUCK_MINUTES
     return args
@@ -47,7 +48,9 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="train here, N cells at a time (default: one for each core, or for each GPU)",
     )
-    where.add_argument("--debug", action="store_true", help="train one cell (the first to do, or --cells) right here")
+    where.add_argument(
+        "--debug", action="store_true", help="train one cell (the first to train, or of --cells) in this process"
+    )
     parser.add_argument(
         "--profile",
         metavar="NAME",
@@ -72,23 +75,23 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="DATASET=FOLDER",
-        help="where a dataset lies, so that missing shards are made first (repeatable)",
+        help="where a dataset is, so that missing shards are made first (repeatable)",
     )
     parser.add_argument("--yes", action="store_true", help="submit, or cancel, without asking")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and leave")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and exit")
     parser.add_argument(
         "--retry-failed", action="store_true", help="train cells again that failed or were cancelled, too"
     )
-    parser.add_argument("--gather", action="store_true", help="rebuild the tables from disk and leave")
-    parser.add_argument("--shards", default="shards", help="where the shards lie (default: shards)")
+    parser.add_argument("--gather", action="store_true", help="rebuild the tables from disk and exit")
+    parser.add_argument("--shards", default="shards", help="where the shards are (default: shards)")
     parser.add_argument("--out", default="runs", help="where cells are written (default: runs)")
     parser.add_argument("--results", default="results", help="where tables are written (default: results)")
 
 
 def _add_view_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for a grid that is under way. In a CELL or PATTERN, * and ? stand for anything."""
+    """Add the options for a grid that is being trained. In a CELL or PATTERN, * and ? stand for anything."""
     group = parser.add_argument_group(
-        "a grid that is under way (everything is on disk; none of these waits for a cell)"
+        "a grid that is being trained (everything is on disk; none of these waits for a cell)"
     )
     view = group.add_mutually_exclusive_group()
     view.add_argument("--status", action="store_true", help="show where its cells are")
@@ -104,9 +107,11 @@ def _add_view_options(parser: argparse.ArgumentParser) -> None:
         "--stuck",
         type=_minutes,
         metavar="MINUTES",
-        help=f"--status, --watch: after so long without a word a running cell is stuck ({STUCK_MINUTES:g})",
+        help=f"--status, --watch: a running cell without a log line for MINUTES is called stuck ({STUCK_MINUTES:g})",
     )
-    group.add_argument("--follow", action="store_true", help="--logs: go on as lines come, until the cell has ended")
+    group.add_argument(
+        "--follow", action="store_true", help="--logs: print further lines as they come, until the cell has ended"
+    )
 
 
 def _check_train_options(args: argparse.Namespace) -> None:
@@ -114,13 +119,13 @@ def _check_train_options(args: argparse.Namespace) -> None:
     views = args.status or args.watch or args.logs or args.cancel
     if not (views or args.dry_run or args.gather or to_slurm or args.local is not None or args.debug):
         raise ConfigError(
-            "say where to train: --profile NAME or --partition NAME (Slurm) or --local [N]; or look first: --dry-run"
+            "say where to train: --profile NAME or --partition NAME (Slurm) or --local [N]; --dry-run shows the plan"
         )
     if args.profile and (args.local is not None or args.debug):
-        raise ConfigError("--profile: for Slurm; it doesn't go with --local or --debug")
+        raise ConfigError("--profile: for Slurm; it can't be combined with --local or --debug")
     for option, value in (("--sbatch", args.sbatch), ("--max-parallel", args.max_parallel)):
         if value and not to_slurm:
-            raise ConfigError(f"{option}: goes with --partition or --profile; without them nothing is submitted")
+            raise ConfigError(f"{option}: needs --partition or --profile; without them nothing is submitted")
     for text in args.sbatch:
         parse_sbatch_option(text)
 
@@ -136,19 +141,22 @@ def _check_view_options(args: argparse.Namespace) -> None:
         ("--follow", args.follow, "--logs", args.logs),
     ):
         if value and not fits:
-            raise ConfigError(f"{option}: goes with {others}")
+            raise ConfigError(f"{option}: needs {others}")
 
 
-def _grid_file(text: str) -> Path:
-    """Return the path of a grid: a file of the user's, or one that ships, by its name or by its path in a checkout."""
-    path = Path(text)
-    if path.exists() and path.suffix == ".yaml":
+def _grid_file(text: str, needs_file: bool) -> Path:
+    """Return the path of a grid: a file of the user's, or one that ships, by its name or by its path in a checkout.
+
+    A grid that is only looked at is known by its name: its file may be gone.
+    """
+    path, shipped = Path(text), yaml_config.names(GRIDS)
+    if path.is_file():
         return path
-    shipped = yaml_config.names(GRIDS)
-    if path.suffix != ".yaml" and text not in shipped:
+    if text in shipped or (str(path.parent) == GRIDS and path.stem in shipped):
+        return yaml_config.resource(GRIDS) / f"{path.stem}.yaml"
+    if needs_file and path.suffix != ".yaml":
         raise ConfigError(unknown(f"--grid {text}", text, shipped) + "; or the path of your own, FILE.yaml")
-    is_shipped = text in shipped or (str(path.parent) == GRIDS and path.stem in shipped)
-    return yaml_config.resource(GRIDS) / f"{path.stem}.yaml" if is_shipped else path
+    return path
 
 
 def _cell_count(text: str) -> int:
@@ -158,11 +166,11 @@ def _cell_count(text: str) -> int:
 
 
 def _local_count(text: str) -> int:
-    """Return the N of --local, which takes the word behind it for N."""
+    """Return the N of --local, which takes the word after it for N."""
     try:
         return _cell_count(text)
     except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{error}; key=value goes before --local") from None
+        raise argparse.ArgumentTypeError(f"{error}; put key=value before --local") from None
 
 
 def _minutes(text: str) -> float:

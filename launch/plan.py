@@ -1,8 +1,8 @@
 """A grid's plan: the state of each of its cells, what stands in the way, and which cells there are to train.
 
-`make_plan` is the answer to "why is this cell not trained": it looks at the shards, the weights and the folder of each
-cell. `missing_shards` finds the sets of shards that can be made first. `prepare_cell` makes a cell's folder ready for
-the job that trains it, wherever that runs.
+`make_plan` looks at the shards, the weights and the folder of each cell. `missing_shards` finds the sets of shards that
+can be made first. `prepare_cell` makes a cell's folder ready for the job that trains it, wherever that runs. Why is a
+cell not submitted? Start at the list of files in grid.py.
 """
 
 import subprocess
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from clef import console
 from clef.cells import records
-from clef.cells.identity import check_shards, folder_of, identify, write_config
+from clef.cells.identity import check_shards, folder_of, signature_of, write_config
 from clef.cells.plan_file import PlannedRun
 from clef.config import CellConfig
 from clef.config.grid import FROM_GRID
@@ -21,7 +21,7 @@ from clef.console import err
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.datasets import cards
-from clef.errors import ClefError, ConfigError, ShardError
+from clef.errors import ClefError, ConfigError, SetupError, ShardError
 
 SHARDING = "sharding"
 """The state of a cell whose shards a job makes, or is about to make: it has no signature yet."""
@@ -73,6 +73,7 @@ class PlannedCell:
             parent=self.parent.name if self.parent else None,
             protocol=config.protocol,
             against=config.against,
+            preset_of=config.method.name if config.label else None,
         )
 
 
@@ -84,7 +85,7 @@ class Plan:
     cells: list[PlannedCell]
 
     @property
-    def blocked(self) -> list[PlannedCell]:
+    def untrainable(self) -> list[PlannedCell]:
         """Return the cells that can't be trained as things are."""
         return [cell for cell in self.cells if cell.error]
 
@@ -93,13 +94,13 @@ class Plan:
         """Return the cells that submitting the grid would train."""
         return [cell for cell in self.cells if cell.todo]
 
-    def check(self) -> None:
-        """Raise an error with what stands in the way of blocked cells, if any, of the class of the first one's."""
-        if not self.blocked:
+    def raise_if_untrainable(self) -> None:
+        """Raise an error with what stands in the way of untrainable cells, if any, of the class of the first one's."""
+        if not self.untrainable:
             return
-        reasons = dict.fromkeys(str(cell.error) for cell in self.blocked)
-        count = console.format_cells(len(self.blocked))
-        raise type(self.blocked[0].error)("\n".join([f"{count} can't be trained:", *reasons]))  # type: ignore[misc]
+        reasons = dict.fromkeys(str(cell.error) for cell in self.untrainable)
+        count = console.format_cells(len(self.untrainable))
+        raise type(self.untrainable[0].error)("\n".join([f"{count} can't be trained:", *reasons]))  # type: ignore[misc]
 
 
 # ---- from configs to states ----
@@ -108,14 +109,14 @@ class Plan:
 def make_plan(
     name: str,
     configs: list[CellConfig],
-    queued: Collection[str] = (),
+    busy: Collection[str] = (),
     sharding: Collection[Path] = (),
     retry: bool = False,
 ) -> Plan:
     """Look at the disk (shards, weights, and the folder of each cell) and return the plan of a grid.
 
-    `queued`: names of the folders of cells whose job waits or runs. `sharding`: the folders of shards that a job
-    makes. With `retry`, cells that failed or were cancelled are to be trained again.
+    `busy`: names of the folders of cells that Slurm has, or a local launcher. `sharding`: the folders of shards that a
+    job makes or is about to make. With `retry`, cells that failed or were cancelled are to be trained again.
     """
     manifest_of: dict[Path, Manifest | ShardError] = {}
     cells: dict[str, PlannedCell] = {}
@@ -127,7 +128,7 @@ def make_plan(
         if shards not in manifest_of:
             manifest_of[shards] = _load_manifest(shards)
         parent = _parent_of(config, cells) if _has_parent_in_grid(config) else None
-        cells[config.name] = _plan_cell(name, config, manifest_of[shards], queued, retry, parent)
+        cells[config.name] = _plan_cell(name, config, manifest_of[shards], busy, retry, parent)
     return Plan(name, [cells[config.name] for config in configs])
 
 
@@ -149,7 +150,7 @@ def _parent_of(config: CellConfig, cells: Mapping[str, PlannedCell]) -> PlannedC
     if name not in cells:
         raise ConfigError(
             f"{config.name}: method.start_from={config.method.parent}: this grid has no {name}; do overrides give the "
-            f"two another protocol?"
+            f"two different protocols?"
         )
     return cells[name]
 
@@ -158,7 +159,7 @@ def _plan_cell(
     grid: str,
     config: CellConfig,
     manifest: Manifest | ShardError,
-    queued: Collection[str],
+    busy: Collection[str],
     retry: bool,
     parent: PlannedCell | None,
 ) -> PlannedCell:
@@ -172,10 +173,14 @@ def _plan_cell(
         return PlannedCell(config, None, "no shards", manifest)
     try:
         check_shards(config, manifest)
-        folder = folder_of(config, grid, identify(config, manifest))
-    except ClefError as error:
-        return PlannedCell(config, None, "no cue" if isinstance(error, ShardError) else "no weights", error)
-    state = records.state_of(folder, folder.name in queued)
+        folder = folder_of(config, grid, signature_of(config, manifest))
+    except ShardError as error:  # of another card, or without a cue, a split or a member that the cell reads
+        return PlannedCell(config, None, "wrong shards", error)
+    except SetupError as error:
+        return PlannedCell(config, None, "no weights", error)
+    except ClefError as error:  # such as a start_from that is no cell
+        return PlannedCell(config, None, "wrong config", error)
+    state = records.state_of(folder, folder.name in busy)
     parent_skipped = parent is not None and state != "done" and parent.skipped
     return PlannedCell(
         config, folder, state, parent=parent.folder if parent else None, retry=retry, parent_skipped=parent_skipped
@@ -241,7 +246,7 @@ class MissingShards:
     source: Path
 
     def command(self, workers: int | None = None) -> list[str]:
-        """Return the command that makes the shards, or goes on where an earlier one was interrupted."""
+        """Return the command that makes the shards, or continues where an earlier one was interrupted."""
         what = ["--dataset", self.card, "--protocol", self.protocol, "--source", str(self.source.resolve())]
         pace = ["--workers", str(workers)] if workers else []
         return [sys.executable, "-m", "clef.shard", *what, "--out", str(self.folder.parent), *pace]

@@ -41,13 +41,14 @@ def print_plan(plan: Plan, proposal: Proposal | None = None, site: Site | None =
         _print_other_jobs(proposal, site)
     if skipped := sum(cell.skipped for cell in plan.cells):
         _print_line(
-            f"failed, cancelled or behind such a cell: {skipped}, left as they are; --retry-failed tries them again"
+            f"failed, cancelled or starting from such a cell: {skipped}, left as they are; --retry-failed tries them "
+            f"again"
         )
     for reason in dict.fromkeys(str(cell.error) for cell in plan.cells if cell.error):
-        _print_line(f"[yellow]in the way:[/] {escape(reason)}", markup=True)
+        _print_line(f"[yellow]can't be trained:[/] {escape(reason)}", markup=True)
     if proposal and any(cell.state == "no shards" for cell in plan.cells):
         _print_line(
-            "with --source DATASET=FOLDER, a job makes the shards that are missing and the cells come behind it"
+            "with --source DATASET=FOLDER, a job makes the shards that are missing and the cells follow after it"
         )
 
 
@@ -115,7 +116,7 @@ def _arrays_text(jobs: CellJobs, resources: ResourcesConfig) -> str:
     if any(array.max_parallel for array in arrays):
         text += f", {' + '.join(str(array.max_parallel) for array in arrays)} at a time"
     if dependents:
-        text += f"{' but for' if sizes else ','} {dependents}, each behind the cell that it starts from"
+        text += f"{' except for' if sizes else ','} {dependents}, each after the cell that it starts from"
     return text
 
 
@@ -124,21 +125,23 @@ def _print_other_jobs(proposal: Proposal, site: Site) -> None:
     for shards in (*proposal.shards_to_make, *proposal.shards_in_progress):
         _print_line(_sharding_text(shards, proposal, site))
     if proposal.cell_jobs.cells:
-        _print_line("behind all cells: a gather job, which writes the tables however they end")
+        _print_line("after all cells: a gather job, which writes the tables however they end")
 
 
 def _sharding_text(shards: MissingShards, proposal: Proposal, site: Site) -> str:
-    key, queued = str(shards.folder), proposal.queued
+    key, active_jobs = str(shards.folder), proposal.active_jobs
     count = sum(cell.config.shards.resolve() == shards.folder for cell in proposal.plan.cells)
-    job = queued.shards.get(key)
-    launcher = f"job {queued.launches[key]}" if job and key in queued.launches else "another"
+    job = active_jobs.shards.get(key)
+    launcher = f"job {active_jobs.launches[key]}" if job and key in active_jobs.launches else "another"
     if job:
         what = f"job {job} makes them"
     else:
         asks = _resources_text(site.profile.sharding.resources)
-        failed = f"; the last such job failed, see {queued.failed_logs[key]}" if key in queued.failed_logs else ""
+        failed = (
+            f"; the last such job failed, see {active_jobs.failed_logs[key]}" if key in active_jobs.failed_logs else ""
+        )
         what = f"a job makes them from {shards.source} ({asks}{failed})"
-    return f"{shards.name}: no shards yet; {what}, and {launcher} behind it submits its {count} cells"
+    return f"{shards.name}: no shards yet; {what}, and {launcher} after it submits its {count} cells"
 
 
 def _print_line(text: str, markup: bool = False) -> None:

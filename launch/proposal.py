@@ -12,7 +12,7 @@ from pathlib import Path
 
 from clef.config import CellConfig, ResourcesConfig
 from launch import ledger, status
-from launch.ledger import QueuedJobs
+from launch.ledger import ActiveJobs
 from launch.plan import MissingShards, Plan, PlannedCell, make_plan, missing_shards
 
 # ---- cells put together into jobs ----
@@ -44,17 +44,17 @@ class CellJobs:
 
 def arrange_jobs(
     todo: list[PlannedCell],
-    queued: Collection[str] = (),
+    active: Collection[str] = (),
     max_array_size: int | None = None,
     max_parallel: int | None = None,
 ) -> CellJobs:
-    """Sort cells into arrays of at most `max_array_size` tasks. `queued`: folders of cells that Slurm has already.
+    """Sort cells into arrays of at most `max_array_size` tasks. `active`: folders of cells that Slurm has already.
 
     `max_parallel` cells run at the same time, over all the arrays: Slurm limits each array by itself, so each gets a
     part of that number by its size, and at least one.
     """
     untrained = {cell.folder for cell in todo}
-    waiting = {cell.folder for cell in todo if cell.parent and (cell.parent.name in queued or cell.parent in untrained)}
+    waiting = {cell.folder for cell in todo if cell.parent and (cell.parent.name in active or cell.parent in untrained)}
     dependents = [cell for cell in todo if cell.folder in waiting]
     groups = group_by_resources([cell for cell in todo if cell.folder not in waiting])
     arrays = [
@@ -103,7 +103,7 @@ class Proposal:
     """A plan, what Slurm has of it already, and what Slurm would get."""
 
     plan: Plan
-    queued: QueuedJobs
+    active_jobs: ActiveJobs
     cell_jobs: CellJobs
     shards_to_make: list[MissingShards]
     """Sets of shards for which a job, or the launcher after it, is to be submitted."""
@@ -141,21 +141,23 @@ def make_proposal(
 ) -> Proposal:
     """Look at the disk and at Slurm, and return what is to be submitted in a grid's folder.
 
+    Writes one thing: cells that were cancelled with scancel get a note of that in their folders.
+
     `sources`: where datasets lie, so that missing shards can be made. With `retry`, cells that failed or were
     cancelled are to be trained again. SetupError when Slurm doesn't answer.
     """
-    status.note_cancelled(grid)
+    status.note_cancelled(grid)  # first: the plan goes by these notes, or it would train these cells again
     # Slurm before the disk: a job that ends in between has left its result, or its shards.
-    queued = ledger.query_queued(grid)
+    active_jobs = ledger.query_active_jobs(grid)
     missing = missing_shards(configs, sources)
-    busy = {*queued.cells, *ledger.claimed_cells(grid)}
+    busy = {*active_jobs.cells, *ledger.claimed_cells(grid)}
     plan = make_plan(grid.name, configs, busy, missing, retry)
-    in_progress = [shards for shards in missing.values() if _is_in_progress(shards, queued)]
+    in_progress = [shards for shards in missing.values() if _is_in_progress(shards, active_jobs)]
     to_make = [shards for shards in missing.values() if shards not in in_progress]
-    jobs = arrange_jobs(plan.todo, queued.cells, max_array_size, max_parallel)
-    return Proposal(plan, queued, jobs, to_make, in_progress)
+    jobs = arrange_jobs(plan.todo, active_jobs.cells, max_array_size, max_parallel)
+    return Proposal(plan, active_jobs, jobs, to_make, in_progress)
 
 
-def _is_in_progress(shards: MissingShards, queued: QueuedJobs) -> bool:
+def _is_in_progress(shards: MissingShards, active_jobs: ActiveJobs) -> bool:
     """Return whether Slurm has the job that makes these shards, and the one after it."""
-    return str(shards.folder) in queued.shards and str(shards.folder) in queued.launches
+    return str(shards.folder) in active_jobs.shards and str(shards.folder) in active_jobs.launches

@@ -28,7 +28,8 @@ from launch.slurm_commands import Job, array_of
 STATES = (
     "done", "running", "starting", "queued", "new", "stopped", "preempted", "died", "failed", "cancelled", "blocked",
 )  # fmt: skip
-"""`starting`: its job runs, and the cell has written nothing yet. `blocked`: it can't be trained as things are."""
+"""`starting`: its job runs, and the cell has written nothing yet. `blocked`: it had no signature when the grid was
+planned, since something was missing or wrong, or its shards were still to be made."""
 ACTIVE_STATES = {"queued", "starting", "running"}
 """States of cells that wait or run."""
 ANSWER_FILE, ANSWER_LOCK = "scheduler.json", "scheduler.lock"
@@ -123,7 +124,7 @@ class GridStatus:
     jobs: Mapping[str, Job]
     """The newest job of each cell that was submitted and isn't done, by the cell's folder."""
     sharding: list[ShardingJob]
-    """The jobs that blocked cells wait for, or wait for in vain."""
+    """The jobs that blocked cells wait for, and those that ended without making what they wait for."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -156,9 +157,10 @@ def read_status(plan: Path) -> GridStatus:
 
 
 def no_such_cell(status: GridStatus) -> str:
-    """Return what to say of a pattern that no cell's name fits."""
-    example = next((f"are called like {cell.name}, and * stands for anything" for cell in status.cells), "are none")
-    return f"no cell is called so; the grid's {example}"
+    """Return what to say about a pattern that no cell's name matches."""
+    if not status.cells:
+        return "no cell matches; the grid has none"
+    return f"no cell matches; names are like {status.cells[0].name}, and * stands for any text"
 
 
 def local_cells_and_newest_jobs(grid: Path) -> tuple[set[str], dict[str, str]]:
@@ -217,12 +219,12 @@ def cell_state(folder: Path, task: str | None, job: Job | None, is_local: bool =
         return state
     if job.cancelled:  # what a cell writes while it is being cancelled doesn't ask for another run
         return "cancelled"
-    return state if state != "new" else _state_without_a_word(folder, task, job)
+    return state if state != "new" else _state_without_output(folder, task, job)
 
 
 def _state_with_active_job(folder: Path, job: Job) -> str:
     """Return the state of a cell whose job waits or runs, or did when Slurm was asked: the cell's file is newer."""
-    state = records.state_of(folder, queued=True)
+    state = records.state_of(folder, has_job=True)
     if state != "queued":
         return state
     if (folder / records.CANCELLED).exists():
@@ -232,7 +234,7 @@ def _state_with_active_job(folder: Path, job: Job) -> str:
     return "failed" if records.read_state(folder).state == "failed" else "starting"
 
 
-def _state_without_a_word(folder: Path, task: str | None, job: Job) -> str:
+def _state_without_output(folder: Path, task: str | None, job: Job) -> str:
     """Return the state of a cell whose job is gone and that has written nothing."""
     if job.state in (FORGOTTEN, VANISHED) and not output_files(folder.parent, folder.name, task):  # it never began
         return "cancelled" if job.state == VANISHED else "new"

@@ -87,11 +87,11 @@ def print_json(plan: Path, view: ViewOptions) -> int:
 
 
 def watch_status(plan: Path, view: ViewOptions) -> int:
-    """Show the status until no cell waits or runs any more, or until Ctrl-C, which leaves the cells alone."""
+    """Show the status until no cell waits or runs any more, or until Ctrl-C, which does nothing to the cells."""
     try:
         _watch_live(plan, view) if out.is_terminal else _watch_lines(plan, view)
     except KeyboardInterrupt:
-        out.print("no longer watched; the cells go on")
+        out.print("no longer watched; the cells keep running")
     return 0
 
 
@@ -195,7 +195,7 @@ def render_summary(listing: Listing) -> Text:
         text.append(", " if i else "")
         text.append(f"{count:,} {state}", style=STATE_STYLES.get(state, ""))
         if state == "running" and stuck:
-            text.append(f" ({stuck:,} stuck: no word for {listing.stuck_minutes:g} minutes)", style="bold red")
+            text.append(f" ({stuck:,} stuck: no log line for {listing.stuck_minutes:g} minutes)", style="bold red")
     slurm = status.slurm
     if slurm.problem:
         age = f"what it said {format_duration(slurm.tried - slurm.answered)} before" if slurm.answered else "disk alone"
@@ -254,7 +254,7 @@ COLUMNS = (
     Column("best val", lambda cell: _number(cell.metric, ".2f")),
     Column("images/s", lambda cell: _number(cell.images_per_s, ",.0f"), in_narrow=False),
     Column("left", lambda cell: _duration(cell.left_s)),
-    Column("last word", lambda cell: _duration(cell.quiet_s)),
+    Column("last log", lambda cell: _duration(cell.quiet_s)),
 )
 
 

@@ -26,7 +26,7 @@ from clef.engine.slurm_task import TrainCell
 from clef.errors import SetupError
 from clef.results.job import gather_job
 from launch import code_snapshot, ledger, plan_table, slurm_commands
-from launch.ledger import QueuedJobs, Submission
+from launch.ledger import ActiveJobs, Submission
 from launch.plan import MissingShards, PlannedCell, cell_folder, prepare_cell
 from launch.profiles import Site
 from launch.proposal import CellJobs, Proposal
@@ -44,7 +44,7 @@ def check_slurm() -> None:
     for name in ("sbatch", "squeue"):
         if not shutil.which(name):
             raise SetupError(
-                f"no Slurm on this machine ({name} is not on the PATH); to train here instead, say --local"
+                f"no Slurm on this machine ({name} is not on the PATH); to train here instead, use --local"
             )
 
 
@@ -71,7 +71,7 @@ def submit_grid(propose: Callable[[], Proposal], site: Site, args: argparse.Name
             proposal = _keep_shown(proposal, shown)
         configs = [cell.config for cell in proposal.plan.cells]
         try:
-            _submit_all(proposal, Submitter(grid, site, proposal.queued, configs), args)
+            _submit_all(proposal, Submitter(grid, site, proposal.active_jobs, configs), args)
         except OSError as error:
             error.filename = error.filename or str(grid)  # a full disk doesn't say which it is
             raise
@@ -81,18 +81,20 @@ def submit_grid(propose: Callable[[], Proposal], site: Site, args: argparse.Name
 def _submit_question(proposal: Proposal) -> str:
     cells, names = len(proposal.cell_jobs.cells), " and ".join(shards.name for shards in proposal.shards_to_make)
     folders = {shards.folder for shards in proposal.shards_to_make}
-    behind = sum(cell.config.shards.resolve() in folders for cell in proposal.plan.cells)
+    following = sum(cell.config.shards.resolve() in folders for cell in proposal.plan.cells)
     submit = f"Submit {console.format_cells(cells)}"
     if not names:
         return f"{submit}?"
-    return f"{submit}, and shard {names} for {behind} more?" if cells else f"Shard {names}, with {behind} cells behind?"
+    if not cells:
+        return f"Shard {names} ({console.format_cells(following)} follow)?"
+    return f"{submit}, and shard {names} for {following} more?"
 
 
 def _keep_shown(proposal: Proposal, shown: Proposal) -> Proposal:
     """Return what is left of the proposal when only what has been shown may be submitted, and say what is gone."""
     kept = proposal.restrict_to(shown)
     if gone := len(shown.cell_jobs.cells) - len(kept.cell_jobs.cells):
-        err.print(f"{gone} of the cells shown are no longer to be submitted: another launcher was at work")
+        err.print(f"{gone} of the cells shown are no longer to be submitted: another launcher was active")
     return kept
 
 
@@ -145,9 +147,9 @@ class SubmittedJobs:
 class Submitter:
     """Submits the jobs of one grid. The caller must hold the grid's lock."""
 
-    def __init__(self, grid: Path, site: Site, queued: QueuedJobs, configs: list[CellConfig]) -> None:
-        self.grid, self.site, self.queued, self.configs = grid, site, queued, configs
-        self.jobs = dict(queued.cells)
+    def __init__(self, grid: Path, site: Site, active_jobs: ActiveJobs, configs: list[CellConfig]) -> None:
+        self.grid, self.site, self.active_jobs, self.configs = grid, site, active_jobs, configs
+        self.jobs = dict(active_jobs.cells)
         self.submitted = SubmittedJobs()
 
     @cached_property
@@ -182,7 +184,7 @@ class Submitter:
         The cells can't be submitted yet: their signatures depend on the shards' content.
         """
         key = str(shards.folder)
-        sharding, launch = self.queued.shards.get(key), self.queued.launches.get(key)
+        sharding, launch = self.active_jobs.shards.get(key), self.active_jobs.launches.get(key)
         if not sharding:
             resources = self.site.profile.sharding.resources
             work: Work = (CommandFunction(shards.command(resources.cpus), cwd=str(self.code)), ())
@@ -197,7 +199,7 @@ class Submitter:
     def submit_gather(self, plan: Path, results: Path) -> None:
         """Submit a gather job after all cells of the grid that wait or run, unless one waits for all of them."""
         arrays = sorted({array_of(job) for job in self.jobs.values()}, key=int)
-        if set(arrays) - self.queued.gathered:
+        if set(arrays) - self.active_jobs.gathered:
             work: Work = (gather_job, (str(plan.resolve()), str(results)))
             submission = self._submit_job("gather", SMALL_JOB, [work], after=arrays, after_kind="any")
             self.submitted.gather = submission.job
@@ -254,7 +256,7 @@ class Submitter:
         except OSError as error:
             raise SetupError(
                 f"job {job} is submitted, but {self.grid / ledger.SUBMISSIONS} can't be written: {error.strerror}; "
-                f"mend that, and run this again: it finds the job by its name"
+                f"fix that, and run this again: it finds the job by its name"
             ) from None
 
     def _count(self, submission: Submission) -> None:
@@ -297,7 +299,7 @@ def _with_dependency(options: dict[str, str | bool], after: Sequence[str], after
     return options | {"kill_on_invalid_dep": "yes"} if after_kind == "ok" else options
 
 
-# ---- what is said of it ----
+# ---- reports ----
 
 
 def _report_submitted(submitted: SubmittedJobs, proposal: Proposal) -> None:
@@ -311,9 +313,7 @@ def _report_submitted(submitted: SubmittedJobs, proposal: Proposal) -> None:
         jobs = ", ".join(submitted.arrays)
         out.print(f"submitted {count} as {len(submitted.arrays)} job {kind}: {jobs}{rest}", soft_wrap=True)
     for name, (sharding, launch) in submitted.shards.items():
-        out.print(
-            f"job {sharding} makes the shards of {name}; job {launch} behind it submits the cells", soft_wrap=True
-        )
+        out.print(f"job {sharding} makes the shards of {name}; job {launch} after it submits the cells", soft_wrap=True)
 
 
 def _report_settled(settled: list[Submission]) -> None:
@@ -321,5 +321,7 @@ def _report_settled(settled: list[Submission]) -> None:
     for submission in settled:
         is_cells = submission.kind == "cells"
         what = console.format_cells(len(submission.cells)) if is_cells else f"a job of kind {submission.kind}"
-        fate = f"Slurm has that as job {submission.job}" if submission.job else "Slurm never got that"
-        err.print(f"a launcher died while it submitted {what} ({submission.by}): {fate}", markup=False, soft_wrap=True)
+        outcome = f"Slurm has that as job {submission.job}" if submission.job else "Slurm never got that"
+        err.print(
+            f"a launcher died while it submitted {what} ({submission.by}): {outcome}", markup=False, soft_wrap=True
+        )

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 from clef import io
 from clef.config import CellConfig, resolve
 from clef.config.backbones import BACKBONES
+from clef.config.methods import METHODS
 from clef.config.recipes import recipe_settings
 from clef.data import manifest as manifests
 from clef.datasets import cards
@@ -56,29 +57,22 @@ def tiny_backbone(name: str) -> dict[str, Any]:
 
 TINY = {name: tiny_backbone(name) for name in BACKBONES}
 TINY_BRANCH = {"network": "resnet18", "width": 0.0625, "weights": "none"}
-TINY_METHOD: dict[str, dict[str, Any]] = {
-    "vanilla": {"method": {"name": "vanilla"}},
-    "clef": nest(
-        {
-            "method": {"name": "clef", "context_branch": TINY_BRANCH},
-            "inputs.context.size": [24, 24],
-        }
-    ),
-    "context_only": nest(
-        {
-            "method": {"name": "context_only", "context_branch": TINY_BRANCH},
-            "inputs.context.size": [24, 24],
-        }
-    ),
-    "ccim": nest(
-        {
-            "method": {
-                "name": "ccim",
-                "dictionary": TINY_BRANCH | {"size": 8, "components": 6, "input": {"size": [24, 24]}},
-            },
-        }
-    ),
-}
+TINY_DICTIONARY = TINY_BRANCH | {"size": 8, "components": 6, "input": {"size": [24, 24]}}
+
+
+def tiny_method(name: str) -> dict[str, Any]:
+    """Settings that make a method tiny: its context branch, or its dictionary, is thin, on small images."""
+    method: dict[str, Any] = {"name": name}
+    if "dictionary" in METHODS[name].config.model_fields:
+        method["dictionary"] = TINY_DICTIONARY
+    if name not in WITH_BRANCH:
+        return {"method": method}
+    return {"method": method | {"context_branch": TINY_BRANCH}, "inputs": {"context": {"size": [24, 24]}}}
+
+
+WITH_BRANCH = [name for name, entry in METHODS.items() if "context_branch" in entry.config.model_fields]
+"""The methods that have a context branch."""
+TINY_METHOD = {name: tiny_method(name) for name in METHODS}
 TINY_AGENTS = nest(
     {
         "backbone": {"name": "emoticon", "third": "agents", "width": 0.0625, "weights": {"context": "none"}},
@@ -88,7 +82,7 @@ TINY_AGENTS = nest(
 """EmotiCon with the graph of agents in place of the depth map."""
 
 
-SLOW_FIXTURES = {"browser", "cells"}
+SLOW_FIXTURES = {"browser", "cells", "mediapipe"}
 """Fixtures that start another process or train: a test that uses one is `slow`."""
 SLOW_FOLDERS = {"soak"}
 

@@ -58,13 +58,19 @@ def refused(outcome: tuple[int, str], code: int, message: str) -> None:
     [
         ("a: [1", "cell.yaml: not valid YAML: while parsing a flow sequence"),
         ("- 1", "cell.yaml: a mapping (key: value) is expected at the top level"),
-        ("dataset: caer_s_demo\nbackbone: resnet", "cell.yaml: method is missing; say for example method=clef"),
+        ("dataset: caer_s_demo\nbackbone: resnet", "cell.yaml: method is missing; set it, for example method=clef"),
         ("dataset: emotik", "dataset 'emotik': unknown (did you mean emotic?)"),
     ],
 )
 def test_a_config_file_that_is_none(run: Run, text: str, message: str) -> None:
     write("cell.yaml", text)
     refused(run("train", "--config", "cell.yaml"), 2, message)
+
+
+def test_an_override_beside_a_config_file_is_not_blamed_on_the_file_alone(run: Run) -> None:
+    write("cell.yaml", "dataset: caer_s_demo\nbackbone: emot_net\nmethod: vanilla\n")
+    said = "cell.yaml and command line: epoch: unknown (did you mean epochs?)"
+    refused(run("train", "--config", "cell.yaml", "epoch=3"), 2, said)
 
 
 @pytest.mark.slow
@@ -121,7 +127,10 @@ def replace(root: Path, old: bytes, new: bytes) -> None:
     ("damage", "message"),
     [
         (lambda root: (root / "manifest.json").write_text("[]"), "manifest.json: damaged: not a manifest; remove"),
-        (lambda root: edit(root, lambda m: m["splits"].pop("train")), "not shards of caer_s_demo as its card stands"),
+        (
+            lambda root: edit(root, lambda m: m["splits"].pop("train")),
+            "these shards don't match the card of caer_s_demo",
+        ),
         (
             lambda root: edit(root, lambda m: m["splits"]["val"]["members"].pop("body.jpg")),
             "damaged: splits.val.members: nothing is said of body.jpg; remove",
@@ -169,9 +178,9 @@ def test_records_that_were_meddled_with(run: Run, damaged: Path) -> None:
     (folder,) = Path("runs/single").iterdir()
     (checkpoint,) = folder.glob("checkpoints/step-*")
     (checkpoint / "progress.json").write_text("{")
-    refused(run(*TINY, "--resume"), 6, "no checkpoint is left to go on from, just damaged ones (damaged-000000001)")
+    refused(run(*TINY, "--resume"), 6, "no checkpoint is left to continue from, just damaged ones (damaged-000000001)")
     (folder / "result.json").write_text('{"a": 1}')
-    refused(run(*TINY), 6, "result.json: not the result of a cell; train it anew with --restart")
+    refused(run(*TINY), 6, "result.json: not the result of a cell; train it again with --restart")
 
 
 WHOLE = {"annotations_continuous": {"valence": 1, "arousal": 2, "dominance": 3}, "body_bbox": [1, 2, 3, 4]}
@@ -240,7 +249,7 @@ def test_sources_and_cards(run: Run, prepare: Callable[[], None], code: int, mes
 
 def test_paths_that_cannot_be_written(run: Run, damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("file [b]", "")
-    remedy = "look at the path, its permissions and the room on its disk"
+    remedy = "check the path, its permissions and the free disk space"
     refused(run(*TINY, "runtime.output_dir=file [b]"), 5, "file [b]/single/caer_s_demo-emot_net-vanilla-s0-")
     write("g.yaml", yaml.safe_dump(GRID))
     refused(run("grid", "--grid", "g.yaml", "--local", 1, "--out", "file [b]"), 5, f"Not a directory; {remedy}")
@@ -283,7 +292,7 @@ CELL_OF_PLAN = {
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--local", "epochs=1"], 2, "a number of cells is expected, not 'epochs=1'; key=value goes before --local"),
+        (["--local", "epochs=1"], 2, "a number of cells is expected, not 'epochs=1'; put key=value before --local"),
         (["--partition", "gpu"], 5, "no Slurm on this machine (sbatch is not on the PATH); to train here instead"),
         (["--partition", "gpu", "--sbatch", "=lab"], 2, "--sbatch =lab: key=value or key is expected, such as acc"),
         (["--partition", "gpu", "--sbatch", "my account"], 2, "--sbatch my account: key=value or key is expected"),

@@ -85,7 +85,7 @@ SMALL = (
         ((*CELL, "lr=1"), 2, "lr: unknown; valid: against, backbone, batch_size"),
         ((*CELL, "epochs"), 2, "'epochs': overrides are written key=value"),
         (("train", "--config", "none.yaml"), 2, "none.yaml: no such file"),
-        (("train", "dataset=emotic"), 2, "method is missing; say for example method=clef"),
+        (("train", "dataset=emotic"), 2, "method is missing; set it, for example method=clef"),
         (("grid",), 2, "say where to train"),
         (("grid", "--local", "--grid", "none.yaml"), 2, "none.yaml: no such file"),
         (("grid", "--gather"), 6, "no plan here; run the grid first"),
@@ -164,8 +164,8 @@ def spoil_member(root: Path) -> None:
     ("damage", "message"),
     [
         (spoil_format, "format 99, this version reads 3; remove"),
-        (other_dataset, "not shards of caer_s_demo as its card stands"),
-        (lose_split, "not shards of caer_s_demo as its card stands"),
+        (other_dataset, "these shards don't match the card of caer_s_demo"),
+        (lose_split, "these shards don't match the card of caer_s_demo"),
         (spoil_json, "manifest.json: damaged"),
         (meddle, "manifest.json: damaged: not what was written (checksum); remove"),
         (spoil_field, "manifest.json: damaged: splits"),
@@ -203,7 +203,7 @@ def test_verify_names_the_damage(run: Run, damaged: Path, monkeypatch: pytest.Mo
         (["backbone.weights.body=./my.pth"], 5, "my.pth: no such weights file"),
         (["backbone.weights.bodyy=none"], 2, "backbone.weights.bodyy: unknown (did you mean body?)"),
         (["optimizer.lr=.inf"], 2, "optimizer.lr: input should be a finite number"),
-        (["mixed_precision=fp16"], 5, "mixed_precision=fp16: not to be had on a CPU"),
+        (["mixed_precision=fp16"], 5, "mixed_precision=fp16: not available on a CPU"),
         (["optimizer.lr=1e30", "runtime.log_every=2"], 6, "non-finite: the loss of step"),
     ],
 )  # fmt: skip
@@ -221,9 +221,9 @@ def test_an_unfinished_run_asks_what_to_do(run: Run, damaged: Path) -> None:
     cell = (*CELL, *SMALL, "epochs=1")
     assert run(*cell, "runtime.stop_after=1")[0] == 0
     code, said = run(*cell, "runtime.stop_after=2")
-    assert (code, "go on with --resume, or anew with --restart" in said) == (6, True)
+    assert (code, "continue it with --resume, or train it again with --restart" in said) == (6, True)
     code, said = run(*cell, "--resume", "runtime.stop_after=2")
-    assert (code, "goes on after step 1/" in said) == (0, True)
+    assert (code, "continues after step 1/" in said) == (0, True)
 
 
 @pytest.mark.slow

@@ -21,9 +21,18 @@ def test_docs_are_what_the_generator_writes() -> None:
 
 def test_every_backbone_and_both_variants_are_there() -> None:
     assert [v.name for v in VARIANTS if not v.label] == list(BACKBONES)
-    assert VARIANTS[1].cell("emotic").backbone.variant == "decomposed"
-    assert VARIANTS[3].cell("emotic").inputs.scene_without_face.shape == (224, 224)
-    assert VARIANTS[7].cell("caer_s").backbone.reads[-1] == "agents"
+    labeled = {variant.name: variant for variant in VARIANTS if variant.label}
+    assert labeled["emot_net"].cell("emotic").backbone.variant == "decomposed"
+    assert labeled["caer_net"].cell("emotic").inputs.scene_without_face.shape == (224, 224)
+    assert labeled["emoticon"].cell("caer_s").backbone.reads[-1] == "agents"
+
+
+def test_a_kind_of_remark_of_which_there_is_none_has_no_heading(monkeypatch: pytest.MonkeyPatch) -> None:
+    about = {"title": "Mine", "paper": "an example", "stated": [], "chosen": ["all of it"]}
+    monkeypatch.setattr(describe_backbones, "about_backbone", lambda name: about)
+    assert describe_backbones._section("mine") == (
+        '## Mine <a id="mine"></a>\n\nan example. `backbone=mine`.\n\nChosen here:\n\n- all of it'
+    )
 
 
 def test_operations_are_torchvisions() -> None:

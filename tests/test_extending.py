@@ -16,6 +16,7 @@ from tests.launch.tiny_grid import ROOT
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
 """The page's files by name; those inside the package have a folder."""
+OUTSIDE = ("my_models.py", "my_methods.py", "my_optimizers.py", "my_grid.yaml")
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def project(tmp_path: Path) -> Path:
     """A user's folder with the page's files in it."""
     for name in (name for name in FILES if "/" not in name):
         (tmp_path / name).write_text(FILES[name])
-    assert {path.name for path in tmp_path.iterdir()} == {"my_models.py", "my_methods.py", "my_grid.yaml"}
+    assert {path.name for path in tmp_path.iterdir()} == set(OUTSIDE)
     return tmp_path
 
 
@@ -37,7 +38,7 @@ def run(project: Path, *command: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_backbone_and_a_method_of_ones_own_run_through_a_grid(project: Path, shards: Path) -> None:
+def test_what_is_ones_own_runs_through_a_grid_from_a_copy_of_the_code(project: Path, shards: Path) -> None:
     places = ["--shards", str(shards), "--out", "runs", "--results", "results"]
     shown = run(project, str(ROOT / "launch/grid.py"), "--grid", "my_grid.yaml", "--local", "2", *places)
     results = [json.loads(path.read_text()) for path in project.glob("runs/my_grid/*/result.json")]
@@ -47,6 +48,11 @@ def test_a_backbone_and_a_method_of_ones_own_run_through_a_grid(project: Path, s
     assert "Smoothed" in shown
     log = next(project.glob("runs/my_grid/*FaceAndScene-Smoothed*/log.jsonl")).read_text().splitlines()
     assert set(json.loads(log[0])["losses"]) == {"categories", "penalty"}
+    [code] = project.glob("runs/my_grid/code/*/code.json")
+    copied = {path.name for path in code.parent.glob("my_*")}
+    assert copied == {name for name in OUTSIDE if name.endswith(".py")}, "jobs run copies of all of them"
+    config = yaml.safe_load(next(project.glob("runs/my_grid/*caer_net-vanilla*/config.yaml")).read_text())
+    assert config["optimizer"]["name"] == "my_optimizers:Lion"
 
 
 @pytest.mark.slow
@@ -67,14 +73,14 @@ def test_and_through_train(project: Path, shards: Path) -> None:
     assert json.loads(result.read_text())["method"] == "Smoothed"
 
 
-@pytest.mark.parametrize("name", ["my_models.py", "my_methods.py"])
+@pytest.mark.parametrize("name", ["my_models.py", "my_methods.py", "my_optimizers.py"])
 def test_an_addition_is_short(project: Path, name: str) -> None:
     assert len((project / name).read_text().splitlines()) < 30
 
 
 @pytest.fixture
 def extended(tmp_path: Path) -> Path:
-    """A copy of the package with the page's backbone and method inside, each in three files (and a test)."""
+    """A copy of the package with the page's backbone, methods and metric inside, as the page says (but for tests)."""
     skip = shutil.ignore_patterns("__pycache__", ".*")
     for folder in ("clef", "configs"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=skip)
@@ -83,21 +89,33 @@ def extended(tmp_path: Path) -> Path:
     assert inside == {
         "clef/models/face_and_scene.py", "configs/backbones/face_and_scene.yaml",
         "clef/methods/smoothed.py", "configs/methods/smoothed.yaml",
+        "clef/methods/two_experts.py", "configs/methods/two_experts.yaml",
     }  # fmt: skip
     for name in inside:
         (tmp_path / name).write_text(FILES[name])
-    [settings] = re.findall(r"```python\n(class SmoothedConfig.*?)```", PAGE, re.DOTALL)
+    settings = "\n\n".join(re.findall(r"```python\n(class \w+Config.*?)```", PAGE, re.DOTALL))
     for name, table, before in (("backbones", "BACKBONES", ""), ("methods", "METHODS", settings + "\n\n")):
-        path = tmp_path / f"clef/config/{name}.py"
-        [line] = re.findall(rf"```python\n( +.*clef\.{'models' if name == 'backbones' else name}\..*\n)```", PAGE)
+        package = "models" if name == "backbones" else name
+        lines = re.findall(rf"```python\n( +.*clef\.{package}\..*\n)```", PAGE)
         head = f"{table} = {{\n"
-        assert path.read_text().count(head) == 1
-        path.write_text(path.read_text().replace(head, before + head + line))
+        insert(tmp_path / f"clef/config/{name}.py", head, before + head + "".join(lines))
+    [metric] = re.findall(r"```python\n(Metric\(.*\))\n```", PAGE)
+    head = "    for metric in (\n"
+    insert(tmp_path / "clef/metrics.py", head, f"{head}{metric},\n")
+    insert(
+        tmp_path / "shards/caer_s_demo.yaml", "name: caer_s_demo\n", "name: caer_s_demo\nmetric: balanced accuracy\n"
+    )
     return tmp_path
 
 
+def insert(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1, path
+    path.write_text(text.replace(old, new))
+
+
 @pytest.mark.slow
-def test_a_backbone_and_a_method_inside_the_package_take_no_other_file(extended: Path, shards: Path) -> None:
+def test_what_is_added_inside_the_package_takes_no_other_file(extended: Path, shards: Path) -> None:
     settings = ["epochs=1", "runtime.num_workers=0", f"runtime.shards={shards}", "backbone.width=0.0625"]
     settings += ["inputs.face.size=[24, 24]", "inputs.scene.size=[24, 24]"]
     names = ["dataset=caer_s_demo", "backbone=face_and_scene", "method=smoothed"]
@@ -105,6 +123,17 @@ def test_a_backbone_and_a_method_inside_the_package_take_no_other_file(extended:
     [result] = extended.glob("runs/single/caer_s_demo-face_and_scene-smoothed-s0-*/result.json")
     log = (result.parent / "log.jsonl").read_text().splitlines()
     assert set(json.loads(log[0])["losses"]) == {"categories", "penalty"}
+    scores = json.loads(result.read_text())
+    assert (scores["metric"], scores["splits"]["test"]["chance"]) == ("balanced accuracy", pytest.approx(100 / 7))
+    branch = [
+        "method.context_branch.network=resnet18",
+        "method.context_branch.width=0.0625",
+        "inputs.context.size=[24, 24]",
+    ]
+    names[-1] = "method=two_experts"
+    run(extended, "-m", "clef.train", *names, *settings, *branch, "method.context_branch.weights=none")
+    [result] = extended.glob("runs/single/caer_s_demo-face_and_scene-two_experts-s0-*/result.json")
+    assert set(json.loads(result.read_text())["splits"]["test"]["variants"]) == {"Y_e", "Y_c", "factual"}
     code = "from clef.results.published import system_title as t; print(t('face_and_scene', 'smoothed'))"
     assert run(extended, "-c", code) == "Face and scene + smoothed\n"
     code = "from clef.config.resolve import resolve; "

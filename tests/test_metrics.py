@@ -25,13 +25,13 @@ def test_average_precision_against_a_slow_reference() -> None:
 
 def test_a_class_without_positives_is_left_out_of_the_mean() -> None:
     scores, target = np.array([[2.0, 0.3], [1.0, 0.1]]), np.array([[1.0, 0.0], [0.0, 0.0]])
-    assert metrics.headline(scores, target) == 100.0
+    assert metrics.headline_score(scores, target) == 100.0
     assert metrics.per_class(scores, target, ["a", "b"]) == {"a": 100.0}
 
 
 def test_accuracy_recall_and_chance_by_hand() -> None:
     scores, target = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.7], [0.6, 0.4]]), np.array([0, 1, 1, 0])
-    assert metrics.headline(scores, target) == 75.0
+    assert metrics.headline_score(scores, target) == 75.0
     assert metrics.per_class(scores, target, ["a", "b"]) == {"a": 100.0, "b": 50.0}
     assert metrics.chance(target, 2) == 50.0
     assert metrics.chance(np.array([[1.0, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]]), 3) == pytest.approx(37.5)
@@ -57,4 +57,4 @@ def test_without_full_coverage_there_is_no_metric(index: list[int], message: str
 
 def test_scores_that_are_not_finite_are_refused() -> None:
     with pytest.raises(CellError, match="not finite"):
-        metrics.headline(np.array([[np.nan, 1.0]]), np.array([0]))
+        metrics.headline_score(np.array([[np.nan, 1.0]]), np.array([0]))

@@ -57,7 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shards", metavar="FOLDER", help="where the shards are now (default: as in training)")
     parser.add_argument("--workers", type=int, help="loader processes (default: as in training)")
     parser.add_argument("--device", choices=["auto", "cpu"], help="default: as in training")
-    parser.add_argument("--again", action="store_true", help="compute an audit that is there already, too")
+    parser.add_argument("--again", action="store_true", help="compute existing audits again, too")
     args = parser.parse_args()
     for name, least in (("draws", 1), ("seed", 0), ("workers", 0)):
         if (value := getattr(args, name)) is not None and value < least:

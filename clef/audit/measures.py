@@ -69,7 +69,7 @@ def _effect_rows(config: CellConfig, passes: Passes, maker: RowMaker) -> Iterato
     """Yield the effects by CLEF's own counterfactual and, of a method that states probabilities, by blanked inputs."""
     for name, values in metrics.effects(passes.plain).items():
         yield from maker.effect(name, values)
-    logits = (metrics.factual(arrays) for arrays in (passes.plain, passes.context_only, passes.neither))
+    logits = (metrics.stated_logits(arrays) for arrays in (passes.plain, passes.context_only, passes.neither))
     stated = [value for each in logits if (value := metrics.log_probabilities(config, each)) is not None]
     if stated:
         plain, context, neither = stated
@@ -93,13 +93,18 @@ def _swap_rows(passes: Passes, maker: RowMaker) -> Iterator[AuditRow]:
     """Yield how far and how often predictions move with the context of another person; means over the draws."""
     plain = prediction_parts(passes.plain)
     swaps = {"all": (plain, [prediction_parts(arrays) for arrays in passes.swaps])}
-    if "Y_c" in passes.plain:
+    if _score_is_made_of_parts(passes.plain):
         unswapped = swap_branch(passes.plain, np.arange(len(maker.target)))
         swaps["branch"] = unswapped, [swap_branch(passes.plain, donors) for donors in passes.donors]
     for where, (before, after) in swaps.items():
         for part in REACHED[where]:
             if part in before:
                 yield from _movement_rows(f"swap.{where}", part, before[part], [parts[part] for parts in after], maker)
+
+
+def _score_is_made_of_parts(plain: Arrays) -> bool:
+    """Return whether a context branch's logits give the score, with the other parts: in CLEF, or by themselves."""
+    return "Y_c" in plain and ("Y_e*" in plain or "Y_e" not in plain)
 
 
 def swap_branch(plain: Arrays, donors: np.ndarray) -> dict[str, np.ndarray]:
@@ -126,7 +131,7 @@ def _movement_rows(
     yield maker.number(f"{name}.delta.{part}", delta.mean())
     yield maker.number(f"{name}.spreads.{part}", np.mean(delta / np.where(spread > 0, spread, np.inf)))
     yield maker.number(
-        f"{name}.value.{part}", fmean(metrics.headline(scores, maker.target, maker.headline) for scores in after)
+        f"{name}.value.{part}", fmean(metrics.headline_score(scores, maker.target, maker.headline) for scores in after)
     )
 
 
@@ -146,7 +151,7 @@ class RowMaker:
 
     def metric(self, name: str, scores: np.ndarray) -> Iterator[AuditRow]:
         """Yield the card's metric in percent, and that of each class: recall with one label, AP with several."""
-        yield self.number(name, metrics.headline(scores, self.target, self.headline))
+        yield self.number(name, metrics.headline_score(scores, self.target, self.headline))
         by_class = metrics.per_class(scores, self.target, self.classes, self.headline)
         one_label = self.target.ndim == 1
         for label, members in zip(self.classes, self.has_class, strict=True):

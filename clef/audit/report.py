@@ -48,7 +48,7 @@ def _cell_tables(audit: Audit) -> Iterator[RenderableType]:
     yield Text(f"subject: {_join_names(facts['subject'])}; context: {_join_names(facts['context'])}")
     if shows := facts["context_shows_subject"]:
         yield Text(
-            f"the subject can be seen in {_join_names(shows)} too: there a swap brings another subject along", "yellow"
+            f"the subject can be seen in {_join_names(shows)} too, so a swap also shows another subject", "yellow"
         )
     for split in facts["splits"]:
         yield _performance_table(audit, split)
@@ -92,7 +92,7 @@ def _decision_table(audit: Audit, split: str) -> Table:
     table = _table(f"{split}: decisions, %", ["what changes", "of", "moved", "to right", "to wrong", "distance"])
     if (moved := find_value(rows, split, "debiased.moved")) is not None:
         right, wrong = (find_value(rows, split, f"debiased.to_{way}") for way in ("right", "wrong"))
-        table.add_row("TIE in place of factual", "", *map(_format, (moved, right, wrong)), "")
+        table.add_row("TIE instead of factual", "", *map(_format, (moved, right, wrong)), "")
     for where, title in (("branch", "context swapped in the branch"), ("all", "context swapped everywhere")):
         for part in PARTS:
             kinds = ("moved", "to_right", "to_wrong", "spreads")

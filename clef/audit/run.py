@@ -147,7 +147,7 @@ def _check_split(name: str, target: np.ndarray) -> None:
 
 @lru_cache(maxsize=1)  # the cells of a grid share it, dataset by dataset
 def _fit_prior(shards: Path, source: str, workers: int) -> ContextPrior:
-    """Fit the context prior on train. `source` is the shards' fingerprint: new shards in the same folder fit anew."""
+    """Fit the context prior on train. `source` is the shards' fingerprint: it is fitted again for new shards there."""
     return ContextPrior(SplitShards(shards, "train"), workers)
 
 

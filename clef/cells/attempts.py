@@ -1,6 +1,7 @@
 """The attempts of a cell's job: each time it starts, and how that ends. Imports no torch.
 
-A job that goes back to the queue keeps its id, so attempts are counted by job: a cell submitted anew counts anew.
+A job that goes back to the queue keeps its id, so attempts are counted by job: for a cell that is submitted again, the
+count starts at 0.
 """
 
 import json
@@ -30,7 +31,7 @@ class Attempt:
     node: str
     began: str
     how: str | None = None
-    """done, failed, cancelled, preempted, timeout, lost or signalled. None: it runs, or was lost without a word."""
+    """done, failed, cancelled, preempted, timeout, lost or signalled. None: it runs, or ended without writing one."""
     ended: str | None = None
 
 

@@ -27,7 +27,9 @@ NOT_IDENTITY = ("runtime", "resources", "label", "against")
 """Parts of the config that can't change the result."""
 
 
-def signature(config: CellConfig, content: dict[str, str], weights: dict[str, str], parent: str | None = None) -> str:
+def compute_signature(
+    config: CellConfig, content: dict[str, str], weights: dict[str, str], parent: str | None = None
+) -> str:
     """Return the 16 hexadecimal digits that name the cell.
 
     `content` holds the content hash of each member kind that the cell reads, by `split/kind`, and `weights` the
@@ -54,7 +56,7 @@ def check_shards(config: CellConfig, manifest: Manifest) -> None:
         command = f"python -m clef.shard --dataset {config.dataset} --protocol {config.protocol}"
         parts = "name, protocol, task, classes, VAD, splits"
         raise ShardError(
-            f"{config.shards}: not shards of {card.name} as its card stands ({parts}); remove that folder and run: "
+            f"{config.shards}: these shards don't match the card of {card.name} ({parts}); remove that folder and run: "
             f"{command} --out {config.runtime.shards}"
         )
     if "scene_without_person" in config.inputs.present and "person" not in manifest.cues:
@@ -72,13 +74,13 @@ def check_shards(config: CellConfig, manifest: Manifest) -> None:
                 )
 
 
-def identify(config: CellConfig, manifest: Manifest, hashes: dict[str, str] | None = None) -> str:
+def signature_of(config: CellConfig, manifest: Manifest, hashes: dict[str, str] | None = None) -> str:
     """Return the cell's signature. Raises SetupError where pre-trained weights are missing.
 
     `hashes`: those of the weights, where they are known and the files need not be here.
     """
     hashes = weights.hashes(config) if hashes is None else hashes
-    return signature(config, content_of(config, manifest), hashes, _parent_signature(config))
+    return compute_signature(config, content_of(config, manifest), hashes, _parent_signature(config))
 
 
 def content_of(config: CellConfig, manifest: Manifest) -> dict[str, str]:
@@ -95,8 +97,8 @@ def check_cell(folder: Path, config: CellConfig, manifest: Manifest) -> None:
     """
     check_shards(config, manifest)
     recorded = records.read_json(folder / records.ENVIRONMENT)
-    found, content = identify(config, manifest, recorded.get("weights")), content_of(config, manifest)
-    if folder.name.rpartition("-")[2] == found:
+    signature, content = signature_of(config, manifest, recorded.get("weights")), content_of(config, manifest)
+    if folder.name.rpartition("-")[2] == signature:
         return
     if other := [key for key, value in content.items() if recorded.get("content", content).get(key) != value]:
         raise ShardError(
@@ -104,8 +106,8 @@ def check_cell(folder: Path, config: CellConfig, manifest: Manifest) -> None:
             "say where its shards are with --shards"
         )
     raise CellError(
-        f"{folder}: its name should end with {found}, by its config and the shards: {records.CONFIG} was changed, or "
-        "this is no cell's folder"
+        f"{folder}: its name should end with {signature}, by its config and the shards: {records.CONFIG} was "
+        "changed, or this is no cell's folder"
     )
 
 
@@ -119,9 +121,9 @@ def _parent_signature(config: CellConfig) -> str | None:
     return parent
 
 
-def folder_of(config: CellConfig, grid: str, mark: str) -> Path:
+def folder_of(config: CellConfig, grid: str, signature: str) -> Path:
     """Return the folder of a cell with this signature."""
-    return Path(config.runtime.output_dir) / grid / f"{config.name}-{mark}"
+    return Path(config.runtime.output_dir) / grid / f"{config.name}-{signature}"
 
 
 def write_config(folder: Path, config: CellConfig) -> None:

@@ -30,10 +30,8 @@ def find_cell(wanted: str | Path, runs: Path = RUNS) -> Path:
     if not matches:
         near = difflib.get_close_matches(str(wanted), cells, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(
-            f"{wanted}: no such folder, and none of the {len(cells)} cells below {runs} is called so{hint}"
-        )
+        raise ConfigError(f"{wanted}: no such folder, and none of the {len(cells)} cells below {runs} matches{hint}")
     if len(matches) > 1:
         more = [f"and {len(matches) - SHOWN} more"] if len(matches) > SHOWN else []
-        raise ConfigError("\n  ".join([f"{wanted}: {len(matches)} cells are called so:", *matches[:SHOWN], *more]))
+        raise ConfigError("\n  ".join([f"{wanted}: {len(matches)} cells match:", *matches[:SHOWN], *more]))
     return Path(os.path.abspath(cells[matches[0]]))

@@ -34,6 +34,13 @@ class PlannedRun:
     """How its dataset is split and counted."""
     against: str | None = DEFAULT_CONTROL
     """The method that it is compared with; None for a control, which is compared with none."""
+    preset_of: str | None = None
+    """The method that the preset `method` sets up; None where `method` is no preset but a method."""
+
+    @property
+    def is_clef(self) -> bool:
+        """Return whether it trains CLEF, as it is or as a preset."""
+        return (self.preset_of or self.method) == "clef"
 
 
 def plan_path(out: Path, grid: str) -> Path:

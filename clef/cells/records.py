@@ -24,7 +24,7 @@ from clef import io
 RESULT, STATE, LOG, CONFIG, LOCK = "result.json", "state.json", "log.jsonl", "config.yaml", "lock"
 ENVIRONMENT = "environment.json"
 CANCELLED = "cancelled.json"
-"""Who cancelled the cell. A file of its own, since the job that is cancelled still writes its state while it leaves."""
+"""Who cancelled the cell. A file of its own, since the job that is cancelled still writes its state while it ends."""
 _PACKAGES = (
     "torch", "torchvision", "accelerate", "submitit", "webdataset", "numpy", "scipy", "scikit-learn", "pillow",
     "simplejpeg", "opencv-python-headless", "safetensors", "pydantic",
@@ -101,15 +101,15 @@ def write_state(folder: Path, state: str, **facts: Any) -> None:
     write_json(folder / STATE, {"state": state, **facts}, durable=state != "running")
 
 
-def state_of(folder: Path, queued: bool = False) -> str:
+def state_of(folder: Path, has_job: bool = False) -> str:
     """Return a cell's state: new, queued, running, stopped, preempted, failed, died, cancelled or done.
 
-    `queued`: its Slurm job waits or runs. Its lock is then not tried: that could get in the way of the job taking it.
+    `has_job`: its Slurm job waits or runs. Its lock is then not tried: that could get in the way of the job taking it.
     """
     if (folder / RESULT).exists():
         return "done"
     state = read_state(folder).state
-    if queued:
+    if has_job:
         return "running" if state == "running" else "queued"
     if io.is_locked(folder / LOCK):
         return "running"

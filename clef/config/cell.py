@@ -64,7 +64,7 @@ class OptimizerConfig(Strict):
     @classmethod
     def _has_no_settings_of_groups(cls, options: dict[str, Any]) -> dict[str, Any]:
         if stated := sorted({"params", "lr", "weight_decay"} & set(options)):
-            raise ValueError(f"{', '.join(stated)} can't be an option; say optimizer.lr and optimizer.weight_decay")
+            raise ValueError(f"{', '.join(stated)} can't be an option; set optimizer.lr and optimizer.weight_decay")
         return options
 
     @model_validator(mode="after")
@@ -152,7 +152,7 @@ class RuntimeConfig(Strict):
     deterministic: bool = False
     """Refuse kernels that may not give the same bits twice (torch.use_deterministic_algorithms); slower on GPUs."""
     stop_after: Annotated[int, Field(ge=0)] | None = None
-    """Save and stop after this many steps in all, to go on with `--resume`."""
+    """Save and stop after this many steps in all, to continue with `--resume`."""
 
 
 RENAMED = {
@@ -216,7 +216,7 @@ class CellConfig(Strict):
         if parts > 1 and self.loss.categories == "weighted_l2" and self.loss.class_weights == "dynamic":
             raise ValueError(
                 "optimizer.gradient_accumulation_steps: loss.class_weights=dynamic counts the positives of a whole "
-                "global batch, which no micro-batch sees; say class_weights=static"
+                "global batch, which no micro-batch sees; set class_weights=static"
             )
         return self
 

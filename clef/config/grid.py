@@ -20,8 +20,8 @@ FROM_GRID = "@"
 """Before the name of a method of the same grid, in `method.start_from`."""
 
 
-class Exclusion(Strict):
-    """The cells that match on every axis given. `method` names a preset, or the method behind presets."""
+class CellSelector(Strict):
+    """Selects the cells that match on every axis given. `method` names a preset, or the method that presets are of."""
 
     dataset: str | None = None
     backbone: str | None = None
@@ -29,7 +29,7 @@ class Exclusion(Strict):
     seed: int | None = None
 
     def matches(self, point: Point, method: str) -> bool:
-        """Return whether the cell at `point` lies in it; `method` is the one behind the cell's preset."""
+        """Return whether the cell at `point` lies in it; `method` is the one that the cell's preset is of."""
         stated = {axis: getattr(self, axis) for axis in AXES}
         return all(
             value in (None, point[axis]) or (axis == "method" and value == method) for axis, value in stated.items()
@@ -52,7 +52,7 @@ class Preset(Strict):
 class Override(Strict):
     """Settings for the cells that `where` matches; keys may be dotted."""
 
-    where: Exclusion = Exclusion()
+    where: CellSelector = CellSelector()
     set: dict[str, Any]
 
 
@@ -65,7 +65,7 @@ class Grid(Strict):
     """Methods, and the names of presets."""
     presets: dict[str, Preset] = {}
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
-    exclude: list[Exclusion] = []
+    exclude: list[CellSelector] = []
     overrides: list[Override] = []
 
     def preset(self, name: str) -> Preset:
@@ -85,7 +85,7 @@ def resolve_cells(grid: Grid, where: str, extra: Mapping[str, Any]) -> list[Cell
     grid that contradicts itself, and for settings that no cell can have.
     """
     _check_backbones(grid, where)
-    _check_points(grid, where)
+    _check_selectors(grid, where)
     _check_presets(grid, where)
     cells: list[CellConfig] = []
     resolved: dict[Any, _Resolved] = {}
@@ -178,14 +178,14 @@ def _check_presets(grid: Grid, where: str) -> None:
             raise ConfigError(f"{where}: " + unknown(f"methods: {name!r}", name, [*methods, *grid.presets]))
 
 
-def _check_points(grid: Grid, where: str) -> None:
+def _check_selectors(grid: Grid, where: str) -> None:
     """Refuse an exclusion or override that names what no axis lists: a misspelt name would silently match nothing."""
-    for key, points in (
+    for key, selectors in (
         ("exclude", grid.exclude),
         ("overrides.where", [override.where for override in grid.overrides]),
     ):
-        for point, axis in itertools.product(points, AXES):
-            value, values = getattr(point, axis), list(getattr(grid, f"{axis}s"))
+        for selector, axis in itertools.product(selectors, AXES):
+            value, values = getattr(selector, axis), list(getattr(grid, f"{axis}s"))
             if axis == "method":
                 values += [preset.method for preset in grid.presets.values()]
             if value is not None and value not in values:
@@ -193,7 +193,7 @@ def _check_points(grid: Grid, where: str) -> None:
 
 
 def _check_axes(settings: Mapping[str, Any], point: Point, where: str) -> None:
-    """Refuse settings that contradict an axis: the axis would win without a word."""
+    """Refuse settings that contradict an axis: the axis would win silently."""
     for axis in AXES:
         stated = settings.get(axis)
         stated = stated.get("name") if isinstance(stated, Mapping) else stated

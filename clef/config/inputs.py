@@ -119,9 +119,9 @@ class Inputs(Strict):
     def _regions_lie_on_the_scene(self) -> "Inputs":
         if self.regions and self.scene:
             if self.scene.crop:
-                raise ValueError("scene.crop can't go with regions, which are places in the whole scene")
+                raise ValueError("scene.crop can't be combined with regions, which are boxes in the whole scene")
             if self.scene.flip != self.regions.flip:
-                raise ValueError("regions.flip must be what scene.flip is: they are places in it")
+                raise ValueError("regions.flip must equal scene.flip: regions are boxes in the scene")
         return self
 
     @model_serializer(mode="wrap")

@@ -75,7 +75,7 @@ class MethodConfig(Strict):
         return ()
 
     def activation(self, single_label: bool) -> Activation | None:
-        """Return how its logits state probabilities, of one label or of several; None: they state none."""
+        """Return how its scores state probabilities, of one label or of several; None: they state none."""
         return "softmax" if single_label else "sigmoid"
 
 
@@ -216,12 +216,12 @@ class CustomMethodConfig(MethodConfig):
     options: dict[str, Any] = {}
     """Whatever it takes."""
     probabilities: bool = False
-    """Whether its logits state probabilities: a softmax of one label, or a sigmoid of each of several labels. It
+    """Whether its scores state probabilities: a softmax of one label, or a sigmoid of each of several labels. It
     changes no result, so it is no part of the signature.
     """
 
     def activation(self, single_label: bool) -> Activation | None:
-        """Return how its logits state probabilities, if its config says that they do."""
+        """Return how its scores state probabilities, if its config says that they do."""
         return super().activation(single_label) if self.probabilities else None
 
 

@@ -18,7 +18,23 @@ Kind = Literal["backbones", "methods"]
 @cache
 def load_recipe(kind: Kind, name: str) -> Mapping[str, Any]:
     """Return the recipe of a shipped backbone or method. Raises ConfigError where it has none."""
-    return yaml_config.read_yaml(yaml_config.resource(f"configs/{kind}/{name}.yaml"))
+    try:
+        path = yaml_config.resource(f"configs/{kind}/{name}.yaml")
+    except ConfigError as error:
+        raise ConfigError(f"{error}; every name in {kind.upper()} (clef/config/{kind}.py) has a recipe there") from None
+    return yaml_config.read_yaml(path)
+
+
+def about_backbone(name: str) -> Mapping[str, Any]:
+    """Return what a backbone's recipe says of it to readers: title, paper, stated, chosen, variants.
+
+    Raises ConfigError where the title or the paper is missing.
+    """
+    content: Mapping[str, Any] = load_recipe("backbones", name).get("about") or {}
+    for key in ("title", "paper"):
+        if key not in content:
+            raise ConfigError(f"configs/backbones/{name}.yaml: about.{key}: missing; docs/backbones.md shows it")
+    return content
 
 
 def recipe_settings(kind: Kind, name: str) -> dict[str, Any]:

@@ -15,20 +15,20 @@ from clef.errors import ConfigError
 from clef.yaml_config import expand, merge, read_yaml, unknown, validate
 
 
-def resolve(layer: Mapping[str, Any], where: str = "config") -> CellConfig:
-    """Return the cell that `layer` asks for, on top of its method's defaults and its backbone's recipe.
+def resolve(settings: Mapping[str, Any], where: str = "config") -> CellConfig:
+    """Return the cell that `settings` ask for, on top of its method's defaults and its backbone's recipe.
 
-    `where` names the layer in errors. Raises ConfigError for unknown keys and names, wrong values, and settings that
+    `where` names them in errors. Raises ConfigError for unknown keys and names, wrong values, and settings that
     contradict each other.
     """
-    layer = expand(layer)
-    card = cards.load(_name(layer, "dataset", where), str(layer.get("protocol", cards.LEAK_FREE)))
-    method = _settings("methods", _name(layer, "method", where))
-    backbone = _settings("backbones", _name(layer, "backbone", where))
+    settings = expand(settings)
+    card = cards.load(_name(settings, "dataset", where), str(settings.get("protocol", cards.LEAK_FREE)))
+    method = _default_settings("methods", _name(settings, "method", where))
+    backbone = _default_settings("backbones", _name(settings, "backbone", where))
     if card.task == "single_label":  # the papers' multi-label losses don't apply
         backbone |= {"loss": {"categories": "cross_entropy"}}
-    config = validate(CellConfig, merge(method, backbone, layer), where)
-    config = _with_inputs_that_are_read(config, layer, where)
+    config = validate(CellConfig, merge(method, backbone, settings), where)
+    config = _with_inputs_that_are_read(config, settings, where)
     _check_loss(config, card, where)
     if "val" not in card.splits and config.selection == "best":
         raise ConfigError(
@@ -55,17 +55,17 @@ def from_yaml(path: Path) -> CellConfig:
 _EXAMPLES = {"dataset": "emotic_demo", "backbone": "emot_net", "method": "clef"}
 
 
-def _name(layer: Mapping[str, Any], key: str, where: str) -> str:
-    value = layer.get(key)
+def _name(settings: Mapping[str, Any], key: str, where: str) -> str:
+    value = settings.get(key)
     if isinstance(value, Mapping):
         value = value.get("name")
     if not isinstance(value, str):
-        raise ConfigError(f"{where}: {key} is missing; say for example {key}={_EXAMPLES[key]}")
+        raise ConfigError(f"{where}: {key} is missing; set it, for example {key}={_EXAMPLES[key]}")
     return value
 
 
-def _settings(kind: Kind, name: str) -> dict[str, Any]:
-    """Return the settings of a recipe; none for a `module:Class` of one's own, whose cell states them all."""
+def _default_settings(kind: Kind, name: str) -> dict[str, Any]:
+    """Return the settings of a recipe; none for a `module:Class` of the user's, whose cell states them all."""
     if ":" in name:
         return {}
     if name not in registered(kind):
@@ -73,8 +73,8 @@ def _settings(kind: Kind, name: str) -> dict[str, Any]:
     return recipe_settings(kind, name)
 
 
-def _with_inputs_that_are_read(config: CellConfig, layer: Mapping[str, Any], where: str) -> CellConfig:
-    """Return the config with just the inputs that its backbone and method read; refuse others that `layer` states."""
+def _with_inputs_that_are_read(config: CellConfig, settings: Mapping[str, Any], where: str) -> CellConfig:
+    """Return the config with just the inputs that its backbone and method read; refuse others that `settings` state."""
     branch = config.method.branch
     inputs = config.inputs
     if branch and branch.input not in inputs.present:  # another frame, seen as the masked one would be
@@ -84,7 +84,7 @@ def _with_inputs_that_are_read(config: CellConfig, layer: Mapping[str, Any], whe
     backbone = config.backbone.reads if config.method.builds_backbone else ()
     if backbone is None:  # one of your own: only its class knows
         return config.model_copy(update={"inputs": inputs})
-    stated = set(layer.get("inputs") or {})
+    stated = set(settings.get("inputs") or {})
     read = {*backbone, *config.method.reads} | (stated if isinstance(config.method, CustomMethodConfig) else set())
     unread = stated - read - ({"context"} if branch else set())
     if unread and config.method.builds_backbone:
@@ -104,4 +104,4 @@ def _check_loss(config: CellConfig, card: cards.Card, where: str) -> None:
         raise ConfigError(f"{where}: loss.vad_weight: {card.name} has no valence, arousal and dominance; set it to 0")
     method = config.method
     if isinstance(method, VanillaConfig) and method.output == "linear" and config.loss.categories != "weighted_l2":
-        raise ConfigError(f"{where}: method.output: linear goes with loss.categories: weighted_l2 alone")
+        raise ConfigError(f"{where}: method.output: linear needs loss.categories: weighted_l2")

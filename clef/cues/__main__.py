@@ -1,7 +1,8 @@
 """`python -m clef.cues --dataset emotic --cue pose`: find a cue of every person or image, before sharding.
 
-It writes <source>/cues/<cue>.jsonl, line by line; run again, it continues where it was. Find faces first: landmarks and
-pose use them. docs/cues.md says what each cue is, which backbones read it, and which environment MediaPipe needs.
+It writes <source>/cues/<cue>.jsonl, line by line; run again, it continues where it stopped. Find faces first:
+landmarks and pose use them. docs/cues.md says what each cue is, which backbones read it, and which environment
+MediaPipe needs.
 """
 
 import argparse

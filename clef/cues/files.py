@@ -266,7 +266,7 @@ def _count_unmatched_keys(file: CueFile, people: Sequence[Person], source: Path)
     unmatched = file.values.keys() - keys
     if unmatched and len(unmatched) == len(file.values):
         raise DataError(
-            f"{file.path}: none of its {len(unmatched):,} keys is known in {source}: it says {min(unmatched)!r}, "
+            f"{file.path}: none of its {len(unmatched):,} keys is known in {source}: one is {min(unmatched)!r}, "
             f"where {min(keys, default='nothing')!r} is expected; is it another dataset's?"
         )
     return len(unmatched)

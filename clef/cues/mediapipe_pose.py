@@ -14,7 +14,7 @@ from clef.geometry import Box, body_box, bounding_box, center, clip, contains, e
 
 VERSION_PREFIX = "0.10."
 """How the version must begin."""
-INSTALL = "it wants an environment of its own (docs/cues.md): make .venv-cues, then .venv-cues/bin/python -m clef.cues"
+INSTALL = "it needs its own environment (docs/cues.md): make .venv-cues, then .venv-cues/bin/python -m clef.cues"
 
 
 class MediaPipeExtractor(Extractor):

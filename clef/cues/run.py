@@ -1,6 +1,6 @@
 """Run an extractor over the people or images of one root of a dataset, and write the cue file.
 
-Lines are only ever added to a cue file, so a run that was killed continues where it was.
+Lines are only ever added to a cue file, so a run that was killed continues where it stopped.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def open_journal(path: Path, cue: CueName, extractor: str, version: str) -> Iter
         if (existing.extractor, existing.version) != (extractor, version):
             raise DataError(
                 f"{path}: made by {existing.made_by}, this is {f'{extractor} {version}'.strip()}; "
-                f"a file has one maker. Go on with that one, or remove the file and start again"
+                f"a file has one maker. Continue with that one, or remove the file and start again"
             )
         with path.open("a", encoding="utf-8") as file:
             yield Journal(file, existing.values)

@@ -18,7 +18,7 @@ from torch import Tensor
 from clef.errors import SetupError
 
 Batch = dict[str, Any]
-"""Tensors by name; `valid`, `jitter` and `black` are dictionaries of tensors, by input."""
+"""Tensors by name; `valid`, `jitter` and `masked_region` are dictionaries of tensors, by input."""
 FieldName = tuple[str, ...]
 """Where a field lies in a batch: ("body",) is batch["body"], ("valid", "body") is batch["valid"]["body"]."""
 _ALIGNMENT = 64

@@ -36,7 +36,8 @@ class CellDataset(Dataset[Batch]):
 
     Images and depth maps are uint8, 3,H,W and 1,H,W; points and boxes are float32. `valid` says of each input whether
     the sample has it: an input that it lacks is all zeros, never that of another person. Color jitter is left to the
-    device: the factors (`jitter`, 3) and the box that is black after it (`black`, 4) come with the sample.
+    device: the factors (`jitter`, 3) and the box to make black again after it (`masked_region`, 4) come
+    with the sample.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class CellDataset(Dataset[Batch]):
         return _first_sample(self.layout.batch(buffer, 1))
 
     def fill(self, buffer: Tensor, items: Sequence[tuple[int, int]]) -> None:
-        """Write the samples of a batch, each (epoch, index), into a buffer whose fields `layout` tells."""
+        """Write the samples of a batch, each (epoch, index), into a buffer that is laid out as in `self.layout`."""
         arrays, indices = self.layout.arrays(buffer, len(items)), [index for _, index in items]
         # Stage by stage for the whole batch, not sample by sample: a small step between two decodings would find the
         # processor's caches full of pixels.
@@ -76,6 +77,8 @@ class CellDataset(Dataset[Batch]):
                 arrays["vad",][row] = _vad(metas[row])
             self._fill_points(arrays, row, index, draws[row])
         self._images.fill(arrays, indices, metas, draws)
+        # Nothing is decoded after this: other processes may use the images. Jitter computes the masked regions a second
+        # time, which is cheap and keeps it out of the loop that decodes.
         self._images.commit()
         self._images.fill_jitter(arrays, metas, draws)
 
@@ -105,7 +108,8 @@ class CellDataset(Dataset[Batch]):
             fields[name,] = _input_field(name, config)
             fields["valid", name] = Field(torch.bool)
             if self.augment and isinstance(config, InputConfig) and config.jitter:
-                fields["jitter", name], fields["black", name] = Field(torch.float32, (3,)), Field(torch.int32, (4,))
+                fields["jitter", name] = Field(torch.float32, (3,))
+                fields["masked_region", name] = Field(torch.int32, (4,))
         return fields
 
     def _draws(self, epoch: int, index: int) -> DrawsByInput:
@@ -180,25 +184,27 @@ class ImageInputs:
                     draw = draws[row].get(name)
                     arrays["valid", name][row] = valid
                     if valid:
-                        black = self._mask(name, metas[row], draw)
-                        transforms.augment_image(pixels, black, self.inputs[name], draw, out)
+                        masked_region = self._masked_region(name, metas[row], draw)
+                        transforms.augment_image(pixels, masked_region, self.inputs[name], draw, out)
                     else:
                         out[:] = 0
 
     def fill_jitter(self, arrays: Arrays, metas: Sequence[Metadata], draws: Sequence[DrawsByInput]) -> None:
-        """Write, for each input with color jitter, what the device needs: the factors, and what is black after it."""
+        """Write, for each input with color jitter, what the device needs: the factors, and the masked region."""
         for name, config in self.inputs.items():
             if isinstance(config, InputConfig) and ("jitter", name) in arrays:
                 for row, (meta, draw) in enumerate(zip(metas, draws, strict=True)):
                     arrays["jitter", name][row] = transforms.jitter_factors(config, draw[name])
-                    arrays["black", name][row] = self._mask(name, meta, draw[name]) or 0
+                    arrays["masked_region", name][row] = self._masked_region(name, meta, draw[name]) or 0
 
     def commit(self) -> None:
         """Let other processes use the images that were decoded since the last commit."""
         for table in self.tables.values():
             table.commit()
 
-    def _mask(self, name: InputName, meta: Metadata, draw: AugmentationDraws | None) -> transforms.Region | None:
+    def _masked_region(
+        self, name: InputName, meta: Metadata, draw: AugmentationDraws | None
+    ) -> transforms.Region | None:
         box = transforms.mask_box(name, meta)
         if box is None:
             return None
@@ -213,6 +219,7 @@ class ImageInputs:
         if data is None:
             return False
         try:
+            # JPEG or PNG bytes to uint8 pixels of the size of `out`, resized without keeping the aspect ratio.
             decode.decode_image(data, out)
         except decode.UndecodableImage as error:
             sample = f"{self.shards.root.name}/{self.shards.name} sample {self.shards.key(index)}"

@@ -1,7 +1,7 @@
 """A cache of decoded images on a node's own disk, shared by all processes and jobs there (`runtime.cache: node`).
 
 A table holds the images of one member kind of a split at one size: their pixels, N,H,W,C, and a flag for each image
-that is there. Its name says what it holds, and ends with a hash of the content. So a set of shards that was made anew
+that is there. Its name says what it holds, and ends with a hash of the content. So a set of shards that was made again
 gets new tables, and the old ones are removed.
 
 The process that decodes an image first writes it, before anything random happens to it. Its flag is set only once the
@@ -233,8 +233,8 @@ def _make_private(folder: Path) -> None:
         ) from None
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise SetupError(
-            f"{folder}: must be a folder that is yours and closed to others (mode 700); mend or remove it, or name "
-            f"another place with runtime.scratch"
+            f"{folder}: must be a folder owned by you with mode 700; fix or remove it, or choose "
+            f"another folder with runtime.scratch"
         )
 
 

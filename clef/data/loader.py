@@ -1,4 +1,4 @@
-"""The loader of a split, for training and for evaluation, and the step from its uint8 batches to normalized ones.
+"""The loader of a split, for training and for evaluation, and the conversion of its uint8 batches to normalized ones.
 
 It is not passed to `accelerator.prepare`: the batches are split by rank already, and preparing would split them again
 and silently lose samples.
@@ -43,7 +43,7 @@ class BatchLoader:
         if (first := next(batches, None)) is None:
             return
         pool = self._pool(layout.size(len(first)))
-        filled = DataLoader(
+        loader = DataLoader(
             _BatchFiller(self.dataset, pool),
             batch_sampler=_BufferedSampler(chain([first], batches), layout, pool),
             num_workers=self.workers,
@@ -53,8 +53,8 @@ class BatchLoader:
             # An iterator draws a seed when it is made. Drawn globally, it would change dropout after a resume.
             generator=torch.Generator(),
         )
-        with signals.blocked():
-            results = iter(filled)
+        with signals.blocked():  # this starts the workers: a signal must not kill one before it ignores signals
+            results = iter(loader)
         for result in results:
             if isinstance(result, ClefError):
                 try:
@@ -128,13 +128,13 @@ def to_device(batch: Batch, inputs: Mapping[InputName, AnyInput], device: torch.
     it.
     """
     moved: Batch = {key: _move(value, device) for key, value in batch.items()}
-    jitter, black = moved.pop("jitter", {}), moved.pop("black", {})
+    jitter, masked_regions = moved.pop("jitter", {}), moved.pop("masked_region", {})
     for name, config in inputs.items():
         if not isinstance(config, InputConfig | DepthConfig):
             continue
         images = _to_float(moved[name])
         if name in jitter:
-            zero_regions(apply_jitter(images, jitter[name]), black[name])
+            zero_regions(apply_jitter(images, jitter[name]), masked_regions[name])
         if isinstance(config, DepthConfig):
             images.div_(127.5).sub_(1)
         else:

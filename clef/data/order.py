@@ -3,7 +3,7 @@
 Training reads one endless stream of samples, epoch after epoch, each epoch a new permutation. The stream is cut into
 global batches of one size, regardless of where an epoch ends. So every sample comes exactly once an epoch, no batch is
 short and none is dropped. Each rank takes an equal slice of each global batch. The only state is how many samples have
-been consumed: a run that was stopped on 4 ranks goes on with 1 or 2 through the same batches, without skipping ahead.
+been consumed: a run that was stopped on 4 ranks continues with 1 or 2 through the same batches, without skipping ahead.
 """
 
 import math
@@ -40,7 +40,7 @@ class Order:
         first = number * self.batch_size
         return [self.at(position) for position in range(first, first + self.batch_size)]
 
-    def batches(self, epochs: int) -> int:
+    def num_batches(self, epochs: int) -> int:
         """Return how many global batches `epochs` epochs take; the last may reach into the epoch after."""
         return -(-epochs * self.samples // self.batch_size)
 

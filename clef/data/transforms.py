@@ -4,8 +4,9 @@ A loader worker crops and mirrors in NumPy, straight into the batch. Jitter chan
 augmentation draws are a function of (seed, epoch, index, input), so neither the number of workers or ranks nor a resume
 changes them.
 
-Where a box is masked, its pixels must be exactly black. So it is zeroed after the resize, which would mix in pixels
-from outside, and again on the device, because jitter changes black.
+Where a box is masked, its pixels must be exactly black. The box of `context.jpg` is already black in the shard, but
+JPEG and the resize blur its edge with pixels from outside. So every masked box is zeroed after the resize, and again on
+the device, because jitter changes black.
 """
 
 import math
@@ -113,12 +114,12 @@ def crop_corner(config: InputConfig | DepthConfig, draws: AugmentationDraws | No
 
 def augment_image(
     pixels: np.ndarray,
-    black: Region | None,
+    masked_region: Region | None,
     config: InputConfig | DepthConfig,
     draws: AugmentationDraws | None,
     out: np.ndarray,
 ) -> None:
-    """Crop and mirror a resized image H,W,C into `out`, and zero the region that is black there.
+    """Crop and mirror a resized image H,W,C into `out`, and zero the masked region there.
 
     `pixels` may be `out` itself where nothing is cropped: OpenCV mirrors in place.
     """
@@ -129,8 +130,9 @@ def augment_image(
         cv2.flip(crop, 1, dst=out)
     elif pixels is not out:
         out[:] = crop
-    if black is not None:
-        out[black[0] : black[2], black[1] : black[3]] = 0
+    if masked_region is not None:
+        top, left, bottom, right = masked_region
+        out[top:bottom, left:right] = 0
 
 
 def jitter_factors(config: InputConfig, draws: AugmentationDraws) -> list[float]:

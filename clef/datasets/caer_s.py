@@ -234,7 +234,7 @@ class CaerSLayout:
         folder = self.image_folder(self.folder_of(split))
         for row in rows:
             if row.folder and self.image_folder(row.folder) != folder:
-                raise DataError(f"{row.where}: an image of {row.folder}, where those of {split} lie in {folder}")
+                raise DataError(f"{row.where}: an image of {row.folder}, but the images of {split} are in {folder}")
         return rows
 
     def listed_elsewhere(self, split: str) -> set[Key]:

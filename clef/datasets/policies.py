@@ -1,7 +1,7 @@
 """Policies: what is done about each fault that a dataset may have.
 
 A card states them, `--policy RULE=POLICY` overrides them. `raise` stops and names where the fault is. `skip` leaves the
-person out. `clamp` cuts a box to the frame. `keep` goes on and flags the person. Whatever is done is counted in the
+person out. `clamp` cuts a box to the frame. `keep` flags the person and continues. Whatever is done is counted in the
 manifest: nothing is repaired or dropped silently.
 """
 
@@ -62,7 +62,7 @@ class Policies(Strict):
         if policy == "raise":
             others = [word for word in allowed_policies(rule) if word != "raise"]
             instead = " or ".join(f"--policy {rule}={word}" for word in others)
-            raise DataError(f"{where}: {describe(rule)} (policy {rule}: raise; to go on: {instead})")
+            raise DataError(f"{where}: {describe(rule)} (policy {rule}: raise; to continue: {instead})")
         return policy
 
 

@@ -86,11 +86,11 @@ def _is_complete(root: Path, facts: dict[str, Any]) -> bool:
         existing = json.loads((root / FACTS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise DemoError(
-            f"{root}: is there, but is no complete demo set (no readable {FACTS_FILE}); remove it first"
+            f"{root}: exists, but is not a complete demo set (no readable {FACTS_FILE}); remove it first"
         ) from None
     if existing != facts:
         raise DemoError(
-            f"{root}: holds another demo set ({existing}, not {facts}); remove the folder to generate it anew"
+            f"{root}: holds another demo set ({existing}, not {facts}); remove the folder to generate it again"
         )
     return True
 

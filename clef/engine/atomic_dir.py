@@ -66,7 +66,7 @@ def commit(temporary: Path, hashes: Hashes) -> Path:
     os.replace(temporary, final)
     io.flush_folder(final.parent)
     if damage := verify(final):
-        raise OSError(errno.EIO, f"read back otherwise than written: {damage}", str(final))
+        raise OSError(errno.EIO, f"reads back different from what was written: {damage}", str(final))
     shutil.rmtree(replaced, ignore_errors=True)
     for old in complete(final.parent)[:-KEEP]:
         shutil.rmtree(old)
@@ -95,7 +95,7 @@ def verify(path: Path) -> str | None:
             return f"{MARKER} was changed"
         for name, digest in hashes.items():
             if io.sha256(path / name) != digest:
-                return f"{name} was changed or cut short (its sha256 is another)"
+                return f"{name} was changed or cut short (its sha256 differs)"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{error}"
     return None
@@ -110,7 +110,7 @@ def latest_valid(folder: Path, say: Callable[[str], None]) -> Path | None:
         aside = path.with_name(path.name.replace("step-", "damaged-", 1))
         shutil.rmtree(aside, ignore_errors=True)
         os.replace(path, aside)
-        say(f"checkpoint {path.name} is damaged: {damage}; put aside as {aside.name}, trying the one before")
+        say(f"checkpoint {path.name} is damaged: {damage}; renamed to {aside.name}, trying the one before")
     return None
 
 
@@ -133,18 +133,18 @@ def check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise SetupError(
-            f"{folder}: the checkpoints need {_mb(needed)} more and {_mb(free)} are free; make room there, or have "
-            "cells written elsewhere (runtime.output_dir)"
+            f"{folder}: the checkpoints need {_mb(needed)} more and {_mb(free)} are free; free some space there, or "
+            "have cells written elsewhere (runtime.output_dir)"
         )
 
 
 def not_written(error: OSError, folder: Path) -> SetupError:
     """Return the error for a checkpoint that could not be written: a full disk or quota, a failing device."""
     last = complete(folder)
-    have = f"{last[-1].name} is whole" if last else "there is none before it"
+    have = f"{last[-1].name} is complete" if last else "there is none before it"
     return SetupError(
-        f"{folder}: a checkpoint could not be written ({error.strerror or error}); {have}. Look at the disk, make room "
-        "if that is what it lacks, then go on with --resume"
+        f"{folder}: a checkpoint could not be written ({error.strerror or error}); {have}. Check the disk, free "
+        "some space if it is full, then continue with --resume"
     )
 
 

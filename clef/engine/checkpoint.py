@@ -1,4 +1,4 @@
-"""What a checkpoint holds, so that a run goes on from it as if it had never been broken off.
+"""What a checkpoint holds, so that a run continues from it as if it had never been interrupted.
 
 | file | |
 | --- | --- |
@@ -49,6 +49,7 @@ class TrainingProgress:
     """Global batches trained; with the batch size, the only state of the data order."""
     samples: int = 0
     best: float | None = None
+    """The best score on val so far."""
     best_epoch: int | None = None
     best_step: int | None = None
     best_sha256: str | None = None
@@ -56,7 +57,7 @@ class TrainingProgress:
     history: list[dict[str, Any]] = field(default_factory=list)
     """A record for each validated epoch."""
     log_bytes: int = 0
-    """How long the log was: up to here it tells of steps that this checkpoint holds."""
+    """How long the log was: up to here it is about steps that this checkpoint holds."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def load_checkpoint(path: Path, state: TrainState) -> TrainingProgress:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, UnpicklingError) as error:
         raise CellError(
             f"{path}: can't be resumed from ({error}): is it of another version? Remove that folder to go back to the "
-            "one before, or train the cell anew with --restart"
+            "one before, or train the cell again with --restart"
         ) from None
 
 
@@ -164,7 +165,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
 
 
 def restore_best(folder: Path, progress: TrainingProgress) -> None:
-    """Make the best weights on disk those that `progress` speaks of: later ones are of steps that were lost."""
+    """Make the best weights on disk those of `progress`: later ones are of steps that were lost."""
     path = folder / BEST
     if progress.best_sha256 is None:
         path.unlink(missing_ok=True)
@@ -177,7 +178,7 @@ def _best_weights(folder: Path, digest: str) -> bytes:
     for path in [folder / BEST, *folder.glob(f"step-*/{BEST}"), *folder.glob(f"step-*/{MODEL}")]:
         if path.exists() and io.sha256(path) == digest:
             return path.read_bytes()
-    raise CellError(f"{folder / BEST}: gone or changed since it was written; train the cell anew with --restart")
+    raise CellError(f"{folder / BEST}: gone or changed since it was written; train the cell again with --restart")
 
 
 def drop_checkpoints(folder: Path) -> None:

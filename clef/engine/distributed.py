@@ -1,7 +1,7 @@
-"""What concerns the process and its fellow ranks: precision, work that all ranks wait for, and the watchdog.
+"""What concerns the process and the other ranks: precision, work that all ranks wait for, and the watchdog.
 
-A precision is never exchanged for another in silence: fp16 on a CPU, which accelerate would compute in fp32, is
-refused, and float32 is float32. (PyTorch would let cuDNN's convolutions round to TF32 unasked.)
+A precision is never exchanged for another silently: fp16 on a CPU, which accelerate would compute in fp32, is
+refused, and float32 is float32. (PyTorch would let cuDNN's convolutions round to TF32 by default.)
 """
 
 import faulthandler
@@ -42,9 +42,9 @@ def accelerate_precision(config: CellConfig, on_cpu: bool) -> Any:
             f"add mixed_precision={flag}, or drop the flag"
         )
     if wanted == "fp16" and on_cpu:
-        raise SetupError("mixed_precision=fp16: not to be had on a CPU (it would silently be fp32); bf16 or fp32 are")
+        raise SetupError("mixed_precision=fp16: not available on a CPU (it would silently be fp32); use bf16 or fp32")
     if wanted == "bf16" and not on_cpu and not torch.cuda.is_bf16_supported():
-        raise SetupError("mixed_precision=bf16: this GPU has no bfloat16; fp16 or fp32 are possible")
+        raise SetupError("mixed_precision=bf16: this GPU has no bfloat16; use fp16 or fp32")
     return _ACCELERATE_NAMES[wanted]
 
 

@@ -56,7 +56,7 @@ def evaluate(
             break
     ranks = gather_object([(mine, signals.stop_requested())])
     if any(stopped for _, stopped in ranks):
-        raise Preempted(f"preempted while {split.name} was scored; it will be scored anew")
+        raise Preempted(f"preempted while {split.name} was scored; it will be scored again")
     batches = [batch for rank_batches, _ in ranks for batch in rank_batches]
     arrays = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
     check_coverage(arrays["index"], len(split))
@@ -68,12 +68,12 @@ def _predict_batches(
     method: Method, config: CellConfig, split: SplitShards, accelerator: Accelerator, frozen: FrozenFeatures
 ) -> Iterator[Arrays]:
     """Yield the predictions for this rank's batches of a split."""
-    dataset = CellDataset(split, frozen.reads, config.seed, augment=False, cache=node_cache(config.runtime))
+    dataset = CellDataset(split, frozen.decoded_inputs, config.seed, augment=False, cache=node_cache(config.runtime))
     rank, ranks = accelerator.process_index, accelerator.num_processes
     batch_size = max(1, 2 * config.batch_size // ranks)  # no gradients are kept, so twice as many samples fit
     batches = EvaluationBatches(len(split), batch_size, rank, ranks)
     for batch in BatchLoader(dataset, batches, config.runtime.num_workers):
-        on_device = to_device(frozen.attach(batch, split), frozen.reads, accelerator.device)
+        on_device = to_device(frozen.add_features(batch, split), frozen.decoded_inputs, accelerator.device)
         with torch.inference_mode(), accelerator.autocast():
             prediction = method(on_device)
         arrays = {"index": batch["index"], "target": batch["target"], "scores": prediction.scores}

@@ -33,7 +33,7 @@ from clef.models.context_branch import FEATURES, ContextBranch, make_frozen_enco
 
 BATCH_SIZE = 64
 VERSION = 1
-"""Raised when the same encoder would see the same frame otherwise: kept features are then computed anew."""
+"""Raised when the same encoder would see the same frame otherwise: kept features are then computed again."""
 Say = Callable[[str], None]
 
 # ---- Features ----
@@ -49,12 +49,13 @@ class FrozenFeatures:
         self.used = branch is not None and branch.frozen and not config.inputs.images[branch.input].augments
         backbone_reads = method.backbone.reads if method.backbone is not None else ()
         dropped = [branch.input] if self.used and branch is not None and branch.input not in backbone_reads else []
-        self.reads = config.inputs.without(*dropped).present
-        """The inputs that are left to decode: the branch's own is not, unless the backbone reads it too."""
+        self.decoded_inputs = config.inputs.without(*dropped).present
+        """The inputs to decode. A frozen context branch gets features in place of its own, which is decoded only if the
+        backbone reads it too."""
         self._tables: dict[str, np.ndarray] = {}
         """By split: N,dim float32."""
 
-    def attach(self, batch: Batch, split: SplitShards) -> Batch:
+    def add_features(self, batch: Batch, split: SplitShards) -> Batch:
         """Return the batch with its features, B,dim float32, if the cell uses them."""
         if not self.used:
             return batch

@@ -1,6 +1,6 @@
 """Trained models read back from a cell's folder: no shards, no pre-trained files, no training.
 
-For `clef.load` (`load_trained`), for scoring once more (`restore_method`), and for two-stage training: a CLEF cell
+For `clef.load` (`load_trained`), for scoring again (`restore_method`), and for two-stage training: a CLEF cell
 that starts from the backbone of a trained vanilla cell, its parent (`load_parent_backbone`).
 """
 
@@ -71,7 +71,7 @@ class TrainedModel:
     def _no_labels(self, count: int) -> dict[str, Any]:
         """Return labels that stand for none: a forward pass wants some, and no score depends on them."""
         single = torch.zeros(count, dtype=torch.long)
-        target = single if self.method.single_label else torch.zeros(count, len(self.classes))
+        target = single if self.method.is_single_label else torch.zeros(count, len(self.classes))
         return {"target": target, "vad": torch.full((count, 3), torch.nan)}
 
     def _precision(self) -> Any:

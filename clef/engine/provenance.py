@@ -1,6 +1,6 @@
 """Where a number comes from: what is recorded of the machine, the code and the data, and of the run itself.
 
-`environment.json` describes the process that trains, and in brief the earlier ones of a cell that was broken off.
+`environment.json` describes the process that trains, and in brief the earlier ones of a cell that was interrupted.
 `result.json` holds both, and what the whole run took.
 """
 
@@ -61,9 +61,9 @@ def process_facts(config: CellConfig, manifest: Manifest, accelerator: Accelerat
 
 
 def session_record(folder: Path, config: CellConfig, manifest: Manifest, accelerator: Accelerator) -> dict[str, Any]:
-    """Return the facts of a process that begins to train a cell, or goes on with it, with `earlier` ones in brief.
+    """Return the facts of a process that begins to train a cell, or continues it, with `earlier` ones in brief.
 
-    Call it before anything else is written to the folder: the last line of its log tells how long the process before
+    Call it before anything else is written to the folder: the last line of its log says how long the process before
     was alive.
     """
     facts = process_facts(config, manifest, accelerator)

@@ -1,4 +1,4 @@
-"""Score a trained cell's weights once more, and compare the numbers with the recorded ones. No training."""
+"""Score a trained cell's weights again, and compare the numbers with the recorded ones. No training."""
 
 import json
 from dataclasses import dataclass

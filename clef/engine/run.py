@@ -4,7 +4,6 @@ Read `run_cell` first. One process at a time trains a cell: it holds the lock in
 """
 
 import gc
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from clef import console, io, signals, weights
 from clef.cells import records
 from clef.cells.identity import check_shards
 from clef.config import CellConfig, resolve
+from clef.console import is_first_rank
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.data.order import check_batch_size
@@ -35,7 +35,7 @@ from clef.errors import CellError, ClefError, ConfigError, Preempted
 from clef.metrics import summary
 
 OnPreempted = Callable[[str, dict[str, Any]], None]
-"""Called on the first rank once all have saved, before any of them leaves: with why, and with `step` and `steps`.
+"""Called on the first rank once all have saved, before any of them ends: with why, and with `step` and `steps`.
 Writes the cell's state.
 """
 
@@ -53,7 +53,7 @@ def run_cell(
         return result
     on_preempted = on_preempted or (lambda why, position: _record_preempted(folder, why, position))
     with ExitStack() as stack:
-        if _is_first_rank():  # it alone holds the lock
+        if is_first_rank():  # it alone holds the lock
             acquire_cell_lock(stack, folder, lock_patience)
         return _run_and_record(folder, resume, on_preempted)
 
@@ -102,7 +102,7 @@ def _cell_locked(folder: Path) -> CellLocked:
 
 
 def start_ranks(config: CellConfig) -> Accelerator:
-    """Start torch's process group. Raises ConfigError or SetupError for a precision that can't be had."""
+    """Start torch's process group. Raises ConfigError or SetupError for a precision that is not available."""
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     distributed.set_numeric_policy(config)
@@ -128,10 +128,6 @@ def running_ranks(config: CellConfig) -> Iterator[Accelerator]:
         gc.collect()  # the trainer holds the process group, which should not be left to the interpreter's end
         accelerator.end_training()
         AcceleratorState._reset_state()  # the next cell in this process may want another precision
-
-
-def _is_first_rank() -> bool:
-    return os.environ.get("RANK", "0") == "0"
 
 
 # ---- Training, and the state file that says how it went ----
@@ -160,9 +156,9 @@ def _train_and_test(
 ) -> dict[str, Any]:
     is_main = accelerator.is_main_process
     # The process that was waited for may have finished the cell.
-    result = on_all_ranks(accelerator, lambda: records.read_json(folder / records.RESULT) if _is_first_rank() else {})
-    if result[0]:
-        return result[0]
+    results = on_all_ranks(accelerator, lambda: records.read_json(folder / records.RESULT) if is_main else {})
+    if results[0]:
+        return results[0]
     manifest = manifests.load(config.shards)
     check_shards(config, manifest)
     trainer = _make_trainer(config, folder, manifest, accelerator, on_preempted)
@@ -170,7 +166,7 @@ def _train_and_test(
     with Display(config.name, trainer.total_steps, config.epochs, is_main) as display, trainer.watchdog:
         display.print(session_line(session, config))
         if resume and trainer.resume():
-            display.print(f"goes on after step {trainer.progress.step}/{trainer.total_steps}")
+            display.print(f"continues after step {trainer.progress.step}/{trainer.total_steps}")
         session["from_step"] = trainer.progress.step
         trainer.check_room()
         if is_main:
@@ -183,7 +179,7 @@ def _train_and_test(
             return _test(config, folder, manifest, trainer, session, display)
         except Preempted as error:
             position = {"step": trainer.progress.step, "steps": trainer.total_steps}
-            _leave_together(accelerator, str(error), position, on_preempted)
+            _end_together(accelerator, str(error), position, on_preempted)
             raise
 
 
@@ -194,12 +190,12 @@ def _make_trainer(
     try:
         return Trainer(config, folder, manifest, accelerator)
     except Preempted as error:
-        _leave_together(accelerator, str(error), _recorded_position(folder), on_preempted)
+        _end_together(accelerator, str(error), _recorded_position(folder), on_preempted)
         raise
 
 
 def session_line(session: dict[str, Any], config: CellConfig) -> str:
-    """Return the first line of a run: how many ranks really came up, on what, and in which precision."""
+    """Return the first line of a run: how many ranks really started, on what, and in which precision."""
     ranks = session["ranks"]
     return (
         f"{ranks} {'rank' if ranks == 1 else 'ranks'} on {session['device']}, batches of {config.batch_size}, "
@@ -215,8 +211,8 @@ def _record_stopped(folder: Path, trainer: Trainer) -> dict[str, Any]:
     return {}
 
 
-def _leave_together(accelerator: Accelerator, why: str, position: dict[str, Any], on_preempted: OnPreempted) -> None:
-    """Call `on_preempted` now that all ranks have saved. None leaves before the first has queued the job again."""
+def _end_together(accelerator: Accelerator, why: str, position: dict[str, Any], on_preempted: OnPreempted) -> None:
+    """Call `on_preempted` now that all ranks have saved. None ends before the first has queued the job again."""
     if accelerator.is_main_process:
         on_preempted(why, position)
     accelerator.wait_for_everyone()
@@ -228,7 +224,7 @@ def _record_preempted(folder: Path, why: str, position: dict[str, Any]) -> None:
 
 def _record_forced_exit(folder: Path, began: float, why: str, on_preempted: OnPreempted) -> None:
     """Write the state of a run that could not save itself in time."""
-    if _is_first_rank():
+    if is_first_rank():
         on_preempted(why, _recorded_position(folder))
     else:
         _record_end(folder, began, "preempted", why)
@@ -289,7 +285,7 @@ def _test(
 def _result_record(
     config: CellConfig, folder: Path, manifest: Manifest, trainer: Trainer, session: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the result but for the scores of its test splits."""
+    """Return the result without the scores of its test splits."""
     card = cards.load(config.dataset, config.protocol)
     return {
         "cell": config.name,

@@ -1,4 +1,4 @@
-"""What a submitted job runs, and how it leaves when it is asked to: it is queued again, or says why not.
+"""What a submitted job runs, and how it ends when it is asked to: it is queued again, or says why not.
 
 Importing this file imports no torch: the launcher pickles `TrainCell`, which is what to read first.
 """
@@ -35,7 +35,7 @@ class TrainCell:
         """Train the cell; return its folder, where the result lies."""
         cell, environment = Path(folder), submitit.JobEnvironment()
         exit_if_dropped(cell.parent)
-        signals.install_handlers()  # in place of submitit's, which would leave unsaved, and count
+        signals.install_handlers()  # in place of submitit's, which would exit unsaved, and count
         attempt = attempts.begin(cell, environment.job_id) if environment.global_rank == 0 else None
         how = "failed"
         try:
@@ -63,7 +63,7 @@ def exit_if_dropped(grid: Path) -> None:
     """
     name = os.environ.get("SLURM_JOB_NAME")
     if name and records.read_json(grid / SUBMISSIONS_FOLDER / f"{name}.json").get("dropped"):
-        print(f"{name}: the launcher has given this submission up; nothing is done here", file=sys.stderr, flush=True)
+        print(f"{name}: the launcher has given up this submission; this task does nothing", file=sys.stderr, flush=True)
         sys.exit(Preempted.exit_code)
 
 
@@ -112,22 +112,22 @@ def _train(cell: Path, runtime: RuntimeConfig, requeue: "Requeue | None") -> str
         result = run_cell(cell, on_preempted=requeue, lock_patience=60 * runtime.lock_minutes)
         return "done" if result else "stopped"
     except Preempted as error:
-        if requeue:  # told to leave while it waited for the lock: the state file is another process's
+        if requeue:  # asked to stop while it waited for the lock: the state file is another process's
             requeue(str(error), None)
         raise
 
 
-# ---- Leaving ----
+# ---- Ending before the training is complete ----
 
 Position = dict[str, Any] | None
 """`step` and `steps` of a run, for its state file; None where another process writes that."""
 
 
 class Requeue:
-    """Decides whether a job that was told to leave is queued again, and has Slurm do it.
+    """Decides whether a job that was asked to stop is queued again, and has Slurm do it.
 
     Called on the first rank once all ranks have saved, and where the exit is forced. Only the first call counts. Slurm
-    says why the job must leave: submitit would guess it by the clock, and take every job of ten minutes or less for one
+    says why the job must stop: submitit would guess it by the clock, and take every job of ten minutes or less for one
     that ran out of time.
     """
 
@@ -159,8 +159,8 @@ class Requeue:
     def _kind_on_slurm(self) -> str:
         reasons = signals.stop_reasons()
         job = job_facts(self.attempt.job)
-        kind = leave_reason(job, self.attempt.restart, warned=_warning_signal() in reasons, now=datetime.now())
-        # A task whose slurmstepd was killed. Its srun would wait for ever, and its job seem to run.
+        kind = classify_stop(job, self.attempt.restart, warned=_warning_signal() in reasons, now=datetime.now())
+        # A task whose slurmstepd was killed. Its srun would wait forever, and its job seem to run.
         return "lost" if kind == "signalled" and signals.ORPHANED in reasons else kind
 
     def _queue_again(self, environment: submitit.JobEnvironment, kind: str, why: str, position: Position) -> None:
@@ -170,7 +170,7 @@ class Requeue:
             self._write_state("failed", f"{why}; not queued again: {over}", position)
             return
         self._write_state("preempted", f"{why}; queued again ({kind})", position)
-        if environment.cluster == "local":  # its controller starts the tasks again when one leaves with this code
+        if environment.cluster == "local":  # its controller starts the tasks again when one exits with this code
             self.exit_code = LOCAL_REQUEUE_RETURN_CODE
             return
         try:
@@ -191,7 +191,7 @@ def _warning_signal() -> str:
 # ---- What Slurm says ----
 
 COMMAND_TIMEOUT = 20
-"""Seconds that Slurm's commands may take: the job was told to leave, and has `runtime.grace` for all of it."""
+"""Seconds that Slurm's commands may take: the job was asked to stop, and has `runtime.grace` for all of it."""
 TIME_LIMIT_MARGIN = timedelta(minutes=3)
 """A signal so short before the time limit announces that. submitit asks for it 90 s before; Slurm may be 60 s early."""
 
@@ -206,8 +206,8 @@ def job_facts(job: str) -> dict[str, str]:
     return dict(word.split("=", 1) for word in shown.stdout.split() if "=" in word)
 
 
-def leave_reason(job: Mapping[str, str], restart: int, warned: bool, now: datetime) -> str:
-    """Return why a job was told to leave.
+def classify_stop(job: Mapping[str, str], restart: int, warned: bool, now: datetime) -> str:
+    """Return why a job was asked to stop.
 
     One of preempted, timeout, cancelled, requeued (Slurm has done it), signalled (by hand). `job`: what `job_facts`
     said. `restart`: how often it had been queued again when this attempt began. `warned`: it got the signal that the

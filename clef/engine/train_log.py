@@ -1,4 +1,4 @@
-"""What a training run tells: the numbers between two log lines, the terminal's line, log.jsonl and TensorBoard."""
+"""What a training run reports: the numbers between two log lines, the terminal's line, log.jsonl and TensorBoard."""
 
 import resource
 import time
@@ -28,7 +28,7 @@ class SyncResult:
     """Some rank was asked to stop."""
     save: bool
     """The first rank's clock asks for a checkpoint."""
-    bad_steps: int
+    steps_since_bad: int
     """Steps since the first one with a number that is not finite, that one included; 0: there was none."""
 
 
@@ -68,16 +68,16 @@ class StepMeter:
         self.seconds_busy += time.monotonic() - self._step_began
 
     def resume(self) -> None:
-        """Go on after a validation or checkpoint, which is no part of the loop's speed."""
+        """Continue after a validation or checkpoint, which is no part of the loop's speed."""
         self._step_began = time.monotonic()
 
-    def exchange(self, bad_steps: Tensor, stop: bool, save: bool) -> SyncResult:
-        """Exchange losses and wishes with the other ranks. All of them call it after the same steps.
+    def exchange(self, steps_since_bad: Tensor, stop: bool, save: bool) -> SyncResult:
+        """Exchange losses, and stop and save requests, with the other ranks. All of them call it after the same steps.
 
-        `bad_steps` (float32, 1, on the device): steps since the first bad one, see `NonFiniteGuard`.
+        `steps_since_bad` (float32, 1, on the device): steps since the first bad one, see `NonFiniteGuard`.
         """
-        wishes = torch.tensor([float(stop), float(save)], device=self.sums.device)
-        mine = torch.cat([self.sums / max(1, self.steps), bad_steps, wishes])
+        requests = torch.tensor([float(stop), float(save)], device=self.sums.device)
+        mine = torch.cat([self.sums / max(1, self.steps), steps_since_bad, requests])
         ranks: Tensor = self.accelerator.gather(mine) if self.accelerator.num_processes > 1 else mine
         ranks = ranks.view(self.accelerator.num_processes, -1).cpu()  # here the host waits for the device
         *means, _, _, _ = ranks.mean(0).tolist()
@@ -86,7 +86,7 @@ class StepMeter:
         return SyncResult(losses, bool(any_stop), bool(any_save), int(most_bad))
 
     def record(self, result: SyncResult, batch_size: int) -> dict[str, Any]:
-        """Return the log line's numbers of the steps so far, and start anew.
+        """Return the log line's numbers of the steps so far, and start again from zero.
 
         They are mean losses, images/s over all ranks, the share of time spent waiting for batches, and memory in GB.
         """
@@ -104,11 +104,11 @@ class StepMeter:
         return record
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint holds. Times stay out: a line that spans a break tells the speed after it."""
+        """Return what a checkpoint holds, without times: a line that spans an interruption shows the speed after it."""
         return {"names": self.names, "sums": self.sums.cpu(), "steps": self.steps}
 
     def load_state_dicts(self, ranks: list[dict[str, Any]], rank: int) -> None:
-        """Take up the sums of this rank, or the mean of all where there were more or fewer ranks."""
+        """Restore the sums of this rank, or the mean of all where there were more or fewer ranks."""
         same_ranks = len(ranks) == self.accelerator.num_processes
         sums = ranks[rank]["sums"] if same_ranks else torch.stack([state["sums"] for state in ranks]).mean(0)
         self.names, self.steps = ranks[0]["names"], ranks[0]["steps"]
@@ -140,7 +140,7 @@ class Display:
             self._live.stop()
 
     def begin(self, step: int) -> None:
-        """Start the clock: the loop goes on after `step` steps."""
+        """Start the clock: the loop continues after `step` steps."""
         self._first_step, self._began = step, time.monotonic()
 
     def print(self, text: str) -> None:
@@ -152,14 +152,14 @@ class Display:
         """Return the time from this step to the last one, at the pace so far, validations and checkpoints included."""
         return (time.monotonic() - self._began) / (step - self._first_step) * (self.steps - step)
 
-    def show_step(self, record: dict[str, Any], metric: float | None) -> None:
+    def show_step(self, record: dict[str, Any], best_val_score: float | None) -> None:
         """Show a log record of the step loop, and the best validation so far."""
         if not self.shown:
             return
         step = record["step"]
         line = (
             f"epoch {record['epoch']:.1f}/{self.epochs}  step {step}/{self.steps}  loss {record['loss']:.3f}  "
-            f"{'' if metric is None else f'val {metric:.1f}  '}{record['images_per_s']:.0f} images/s  "
+            f"{'' if best_val_score is None else f'val {best_val_score:.1f}  '}{record['images_per_s']:.0f} images/s  "
             f"{_clock(self.seconds_left(step))} left"
         )
         if self._live:
@@ -182,7 +182,7 @@ class TrainLog:
     """A cell's log records: a JSON line each in log.jsonl, and TensorBoard if the cell asks for it.
 
     Every rank makes one, and the main one writes to it. `step`: how far the run is already; what an earlier process has
-    told TensorBoard of later steps is no longer shown. Raises SetupError when TensorBoard is wanted and not installed.
+    sent to TensorBoard about later steps is no longer shown. Raises SetupError when TensorBoard is wanted but missing.
     """
 
     def __init__(self, folder: Path, tensorboard: bool, step: int) -> None:

@@ -4,6 +4,7 @@ With a fused optimizer nothing here waits for the device: the step is only queue
 """
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,17 +16,17 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
-from clef import io
-from clef.config import CellConfig
+from clef import io, registry
+from clef.config import CellConfig, OptimizerConfig, ScheduleConfig
+from clef.config.cell import OPTIMIZERS
 from clef.data.batch_memory import Batch
 from clef.data.dataset import CellDataset
 from clef.data.loader import BatchLoader
 from clef.data.order import Order
 from clef.data.shards import SplitShards
-from clef.engine.optimizer import build_optimizer, set_learning_rate
-from clef.errors import SetupError
+from clef.errors import ConfigError, SetupError
 from clef.methods import Method, Prediction
 
 
@@ -36,7 +37,7 @@ class TrainStep:
     """
 
     def __init__(self, config: CellConfig, method: Method, accelerator: Accelerator) -> None:
-        self.config, self.accelerator = config.optimizer, accelerator
+        self.optimizer_config, self.accelerator = config.optimizer, accelerator
         if config.sync_batch_norm:
             method = _with_synchronized_batch_norm(method, accelerator)
         self.method = method.to(accelerator.device)
@@ -62,11 +63,12 @@ class TrainStep:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         scaler = self.accelerator.scaler
         if scaler is None:
-            self.guard.check(losses, gradients)
-        elif self.config.max_grad_norm or measure_norm:
+            self.guard.check([*gradients, losses])
+        elif self.optimizer_config.max_grad_norm or measure_norm:
             scaler.unscale_(self.optimizer)
-        if self.config.max_grad_norm:
-            self.grad_norm = clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        self.guard.record_step(losses)
+        if self.optimizer_config.max_grad_norm:
+            self.grad_norm = clip_grad_norm_(self.parameters, self.optimizer_config.max_grad_norm)
         elif measure_norm:
             self.grad_norm = get_total_norm(gradients)
         self._update_weights()
@@ -83,15 +85,16 @@ class TrainStep:
 
     def _compute_gradients(self, batch: Batch) -> tuple[list[str], Tensor]:
         """Add up the gradients of all micro-batches. Only the last backward pass exchanges them between ranks."""
+        parts = self.optimizer_config.gradient_accumulation_steps
         names: list[str] = []
         summed: Tensor | None = None
-        for part, is_last in micro_batches(batch, self.config.gradient_accumulation_steps):
+        for part, is_last in micro_batches(batch, parts):
             with nullcontext() if is_last else self.accelerator.no_sync(self.wrapped):
                 prediction: Prediction = self.wrapped(part)
                 names = list(prediction.losses)
                 terms = list(prediction.losses.values())
-                if self.config.gradient_accumulation_steps > 1:
-                    terms = [term / self.config.gradient_accumulation_steps for term in terms]
+                if parts > 1:
+                    terms = [term / parts for term in terms]
                 losses = torch.stack([term.detach() for term in terms])
                 self._backward(sum(terms[1:], terms[0]), losses)
             summed = losses if summed is None else summed + losses
@@ -101,8 +104,9 @@ class TrainStep:
     def _backward(self, total: Tensor, losses: Tensor) -> None:
         if self.accelerator.scaler is not None:
             # Gradients that overflow fp16 are the scaler's business: it skips the step and scales less. A loss is
-            # float32 and must be finite; from the first that isn't on, every gradient is made infinite, and skipped.
-            self.guard.check(losses, [])
+            # float32 and must be finite. After the first that isn't, every gradient becomes Inf, so that the scaler
+            # skips this step and all later ones.
+            self.guard.check([losses])
             total = total / (1 - self.guard.nonfinite)
             total = self.accelerator.scaler.scale(total)
         total.backward()  # accelerate's own would divide by 1 first
@@ -126,16 +130,81 @@ def _with_synchronized_batch_norm(method: Method, accelerator: Accelerator) -> M
     if accelerator.num_processes == 1:
         return method
     if accelerator.device.type != "cuda":
-        raise SetupError("sync_batch_norm: torch has it for GPUs alone; leave it off on CPU ranks, or train on one")
+        raise SetupError("sync_batch_norm: torch has it only for GPUs; leave it off on CPU ranks, or train on one")
     converted: Any = nn.SyncBatchNorm.convert_sync_batchnorm(method)
     return converted
+
+
+# ---- The optimizer and its learning rate ----
+#
+# The rate is a pure function of how far the training is, so neither a resume nor the number of ranks can shift it.
+# (A scheduler object that is given to `accelerator.prepare` makes a step for every rank.)
+
+
+def build_optimizer(method: Method, config: OptimizerConfig) -> Optimizer:
+    """Return the optimizer of a method's trained parameters: a fused one of torch's, or one of your own.
+
+    Parameter groups are the method's (`Method.parameter_groups`); each has its `weight_decay` and its `lr_multiplier`.
+    Raises ConfigError for an optimizer of your own that can't be used.
+    """
+    groups = method.parameter_groups(config.weight_decay)
+    if ":" in config.name:
+        optimizer = _build_own_optimizer(groups, config)
+    else:
+        options = {"momentum": config.momentum} if config.name == "sgd" else {}
+        # Fused: one kernel updates all weights, and it can skip a step without the host knowing.
+        optimizer = registry.find("optimizer", config.name, OPTIMIZERS)(groups, lr=config.lr, fused=True, **options)
+    if isinstance(optimizer, SGD):
+        _create_momentum_buffers(optimizer)
+    return optimizer
+
+
+def _build_own_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
+    """Return a `module:Class` of the user, called with the groups, `lr` and `optimizer.options`."""
+    cls = registry.find("optimizer", config.name, {})
+    try:
+        optimizer = cls(groups, lr=config.lr, **config.options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"optimizer {config.name!r}: {error}; see optimizer.options") from None
+    if not isinstance(optimizer, Optimizer):
+        raise ConfigError(f"optimizer {config.name!r}: not a torch.optim.Optimizer")
+    if config.weight_decay and "weight_decay" not in optimizer.defaults:
+        raise ConfigError(f"optimizer {config.name!r} has no weight decay; set optimizer.weight_decay=0")
+    return optimizer
+
+
+def _create_momentum_buffers(optimizer: SGD) -> None:
+    """Fill the momentum of a fused SGD with zeros, which makes the first step the same as without buffers.
+
+    Its kernel leaves the buffers uninitialized where it skips the very first step, as fp16 often does.
+    """
+    for group in optimizer.param_groups:
+        if group["fused"] and group["momentum"] and not group["dampening"]:
+            for parameter in group["params"]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+def lr_factor(schedule: ScheduleConfig, epoch: float, epochs: int) -> float:
+    """Return what the base rate is multiplied by, `epoch` epochs (fractional) into a training of `epochs`."""
+    warmup = min(1.0, epoch / schedule.warmup) if schedule.warmup else 1.0
+    if schedule.name == "step":
+        return float(warmup * schedule.gamma ** (math.floor(epoch) // schedule.step_size))
+    if schedule.name == "cosine":
+        return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / epochs)))
+    return warmup
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """Give every parameter group `lr` times its `lr_multiplier`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_multiplier"]
 
 
 # ---- Numbers that are not finite ----
 
 
 class NonFiniteGuard:
-    """Sees to it that no update is made from the first NaN or Inf in a loss or gradient on.
+    """Blocks all updates after the first NaN or Inf in a loss or gradient, that step's own update included.
 
     The flag stays on the device. Fused optimizers of torch read it there and skip the step themselves, so no step
     waits for it; before any other optimizer's step the host reads it. Ranks tell each other at a log line (on one CPU
@@ -145,7 +214,7 @@ class NonFiniteGuard:
     def __init__(self, device: torch.device) -> None:
         self.nonfinite = torch.zeros((), device=device)
         """0, or 1 from the first number that is not finite on. float32, as the kernels want it."""
-        self.bad_steps = torch.zeros(1, device=device)
+        self.steps_since_bad = torch.zeros(1, device=device)
         """Steps since the first bad one, that one included."""
         self.recent_losses: list[Tensor] = []
         """The loss terms of each step since `reset`."""
@@ -159,10 +228,13 @@ class NonFiniteGuard:
             optimizer.found_inf = self.nonfinite  # type: ignore[attr-defined]
             optimizer.grad_scale = None  # type: ignore[attr-defined]
 
-    def check(self, losses: Tensor, gradients: list[Tensor]) -> None:
-        """Look at a step's loss terms and gradients. One kernel reads them all; its factor 1 changes nothing."""
-        torch._amp_foreach_non_finite_check_and_unscale_([*gradients, losses], self.nonfinite, self._one)
-        self.bad_steps += self.nonfinite
+    def check(self, tensors: list[Tensor]) -> None:
+        """Raise the flag if a number in these is not finite. One kernel reads all; its factor 1 changes nothing."""
+        torch._amp_foreach_non_finite_check_and_unscale_(tensors, self.nonfinite, self._one)
+
+    def record_step(self, losses: Tensor) -> None:
+        """Count a step and keep its loss terms, once all its micro-batches have been checked."""
+        self.steps_since_bad += self.nonfinite
         self.recent_losses.append(losses)
 
     def allows_step(self) -> bool:

@@ -1,8 +1,8 @@
 """The training of one cell: one readable loop on Accelerate.
 
 Read `Trainer.run` first; what it calls follows in the order of the calls. A step goes through `clef.data.order` (which
-samples), `clef.data.loader` (the batch), `clef.methods.method` and `clef.models.backbone` (prediction and losses),
-`train_step` (gradients, guard, update) and `optimizer`; `train_log` keeps its numbers.
+samples), `clef.data.loader` (the batch), `clef.methods.method` and `clef.models.backbone` (prediction and losses) and
+`train_step` (gradients, guard, update); `train_log` keeps its numbers.
 
 Order, augmentation and learning rate are functions of the step, so the state that a checkpoint holds is small: weights,
 optimizer, random state, and the number of steps.
@@ -33,12 +33,11 @@ from clef.engine.checkpoint import TrainingProgress, TrainState
 from clef.engine.distributed import Watchdog, on_all_ranks, synchronize_buffers
 from clef.engine.evaluation import evaluate
 from clef.engine.feature_cache import FrozenFeatures
-from clef.engine.optimizer import lr_factor
 from clef.engine.train_log import Display, StepMeter, SyncResult, TrainLog
-from clef.engine.train_step import BadStep, TrainStep, bad_step_message
+from clef.engine.train_step import BadStep, TrainStep, bad_step_message, lr_factor
 from clef.errors import CellError, Preempted
 from clef.methods import ConfounderDictionary
-from clef.metrics import headline
+from clef.metrics import headline_score
 from clef.models import WeightLoader
 
 
@@ -54,9 +53,9 @@ class Trainer:
         # The data: which samples there are, and which of them each step takes.
         self.train_split = SplitShards(config.shards, "train", manifest)
         self.val_split = SplitShards(config.shards, "val", manifest) if "val" in manifest.splits else None
-        self.metric = cards.load(config.dataset, config.protocol).metric
+        self.metric_name = cards.load(config.dataset, config.protocol).metric
         self.order = Order(len(self.train_split), config.batch_size, config.seed)
-        self.total_steps = self.order.batches(config.epochs)
+        self.total_steps = self.order.num_batches(config.epochs)
 
         # The model, with the same initial weights on every rank, and what updates it.
         torch.manual_seed(config.seed)
@@ -70,7 +69,7 @@ class Trainer:
         self.frozen = FrozenFeatures(config, self.method, accelerator.device, self._print)
         self.cache = node_cache(config.runtime)
         if self.cache:  # take the room for every split now, not at the first validation
-            self.cache.reserve(manifest, tuple(manifest.splits), self.frozen.reads)
+            self.cache.reserve(manifest, tuple(manifest.splits), self.frozen.decoded_inputs)
         for name in manifest.splits:
             self.frozen.prepare(SplitShards(config.shards, name, manifest))
 
@@ -113,13 +112,13 @@ class Trainer:
 
         Raises Preempted, on all ranks and saved, when one was asked to stop; CellError at a number that isn't finite.
         """
-        stop = min(self.total_steps, self.config.runtime.stop_after or self.total_steps)
+        last_step = min(self.total_steps, self.config.runtime.stop_after or self.total_steps)
         with (
             closing(TrainLog(self.folder, self.config.runtime.tensorboard, self.progress.step)) as self.log,
-            closing(self._batches(stop)) as batches,
+            closing(self._batches(last_step)) as batches,
         ):
             self.method.train()
-            # Run the validation or checkpoint that an interrupted run missed, and leave if asked to already.
+            # Run the validation or checkpoint that an interrupted run missed, and end if asked to already.
             self._sync_point(display, log=False, save=False)
             for batch in self.meter.timed(batches):
                 # The update. It is only queued on a GPU; nothing here waits for its numbers.
@@ -129,22 +128,26 @@ class Trainer:
                 self.progress.samples += self.config.batch_size
                 self.watchdog.feed()
                 # Now and then: a log line, a validation, a checkpoint, or the end because someone asked for it.
-                log, save = self._log_is_due(self.progress.step), self._save_is_due(stop)
+                log, save = self._log_is_due(self.progress.step), self._save_is_due(last_step)
                 if log or save or self._must_act_now():
                     self._sync_point(display, log, save)
         return self.progress.step >= self.total_steps
 
-    def _batches(self, stop: int) -> Generator[Batch, None, None]:
-        """Yield this rank's share of each global batch from the next step up to step `stop`, on the host."""
-        dataset = CellDataset(self.train_split, self.frozen.reads, self.config.seed, augment=True, cache=self.cache)
+    def _batches(self, last_step: int) -> Generator[Batch, None, None]:
+        """Yield this rank's share of each global batch from the next step up to `last_step`, on the host."""
+        dataset = CellDataset(
+            self.train_split, self.frozen.decoded_inputs, self.config.seed, augment=True, cache=self.cache
+        )
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        batches = RankBatches(self.order, rank, ranks, self.progress.step, stop)
+        batches = RankBatches(self.order, rank, ranks, self.progress.step, last_step)
         return iter(BatchLoader(dataset, batches, self.config.runtime.num_workers))
 
     def _train(self, batch: Batch) -> tuple[list[str], torch.Tensor]:
         """Make one step, at its own learning rate; return the names and values of the loss terms."""
         step = self.progress.step + 1
-        batch = to_device(self.frozen.attach(batch, self.train_split), self.frozen.reads, self.accelerator.device)
+        batch = to_device(
+            self.frozen.add_features(batch, self.train_split), self.frozen.decoded_inputs, self.accelerator.device
+        )
         return self.train_step(batch, self._learning_rate(step), measure_norm=self._log_is_due(step))
 
     def _learning_rate(self, step: int) -> float:
@@ -162,9 +165,9 @@ class Trainer:
     def _validation_is_due(self) -> bool:
         return self._epochs_done() > (self.progress.history[-1]["epoch"] if self.progress.history else 0)
 
-    def _save_is_due(self, stop: int) -> bool:
+    def _save_is_due(self, last_step: int) -> bool:
         step, every = self.progress.step, self.config.runtime.checkpoint_every
-        return self._validation_is_due() or step == stop or bool(every and step % every == 0)
+        return self._validation_is_due() or step == last_step or bool(every and step % every == 0)
 
     def _must_act_now(self) -> bool:
         """Return whether an only rank was asked to stop, or has a bad number.
@@ -178,32 +181,32 @@ class Trainer:
     # ---- Between two steps: what all ranks do together ----
 
     def _sync_point(self, display: Display, log: bool, save: bool) -> None:
-        """Exchange news between ranks; then log, validate, save and leave, as far as each is due.
+        """Exchange losses and requests between ranks; then log, validate, save and end, as far as each is due.
 
         The order matters: a bad number ends the run before anything is saved, and a validation belongs into the
         checkpoint of its step. Raises CellError for the bad number, Preempted once all is saved.
         """
-        result = self._sync_ranks(log)
+        result = self._exchange(log)
         if log:
             self._write_log_line(result, display)
-        stop = result.stop
-        if self._validation_is_due() and not stop:
-            stop = not self._validate(display)
+        must_stop = result.stop
+        if self._validation_is_due() and not must_stop:
+            must_stop = not self._validate(display)
             save = True
-        if save or stop or result.save:
+        if save or must_stop or result.save:
             self._save()
-        if stop:
+        if must_stop:
             raise Preempted(self._preempted_message())
         self.meter.resume()
 
-    def _sync_ranks(self, log: bool) -> SyncResult:
-        """Return what all ranks know together: mean losses, who wants to stop or save. The only exchange of a step."""
+    def _exchange(self, log: bool) -> SyncResult:
+        """Return what all ranks know together: mean losses, whether to stop or save. The only exchange of a step."""
         minutes = self.config.runtime.checkpoint_minutes
         save = self.is_main and log and bool(minutes) and time.monotonic() > self.saved_at + 60 * minutes
         guard = self.train_step.guard
-        result = self.meter.exchange(guard.bad_steps, stop=signals.stop_requested(), save=save)
-        if result.bad_steps:
-            self._raise_nonfinite(result.bad_steps)
+        result = self.meter.exchange(guard.steps_since_bad, stop=signals.stop_requested(), save=save)
+        if result.steps_since_bad:
+            self._raise_nonfinite(result.steps_since_bad)
         guard.reset()
         return result
 
@@ -253,22 +256,22 @@ class Trainer:
         )
 
     def _validate(self, display: Display) -> bool:
-        """Score the validation split, if there is one; return False when a wish to stop broke that off."""
+        """Score the validation split, if there is one; return False when a request to stop interrupted that."""
         synchronize_buffers(self.method)
         try:
-            value = self._validation_score()
+            score = self._validation_score()
         except Preempted:
             return False
         self.method.train()
-        epoch, step, best = self._epochs_done(), self.progress.step, self.progress.best
-        is_best = self.config.selection == "last" or best is None or (value is not None and value > best)
+        epoch, step, best_score = self._epochs_done(), self.progress.step, self.progress.best
+        is_best = self.config.selection == "last" or best_score is None or (score is not None and score > best_score)
         if is_best:
-            self.progress.best, self.progress.best_epoch, self.progress.best_step = value, epoch, step
-        record = {"epoch": epoch, "step": step, "val": value}
+            self.progress.best, self.progress.best_epoch, self.progress.best_step = score, epoch, step
+        record = {"epoch": epoch, "step": step, "val": score}
         self.progress.history.append(record)
         remark = "  best so far" if is_best and self.config.selection == "best" else ""
-        score = "" if value is None else f"  val {value:.2f}{remark}"
-        display.print(f"epoch {epoch}/{self.config.epochs}{score}")
+        text = "" if score is None else f"  val {score:.2f}{remark}"
+        display.print(f"epoch {epoch}/{self.config.epochs}{text}")
         if self.is_main:
             self.log.append(record)
         return True
@@ -279,14 +282,14 @@ class Trainer:
         arrays = evaluate(
             self.method, self.config, self.val_split, self.accelerator, self.frozen, after_batch=self.batch_scored
         )
-        return headline(arrays["scores"], arrays["target"], self.metric)
+        return headline_score(arrays["scores"], arrays["target"], self.metric_name)
 
     def batch_scored(self) -> None:
         """Tell the watchdog that a batch of a validation or test was scored."""
         self.watchdog.feed()
 
     def _save(self) -> None:
-        """Write a checkpoint, unless the newest one is of this very position."""
+        """Write a checkpoint, unless the newest one is of this position."""
         if self.saved_position == self._position():
             return
         synchronize_buffers(self.method)
@@ -302,7 +305,7 @@ class Trainer:
     def _preempted_message(self) -> str:
         step = self.progress.step
         kept = (
-            f"saved after step {step}/{self.total_steps}; the same command with --resume goes on"
+            f"saved after step {step}/{self.total_steps}; the same command with --resume continues"
             if step
             else "before the first step; nothing is lost"
         )
@@ -314,8 +317,8 @@ class Trainer:
         path = atomic_dir.latest_valid(self.checkpoints, self._print)
         if path is None and (damaged := atomic_dir.quarantined(self.checkpoints)):
             raise CellError(
-                f"{self.checkpoints}: no checkpoint is left to go on from, just damaged ones ({', '.join(damaged)}); "
-                "train the cell anew with --restart, or remove its folder"
+                f"{self.checkpoints}: no checkpoint is left to continue from, just damaged ones "
+                f"({', '.join(damaged)}); train the cell again with --restart, or remove its folder"
             )
         return path
 

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from clef.config import VanillaConfig
 from clef.data.batch_memory import Batch
-from clef.methods import losses
-from clef.methods.method import Method, Parts, Prediction
+from clef.methods.method import Method, Parts, Prediction, category_loss
 from clef.models import BackboneOutput
 from clef.models.context_branch import ContextBranch
 
@@ -20,7 +19,7 @@ class Vanilla(Method):
         self.backbone = parts.make_backbone(True)
         config = parts.config.method
         if isinstance(config, VanillaConfig) and config.output == "linear":
-            self.category_loss = losses.category_loss(self.loss, parts.counts, linear=True)
+            self.category_loss = category_loss(self.loss_config, parts.counts, linear=True)
 
     def predict(self, output: BackboneOutput | None, context: Tensor | None, target: Tensor) -> Prediction:
         """Return Y_e as scores, B,K, and the recipe's category loss."""

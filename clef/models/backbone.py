@@ -1,12 +1,13 @@
 """What a backbone is: a CAER model that reads certain inputs and gives a joint feature, logits and, if asked, VAD."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, get_args
 
 from torch import Tensor, nn
 
 from clef.config import BackboneConfig, InputName
 from clef.data.batch_memory import Batch
+from clef.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,23 @@ class Backbone(nn.Module):
 
     def forward(self, batch: Batch) -> BackboneOutput:
         """Return logits B,K (the joint feature itself where no classifier was built), and VAD B,3 where trained."""
-        encoded = self.encode(batch)
+        encoded = self._encode_inputs(batch)
         vad = self.vad_head(encoded.feature) if self.vad_head is not None else None
         return BackboneOutput(self.classifier(encoded.feature), vad, encoded.aux, encoded.feature)
+
+    def _encode_inputs(self, batch: Batch) -> Encoded:
+        """Return `encode(batch)`. Raises ConfigError where it reads an input that nothing lists for the backbone."""
+        try:
+            return self.encode(batch)
+        except KeyError as error:
+            name = error.args[0] if error.args else None
+            if name not in get_args(InputName) or name in batch:
+                raise
+            shipped = f"inputs of configs/backbones/{self.config.name}.yaml do not list"
+            where = "class attribute `inputs` does not list" if self.config.reads is None else shipped
+            raise ConfigError(
+                f"backbone {self.config.name} reads the input {name}, which the {where}; add it there"
+            ) from error
 
     def _recording(self, load: WeightLoader) -> WeightLoader:
         """Return `load`, which then also notes each encoder: the others' layers may learn at another rate."""

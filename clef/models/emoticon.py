@@ -85,7 +85,7 @@ def log_product(log_p: Tensor, valid: Tensor) -> Tensor:
     """Return the logarithm of the product over the n modalities, B,n,K to B,K; a missing one counts as 1.
 
     `valid` is B,n bool. The product itself would be a few hundredths beside the other contexts' logits; the layers
-    behind it would not see it.
+    after it would not see it.
     """
     return (log_p * valid[..., None]).sum(1)
 
@@ -105,7 +105,7 @@ def multiplicative_loss(log_p: Tensor, true: Tensor, valid: Tensor, beta: float)
 class LandmarkNet(nn.Module):
     """Three 1-D convolutions (256, 512, 1024), then 1024, 512, 256, K: B,68,2 to the logits f1, B,K.
 
-    Kernel 3, batch norm and ReLU are chosen here, and a pool of 2 behind each convolution. The map is flattened: a mean
+    Kernel 3, batch norm and ReLU are chosen here, and a pool of 2 after each convolution. The map is flattened: a mean
     over it would lose which landmark is where. The numbers are all x, then all y, as OpenFace writes them.
     """
 
@@ -263,7 +263,7 @@ class AttentionBranchNet(nn.Module):
 
 
 class DepthNet(nn.Module):
-    """A 5x5 and four 3x3 convolutions (32 to 512), a pool of 2 behind each, 25088 -> 1000 -> K: B,1,H,W to h3, B,K.
+    """A 5x5 and four 3x3 convolutions (32 to 512), a pool of 2 after each, 25088 -> 1000 -> K: B,1,H,W to h3, B,K.
 
     224 pixels make a map of 7x7; other sizes are pooled to it. Batch norm is chosen here: all of it starts at random.
     """

@@ -66,16 +66,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cell", metavar="CELL", required=True, help="a cell's folder, or its name or a part of it")
     parser.add_argument("--box", type=_parse_box, metavar="X1,Y1,X2,Y2", help="the subject (default: everyone found)")
     parser.add_argument(
-        "--face", type=_parse_box, metavar="X1,Y1,X2,Y2", help="the subject's face (default: looked for)"
+        "--face", type=_parse_box, metavar="X1,Y1,X2,Y2", help="the subject's face (default: found in the image)"
     )
-    parser.add_argument("--panel", type=Path, metavar="PATH", help="draw the prediction there (.png)")
+    parser.add_argument("--panel", type=Path, metavar="PATH", help="draw the prediction to PATH (.png)")
     parser.add_argument("--checkpoint", metavar="best|last|PATH", help="which weights (default: as clef.evaluate)")
     parser.add_argument("--device", choices=["auto", "cpu"], default="auto", help="default: a GPU if there is one")
     args = parser.parse_args()
     if args.face and not args.box:
-        raise ConfigError("--face: goes with --box: whose face it is must be known")
+        raise ConfigError("--face: needs --box, which says whose face it is")
     if args.panel and args.panel.suffix.lower() != ".png":
-        raise ConfigError(f"--panel {args.panel}: a PNG is drawn; call it .png")
+        raise ConfigError(f"--panel {args.panel}: the panel is a PNG; end the name in .png")
     return args
 
 

@@ -47,7 +47,7 @@ def person_predictions(config: CellConfig, classes: list[str], prediction: "Pred
 
 def predictions_from_arrays(config: CellConfig, classes: list[str], arrays: metrics.Arrays) -> list[PersonPrediction]:
     """Return the prediction for each of N people from stored arrays: scores and the method's effects, each N,K."""
-    factual = metrics.probabilities(config, metrics.factual(arrays))
+    factual = metrics.probabilities(config, metrics.stated_logits(arrays))
     logits = metrics.counterfactual(arrays)
     counterfactual = None if logits is None else metrics.probabilities(config, logits)
     effects = metrics.effects(arrays)

@@ -113,7 +113,7 @@ class PersonFinder:
 def _detector_is_ready(settings: ExtractorSettings) -> bool:
     """Return whether the detector can be used; if not, print that the other people of the image can't be found."""
     if fault := FasterRcnnPerson.missing(settings):
-        note = f"note: this cell reads the others in the image too, who can't be found: {fault}"
+        note = f"note: this cell also reads the other people in the image, but they can't be found: {fault}"
         err.print(note, markup=False, soft_wrap=True)
     return not fault
 

@@ -85,7 +85,10 @@ def _collect_cell(run: PlannedRun, grid: Path, result: dict[str, Any], collected
     data = CellData.model_validate(result["data"])
     card = cards.load(run.dataset, data.protocol)
     if result["metric"] != card.metric:
-        raise CellError(f"its {RESULT} is about {result['metric']}, its dataset's card asks for {card.metric}")
+        raise CellError(
+            f"its {RESULT} is about {result['metric']}, its dataset's card asks for {card.metric}; train it again "
+            "with --restart, or remove its folder and run the grid again"
+        )
     rows: list[Row] = []
     scored: list[ScoredSplit] = []
     for split, recorded in result["splits"].items():
@@ -213,7 +216,7 @@ def _audit_numbers(folder: Path, result: dict[str, Any], run: PlannedRun) -> Ite
 def _describe_damage(result: dict[str, Any]) -> str:
     """Return what a result is that gives no numbers."""
     older = {"splits", "signature", "environment"} <= set(result) and "data" not in result
-    return "of an older version, which didn't say what was done to the data" if older else "not that of a cell"
+    return "of an older version, which didn't record what was done to the data" if older else "not that of a cell"
 
 
 def _reason(run: PlannedRun, grid: Path) -> str:

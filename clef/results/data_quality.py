@@ -87,9 +87,9 @@ def differences(cells: Mapping[str, CellData]) -> list[str]:
     if not others:
         return []
     what = _differing_policies(list(cells.values())) + _differing_counts(list(cells.values()))
-    what = what or ["other boxes, cues or sizes of storage, the counts being the same"]
+    what = what or ["the same counts, but other boxes, cues or sizes of storage"]
     rest = f" and {len(others) - 3} more" if len(others) > 3 else ""
-    return [f"not all cells rest on the same data: {'; '.join(what)} (apart from most: {', '.join(others[:3])}{rest})"]
+    return [f"not all cells use the same data: {'; '.join(what)} (unlike most: {', '.join(others[:3])}{rest})"]
 
 
 def _differing_policies(cells: list[CellData]) -> list[str]:

@@ -48,7 +48,7 @@ def format_signed(value: float | None) -> str:
 
 def to_markdown(tables: list[Table], *grids: str) -> str:
     """Return all tables as one Markdown page, of one grid or of several side by side."""
-    lines = [f"# Results of the grid {' beside '.join(f'`{grid}`' for grid in grids)}", ""]
+    lines = [f"# Results of the grid {' next to '.join(f'`{grid}`' for grid in grids)}", ""]
     for table in tables:
         lines += [f"## {_markdown_cell(table.title)}", "", _markdown_row(table.columns)]
         lines.append("| " + " | ".join("---:" if numeric else "---" for numeric in table.numeric) + " |")

@@ -216,6 +216,11 @@ class GridResults:
         """Return the planned methods, in the plan's order."""
         return list(dict.fromkeys(run.method for run in self.runs))
 
+    @property
+    def clef_presets(self) -> list[str]:
+        """Return the planned presets of CLEF, in the plan's order."""
+        return list(dict.fromkeys(run.method for run in self.runs if run.preset_of and run.is_clef))
+
     @cached_property
     def values(self) -> "SeedValues":
         """Return the values of the rows by seed; for one dataset and protocol only."""

@@ -172,7 +172,7 @@ def _notes_on_both(names: list[str], both: list[GridResults]) -> list[str]:
     """Return what the difference is, and what else than the intended setting may have caused it."""
     rows = frame.concatenate([part.rows for part in both])
     notes = [
-        f"difference: the mean of {names[1]} less that of {names[0]}, each over its own seeds; no test is made of it",
+        f"difference: the mean of {names[1]} minus that of {names[0]}, each over its own seeds; it is not tested",
         *untrained(rows),
     ]
     if not all(len(part.rows) for part in both):

@@ -21,8 +21,8 @@ def main_notes(part: GridResults, card: Card, splits: list[str], compared: bool)
     rows = headlines(part.rows, card.metric)
     notes = [f"{WARNING}{text}" for text in audit_differences(part.audits)]
     if part.data:
-        levels = ", ".join(f"{split} {_chance(rows, split)}" for split in splits)
-        notes += [f"chance level: {levels}"]
+        levels = [f"{split} {level}" for split in splits if (level := _chance(rows, split))]
+        notes += [f"chance level: {', '.join(levels)}"] if levels else []
         notes += data_quality.notes(data_quality.most_common(part.data.values()), card)
         notes += compared_with(part, card, splits[0]) if compared else []
     notes += untrained(part.rows)

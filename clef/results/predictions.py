@@ -89,28 +89,29 @@ def measures(
     target = arrays["target"]
     first = metrics.find_metric(target, headline)
     others = [metric for metric in METRICS.values() if metric.task == first.task and metric != first]
-    numbers = [
-        measure
-        for part, scores in metrics.prediction_parts(arrays).items()
-        for metric in (first, *others)
-        if part == "score" or metric.of_parts
-        for measure in _measures_of(metric, part, scores, target, classes)
-    ]
+    numbers: list[Measure] = []
+    for part, scores in metrics.prediction_parts(arrays).items():
+        shown = [metric for metric in (first, *others) if part == "score" or metric.of_parts]
+        for i, metric in enumerate(shown):
+            of_classes = metric.class_metric not in {earlier.class_metric for earlier in shown[:i]}
+            numbers += _measures_of(metric, part, scores, target, classes, of_classes)
     numbers += list(_confusion(arrays["scores"], target, classes)) if target.ndim == 1 else []
     numbers += list(_vad_errors(arrays)) if "vad" in arrays else []
     return numbers + (list(_calibration(arrays, classes, config)) if config else [])
 
 
 def _measures_of(
-    metric: Metric, part: str, scores: np.ndarray, target: np.ndarray, classes: list[str]
+    metric: Metric, part: str, scores: np.ndarray, target: np.ndarray, classes: list[str], of_classes: bool
 ) -> Iterator[Measure]:
-    """Yield a metric of a part of the prediction: of all classes, then of each class that has one."""
+    """Yield a metric of a part of the prediction: of all classes, then, if `of_classes`, of each that has one."""
     count = len(classes)
+    overall_level = metric.chance(target, count) if metric.chance else None
+    yield Measure(metric.name, part, "", metric.overall(scores, target), overall_level)
+    if not of_classes:  # another metric with the same `class_metric` has given them
+        return
     positives = target.sum(0).astype(int) if target.ndim == 2 else np.bincount(target, minlength=count)
     values = metric.by_class(scores, target)
     levels = metric.chance_by_class(target, count) if metric.chance_by_class else None
-    overall_level = metric.chance(target, count) if metric.chance else None
-    yield Measure(metric.name, part, "", metric.overall(scores, target), overall_level)
     for k in np.flatnonzero(~np.isnan(values)):
         level = None if levels is None else float(levels[k])
         yield Measure(metric.class_metric, part, classes[k], float(values[k]), level, int(positives[k]))

@@ -144,10 +144,10 @@ def _comparison_notes(part: GridResults, shown: list[Comparison], base: str, cou
     fewest = fewest_seeds(count)
     seeds = max((len(comparison.differences) for comparison in shown), default=0)
     notes = [
-        f"each seed's number less {base}'s of the same seed; p: exact sign flips over seeds, two-sided; Holm's "
+        f"each seed's number minus {base}'s with the same seed; p: exact sign flips over seeds, two-sided; Holm's "
         f"correction over the {count} comparisons that the grid plans",
-        f"with so many comparisons, {fewest} seeds is the least at which any can reach {ALPHA}"
-        + (f"; with the {seeds} here p is {lowest_p(seeds):.3g} at least" if 0 < seeds < fewest else ""),
+        f"with so many comparisons, at least {fewest} seeds are needed for any to reach {ALPHA}"
+        + (f"; with the {seeds} here, p is at least {lowest_p(seeds):.3g}" if 0 < seeds < fewest else ""),
     ]
     return [*notes, interval_note(part)]
 

@@ -66,16 +66,19 @@ def _main_table(part: GridResults, card: Card, name: str) -> Table:
 
 
 def _parts_table(part: GridResults, card: Card, name: str) -> Table:
-    """Return the headline of each part of CLEF's prediction."""
-    titles = {"score": "TIE", "factual": "factual", "Y_e": "Y_e", "Y_c": "Y_c"}
-    rows = []
+    """Return the headline of each part of a prediction that has two: the backbone's and the context branch's."""
+    titles = ("score", "factual", "Y_e", "Y_c")
+    rows, methods = [], set()
     for backbone, method in part.pairs:
         for split in card.test_splits:
             values = [part.values.by_seed(backbone, method, split, card.metric, each).values() for each in titles]
             if values[1]:  # a context branch by itself has no factual prediction
                 rows.append([backbone_title(backbone), method, split, *map(format_spread, values)])
-    columns = ["backbone", "method", "split", *titles.values()]
-    notes = ["TIE is the score; Y_e is the backbone's part by itself, Y_c the context's"]
+                methods.add(method)
+    only_clef = methods <= {run.method for run in part.runs if run.is_clef}
+    columns = ["backbone", "method", "split", "TIE" if only_clef else "score", *titles[1:]]
+    score = "TIE is the score" if only_clef else "score: what the method ranks by (CLEF: TIE); factual: Y_c + Y_e"
+    notes = [f"{score}; Y_e is the backbone's part alone, Y_c the context's"]
     return Table(f"{name}: the parts of the prediction, {card.metric}, percent", columns, rows, notes)
 
 
@@ -191,7 +194,7 @@ def _remaining(audits: _Audits, title: str, card: Card) -> Table:
         audits.seeds_note,
         "score: the logits, which CLEF ranks by TIE instead; subject, context: that alone, the other blanked; "
         "swapped: another's context in every stream that shows it; branch: in the context branch alone",
-        "probe: a linear one of the context, fitted on train; it knows no network",
+        "probe: a linear classifier of the context, fitted on train, independent of the cells",
     ]
     columns = ["backbone", "method", "part", *_REMAINING.values()]
     return Table(f"{title}, {card.metric}, percent", columns, rows, notes)
@@ -204,7 +207,7 @@ def _thirds(audits: _Audits, title: str, card: Card) -> Table:
     rows = [*_audit_rows(audits, _THIRDS), ["chance", DASH, DASH, *[chance] * len(_THIRDS)]]
     notes = [
         audits.seeds_note,
-        "the three thirds of those who have a class, by how likely the probe calls it from the context",
+        "people who have a class, in three thirds by the probability that the probe gives it from the context",
     ]
     if card.task == "multi_label":
         notes.append("a third holds fewer people with the class, so chance is lower than on the whole split")
@@ -228,7 +231,7 @@ def _decisions(audits: _Audits, title: str) -> Table:
     """Return how often decisions change, and to which side: by TIE, and by both kinds of swaps."""
     rows = []
     for pair in audits.pairs:
-        causes = {"TIE for factual": ("debiased.", "")}
+        causes = {"TIE instead of factual": ("debiased.", "")}
         for streams in ("branch", "all"):
             for part in _AUDITED_PARTS:
                 causes[f"{streams}: {audits.part_title(pair, part)}"] = f"swap.{streams}.", f".{part}"
@@ -239,8 +242,8 @@ def _decisions(audits: _Audits, title: str) -> Table:
                 rows.append([backbone_title(pair[0]), pair[1], cause, *moves, format_spread(values[3])])
     notes = [
         audits.seeds_note,
-        "TIE for factual: what TIE decides otherwise than the factual prediction; branch, all: what another's context "
-        "changes of a part's decisions, in the context branch alone or in every stream that shows it",
+        "TIE instead of factual: what TIE decides differently from the factual prediction; branch, all: what another's "
+        "context changes in a part's decisions, in the context branch alone or in every stream that shows it",
         "moved, to right, to wrong: % of all decisions; distance: how far scores move, in standard deviations",
     ]
     return Table(f"{title}: decisions that change", ["backbone", "method", "cause", *_MOVES.values()], rows, notes)

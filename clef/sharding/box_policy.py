@@ -27,7 +27,7 @@ class Flags:
         self.met: list[str] = []
 
     def add(self, rule: str) -> None:
-        """Flag the person and go on. Raises Unusable or DataError where the policy is `skip` or `raise`."""
+        """Flag the person and continue. Raises Unusable or DataError where the policy is `skip` or `raise`."""
         if self.policies.check(rule, f"{self.person.id} ({self.person.image})") == "skip":
             raise Unusable(rule)
         self.met.append(rule)
@@ -62,14 +62,20 @@ def clip_boxes(person: Person, size: Size, flags: Flags) -> PersonBoxes:
     `raise`. A box of a cue that can't be used is None; `cue_members` flags it.
     """
     cues = person.cues
+    subject, face = clip_subject_and_face(person, size, flags)
     return PersonBoxes(
-        subject=_clip_subject(person, size, flags),
-        face=_clip_face(person.face, size, flags),
+        subject=subject,
+        face=face,
         landmarks=_box_of_landmarks(cues.landmarks, size),
         detected=_clip_cue(cues.person, size),
         others=tuple(_clip_cue(box, size) for box in cues.others),
         regions=tuple(_clip_cue(box, size) for box in cues.regions or ()),
     )
+
+
+def clip_subject_and_face(person: Person, size: Size, flags: Flags) -> tuple[Box, Box | None]:
+    """Return these two boxes, clipped to a frame of this size, by the policies; see `clip_boxes`."""
+    return _clip_subject(person, size, flags), _clip_face(person.face, size, flags)
 
 
 def _clip_subject(person: Person, size: Size, flags: Flags) -> Box:

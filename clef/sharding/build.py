@@ -1,8 +1,8 @@
 """Makes the shards of a dataset: one process a shard, the same bytes for any number of processes and parts.
 
-A shard counts as done once its rows lie beside it, so a build that was killed goes on with the shards that are missing,
-and several machines can make parts of one set at the same time. The manifest comes last. Before any work, the room on
-the disk is checked against an estimate.
+A shard counts as done once its rows lie beside it, so a build that was killed continues with the shards that are
+missing, and several machines can make parts of one set at the same time. The manifest comes last. Before any work, the
+room on the disk is checked against an estimate.
 """
 
 import errno
@@ -157,7 +157,7 @@ def _write_missing(
     if todo:
         out = todo[0].out
         out.mkdir(parents=True, exist_ok=True)
-        require_room(out, estimate_bytes([job for job in jobs if job.path in missing]), "what is missing of the set")
+        require_room(out, estimate_bytes([job for job in jobs if job.path in missing]), "the missing part of the set")
     # The largest first: then no worker is left with a long one at the end.
     pool.run(write_shard, sorted(todo, key=lambda job: -job.size), workers, progress, done_before)
 
@@ -212,13 +212,13 @@ def require_room(out: Path, needed: int, what: str) -> None:
     if needed > free:
         raise SetupError(
             f"{out}: {what} needs about {format_bytes(needed)}, {format_bytes(free)} are free there. "
-            f"Make room, or name a folder on another disk"
+            f"Free some disk space, or choose a folder on another disk"
         )
 
 
 @contextmanager
 def explain_full_disk(out: Path) -> Iterator[None]:
-    """Turn the error of a disk that fills up inside the block into a SetupError that says how to go on."""
+    """Turn the error of a disk that fills up inside the block into a SetupError that says how to continue."""
     try:
         yield
     except OSError as error:
@@ -226,7 +226,7 @@ def explain_full_disk(out: Path) -> Iterator[None]:
             raise
         raise SetupError(
             f"{out}: {error.strerror} ({format_bytes(_free_bytes(out))} are free). The shards that are done stay: "
-            f"make room and run the same command again; it goes on where it was"
+            f"free some disk space and run the same command again; it continues where it stopped"
         ) from None
 
 

@@ -96,7 +96,7 @@ def _in_processes(work: Callable[[T, Tick], R], tasks: Sequence[T], workers: int
         except BrokenProcessPool:
             raise SetupError(
                 "a worker process was killed: is there too little memory? Run the same command again with fewer "
-                "--workers; it goes on where it was"
+                "--workers; it continues where it stopped"
             ) from None
         finally:
             shared.stopped.value = True

@@ -1,7 +1,7 @@
 """From one person and their image to the members of a sample: images, crops, cues and metadata.
 
 The subject's box is rounded outward, and black in `context.jpg` as it is stored. It is zeroed before the frame is made
-smaller, so that no pixel of the subject is mixed into the rest, and once more after it.
+smaller, so that no pixel of the subject is mixed into the rest, and again after it.
 """
 
 import io

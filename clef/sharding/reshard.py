@@ -51,7 +51,9 @@ def reshard(
         raise ConfigError(f"--reshard {samples_per_shard}: at least 1 sample a shard is expected")
     source, target = root.resolve(), out.resolve()
     if source == target or source in target.parents or target in source.parents:
-        raise ConfigError(f"{out}: the set lies there ({root}), and jobs may be reading it; name another folder")
+        raise ConfigError(
+            f"{out}: overlaps the set's own folder ({root}), which jobs may be reading; name another folder"
+        )
     manifest = manifests.load(root)
     with lock_folder(out):
         if out.exists():
@@ -66,7 +68,7 @@ def _existing_copy(out: Path, source: Manifest, samples_per_shard: int) -> Manif
         same = copy.source == source.source and copy.content(set(KINDS)) == source.content(set(KINDS))
         if same and copy.samples_per_shard == samples_per_shard:
             return copy
-    raise ShardError(f"{out}: is there already, and not this copy; remove it, or name another folder")
+    raise ShardError(f"{out}: exists already, and is not this copy; remove it, or name another folder")
 
 
 def _copy_set(root: Path, source: Manifest, step: int, out: Path, workers: int, progress: Progress | None) -> Manifest:
@@ -133,7 +135,7 @@ def _join_split(root: Path, source: Manifest, name: str, copies: list[_ShardCopy
     split = finish.join_shards(copies[0].out, name, facts, shards, list(original.classes))
     remedy = copies[0].source.remedy
     if (split.content, split.classes, split.members) != (original.content, original.classes, original.members):
-        for copy in copies:  # or the next attempt would go on with these shards
+        for copy in copies:  # or the next attempt would continue with these shards
             copy.rows.unlink()
         raise ShardError(f"{root}: split {name} is damaged: its members are not what was written; {remedy}")
     return split

@@ -191,7 +191,7 @@ def _tar_faults(task: _ShardTask, contents: _TarContents) -> list[str]:
     if task.rows is not None:
         stated = task.rows.copy()
         stated["shard"] = 0
-        checks["members lie elsewhere than the index says"] = np.array_equal(stated, contents.rows)
+        checks["members are not where the index says"] = np.array_equal(stated, contents.rows)
     return [fault for fault, right in checks.items() if not right]
 
 

@@ -55,7 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--grid", type=Path, help="the grid's YAML file (default: configs/grids/paper.yaml, or no grid)"
     )
-    parser.add_argument("--folder", type=Path, help=f"where the files lie (default: the cells' own, else {FOLDER})")
+    parser.add_argument("--folder", type=Path, help=f"where the files are (default: the cells' own, else {FOLDER})")
     parser.add_argument("--cues", action="store_true", help="also what the cue extractors need")
     parser.add_argument("--fetch", action="store_true", help="fetch the files that are missing")
     parser.add_argument("--mirror", metavar="URL", help="fetch from this base URL instead of the official hosts")
@@ -68,7 +68,7 @@ def _arguments() -> argparse.Namespace:
     if args.overrides and args.grid is None:
         raise ConfigError(f"{args.overrides[0]}: settings are for the cells of a grid: add --grid FILE")
     if args.mirror and not args.fetch:
-        raise ConfigError("--mirror: goes with --fetch")
+        raise ConfigError("--mirror: needs --fetch")
     mirror_url("", args.mirror)
     return args
 
@@ -159,7 +159,7 @@ def _print_notes(needed: Sequence[NeededFile], configs: list[CellConfig], args: 
         out.print(f"{count} of {len(configs)} cells start an encoder at random by choice (weights: none)")
     lacking = sum(not file.path.is_file() for file in needed)
     if lacking and not args.fetch:
-        out.print(f"{lacking} of {len(needed)} files are missing; --fetch brings those that are published")
+        out.print(f"{lacking} of {len(needed)} files are missing; --fetch downloads the published ones")
 
 
 if __name__ == "__main__":

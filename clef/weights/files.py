@@ -202,10 +202,10 @@ def _fetch(name: str, path: Path, url: str, progress: Progress) -> None:
                 progress(name, -(-done // MEGABYTE), -(-total // MEGABYTE))
         digest = sha256.hexdigest()
         if expected and not digest.startswith(expected):
-            raise _fetch_error(url, f"the sha256 of what came is {digest[: len(expected)]}, {expected} is expected")
+            raise _fetch_error(url, f"the file's sha256 is {digest[: len(expected)]}, {expected} is expected")
     if not expected:
         write_digest(path, digest)
-        note = f"{name}: no hash is published; from now on the file must be the one that came ({digest[:8]}...)"
+        note = f"{name}: no hash is published; from now on the file must be the one fetched now ({digest[:8]}...)"
         err.print(note, markup=False, soft_wrap=True)
 
 
@@ -221,7 +221,7 @@ def _download(url: str) -> Iterator[tuple[bytes, int, int]]:
     except (OSError, HTTPException, ValueError) as error:
         raise _fetch_error(url, _reason(error)) from None
     if not done or done < total:
-        raise _fetch_error(url, f"it broke off after {done:,} of {total:,} bytes")
+        raise _fetch_error(url, f"it ended after {done:,} of {total:,} bytes")
 
 
 def _reason(error: Exception) -> str:
@@ -232,6 +232,6 @@ def _reason(error: Exception) -> str:
 
 def _fetch_error(url: str, reason: str) -> SetupError:
     return SetupError(
-        f"{url}: can't be fetched: {reason}. Nothing of it was kept. Try again, name a mirror (--mirror URL), or fetch "
-        f"it elsewhere and copy it into the folder"
+        f"{url}: can't be fetched: {reason}. No partial file was kept. Try again, name a mirror (--mirror URL), or "
+        f"fetch it elsewhere and copy it into the folder"
     )

@@ -34,7 +34,7 @@ def test_an_audit_agrees_with_what_the_cell_recorded(run: Run, cells: Cells) -> 
     folder = cells("caer_s_demo", "emot_net", "clef")
     code, said, told = run(folder, "--draws", 2, "--again")
     assert code == 0
-    assert "the subject can be seen in scene too: there a swap brings another subject along" in said
+    assert "the subject can be seen in scene too, so a swap also shows another subject" in said
     assert "test_shift: 315/315 predictions" in told
     for split in ("test", "test_shift"):
         assert f"{split}: mean effects, over who has the class" in said

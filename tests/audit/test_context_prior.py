@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from clef.audit.context_prior import STRENGTH, ContextPrior
 from clef.data.dataset import load_targets
 from clef.data.shards import SplitShards
-from clef.metrics import headline
+from clef.metrics import headline_score
 
 pytestmark = pytest.mark.xdist_group("audited")
 
@@ -22,7 +22,7 @@ def test_it_reads_the_masked_frames_the_same_way_every_time(shards: Path) -> Non
     prior = ContextPrior(splits["train"])
     found = {name: prior.probabilities(split) for name, split in splits.items()}
     np.testing.assert_allclose(found["test"].sum(1), 1)
-    assert headline(found["train"], load_targets(splits["train"])) > 40, (
+    assert headline_score(found["train"], load_targets(splits["train"])) > 40, (
         "chance is 14, and the scene goes with the label"
     )
     np.testing.assert_array_equal(ContextPrior(splits["train"]).probabilities(splits["test"]), found["test"])
@@ -39,8 +39,8 @@ def test_a_context_that_says_nothing_tells_it_nothing(shards: Path, monkeypatch:
     biased = np.eye(7)[np.where(rng.random(700) < 0.6, label, rng.integers(0, 7, 700))] + rng.normal(0, 0.1, (700, 7))
     monkeypatch.setattr(ContextPrior, "_read", lambda self, _: (biased, label))
     prior = ContextPrior(split)
-    assert headline(prior.probabilities(split), label) == pytest.approx(100 * (0.6 + 0.4 / 7), abs=5)
-    assert headline(prior.probabilities(split), rng.permutation(label)) == pytest.approx(100 / 7, abs=5)
+    assert headline_score(prior.probabilities(split), label) == pytest.approx(100 * (0.6 + 0.4 / 7), abs=5)
+    assert headline_score(prior.probabilities(split), rng.permutation(label)) == pytest.approx(100 / 7, abs=5)
 
 
 def test_it_is_fitted_on_what_it_is_given_and_each_of_several_labels_by_itself(

@@ -96,6 +96,22 @@ def test_a_method_without_counterfactual_or_branch_has_no_such_rows(tiny: Make, 
     assert names >= {"blanked.TIE", "swap.all.moved.score", "value.score", "context_only.score", "atypical.score"}
 
 
+def test_a_branch_swap_needs_a_score_that_is_made_of_the_parts(tiny: Make, passes: Passes) -> None:
+    def two_experts(arrays: Arrays) -> Arrays:
+        return {name: arrays[name] for name in ("index", "Y_e", "Y_c")} | {"scores": arrays["Y_e"]}
+
+    each = [passes.plain, passes.subject_only, passes.context_only, passes.neither]
+    few = Passes(*map(two_experts, each), passes.donors, [two_experts(one) for one in passes.swaps])
+    target = np.arange(N) % K
+    rows = list(audit_rows(tiny(method="vanilla"), few, RNG.random((N, K)), RowMaker("test", NAMES, target)))
+    names = {row.name for row in rows}
+    assert not any(name.startswith("swap.branch.") for name in names), "nobody knows how the score uses Y_c"
+    assert names >= {"swap.all.moved.score", "value.Y_c"}
+    whole, nothing = (torch.log_softmax(torch.from_numpy(one["scores"]), 1) for one in (few.plain, few.neither))
+    effect = (whole - nothing)[:, 0].mean()
+    assert find_value(rows, "test", "blanked.TE", "a") == pytest.approx(float(effect), rel=1e-4)
+
+
 def test_blanked_effects_need_probabilities_that_have_logarithms(tiny: Make, passes: Passes) -> None:
     linear = tiny("emotic_demo", method="vanilla", **{"method.output": "linear"})
     own = tiny(method="vanilla").model_copy(update={"method": CustomMethodConfig(name="mine:Own")})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clef.cells.identity import check_shards, folder_of, identify
+from clef.cells.identity import check_shards, folder_of, signature_of
 from clef.config import CellConfig, CustomMethodConfig
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
@@ -27,12 +27,12 @@ def manifest(shards: Path) -> Manifest:
 def test_what_cannot_change_the_result_is_no_part_of_it(
     tiny: Make, manifest: Manifest, settings: dict[str, Any]
 ) -> None:
-    assert identify(tiny(**settings), manifest) == identify(tiny(), manifest)
+    assert signature_of(tiny(**settings), manifest) == signature_of(tiny(), manifest)
 
 
 def test_what_is_said_of_a_method_of_ones_own_changes_no_signature(tiny: Make, manifest: Manifest) -> None:
     silent, says = (CustomMethodConfig(name="mine:Own", probabilities=said) for said in (False, True))
-    marks = {identify(tiny().model_copy(update={"method": method}), manifest) for method in (silent, says)}
+    marks = {signature_of(tiny().model_copy(update={"method": method}), manifest) for method in (silent, says)}
     assert len(marks) == 1
 
 
@@ -46,7 +46,7 @@ def test_what_is_said_of_a_method_of_ones_own_changes_no_signature(tiny: Make, m
 def test_everything_else_is(tiny: Make, manifest: Manifest, settings: dict[str, Any]) -> None:
     vanilla = settings.pop("method", None)
     changed = tiny(method="vanilla") if vanilla else tiny(**settings)
-    assert identify(changed, manifest) != identify(tiny(), manifest)
+    assert signature_of(changed, manifest) != signature_of(tiny(), manifest)
 
 
 def changed_content(manifest: Manifest, kind: str) -> Manifest:
@@ -57,11 +57,11 @@ def changed_content(manifest: Manifest, kind: str) -> Manifest:
 
 def test_only_the_members_that_a_cell_reads_count(tiny: Make, manifest: Manifest) -> None:
     vanilla = tiny(method="vanilla")  # EMOT-Net: scene and body
-    assert identify(vanilla, changed_content(manifest, "context.jpg")) == identify(vanilla, manifest)
-    assert identify(vanilla, changed_content(manifest, "face.jpg")) == identify(vanilla, manifest)
+    assert signature_of(vanilla, changed_content(manifest, "context.jpg")) == signature_of(vanilla, manifest)
+    assert signature_of(vanilla, changed_content(manifest, "face.jpg")) == signature_of(vanilla, manifest)
     for kind in ("scene.jpg", "body.jpg", "meta.json"):
-        assert identify(vanilla, changed_content(manifest, kind)) != identify(vanilla, manifest)
-    assert identify(tiny(), changed_content(manifest, "context.jpg")) != identify(tiny(), manifest)
+        assert signature_of(vanilla, changed_content(manifest, kind)) != signature_of(vanilla, manifest)
+    assert signature_of(tiny(), changed_content(manifest, "context.jpg")) != signature_of(tiny(), manifest)
 
 
 def test_pre_trained_weights_count_by_their_bytes(tiny: Make, manifest: Manifest, tmp_path: Path) -> None:
@@ -70,16 +70,16 @@ def test_pre_trained_weights_count_by_their_bytes(tiny: Make, manifest: Manifest
         path = tmp_path / content.decode() / "weights.pth"
         path.parent.mkdir()
         path.write_bytes(content)
-        marks.append(identify(tiny(**{"backbone.weights.body": str(path)}), manifest))
+        marks.append(signature_of(tiny(**{"backbone.weights.body": str(path)}), manifest))
     assert marks[0] != marks[1]
 
 
 def test_the_signature_is_pinned(tiny: Make) -> None:
     # Whoever changes what is hashed must raise SCHEMA: results on users' disks are found by these digits.
-    from clef.cells.identity import signature
+    from clef.cells.identity import compute_signature
 
     config = tiny(**{"runtime.shards": "shards"})
-    assert signature(config, {"train/body.jpg": "ab"}, {"scene": "cd"}) == PINNED
+    assert compute_signature(config, {"train/body.jpg": "ab"}, {"scene": "cd"}) == PINNED
 
 
 PINNED = "96a81a9e9a22bb79"

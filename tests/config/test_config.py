@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from clef import yaml_config
-from clef.config import CellConfig
+from clef.config import CellConfig, recipes
 from clef.config import resolve as cell
 from clef.config.cell import RENAMED
+from clef.config.methods import METHODS
 from clef.datasets import cards
 from clef.errors import ClefError, ConfigError
 from clef.yaml_config import merge, nest, parse
@@ -53,6 +54,15 @@ def test_vanilla_reads_no_context_and_caer_s_gets_cross_entropy() -> None:
             "method.context_branch.netwrk=2",
             r"netwrk: unknown \(did you mean network\?\); valid: input, lr_multiplier, network",
         ),
+        (
+            "method.klx=1",
+            r"method\.klx: unknown \(did you mean kl\?\); valid: backbone_trainable, context_branch, counterf",
+        ),
+        (
+            "method.dictionary.seed=1",
+            r"method\.dictionary: unknown; valid: backbone_trainable, .*, name, single_label, st",
+        ),
+        ("backbone.third=agents", r"backbone\.third: unknown; valid: dropout, name, variant, weights, width$"),
         ("inputs.body.sise=3", r"inputs\.body\.sise: unknown \(did you mean size\?\)"),
         ("inputs.face.size=[64, 64]", r"inputs\.face: unknown.*valid: body, context, scene"),
         ("epochs=many", r"epochs: input should be a valid integer"),
@@ -85,6 +95,30 @@ def test_a_renamed_key_is_answered_with_its_new_name(old: str, new: str, tmp_pat
         cell.resolve(layer, str(tmp_path / "cell.yaml"))
 
 
+@pytest.mark.parametrize(
+    ("name", "valid"), [("vanilla", "name, output"), ("tests.methods.fakes:Mine", "name, options, probabilities")]
+)
+def test_the_valid_keys_are_those_of_the_method_that_was_named(name: str, valid: str) -> None:
+    with pytest.raises(ConfigError, match=rf"method\.kl: unknown; valid: {valid}$"):
+        resolve("dataset=emotic", "backbone=emot_net", f"method={name}", "method.kl=1")
+
+
+def test_a_registered_name_without_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "mine", METHODS["vanilla"])
+    path = yaml_config.PACKAGE.parent / "configs/methods/mine.yaml"
+    expected = f"{path}: no such file; every name in METHODS (clef/config/methods.py) has a recipe there"
+    with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
+        resolve("dataset=emotic", "backbone=emot_net", "method=mine")
+
+
+@pytest.mark.parametrize("key", ["title", "paper"])
+def test_a_backbones_recipe_that_says_nothing_of_itself(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = {other: "x" for other in ("title", "paper") if other != key}
+    monkeypatch.setattr(recipes, "load_recipe", lambda kind, name: {"about": about})
+    with pytest.raises(ConfigError, match=rf"configs/backbones/mine\.yaml: about\.{key}: missing"):
+        recipes.about_backbone("mine")
+
+
 def test_several_faults_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as error:
         resolve(*BASE, "optimizer.lrr=1", "epochs=0")
@@ -92,7 +126,7 @@ def test_several_faults_are_told_at_once() -> None:
 
 
 def test_an_axis_that_is_missing_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match="method is missing; say for example method=clef"):
+    with pytest.raises(ConfigError, match="method is missing; set it, for example method=clef"):
         resolve("dataset=emotic", "backbone=emot_net")
 
 

@@ -290,19 +290,19 @@ def test_it_is_closed_to_others_and_others_places_are_refused(
     for path in [cache.folder, *cache.folder.rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     cache.folder.chmod(0o755)
-    with pytest.raises(SetupError, match="yours and closed to others"):
+    with pytest.raises(SetupError, match="owned by you with mode 700"):
         batches(split, PLAIN, cache)
     me = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: me + 1)
     (tmp_path / f"clef-{me + 1}").mkdir(mode=0o700)
-    with pytest.raises(SetupError, match="yours and closed to others"):
+    with pytest.raises(SetupError, match="owned by you with mode 700"):
         batches(split, PLAIN, NodeCache(str(tmp_path)))
 
 
 def test_a_link_is_refused(split: SplitShards, cache: NodeCache, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     cache.folder.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SetupError, match="yours and closed to others"):
+    with pytest.raises(SetupError, match="owned by you with mode 700"):
         batches(split, PLAIN, cache)
 
 

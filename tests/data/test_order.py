@@ -16,7 +16,7 @@ SIZES = {"samples": st.integers(1, 60), "batch": st.integers(1, 9), "seed": st.i
 @given(**SIZES)
 def test_every_sample_comes_exactly_once_an_epoch(samples: int, batch: int, seed: int) -> None:
     order = Order(samples, batch, seed)
-    stream = [item for number in range(order.batches(3)) for item in order.batch(number)]
+    stream = [item for number in range(order.num_batches(3)) for item in order.batch(number)]
     seen = Counter(stream)
     assert dict.fromkeys(((epoch, index) for epoch in range(3) for index in range(samples)), 1).items() <= seen.items()
     assert all(count == 1 for count in seen.values())
@@ -26,8 +26,8 @@ def test_every_sample_comes_exactly_once_an_epoch(samples: int, batch: int, seed
 @given(**SIZES)
 def test_batches_are_never_short(samples: int, batch: int, seed: int) -> None:
     order = Order(samples, batch, seed)
-    assert {len(order.batch(number)) for number in range(order.batches(2))} == {batch}
-    assert (order.batches(2) - 1) * batch < 2 * samples <= order.batches(2) * batch
+    assert {len(order.batch(number)) for number in range(order.num_batches(2))} == {batch}
+    assert (order.num_batches(2) - 1) * batch < 2 * samples <= order.num_batches(2) * batch
 
 
 @given(samples=st.integers(1, 60), slice_=st.integers(1, 4), ranks=st.integers(1, 4), start=st.integers(0, 5))

@@ -86,7 +86,7 @@ def check(
     workers: int,
 ) -> None:  # fmt: skip
     order = Order(samples, share * int(np.lcm(*ranks)), seed)
-    steps = order.batches(2)
+    steps = order.num_batches(2)
     stop = round(stopped * steps)
     with tempfile.TemporaryDirectory() as folder:
         split = written(Path(folder), manifest, samples, min(shards, samples))

@@ -131,7 +131,9 @@ def test_workers_do_not_change_a_batch(shards: Path, inputs: dict) -> None:
         assert one["index"].tolist() == two["index"].tolist()
         assert all(torch.equal(one[name], two[name]) for name in inputs)
         assert all(
-            torch.equal(one[key][name], two[key][name]) for key in ("valid", "jitter", "black") for name in inputs
+            torch.equal(one[key][name], two[key][name])
+            for key in ("valid", "jitter", "masked_region")
+            for name in inputs
         )
         assert torch.equal(one["target"], two["target"])
 
@@ -248,7 +250,7 @@ def test_a_sample_is_jittered_on_the_device_by_factors_of_its_own(shards: Path) 
             (v2.adjust_brightness, v2.adjust_contrast, v2.adjust_saturation), draw.jitter, strict=True
         ):
             expected = adjust(expected, 1 + 0.4 * by)
-        top, left, bottom, right = batch["black"]["scene_without_face"][index].tolist()
+        top, left, bottom, right = batch["masked_region"]["scene_without_face"][index].tolist()
         expected[:, top:bottom, left:right] = 0
         assert (bottom - top) * (right - left) > 0
         torch.testing.assert_close(seen[index], expected, atol=1 / 255, rtol=0)

@@ -62,7 +62,7 @@ def test_an_image_in_two_lists_is_not_in_val(root: Path) -> None:
 
 def test_a_list_that_names_an_image_of_the_other_folder(root: Path) -> None:
     (root / "val.txt").write_text("train/Fear/0000.png,2,2,2,20,20\n")
-    with pytest.raises(DataError, match=r"val\.txt:1: an image of train, where those of val lie in .*test"):
+    with pytest.raises(DataError, match=r"val\.txt:1: an image of train, but the images of val are in .*test"):
         read(root)
     (root / "val.txt").unlink()
     with pytest.raises(DataError, match=r"val\.txt: no such file"):

@@ -6,6 +6,7 @@ import pytest
 
 from clef.datasets import cards
 from clef.errors import ConfigError
+from clef.metrics import METRICS
 
 
 def write_card(folder: Path, base: str, *lines: str) -> str:
@@ -29,6 +30,7 @@ def test_a_card_names_another_metric_of_its_task(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("metric", ["mAP", "acuracy"])
 def test_an_unknown_metric_or_one_of_another_task_is_refused(tmp_path: Path, metric: str) -> None:
-    expected = rf"metric: for single_label, accuracy or macro F1 is expected, not '{metric}'"
+    names = " or ".join(one.name for one in METRICS.values() if one.task == "single_label")
+    expected = rf"metric: for single_label, {names} is expected, not '{metric}'"
     with pytest.raises(ConfigError, match=expected):
         cards.load(write_card(tmp_path, "caer_s", f"metric: {metric}"))

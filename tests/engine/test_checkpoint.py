@@ -70,7 +70,7 @@ def test_a_bad_one_falls_back_to_the_one_before_and_is_named(two: Path) -> None:
     said: list[str] = []
     assert atomic_dir.latest_valid(two, said.append) == older
     assert said == [
-        "checkpoint step-000000002 is damaged: b.bin was changed or cut short (its sha256 is another); put aside as "
+        "checkpoint step-000000002 is damaged: b.bin was changed or cut short (its sha256 differs); renamed to "
         "damaged-000000002, trying the one before"
     ]
     assert atomic_dir.complete(two) == [older]
@@ -128,7 +128,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     assert train(tiny(), broken)["splits"] == whole["splits"]
     said = " ".join(capsys.readouterr().err.split())
     assert "checkpoint step-000000005 is damaged: optimizer.pt was changed" in said
-    assert "goes on after step 4/" in said
+    assert "continues after step 4/" in said
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_a_full_disk_in_mid_write_costs_nothing_that_was_whole(
     tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(Fault("disk_full", 4, where="checkpoint"), patch=monkeypatch.setattr)
-    with pytest.raises(SetupError, match=r"No space left on device.*step-000000002 is whole.*--resume"):
+    with pytest.raises(SetupError, match=r"No space left on device.*step-000000002 is complete.*--resume"):
         train(tiny(), tmp_path, checkpoint_every=2)
     monkeypatch.undo()
     assert records.read_json(tmp_path / "state.json")["state"] == "failed"
@@ -186,7 +186,7 @@ def test_a_disk_that_really_fills_up(
     size = sum(file.stat().st_size for file in (cell / "checkpoints/step-000000002").iterdir())
     ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - size * 2 // 3))
     monkeypatch.setattr(atomic_dir, "check_room", lambda folder, needed: None)  # as where a quota hides what is free
-    with pytest.raises(SetupError, match=r"No space left on device.*step-000000002 is whole"):
+    with pytest.raises(SetupError, match=r"No space left on device.*step-000000002 is complete"):
         train(tiny(), cell, stop_after=4)
     assert atomic_dir.verify(cell / "checkpoints/step-000000002") is None
     ballast.unlink()

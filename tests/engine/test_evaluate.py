@@ -79,7 +79,7 @@ def test_predictions_that_were_changed_or_lack_an_array_are_noticed(run: Run, va
     assert "as recorded, to the last bit: the metric, and every prediction" in run(vanilla)[1]
     np.savez(path, **arrays | {"scores": arrays["scores"] + 1})
     code, _, said = run(vanilla)
-    assert (code, "doesn't come out again" in said) == (6, True)
+    assert (code, "was not reproduced" in said) == (6, True)
     assert len(arrays.pop("group")) == len(arrays["index"])
     np.savez(path, **arrays)
     code, _, said = run(vanilla)
@@ -104,7 +104,7 @@ def test_val_is_held_against_what_validation_said(run: Run, tiny: Make, tmp_path
         value = by_step[int(wanted[5:])] if wanted != "best" else max(by_step.values())
         assert json.loads((tmp_path / "s.json").read_text())["value"] == value
     worse = min(by_step, key=lambda step: by_step[step])
-    assert "nothing is recorded of these weights" in run(folder, "--checkpoint", f"step-{worse:09d}")[1]
+    assert "no score is recorded for these weights" in run(folder, "--checkpoint", f"step-{worse:09d}")[1]
 
 
 def test_an_unfinished_cell_is_scored_with_its_newest_checkpoint(run: Run, tiny: Make, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_number_that_nothing_explains_is_an_error(run: Run, tiny: Make, tmp_pa
     result["splits"]["test"]["value"] = float(np.nextafter(value, 100))
     records.write_json(folder / "result.json", result)
     code, said, error = run(folder, "--json", tmp_path / "s.json")
-    assert (code, "doesn't come out again, and nothing that may move it differs" in error) == (6, True)
+    assert (code, "was not reproduced, though nothing that may change it differs" in error) == (6, True)
     assert f"not as recorded: accuracy {result['splits']['test']['value']!r} then, {value!r} now" in said
     assert json.loads((tmp_path / "s.json").read_text())["reproduced"] is False
 
@@ -199,7 +199,7 @@ def vanilla(tiny: Make) -> Path:
 
 def test_bad_input_is_refused_by_name(run: Run, vanilla: Path, tmp_path: Path, shards: Path) -> None:
     refusals: list[tuple[tuple[Any, ...], int, str]] = [
-        (("nosuch",), 2, "nosuch: no such folder, and none of the 1 cells below runs is called so"),
+        (("nosuch",), 2, "nosuch: no such folder, and none of the 1 cells below runs matches"),
         (("caer_s_demo-emot_net-vanila-s0",), 2, f"did you mean single/{vanilla.name}?"),
         ((tmp_path,), 2, "not a cell's folder: config.yaml is missing"),
         ((vanilla, "--split", "tset"), 2, "--split tset: no such split in"),
@@ -223,7 +223,7 @@ def test_bad_input_is_refused_by_name(run: Run, vanilla: Path, tmp_path: Path, s
 def test_two_cells_of_one_name_are_listed(run: Run, tiny: Make) -> None:
     names = [train_cell(tiny(method="vanilla", seed=seed), stop_after=1).name for seed in (0, 1)]
     code, _, said = run("emot_net-vanilla")
-    assert (code, said) == (2, f"error: emot_net-vanilla: 2 cells are called so: single/{names[0]} single/{names[1]}")
+    assert (code, said) == (2, f"error: emot_net-vanilla: 2 cells match: single/{names[0]} single/{names[1]}")
     assert f"{names[1]}, step-000000001, test" in run(names[1])[1]
 
 
@@ -236,7 +236,7 @@ def test_weights_that_are_missing_or_damaged(run: Run, vanilla: Path, tmp_path: 
     tensors = load_file(best)
     save_file({key: value for key, value in tensors.items() if "classifier" not in key}, other)
     save_file({key: value * 0.5 if value.is_floating_point() else value for key, value in tensors.items()}, changed)
-    assert "nothing is recorded of these weights" in run(vanilla, "--checkpoint", changed)[1]
+    assert "no score is recorded for these weights" in run(vanilla, "--checkpoint", changed)[1]
     for path in (short, other):
         code, _, said = run(vanilla, "--checkpoint", path)
         assert (code, f"{path}: not the weights of this cell: " in said) == (6, True)

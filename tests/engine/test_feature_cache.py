@@ -18,6 +18,7 @@ from clef.engine import feature_cache, run
 from clef.engine.feature_cache import FrozenFeatures
 from clef.errors import SetupError
 from clef.models.context_branch import FEATURES, ContextBranch
+from tests.conftest import WITH_BRANCH
 
 Make = Callable[..., CellConfig]
 FROZEN = {"method.context_branch.trainable": False, "inputs.context.flip": False}
@@ -40,7 +41,7 @@ def test_kept_features_are_those_of_the_encoder(tiny: Make) -> None:
     config = tiny(**FROZEN)
     branch, kept, split, _ = setting(config)
     places = [3, 0, len(split) - 1]
-    batch = kept.attach(batch_of(split, config.inputs.present, places), split)
+    batch = kept.add_features(batch_of(split, config.inputs.present, places), split)
     images = to_device(batch, config.inputs.present, CPU)["context"]
     torch.testing.assert_close(batch[FEATURES], branch.encoder(images), atol=1e-5, rtol=1e-4)
 
@@ -48,7 +49,7 @@ def test_kept_features_are_those_of_the_encoder(tiny: Make) -> None:
 def test_they_are_computed_once_for_all_cells(tiny: Make) -> None:
     first, second = (setting(tiny(**FROZEN, backbone=name)) for name in ("emot_net", "caer_net"))
     for branch, kept, split, _ in (first, second):
-        kept.attach({"index": torch.tensor([0])}, split)
+        kept.add_features({"index": torch.tensor([0])}, split)
         assert branch is not None
     assert ["computing" in text for text in first[3]] == [True]
     assert second[3] == [], "another backbone, the same features"
@@ -74,19 +75,20 @@ def test_whatever_changes_them_makes_others(tiny: Make, change: dict[str, Any]) 
 def test_cells_of_another_precision_share_them(tiny: Make) -> None:
     _, kept, split, _ = setting(tiny(**FROZEN))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rows = kept.attach({"index": torch.arange(20)}, split)[FEATURES]
+        rows = kept.add_features({"index": torch.arange(20)}, split)[FEATURES]
     assert not torch.equal(rows, rows.bfloat16().float()), "computed in float32 whatever is around"
 
 
 def test_the_frame_itself_is_not_decoded_then(tiny: Make) -> None:
-    assert "context" not in setting(tiny(**FROZEN))[1].reads
-    assert "context" in setting(tiny(**FROZEN, backbone="cd_net"))[1].reads, "the backbone reads it"
-    assert "context" in setting(tiny(**{"method.context_branch.trainable": False}))[1].reads, "flips differ by epoch"
-    assert "context" in setting(tiny())[1].reads
+    assert "context" not in setting(tiny(**FROZEN))[1].decoded_inputs
+    assert "context" in setting(tiny(**FROZEN, backbone="cd_net"))[1].decoded_inputs, "the backbone reads it"
+    augmented = tiny(**{"method.context_branch.trainable": False})
+    assert "context" in setting(augmented)[1].decoded_inputs, "flips differ by epoch"
+    assert "context" in setting(tiny())[1].decoded_inputs
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["clef", "context_only"])
+@pytest.mark.parametrize("method", WITH_BRANCH)
 def test_a_cell_trains_on_them_and_leaves_the_encoder_alone(tiny: Make, tmp_path: Path, method: str) -> None:
     from safetensors.torch import load_file
 
@@ -119,8 +121,8 @@ def test_the_dictionary_is_built_once_from_the_train_frames(tiny: Make) -> None:
 def test_a_table_that_was_cut_short_is_not_trusted(tiny: Make) -> None:
     config = tiny(**FROZEN)
     _, kept, split, _ = setting(config)
-    kept.attach({"index": torch.tensor([0])}, split)
+    kept.add_features({"index": torch.tensor([0])}, split)
     [path] = Path(config.runtime.features).glob("features/*.npy")
     np.save(path, np.load(path)[:5])
     with pytest.raises(SetupError, match="5 rows"):
-        setting(config)[1].attach({"index": torch.tensor([0])}, split)
+        setting(config)[1].add_features({"index": torch.tensor([0])}, split)

@@ -83,7 +83,7 @@ def test_a_model_that_computes_in_bf16_does_so_here(tiny: Make) -> None:
 def test_what_cannot_be_loaded_says_why(tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = train_cell(tiny(method="ccim"))
-    with pytest.raises(ConfigError, match=r"none of the 1 cells below runs is called so; did you mean single/caer_s"):
+    with pytest.raises(ConfigError, match=r"none of the 1 cells below runs matches; did you mean single/caer_s"):
         clef.load("caer_s_demo-emot_net-vanilla-s0")
     assert clef.load("emot_net-ccim").folder == folder
     (folder / "checkpoints" / "best.safetensors").write_bytes(b"short")

@@ -46,8 +46,8 @@ def spoil_losses(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(Method, "forward", spoilt)
 
 
-def prepare(config: CellConfig) -> tuple[TrainStep, Iterator[dict[str, Any]]]:
-    """Return the steps of a cell, as its trainer makes them, and its train batches."""
+def prepare(config: CellConfig, scaler: Any = None) -> tuple[TrainStep, Iterator[dict[str, Any]]]:
+    """Return the steps of a cell, as its trainer makes them, and its train batches. `scaler`: that of fp16."""
     manifest = manifests.load(config.shards)
     split = SplitShards(config.shards, "train", manifest)
     counts = [manifest.splits["train"].classes[name] for name in manifest.classes]
@@ -57,7 +57,9 @@ def prepare(config: CellConfig) -> tuple[TrainStep, Iterator[dict[str, Any]]]:
         raise AssertionError("no dictionary here")
 
     method = methods.build(config, counts, len(split), none)
-    train_step = TrainStep(config, method, Accelerator(cpu=True))
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = scaler
+    train_step = TrainStep(config, method, accelerator)
     train_step.method.train()
     size = config.batch_size
     items = [[(0, place) for place in range(first, first + size)] for first in range(0, len(split) - size, size)]
@@ -97,22 +99,38 @@ def test_from_the_first_bad_step_on_weights_and_optimizer_stand_still(
         train_step(next(batches), 0.01, measure_norm=False)
     assert_equal(weights(train_step), before)
     assert_equal(train_step.optimizer.state_dict(), state)
-    assert train_step.guard.bad_steps.item() == 3
+    assert train_step.guard.steps_since_bad.item() == 3
     assert np.isnan(train_step.guard.loss_terms(train_step.accelerator, 3)).all()
 
 
 def test_a_gradient_alone_is_enough_and_so_is_a_loss() -> None:
     guard, good = NonFiniteGuard(torch.device("cpu")), torch.ones(2)
-    guard.check(good.clone(), [good.clone()])
+    guard.check([good.clone(), good.clone()])
     assert not guard.nonfinite
-    guard.check(good.clone(), [good.clone(), torch.tensor([1.0, float("inf")])])
+    guard.check([good.clone(), torch.tensor([1.0, float("inf")]), good.clone()])
     assert guard.nonfinite
-    other = NonFiniteGuard(torch.device("cpu"))
-    other.check(torch.tensor([float("nan"), 1.0]), [good])
+    other, bad = NonFiniteGuard(torch.device("cpu")), torch.tensor([float("nan"), 1.0])
+    for losses in (bad, good * 5):
+        other.check([good, losses])
+        other.record_step(losses)
     assert other.nonfinite
-    other.check(good * 5, [good])
-    assert other.bad_steps.item() == 2
+    assert other.steps_since_bad.item() == 2
     assert np.isnan(other.loss_terms(Accelerator(cpu=True), 2)).tolist() == [True, False]
+
+
+def test_micro_batches_of_a_scaled_step_count_as_one(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(method="vanilla", **{"optimizer.gradient_accumulation_steps": 4})
+    train_step, batches = prepare(config, torch.amp.GradScaler("cpu", init_scale=2.0))
+    spoil_losses(monkeypatch, step=6)  # the second micro-batch of the second step
+    train_step(next(batches), 0.01, measure_norm=False)
+    before = weights(train_step)
+    for _ in range(2):
+        train_step(next(batches), 0.01, measure_norm=False)
+    assert_equal(weights(train_step), before)
+    assert train_step.guard.steps_since_bad.item() == 2
+    assert len(train_step.guard.recent_losses) == 3
+    assert np.isnan(train_step.guard.loss_terms(train_step.accelerator, 2)).all()
+    assert np.isfinite(train_step.guard.loss_terms(train_step.accelerator, 3)).all()
 
 
 class NoWaiting(TorchDispatchMode):

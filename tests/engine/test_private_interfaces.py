@@ -36,7 +36,7 @@ def test_fused_optimizers_skip_a_step_where_found_inf_is_set(kind: type) -> None
     optimizer.step()
     assert weight.max() < 1, where
     before = weight.detach().clone()
-    guard.check(torch.tensor([torch.nan]), [])
+    guard.check([torch.tensor([torch.nan])])
     optimizer.step()
     assert torch.equal(weight, before), f"a step was made although found_inf was set: {where}"
 

@@ -133,7 +133,7 @@ def test_two_ranks_broken_off_and_resumed_end_as_unbroken(shards: Path, tmp_path
         ]
         done = subprocess.run(full, capture_output=True, text=True, timeout=240, env=environment)
         assert done.returncode == 0, done.stderr
-    assert "goes on after step 2/" in done.stderr
+    assert "continues after step 2/" in done.stderr
     whole, broken = (max((tmp_path / name).glob("single/*/checkpoints/step-*")) for name in ("whole", "broken"))
     assert whole.name == broken.name
     assert (whole / "model.safetensors").read_bytes() == (broken / "model.safetensors").read_bytes()

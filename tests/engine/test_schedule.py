@@ -3,7 +3,7 @@
 import pytest
 
 from clef.config import ScheduleConfig
-from clef.engine.optimizer import lr_factor
+from clef.engine.train_step import lr_factor
 
 
 def test_step_divides_by_ten_every_seven_epochs() -> None:

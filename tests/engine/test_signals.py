@@ -154,7 +154,7 @@ def test_submitit_requeues_at_its_own_signal_alone(
     assert f"preempted by SIG{number}, saved after step 5/" in said
     if number == "USR2":
         assert job.result() == str(cell)
-        assert "goes on after step 5/" in said
+        assert "continues after step 5/" in said
         assert records.read_json(cell / records.STATE)["state"] == "done"
     else:
         assert records.read_json(cell / records.STATE)["state"] == "preempted"

@@ -47,12 +47,12 @@ LATE, SOON = "2026-03-01T20:00:00", "2026-03-01T12:02:00"
     ],
 )
 def test_why_a_job_must_leave(shown: dict[str, str], warned: bool, why: str) -> None:
-    assert slurm_task.leave_reason(RUNNING | shown, 1, warned, NOW) == why
+    assert slurm_task.classify_stop(RUNNING | shown, 1, warned, NOW) == why
 
 
 def test_where_slurm_gives_no_answer_the_signal_says_it() -> None:
-    assert slurm_task.leave_reason({}, 0, True, NOW) == "preempted"
-    assert slurm_task.leave_reason({}, 0, False, NOW) == "signalled"
+    assert slurm_task.classify_stop({}, 0, True, NOW) == "preempted"
+    assert slurm_task.classify_stop({}, 0, False, NOW) == "signalled"
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_a_dropped_submission_leaves_at_once_without_a_trace(tmp_path: Path) -> 
     records.write_json(tmp_path / "submissions/clef-grid-12345678.json", {"dropped": True})
     done = run_task(cell, SLURM_JOB_NAME="clef-grid-12345678")
     assert done.returncode == Preempted.exit_code
-    assert "clef-grid-12345678: the launcher has given this submission up" in done.stderr
+    assert "clef-grid-12345678: the launcher has given up this submission" in done.stderr
     assert list(cell.iterdir()) == []
     assert slurm_task.SUBMISSIONS_FOLDER == ledger.SUBMISSIONS
 

@@ -19,7 +19,7 @@ from clef.data.shards import SplitShards
 from clef.engine import atomic_dir, checkpoint, distributed
 from clef.engine.run import run_cell
 from clef.errors import CellError, ConfigError, SetupError
-from clef.metrics import headline
+from clef.metrics import headline_score
 from tests.assertions import assert_equal
 
 Make = Callable[..., CellConfig]
@@ -74,7 +74,7 @@ def test_a_cell_leaves_a_complete_record(tiny: Make, tmp_path: Path, dataset: st
         assert np.array_equal(arrays["index"], np.arange(manifest.splits[split].samples))
         vad = {"vad", "vad_target"} if dataset == "emotic_demo" else set()
         assert set(arrays.files) == {"index", "target", "scores", "group", "Y_c", "Y_e", "Y_e*"} | vad
-        assert result["splits"][split]["value"] == headline(arrays["scores"], arrays["target"])
+        assert result["splits"][split]["value"] == headline_score(arrays["scores"], arrays["target"])
         if vad:
             shards = SplitShards(Path(config.runtime.shards) / dataset, split)
             stated = [json.loads(shards.read(place, "meta.json") or b"")["vad"] for place in range(len(shards))]
@@ -119,7 +119,7 @@ def test_bf16_computes_in_bfloat16_and_says_so(tiny: Make, tmp_path: Path) -> No
 
 def test_fp16_on_a_cpu_is_refused_not_ignored(tiny: Make, tmp_path: Path) -> None:
     # Trap: accelerate takes fp16 on a CPU and computes in fp32 without a word.
-    with pytest.raises(SetupError, match="fp16: not to be had on a CPU"):
+    with pytest.raises(SetupError, match="fp16: not available on a CPU"):
         train(tiny(mixed_precision="fp16"), tmp_path)
 
 

@@ -124,7 +124,7 @@ def test_a_module_with_data_beside_it_is_not_copied(
     monkeypatch.syspath_prepend(tmp_path / "own")
     cell = tiny()
     cell = cell.model_copy(update={"method": cell.method.model_copy(update={"name": "mine:Method"})})
-    with pytest.raises(SetupError, match=r"module family: 68 MB lie in its folder.*; 67 MB is the most"):
+    with pytest.raises(SetupError, match=r"module family: 68 MB are in its folder.*; 67 MB is the most"):
         code_snapshot.take_snapshot(tmp_path, [cell])
     assert not (tmp_path / "code").exists()
 

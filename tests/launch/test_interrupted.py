@@ -80,7 +80,7 @@ def test_two_launchers_a_cancelled_cell_and_ctrl_c(shards: Path, tmp_path: Path)
 
     again = tiny_grid.launch(grid, shards, tmp_path, "--local", "2")
     assert again.returncode == 0, again.stderr
-    assert "failed, cancelled or behind such a cell: 1" in again.stdout
+    assert "failed, cancelled or starting from such a cell: 1" in again.stdout
     assert set(tiny_grid.results(tmp_path, "two")) == {SECOND}
     log = tiny_grid.results(tmp_path, "two")[SECOND].with_name("log.jsonl")
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines() if "loss" in line]
@@ -89,5 +89,5 @@ def test_two_launchers_a_cancelled_cell_and_ctrl_c(shards: Path, tmp_path: Path)
     debugged = tiny_grid.launch(grid, shards, tmp_path, "--debug", "--retry-failed", "--cells", "*-s0")
     assert debugged.returncode == 0, debugged.stderr
     assert f"in this process: {FIRST}" in debugged.stdout
-    assert "goes on after step" in debugged.stderr
+    assert "continues after step" in debugged.stderr
     assert set(tiny_grid.results(tmp_path, "two")) == {FIRST, SECOND}

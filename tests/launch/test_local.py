@@ -39,7 +39,7 @@ def test_a_failed_cell_stops_no_other_and_only_it_is_run_again(shards: Path, tmp
     shutil.copyfile(shards / "emotic_demo" / tar.name, tar)
     plain = tiny_grid.launch(grid, tmp_path / "shards", tmp_path, "--local", "2")
     assert plain.returncode == 0, plain.stderr
-    assert "failed, cancelled or behind such a cell: 1, left as they are; --retry-failed" in plain.stdout
+    assert "failed, cancelled or starting from such a cell: 1, left as they are; --retry-failed" in plain.stdout
     assert "nothing to train: 2 cells are done" in plain.stdout
     assert why in tables.read_text()
 
@@ -66,7 +66,7 @@ def test_a_process_that_was_killed_is_said_to_have_died_with_its_last_words(tmp_
     records.write_state(tmp_path, "running", step=3, steps=9)
     assert local.final_state(job_that_said("step 3/9\nfree(): invalid size\n\n"), tmp_path) == "died"
     state = records.read_json(tmp_path / records.STATE)
-    reason = "its process ended without a result; the last it said: free(): invalid size"
+    reason = "its process ended without a result; its last line: free(): invalid size"
     assert (state["state"], state["reason"], state["step"]) == ("died", reason, 3)
 
 

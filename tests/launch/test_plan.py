@@ -22,7 +22,7 @@ from clef.results import gather
 from clef.yaml_config import nest
 from launch import ledger, local, plan_table
 from launch import plan as plans
-from launch.ledger import QueuedJobs
+from launch.ledger import ActiveJobs
 from tests.launch import tiny_grid
 
 Point = tuple[str, str, str, int]
@@ -229,6 +229,24 @@ def test_what_is_done_is_gathered_though_the_rest_cannot_be_trained(
     assert len(gathered) == done
 
 
+@pytest.mark.parametrize(
+    ("setting", "state", "error"),
+    [
+        ({"method.context_branch.input": "scene_without_person"}, "wrong shards", "made without the cue `person`"),
+        ({"method.start_from": "no-signature"}, "wrong config", "a cell's folder, NAME-SIGNATURE, is expected"),
+    ],
+)
+def test_the_state_of_an_untrainable_cell_says_what_is_wrong(
+    setting: dict[str, Any], state: str, error: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_cues = plans.manifests.load(shards / "caer_s_demo").model_copy(update={"cues": {}})
+    monkeypatch.setattr(plans.manifests, "load", lambda _: without_cues)
+    path = tiny_grid.write(tmp_path / "one.yaml", datasets=["caer_s_demo"], backbones=["caer_net"], methods=["clef"])
+    cell = planned(configs(path, **{"runtime.shards": str(shards)}, **setting))
+    assert (cell.state, cell.todo, cell.folder) == (state, False, None)
+    assert error in str(cell.error)
+
+
 def test_missing_weights_stand_in_the_way(shards: Path, tmp_path: Path) -> None:
     extra = nest({"runtime": {"shards": str(shards), "weights": str(tmp_path)}})
     made = grids.resolve_cells(grid(backbones=["emot_net"]), "grid", extra)
@@ -307,19 +325,19 @@ QUEUE = """
 
 def test_a_cell_is_queued_while_its_array_task_or_job_is_alive(submissions: Path) -> None:
     fake_command(submissions / "bin", "squeue", f"cat <<END\n{QUEUE}\nEND")
-    assert ledger.query_queued(submissions).cells == {"b": "12_1", "c": "15", "d": "12_2"}
+    assert ledger.query_active_jobs(submissions).cells == {"b": "12_1", "c": "15", "d": "12_2"}
 
 
 def test_the_users_filters_for_squeue_hide_no_job(submissions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_command(submissions / "bin", "squeue", f'[ -n "$SQUEUE_PARTITION" ] || cat <<END\n{QUEUE}\nEND')
     monkeypatch.setenv("SQUEUE_PARTITION", "debug")
-    assert set(ledger.query_queued(submissions).cells) == {"b", "c", "d"}
+    assert set(ledger.query_active_jobs(submissions).cells) == {"b", "c", "d"}
 
 
 def test_no_answer_from_squeue_is_an_error_and_not_an_empty_queue(submissions: Path) -> None:
     fake_command(submissions / "bin", "squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(SetupError, match=r"Unable to contact slurm controller.*try again"):
-        ledger.query_queued(submissions)
+        ledger.query_active_jobs(submissions)
 
 
 def test_squeue_is_not_asked_about_a_grid_that_is_done(submissions: Path) -> None:
@@ -328,12 +346,12 @@ def test_squeue_is_not_asked_about_a_grid_that_is_done(submissions: Path) -> Non
     for cell in "abcd":
         (submissions / cell).mkdir()
         (submissions / cell / "result.json").write_text("{}")
-    assert ledger.query_queued(submissions) == QueuedJobs()
+    assert ledger.query_active_jobs(submissions) == ActiveJobs()
 
 
 def test_without_squeue_nothing_is_queued(submissions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(submissions / "bin"))
-    assert ledger.query_queued(submissions) == QueuedJobs()
+    assert ledger.query_active_jobs(submissions) == ActiveJobs()
 
 
 def test_a_record_that_is_none_is_named(submissions: Path) -> None:
@@ -404,12 +422,12 @@ def test_without_slurm_the_way_out_is_named(tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         ([], "--partition NAME (Slurm) or --local [N]"),
-        (["--local", "epochs=1"], "key=value goes before --local"),
+        (["--local", "epochs=1"], "put key=value before --local"),
         (["--local", "0"], "a number of cells is expected, not '0'"),
         (["--dry-run", "epohcs=1"], "epohcs: unknown (did you mean epochs?)"),
         (["--dry-run", "seed=3"], "seed is an axis of the grid"),
-        (["--dry-run", "--all"], "--all: goes with --status or --watch"),
-        (["--status", "--follow"], "--follow: goes with --logs"),
+        (["--dry-run", "--all"], "--all: needs --status or --watch"),
+        (["--status", "--follow"], "--follow: needs --logs"),
         (["--dry-run", "--grid", "nowhere.yaml"], "nowhere.yaml: no such file"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from clef import weights
 from clef.cells import records
-from clef.cells.identity import NOT_IDENTITY, signature, write_config
+from clef.cells.identity import NOT_IDENTITY, compute_signature, write_config
 from clef.cells.plan_file import read_plan, write_plan
 from clef.config import CellConfig
 from clef.config import grid as grids
@@ -68,8 +68,10 @@ def test_what_a_preset_is_compared_with_goes_into_the_plan_and_not_into_the_sign
     runs = [PlannedCell(config, None, "new").as_run() for config in made]
     stated = {"vanilla": "vanilla", "clef": "vanilla", "long": None, "other": "long"}
     assert {run.method: run.against for run in runs} == stated
+    assert {run.method: run.preset_of for run in runs if run.preset_of} == {"long": "vanilla", "other": "clef"}
+    assert [run.method for run in runs if run.is_clef] == ["clef", "other"]
     assert read_plan(write_plan(tmp_path, "g", runs))[1] == runs
-    assert len({signature(made[0].model_copy(update={"against": one}), {}, {}) for one in (None, "long")}) == 1
+    assert len({compute_signature(made[0].model_copy(update={"against": one}), {}, {}) for one in (None, "long")}) == 1
 
 
 @pytest.mark.parametrize(

@@ -383,6 +383,6 @@ def test_nothing_is_noted_when_scancel_fails(slurm: Slurm, tmp_path: Path) -> No
     grid = planned(tmp_path, "c")
     submitted(grid, "1", *["x"] * 4, "c")
     slurm.says("scancel", "scancel: error: Kill job error on job id 1: Access/permission denied", code=1)
-    with pytest.raises(SetupError, match=r"scancel: .*permission denied; nothing is noted"):
+    with pytest.raises(SetupError, match=r"scancel: .*permission denied; no cell is marked"):
         command.cancel(grid / "plan.json", "*", yes=True)
     assert not (grid / "c" / records.CANCELLED).exists()

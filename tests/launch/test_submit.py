@@ -36,9 +36,9 @@ def launch(slurm: FakeSlurm, shards: Path, monkeypatch: pytest.MonkeyPatch) -> L
         slurm_commands.max_array_size.cache_clear()
         places = ["--grid", str(grid), "--shards", str(where), "--partition", "gpu", *(["--yes"] if yes else [])]
         monkeypatch.setattr(sys, "argv", ["grid.py", *arguments, *places])
-        codes: list[int] = []
-        run_command(command.main, codes.append)
-        return codes[0]
+        with pytest.raises(SystemExit) as ended:
+            run_command(command.main)
+        return int(ended.value.code or 0)
 
     return run
 
@@ -115,7 +115,7 @@ def test_without_a_terminal_somebody_must_have_said_yes(
     assert not Path("runs").exists()
     said = capsys.readouterr()
     assert "8 to train" in said.out
-    assert "nobody is there to answer: Submit 8 cells? Say --yes; nothing submitted" in said.err
+    assert "there is no terminal to ask on: Submit 8 cells? Add --yes; nothing submitted" in said.err
 
 
 @pytest.mark.parametrize(("answer", "code", "calls"), [("y", 0, 2), ("n", 130, 0), ("", 130, 0)])
@@ -366,14 +366,14 @@ def test_shards_are_made_first_and_the_launcher_runs_again_behind_them(
     said = capsys.readouterr().out
     assert "in all: 4 new, 4 sharding" in said
     assert "caer_s_demo: no shards yet; a job makes them from" in said
-    assert "job 2 makes the shards of caer_s_demo; job 3 behind it submits the cells" in said
+    assert "job 2 makes the shards of caer_s_demo; job 3 after it submits the cells" in said
     assert by_kind("cut") == [("cells", "1", 4), ("shards", "2", 0), ("launch", "3", 0), ("gather", "4", 0)]
     assert slurm.options(2)["cpus-per-task"] == "8"
     assert slurm.options(3)["dependency"] == "after:9,afterok:2"
     assert slurm.options(3)["kill-on-invalid-dep"] == "yes"
 
     assert launch(*arguments, where=tmp_path / "some") == 0
-    assert "caer_s_demo: no shards yet; job 2 makes them, and job 3 behind it submits its 4" in capsys.readouterr().out
+    assert "caer_s_demo: no shards yet; job 2 makes them, and job 3 after it submits its 4" in capsys.readouterr().out
     assert slurm.calls == 4
 
     slurm.end(3)  # the launcher behind was lost: the shards are still being made

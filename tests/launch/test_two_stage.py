@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from clef import methods
 from clef.cells import records
-from clef.cells.identity import identify, write_config
+from clef.cells.identity import signature_of, write_config
 from clef.config import CellConfig, resolve
 from clef.config import grid as grids
 from clef.engine import model_io
@@ -57,14 +57,14 @@ def test_where_the_parent_lies_does_not_matter(tiny: Callable[..., CellConfig], 
 
     manifest = manifests.load(shards / "caer_s_demo")
     marks = {
-        identify(tiny(**{"method.start_from": f"{where}/name-{mark}"}), manifest)
+        signature_of(tiny(**{"method.start_from": f"{where}/name-{mark}"}), manifest)
         for where in ("here", "/over/there")
         for mark in ("0123456789abcdef",)
     }
     assert len(marks) == 1
-    assert identify(tiny(**{"method.start_from": "here/name-fedcba9876543210"}), manifest) not in marks
+    assert signature_of(tiny(**{"method.start_from": "here/name-fedcba9876543210"}), manifest) not in marks
     with pytest.raises(ConfigError, match="a cell's folder, NAME-SIGNATURE, is expected"):
-        identify(tiny(**{"method.start_from": "@vanilla"}), manifest)
+        signature_of(tiny(**{"method.start_from": "@vanilla"}), manifest)
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def test_eighty_columns_hold_a_row_a_cell(plan: Callable[[int], Path]) -> None:
     lines = rendered(plan(5), INTERESTING, 80)
     assert max(map(len, lines)) <= 80
     assert lines[0] == "grid g: 5 cells: 1 done, 1 running, 1 new, 2 failed"
-    assert lines[1].split() == ["cell", "state", "epoch", "best", "val", "left", "last", "word"]
+    assert lines[1].split() == ["cell", "state", "epoch", "best", "val", "left", "last", "log"]
     assert lines[2].split()[:6] == [f"{LONG}0", "running", "1.2/20", "31.23", "67", "min"]
     assert [line.split()[1] for line in lines[3:7]] == ["failed", "failed", "done", "new"]
     assert lines[7].startswith(f"- 2 cells ({LONG}1, ...): failed: non-finite: the loss")
@@ -89,9 +89,7 @@ def test_rows_fit_where_epochs_are_many(plan: Callable[[int], Path]) -> None:
 
 def test_a_pattern_that_fits_no_cell_is_an_error(plan: Callable[[int], Path]) -> None:
     for show in (status_view.print_status, status_view.print_json, status_view.watch_status):
-        with pytest.raises(
-            ConfigError, match=rf"--cells x\*: no cell is called so; the grid's are called like {LONG}0"
-        ):
+        with pytest.raises(ConfigError, match=rf"--cells x\*: no cell matches; names are like {LONG}0"):
             show(plan(4), ViewOptions("x*", False, 15.0))
 
 
@@ -156,7 +154,7 @@ def test_a_done_cells_output_on_slurm_is_shown_and_silence_is_said(
     assert logs.print_logs(path, "stage-s3", follow=False) == 0
     assert "test: accuracy 14.29" in capsys.readouterr().out.splitlines()
     assert logs.print_logs(path, "stage-s4", follow=False) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "it has said nothing yet"
+    assert capsys.readouterr().out.splitlines()[-1] == "it has no output yet"
 
 
 def test_a_log_line_is_words_and_any_other_line_itself() -> None:
@@ -181,6 +179,6 @@ def test_logs_of_one_cell_by_a_part_of_its_name(
     assert "step 85" not in lines
     assert lines[-2:] == ["100%", "boom"]
     assert "old" not in lines
-    for name, said in (("two_stage", "4 cells are called so"), ("nobody", "no cell is called so")):
+    for name, said in (("two_stage", "4 cells match"), ("nobody", "no cell matches")):
         with pytest.raises(ConfigError, match=said):
             logs.print_logs(path, name, follow=False)

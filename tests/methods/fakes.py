@@ -9,6 +9,7 @@ from clef.config import resolve
 from clef.methods import ConfounderDictionary, Parts
 from clef.models import BackboneOutput
 from clef.yaml_config import merge, nest
+from tests.conftest import TINY_BRANCH, WITH_BRANCH
 
 
 class FixedBackbone(nn.Module):
@@ -41,7 +42,6 @@ class FixedBranch(nn.Module):
 
 def parts(backbone: Any, method: dict[str, Any], single: bool, counts: list[int], **settings: Any) -> Parts:
     """Parts whose backbone is given; `method` holds its settings, the others are those of a cell."""
-    branch = {"network": "resnet18", "width": 0.0625, "weights": "none"}
     base = {
         "dataset": "caer_s" if single else "emotic",
         "backbone": "emot_net",
@@ -49,8 +49,8 @@ def parts(backbone: Any, method: dict[str, Any], single: bool, counts: list[int]
         "loss": {"categories": "cross_entropy" if single else "bce", "categories_weight": 1.0, "vad_weight": 0.0},
     }
     layer = merge(base, nest(settings))
-    if method["name"] in ("clef", "context_only") and method.get("context_branch", ...) is not None:
-        layer = merge({"method": {"context_branch": branch}}, layer)
+    if method["name"] in WITH_BRANCH and method.get("context_branch", ...) is not None:
+        layer = merge({"method": {"context_branch": TINY_BRANCH}}, layer)
     dictionary = ConfounderDictionary(torch.eye(3), torch.tensor([0.5, 0.3, 0.2]))
     return Parts(
         resolve.resolve(layer),

@@ -28,7 +28,7 @@ def test_linear_output_is_for_weighted_l2_alone() -> None:
     method = Vanilla(parts(FixedBackbone(y_e), {"name": "vanilla"}, False, [1], **settings))
     loss = method({"target": torch.ones(2, 1)}).losses["categories"].item()
     assert loss == pytest.approx(0.75**2 / 1.163151, rel=1e-5)  # n = 2: 1 / ln 3.2
-    with pytest.raises(ConfigError, match="linear goes with"):
+    with pytest.raises(ConfigError, match=r"linear needs loss\.categories"):
         parts(FixedBackbone(y_e), {"name": "vanilla"}, False, [1], **{"method.output": "linear"})
 
 

@@ -1,16 +1,20 @@
 """ResNet encoders against torchvision's, the context branch, and pre-trained weights."""
 
 import inspect
+import re
 from collections.abc import Callable
 
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from clef import methods
-from clef.config import CellConfig
+from clef.config import BackboneConfig, CellConfig
+from clef.config.backbones import CustomBackboneConfig
+from clef.data.batch_memory import Batch
 from clef.errors import ConfigError, SetupError
+from clef.models import Backbone, WeightLoader
 from clef.models.context_branch import ContextBranch, ContextBranchConfig
 from clef.models.encoders import ResNetEncoder
 from clef.models.pretrained import Pretrained
@@ -51,6 +55,35 @@ def test_width_scales_channels_and_keeps_the_structure() -> None:
     assert thin.dim == 128
     assert thin.layer3[0].conv1.weight.shape == (64, 32, 3, 3)
     assert thin(torch.randn(2, 3, 32, 32)).shape == (2, 128)
+
+
+class ReadsTheFace(Backbone):
+    """A network that reads what neither its recipe nor its class lists."""
+
+    inputs = ("scene",)
+
+    def build(self, config: BackboneConfig, load: WeightLoader) -> None:
+        self.feature_dim = 3
+
+    def features(self, batch: Batch) -> Tensor:
+        valid = batch["valid"]["face"]  # type: ignore[typeddict-item]
+        return batch["face"].mean((2, 3)) * valid[:, None]
+
+
+@pytest.mark.parametrize(
+    ("config", "where"),
+    [
+        (BackboneConfig(name="caer_net"), "inputs of configs/backbones/caer_net.yaml do not list"),
+        (CustomBackboneConfig(name="mine:Net"), "class attribute `inputs` does not list"),
+    ],
+)
+def test_an_input_that_is_read_but_not_listed_is_named(config: BackboneConfig, where: str) -> None:
+    network = ReadsTheFace(config, 7, False, lambda encoder, network: None)
+    expected = f"backbone {config.name} reads the input face, which the {where}; add it there"
+    with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
+        network({"scene": torch.ones(2, 3, 8, 8), "valid": {"scene": torch.ones(2)}})
+    batch = {"face": torch.ones(2, 3, 8, 8), "valid": {"face": torch.ones(2)}}
+    assert network(batch).logits.shape == (2, 7)
 
 
 def test_a_frozen_context_branch_keeps_parameters_and_statistics() -> None:

@@ -104,7 +104,8 @@ def test_others_beside_a_given_box_are_agents_where_the_cell_reads_them(
     (subject,) = PersonFinder(resolve.resolve(layer), given).find_people(image, "Peace", Path())
     assert subject.box == given.box
     assert subject.cues.others == ((TWO[1],) if here else ())
-    assert ("reads the others in the image too, who can't be found: no weights" in capsys.readouterr().err) is not here
+    note = "also reads the other people in the image, but they can't be found: no weights"
+    assert (note in capsys.readouterr().err) is not here
 
 
 def with_detector(monkeypatch: pytest.MonkeyPatch, found: list[tuple[float, ...]], missing: str = "") -> None:
@@ -169,6 +170,16 @@ def test_no_probability_is_shown_of_a_method_that_states_none() -> None:
     assert [title for title, _ in panel._columns(one)] == ["score"]
 
 
+def test_probabilities_of_a_method_that_is_not_clef_are_those_of_its_scores() -> None:
+    own = {"dataset": "caer_s_demo", "backbone": "emot_net", "method": {"name": "mine:Own", "probabilities": True}}
+    own["loss"] = {"categories": "cross_entropy"}  # type: ignore[assignment]
+    scores, context = np.log([[0.1, 0.2, 0.7]]), np.array([[5.0, 0.0, 0.0]])
+    arrays = {"scores": scores, "Y_e": scores, "Y_c": context}
+    (one,) = predictions_from_arrays(resolve.resolve(own), ["a", "b", "c"], arrays)
+    assert one.factual is not None
+    np.testing.assert_allclose(one.factual, [0.1, 0.2, 0.7])
+
+
 TWO = [(10.0, 5.0, 60.0, 90.0), (100.0, 20.0, 150.0, 100.0)]
 
 
@@ -197,8 +208,8 @@ def test_what_cannot_be_predicted_is_refused(run: Run, cells: Cells, sources: Pa
         ((image, "--cell", folder, "--box", "1,2,3"), 2, "four numbers x1,y1,x2,y2 are expected, not '1,2,3'"),
         ((image, "--cell", folder, "--box", "9,2,3,4"), 2, "left, top, right, bottom are expected, not '9,2,3,4'"),
         ((image, "--cell", folder, "--box", "0,0,inf,4"), 2, "left, top, right, bottom are expected, not '0,0,inf,4'"),
-        ((image, "--cell", folder, "--panel", "p.pdf"), 2, "--panel p.pdf: a PNG is drawn; call it .png"),
-        ((image, "--cell", folder, "--face", "1,2,3,4"), 2, "--face: goes with --box"),
+        ((image, "--cell", folder, "--panel", "p.pdf"), 2, "--panel p.pdf: the panel is a PNG; end the name in .png"),
+        ((image, "--cell", folder, "--face", "1,2,3,4"), 2, "--face: needs --box"),
         ((image, "--cell", folder, "--box", "900,2,903,4"), 3, "the box is empty, or lies outside the frame"),
         (("none.jpg", "--cell", folder, "--box", "1,2,3,4"), 3, "none.jpg: image missing"),
         (("text.png", "--cell", folder, "--box", "1,2,3,4"), 3, "text.png: image truncated"),

@@ -64,7 +64,9 @@ class Grid:
     def __init__(self, out: Path) -> None:
         self.out, self.runs = out, list[PlannedRun]()
 
-    def add(self, dataset: str, backbone: str, method: str, seed: int, content: dict | None, state: str = "") -> None:
+    def add(
+        self, dataset: str, backbone: str, method: str, seed: int, content: dict | None, state: str = "", **run: Any
+    ) -> None:
         protocol = content["data"]["protocol"] if content and "data" in content else "leak_free"
         part = dataset if protocol == "leak_free" else f"{dataset}-{protocol}"
         name = f"{part}-{backbone}-{method}-s{seed}"
@@ -76,7 +78,7 @@ class Grid:
             (folder / "result.json").write_text(json.dumps(content))
         if state:
             (folder / "state.json").write_text(json.dumps({"state": "failed", "reason": state, "step": 3, "steps": 9}))
-        self.runs.append(PlannedRun(name, dataset, backbone, method, seed, name, protocol=protocol))
+        self.runs.append(PlannedRun(name, dataset, backbone, method, seed, name, protocol=protocol, **run))
 
     def plan(self) -> Path:
         return write_plan(self.out, "g", self.runs)

@@ -71,7 +71,7 @@ def test_decisions_that_tie_and_both_swaps_change(grid: Grid) -> None:
     assert table.numeric == [False] * 3 + [True] * 4
     assert [row[1:] for row in table.rows] == [
         ["vanilla", "all: score", "4.0", "4.0", "4.0", "4.00"],
-        ["clef", "TIE for factual", "2.0", "9.0", "2.0", "–"],
+        ["clef", "TIE instead of factual", "2.0", "9.0", "2.0", "–"],
         ["clef", "branch: TIE", "2.0", "2.0", "2.0", "2.00"],
         ["clef", "branch: factual", "30.0", "2.0", "2.0", "2.00"],
         ["clef", "all: TIE", "2.0", "2.0", "2.0", "2.00"],

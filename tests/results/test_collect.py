@@ -22,7 +22,7 @@ from clef.cells.audits import AuditRow
 from clef.config import resolve
 from clef.datasets import cards
 from clef.errors import CellError
-from clef.metrics import CONVENTIONS, summary
+from clef.metrics import CONVENTIONS, METRICS, summary
 from clef.results import frame, load, rows
 from clef.results.collect import gather
 from clef.results.formats import to_csv, to_latex, to_markdown
@@ -51,6 +51,7 @@ def predicted(dataset: str, seed: int, better: float = 1.0) -> dict[str, np.ndar
     known = np.eye(count, dtype=np.float32)[target]
     parts = {name: (rng.normal(size=(people, count)) + better * known).astype(np.float32) for name in ("Y_e", "Y_c")}
     arrays = parts | {
+        "Y_e*": np.zeros((people, count), np.float32),
         "index": np.arange(people),
         "scores": parts["Y_e"],
         "group": np.arange(people, dtype=np.int32) // 3,
@@ -232,6 +233,18 @@ def test_the_card_names_the_headline(grid: Grid, tmp_path: Path) -> None:
     assert main.rows[0][2] == "2"
 
 
+def test_a_headline_that_changed_after_training_is_refused_with_a_remedy(grid: Grid, tmp_path: Path) -> None:
+    card = tmp_path / "mine.yaml"
+    card.write_text("extends: caer_s_demo\nname: mine\ntitle: Mine\nmetric: macro F1\n")
+    add(grid, "caer_s_demo", "vanilla", 0)
+    grid.runs[-1] = replace(grid.runs[-1], dataset=str(card))
+    [reason] = gather(grid.plan()).missing.values()
+    assert reason == (
+        "its result.json is about accuracy, its dataset's card asks for macro F1; train it again with --restart, or "
+        "remove its folder and run the grid again"
+    )
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1), st.floats(allow_nan=False))
 def test_any_name_and_any_number_come_back_from_csv(name: str, value: float) -> None:
@@ -292,7 +305,7 @@ def test_comparisons_count_what_is_planned_and_say_how_many_seeds_it_takes(gathe
     assert [row[7] for row in table.rows] == ["0.25", "0.25"], "2 of 8 patterns"
     assert [row[8:] for row in table.rows] == [["1", "needs 8 seeds"]] * 2
     assert "over the 4 comparisons that the grid plans" in table.notes[0]
-    assert "8 seeds is the least at which any can reach 0.05; with the 3 here p is 0.25 at least" in table.notes[1]
+    assert "at least 8 seeds are needed for any to reach 0.05; with the 3 here, p is at least 0.25" in table.notes[1]
     assert (
         "1,000 resamples of groups (people of one image, or neighbouring frames, are drawn together: test 20, "
         in table.notes[2]
@@ -439,5 +452,8 @@ def test_the_page_names_every_column_and_every_metric(gathered: GridResults) -> 
     rows = [line.strip("|").split("|")[0] for line in page.splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
     assert {field.name for field in fields(Row)} <= named
-    said = named | {f"AP{convention}" for convention in CONVENTIONS}
-    assert {row.metric for row in gathered.rows.itertuples()} <= said
+    assert {f"mAP{convention}" for convention in CONVENTIONS if "11-point" not in convention} <= named
+    assert {"AP", "AP VOC", "mAP VOC 11-point", "accuracy", "macro F1", "F1"} <= named
+    of_table = {name for metric in METRICS.values() for name in (metric.name, metric.class_metric)}
+    assert "`METRICS`" in page, "where a new one is listed"
+    assert {row.metric for row in gathered.rows.itertuples()} <= named | of_table

@@ -58,5 +58,5 @@ def test_what_may_be_behind_a_difference_is_told(both: tuple[Grid, Grid]) -> Non
         "warning: cells ran on 1 and 2 ranks: batch statistics are each rank's, if not synchronised",
     ]
     assert table.notes[4].startswith(
-        "warning: not all cells rest on the same data: policy box_outside is clamp or skip (apart from most: g 2: "
+        "warning: not all cells use the same data: policy box_outside is clamp or skip (unlike most: g 2: "
     )

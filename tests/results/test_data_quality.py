@@ -116,8 +116,8 @@ def test_cells_on_different_data_make_a_warning_that_says_what_differs(grid: Gri
     grid.add("emotic", "caer_net", "vanilla", 0, result(20.0, data=other))
     (table,) = grid.tables()
     assert table.notes[-1] == (
-        "warning: not all cells rest on the same data: policy box_tiny is keep or skip; val has other reasons or "
-        "repairs; test has 100 of 100 or 99 of 100 people (apart from most: emotic-caer_net-vanilla-s0)"
+        "warning: not all cells use the same data: policy box_tiny is keep or skip; val has other reasons or "
+        "repairs; test has 100 of 100 or 99 of 100 people (unlike most: emotic-caer_net-vanilla-s0)"
     )
     assert "people: train all 100 listed, val all 100 listed, test all 100 listed, test_shift all 100" in table.notes[1]
 
@@ -128,8 +128,8 @@ def test_other_shards_with_the_same_counts_are_told_too() -> None:
     assert differences({"a": plain, "b": plain}) == []
     (told,) = differences(cells)
     assert told == (
-        "not all cells rest on the same data: other boxes, cues or sizes of storage, the counts being the same "
-        "(apart from most: c0, c1, c2 and 2 more)"
+        "not all cells use the same data: the same counts, but other boxes, cues or sizes of storage "
+        "(unlike most: c0, c1, c2 and 2 more)"
     )
 
 
@@ -138,7 +138,7 @@ def test_a_result_of_an_older_version_is_told_apart(grid: Grid) -> None:
     del content["data"]
     grid.add("emotic", "emot_net", "vanilla", 0, content)
     (reason,) = gather(grid.plan()).missing.values()
-    assert "of an older version, which didn't say what was done to the data; remove emotic-emot_net-v" in reason
+    assert "of an older version, which didn't record what was done to the data; remove emotic-emot_net-v" in reason
 
 
 def test_a_plan_of_an_older_version_means_the_usual_protocol(grid: Grid) -> None:

@@ -48,7 +48,7 @@ def plan(tiny: Callable[..., CellConfig], tmp_path: Path) -> Path:
         split = SplitShards(config.shards, "test")
         labels = [json.loads(split.read(i, "meta.json") or b"")["labels"][0] for i in range(len(split))]
         truth = np.eye(len(split.manifest.classes))[[split.manifest.classes.index(label) for label in labels]]
-        mark = identity.identify(config, split.manifest)
+        mark = identity.signature_of(config, split.manifest)
         folder = identity.folder_of(config, "g", mark)
         identity.write_config(folder, config)
         truth[VANILLA_WRONG if method == "vanilla" else CLEF_WRONG] *= -1

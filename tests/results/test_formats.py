@@ -50,7 +50,7 @@ def expected(dataset: str) -> dict[str, set[tuple[str, str, str]]]:
                 systems.add((NAMES[one["backbone"]] + SUFFIX[method], "reproduction", f"{one[method]:.2f}"))
     for name, entry in KNOWN["ablations"].items():
         ablations |= {(name, f"{NAMES[key]}, published", f"{value:.2f}") for key, value in entry[dataset].items()}
-    return {"of each": classes, "beside": systems, "ablations": ablations, "CCIM against": methods}
+    return {"of each": classes, "next to": systems, "ablations": ablations, "CCIM against": methods}
 
 
 def paper() -> list[Table]:

@@ -206,7 +206,7 @@ def test_calibration_by_the_examples_in_torchmetrics_documentation(monkeypatch: 
 
 def test_clef_is_judged_by_its_factual_prediction_as_its_loss_takes_it() -> None:
     rng = np.random.default_rng(1)
-    logits = {"Y_e": rng.normal(size=(80, 5)), "Y_c": rng.normal(size=(80, 5))}
+    logits = {"Y_e": rng.normal(size=(80, 5)), "Y_c": rng.normal(size=(80, 5)), "Y_e*": np.zeros((80, 5))}
     sigmoid = 1 / (1 + np.exp(-logits["Y_e"] - logits["Y_c"]))
     one, many = one_label(1) | logits, several(1, 80) | logits
     literal = metrics.stated_probabilities(one, config("caer_s", name="clef", context_branch=BRANCH))
@@ -220,6 +220,33 @@ def test_clef_is_judged_by_its_factual_prediction_as_its_loss_takes_it() -> None
     powers = np.exp(logits["Y_e"] + logits["Y_c"])
     np.testing.assert_allclose(summed[1], powers / powers.sum(1, keepdims=True))
     np.testing.assert_allclose(labels[1], sigmoid)
+
+
+def test_a_method_with_two_parts_that_is_not_clef_is_judged_by_its_scores() -> None:
+    arrays = one_label(0)
+    arrays |= {"Y_e": arrays["scores"], "Y_c": np.random.default_rng(2).normal(size=(80, 5))}
+    part, probability = metrics.stated_probabilities(arrays, config("caer_s", name="vanilla")) or ("", None)
+    assert part == "score"
+    powers = np.exp(arrays["scores"])
+    np.testing.assert_allclose(probability, powers / powers.sum(1, keepdims=True))
+    found = by_name(measures(arrays, CLASSES, config("caer_s", name="vanilla")))
+    assert {part for metric, part, _ in found if metric == "ECE"} == {"score"}
+
+
+def test_metrics_that_share_the_name_of_a_class_give_its_number_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def median(scores: np.ndarray, target: np.ndarray) -> float:
+        return float(np.nanmedian(average_precision(scores, target)))
+
+    again = metrics.Metric("median AP", "AP", "multi_label", average_precision, median)
+    monkeypatch.setitem(metrics.METRICS, "median AP", again)
+    arrays = several(0)
+    for headline in (None, "median AP"):
+        found = measures(arrays, CLASSES, None, headline)
+        assert found[0].metric == (headline or "mAP")
+        values = by_name(found)
+        assert [values["AP", "score", name].value for name in "abcd"] == pytest.approx(
+            average_precision(arrays["scores"], arrays["target"])[:4].tolist()
+        )
 
 
 def test_what_is_no_probability_is_not_called_calibrated() -> None:

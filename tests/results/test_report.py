@@ -33,7 +33,7 @@ def test_all_grids_and_the_same_tables_without_the_cells(small: Grid, tmp_path: 
     done = report(tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
     assert "EMOTIC: mAP, percent" in done.stdout
-    assert "beside published systems" not in done.stdout
+    assert "next to published systems" not in done.stdout
     folder = tmp_path / "results" / "g"
     before = contents(folder)
     small.out.rename(tmp_path / "elsewhere")
@@ -41,7 +41,7 @@ def test_all_grids_and_the_same_tables_without_the_cells(small: Grid, tmp_path: 
         (folder / name).unlink()
     done = report(tmp_path, "g", "--from-rows", "--all")
     assert done.returncode == 0
-    assert "EMOTIC: mAP beside published systems, percent" in done.stdout
+    assert "EMOTIC: mAP next to published systems, percent" in done.stdout
     assert contents(folder) == before
     assert "SIB-Net" in before["tables.md"].decode()
 
@@ -77,7 +77,7 @@ def test_what_can_go_wrong_is_said(tmp_path: Path) -> None:
     nothing = report(tmp_path)
     assert (nothing.returncode, nothing.stderr) == (
         6,
-        "error: runs: no grid has a plan here; run one first (launch/grid.py), or say --runs FOLDER\n",
+        "error: runs: no grid has a plan here; run one first (launch/grid.py), or add --runs FOLDER\n",
     )
     unknown = report(tmp_path, "paper")
     assert (unknown.returncode, "runs/paper/plan.json: no plan here" in unknown.stderr) == (6, True)
@@ -94,7 +94,7 @@ def test_two_grids_are_set_side_by_side(small: Grid, tmp_path: Path) -> None:
     done = report(tmp_path, "--compare", "g", "g")
     assert done.returncode == 0
     assert "+0.00" in done.stdout
-    assert "# Results of the grid `g` beside `g`" in (tmp_path / "results" / "g" / "beside-g.md").read_text()
+    assert "# Results of the grid `g` next to `g`" in (tmp_path / "results" / "g" / "beside-g.md").read_text()
     other = report(tmp_path, "--compare", "g", "other")
     assert (other.returncode, "results/other/cells.json: no such file" in other.stderr) == (6, True)
     assert report(tmp_path, "g", "--compare", "g", "g").returncode == 2

@@ -52,7 +52,29 @@ def test_the_parts_of_clef_have_a_table_of_their_own(grid: Grid) -> None:
     grid.add("emotic", "caer_net", "clef", 0, result(40.0, variants=parts))
     grid.add("emotic", "caer_net", "vanilla", 0, result(39.0, variants={"Y_e": 39.0}))
     grid.add("emotic", "caer_net", "context_only", 0, result(19.0, variants={"Y_c": 19.0}))  # it has no TIE
-    assert grid.tables()[1].rows == [["CAER-Net", "clef", "test", "40.00", "41.00", "42.00", "20.00"]]
+    table = grid.tables()[1]
+    assert table.columns[3:] == ["TIE", "factual", "Y_e", "Y_c"]
+    assert table.rows == [["CAER-Net", "clef", "test", "40.00", "41.00", "42.00", "20.00"]]
+    assert table.notes[0].startswith("TIE is the score; ")
+
+
+def test_the_score_of_a_method_other_than_clef_is_not_called_tie(grid: Grid) -> None:
+    parts = {"factual": 41.0, "Y_e": 42.0, "Y_c": 20.0}
+    for method, preset_of in (("product_of_experts", None), ("clef", None), ("without_kl", "clef")):
+        grid.add("emotic", "caer_net", method, 0, result(40.0, variants=parts), preset_of=preset_of)
+    table = grid.tables()[1]
+    assert table.columns[3:] == ["score", "factual", "Y_e", "Y_c"]
+    assert table.notes[0].startswith("score: what the method ranks by (CLEF: TIE); factual: Y_c + Y_e; ")
+    del grid.runs[0]
+    assert grid.tables()[1].columns[3] == "TIE", "a preset of CLEF is CLEF"
+
+
+def test_a_headline_whose_chance_level_is_not_known_has_no_note_about_it(grid: Grid) -> None:
+    content = result(30.0)
+    for split in content["splits"].values():
+        split["chance"] = None
+    grid.add("emotic_demo", "caer_net", "vanilla", 0, content)
+    assert not any("chance" in note for note in grid.tables()[0].notes)
 
 
 def test_failed_and_missing_cells_are_shown_with_their_reason(grid: Grid) -> None:

@@ -53,17 +53,17 @@ def test_a_copy_that_is_there_is_found_and_anything_else_is_refused(small_shards
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert reshard(small_shards, 3, out) == first
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
-    with pytest.raises(ShardError, match="is there already, and not this copy"):
+    with pytest.raises(ShardError, match="exists already, and is not this copy"):
         reshard(small_shards, 4, out)
     (tmp_path / "other").mkdir()
-    with pytest.raises(ShardError, match="is there already"):
+    with pytest.raises(ShardError, match="exists already"):
         reshard(small_shards, 3, tmp_path / "other")
 
 
 @pytest.mark.parametrize("folder", [".", "below", ".."])
 def test_jobs_may_be_reading_the_set(folder: str, small_shards: Path) -> None:
     before = small_set.hashes(small_shards)
-    with pytest.raises(ConfigError, match=r"the set lies there .*name another folder"):
+    with pytest.raises(ConfigError, match=r"overlaps the set's own folder .*name another folder"):
         reshard(small_shards, 3, small_shards / folder)
     assert small_set.hashes(small_shards) == before
 

@@ -45,7 +45,7 @@ def shard(
 def test_parts_are_finished_verified_and_resharded(shard: Shard, tmp_path: Path) -> None:
     assert shard("--out", "plain")[0] == 0
     code, said = shard("--part", "2/2")
-    assert (code, "part 2/2 is there: 4 shards, 26 people" in said) == (0, True), said
+    assert (code, "part 2/2 is complete: 4 shards, 26 people" in said) == (0, True), said
     code, said = shard("--finish")
     assert (code, "run again: --part 1/2" in said, "Traceback" in said) == (4, True, False)
     assert shard("--part", "1/2")[0] == 0
@@ -55,7 +55,7 @@ def test_parts_are_finished_verified_and_resharded(shard: Shard, tmp_path: Path)
     code, said = shard("--reshard", 20, "--to", "copies")
     assert (code, "samples; their content is that of shards/mine" in said) == (0, True)
     code, said = shard("--out", "copies", "--verify")
-    assert (code, "copies/mine: whole" in said, "MB" in said) == (0, True, True)
+    assert (code, "copies/mine: complete" in said, "MB" in said) == (0, True, True)
     assert manifests.load(tmp_path / "copies/mine").samples_per_shard == 20
     assert shard("--out", "copies")[0] == 0  # it is the source's set: nothing is made anew
 
@@ -85,10 +85,10 @@ def test_a_task_of_the_job_array_makes_its_part(tmp_path: Path) -> None:
     [
         (("--part", "3/2"), 2, "--part 3/2: i/n is expected"),
         (("--part", "1/2", "--finish"), 2, "one at a time"),
-        (("--reshard", "20"), 2, "--reshard and --to go together"),
-        (("--to", "x"), 2, "--reshard and --to go together"),
+        (("--reshard", "20"), 2, "--reshard and --to need each other"),
+        (("--to", "x"), 2, "--reshard and --to need each other"),
         (("--reshard", "0", "--to", "x"), 2, "--reshard 0: at least 1"),
-        (("--reshard", "20", "--to", "shards"), 2, "the set lies there"),
+        (("--reshard", "20", "--to", "shards"), 2, "overlaps the set's own folder"),
         (("--reshard", "20", "--to", "x"), 4, "no shards here"),
     ],
 )

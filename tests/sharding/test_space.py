@@ -41,7 +41,8 @@ def test_a_full_disk_is_refused_before_any_work(
         if enough:
             build.build(small_set.card(), small_source, out)
         else:
-            told = r"what is missing of the set needs about [\d.]+ kB, [\d.]+ kB are free there. Make room, or name"
+            size = r"[\d.]+ kB"
+            told = f"the missing part of the set needs about {size}, {size} are free there. Free some disk space, or"
             with pytest.raises(SetupError, match=told) as refused:
                 build.build(small_set.card(), small_source, out)
             assert refused.value.exit_code == 5

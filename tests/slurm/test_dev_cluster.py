@@ -150,7 +150,7 @@ def test_cells_that_fail_are_named_with_their_reason_and_stop_no_other(
     assert re.search(r"emotic_demo .* 1 failed ", plan.stdout)
     assert re.search(r"caer_s_demo .* 1 done, 1 failed ", plan.stdout)
     assert plan.stdout.count("; 0 to train") == 2
-    assert "failed, cancelled or behind such a cell: 2, left as they are; --retry-failed" in plan.stdout
+    assert "failed, cancelled or starting from such a cell: 2, left as they are; --retry-failed" in plan.stdout
     plan = tiny_grid.launch(grid, tmp_path / "shards", tmp_path, "--dry-run", "--retry-failed", environment=cluster)
     assert plan.stdout.count("1 to train, as one job array") == 2
 

@@ -212,7 +212,7 @@ def test_plain_sbatch_trains_on_two_nodes_and_queues_itself_again(slurm: Slurm, 
     said = (tmp_path / "said.txt").read_text()
     assert (job["JobState"], job["Restarts"], job["NumNodes"]) == ("COMPLETED", "1", "2"), said
     assert said.count("2 ranks on cpu") == 2
-    assert "goes on after step 3/" in said
+    assert "continues after step 3/" in said
     [result] = (tmp_path / "runs/single").glob("*/result.json")
     assert records.read_json(result)["environment"]["ranks"] == 2
 

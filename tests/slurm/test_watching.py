@@ -140,7 +140,7 @@ def test_every_end_is_told_by_its_name(cluster: bool, grid: Path, tmp_path: Path
     until(lambda: squeue(child) == "CANCELLED")
     until(lambda: records.read_json(grid / "cancelled-0123456789abcdef/state.json").get("state") == "running")
     done = launcher(grid, "--cancel", "left", "--yes")
-    assert (done.returncode, done.stdout) == (0, "cancelled: 1 cell; --retry-failed takes them up again\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "cancelled: 1 cell; --retry-failed trains them again\n"), done.stderr
     subprocess.run(["scancel", f"{array}_3"], check=True)
     until(lambda: squeue(f"{array}_3") == "CANCELLED")
     (grid / "scheduler.json").unlink()

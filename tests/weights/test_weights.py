@@ -181,10 +181,10 @@ def test_a_server_may_keep_the_length_to_itself(server: Server, published: None,
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"content": CONTENT[:-1] + b"?"}, f"the sha256 of what came is .*, {DIGEST[:8]} is expected"),
-        ({"content": CONTENT[:1_500_000]}, "it broke off after 1,500,000 of 2,560,002 bytes"),
-        ({"content": b""}, "it broke off after 0 of"),
-        ({"content": b"", "says": 0}, "it broke off after 0 of 0 bytes"),
+        ({"content": CONTENT[:-1] + b"?"}, f"the file's sha256 is .*, {DIGEST[:8]} is expected"),
+        ({"content": CONTENT[:1_500_000]}, "it ended after 1,500,000 of 2,560,002 bytes"),
+        ({"content": b""}, "it ended after 0 of"),
+        ({"content": b"", "says": 0}, "it ended after 0 of 0 bytes"),
         ({"content": b"\n<html>log in</html>", "says": None}, "a web page came"),
         ({"status": 404}, "HTTP 404 Not Found"),
         ({"status": 503}, "HTTP 503 Service Unavailable"),
@@ -394,7 +394,7 @@ def test_fetched_verified_and_found_out(run: Run, server: Server, tmp_path: Path
     assert code == 0
     assert row(said, "places365-resnet18")[3:] == ["2.6 MB", "here"]
     assert "places365-resnet18: 3/3 MB" in noted
-    assert f"from now on the file must be the one that came ({DIGEST[:8]}...)" in noted
+    assert f"from now on the file must be the one fetched now ({DIGEST[:8]}...)" in noted
     assert row(run("places365-resnet18", "--folder", "w", "--verify")[1], "places365-resnet18")[4] == "whole"
     content = bytearray(CONTENT)
     content[1_000_000] ^= 1
@@ -410,7 +410,7 @@ def test_fetched_verified_and_found_out(run: Run, server: Server, tmp_path: Path
 def test_the_command_refuses_a_wrong_hash(run: Run, server: Server, tmp_path: Path) -> None:
     code, _, noted = run("--fetch", "imagenet-resnet18", "--folder", "w", "--mirror", server.url)
     assert code == SetupError.exit_code
-    assert f"the sha256 of what came is {DIGEST[:8]}, f37072fd is expected" in noted
+    assert f"the file's sha256 is {DIGEST[:8]}, f37072fd is expected" in noted
     assert kept(tmp_path / "w") == []
 
 
@@ -441,7 +441,7 @@ def test_a_file_that_no_hash_vouches_for_is_said_to_be_one(run: Run, tmp_path: P
         (["./my.pth"], "./my.pth: not a name but a path"),
         (["imagenet-resnet18", "epochs=1"], "epochs=1: settings are for the cells of a grid"),
         (["epohcs=1"], "epohcs: unknown (did you mean epochs?)"),
-        (["--mirror", "http://m.example.org"], "--mirror: goes with --fetch"),
+        (["--mirror", "http://m.example.org"], "--mirror: needs --fetch"),
         (["--fetch", "--mirror", "m.example.org"], "--mirror m.example.org: a base URL"),
         (["--grid", "nowhere.yaml"], "nowhere.yaml: no such file"),
     ],

@@ -116,7 +116,7 @@ def learning_curves(part: GridResults, card: Card) -> Iterator[tuple[str, Figure
     """Yield figures of the metric on val over epochs, each with the backbone that it is about.
 
     One figure ("" as its backbone) has a panel for each backbone. Where there are too many methods for that, there is a
-    figure for each backbone, with a panel for each further method, and vanilla and CLEF behind it.
+    figure for each backbone, with a panel for each further method, and vanilla and CLEF in each.
     """
     by_backbone: dict[str, list[Panel]] = {}
     for backbone, points in part.curves.groupby("backbone", sort=False):
@@ -150,7 +150,7 @@ def _draw_curves(panels: list[Panel], card: Card, apart: bool) -> Figure:
 
 
 def _draw_curve(axes: Axes, points: pd.DataFrame, label: str, shape: dict[str, Any]) -> None:
-    """Draw the mean over seeds and the range of the seeds, as far as all seeds have come; then each seed, thin."""
+    """Draw the mean and range over seeds up to the epoch that all have reached; then each seed as a thin line."""
     if points.empty:
         return
     table = points.pivot_table(index="epoch", columns="seed", values="value", aggfunc="last", sort=False).sort_index()

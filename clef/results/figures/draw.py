@@ -79,13 +79,13 @@ def _class_figures(part: GridResults, card: Card) -> Iterator[CardFigure]:
     if figure := classes.heat_map(part, card, split):
         yield "heat", f"{of_class}, and at the right {card.metric}. Means over seeds.", figure
     if figure := classes.matrices(part, card, split):
-        caption = f"What share of each class was taken for which on {split}, percent. Means over seeds."
+        caption = f"Which share of each class was predicted as which class on {split}, percent. Means over seeds."
         yield "confusion", caption + _how_many(part), figure
     if figure := classes.diagrams(part, split):
         caption = (
-            f"How often what was stated with a probability came true on {split}, in bins over all seeds that hold at "
-            f"least {classes.FEWEST}; the larger a mark, the more it holds. On the dotted line both are equal. Of "
-            "CLEF it is the factual prediction."
+            f"How often predictions of a given probability were right on {split}, in bins over all seeds with at least "
+            f"{classes.FEWEST} predictions; a larger mark has more. On the dotted line both are equal. For CLEF: the "
+            "factual prediction."
         )
         yield "reliability", caption + _how_many(part), figure
 
@@ -101,8 +101,8 @@ def _method_figures(part: GridResults, card: Card) -> Iterator[CardFigure]:
     for backbone, figure in curves.learning_curves(part, card):
         of = f"{backbone_title(backbone)}: " if backbone else ""
         caption = (
-            f"{of}{card.metric} on val after each epoch. Mean over seeds, from the lowest to the highest, as far as "
-            "all of them have come; beyond that each by itself, thin."
+            f"{of}{card.metric} on val after each epoch. Mean and range over seeds up to the epoch that all "
+            "seeds have reached; after that each seed as a thin line."
         )
         yield f"learning-{backbone}".removesuffix("-"), caption, figure
 

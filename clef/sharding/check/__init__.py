@@ -18,7 +18,7 @@ from clef.sharding.check.report import Report, build_report
 from clef.sharding.check.show import print_report
 
 DEFAULT_NEAR_BITS = 16
-"""Up to so many different bits of 256, two images count as alike. In 99 of 100 cases the same photograph as JPEG of
+"""Up to this many different bits of 256, two images count as similar. In 99 of 100 cases the same photograph as JPEG of
 quality 50, or at a quarter of its size, differs in at most 16. Different photographs differ in about 128, overlapping
 crops of one photograph in more than 24."""
 
@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--near",
         type=int,
         metavar="BITS",
-        help=f"with --check: frames look the same up to so many of 256 bits (default: {DEFAULT_NEAR_BITS})",
+        help=f"with --check: frames whose hashes differ in at most BITS of 256 bits look the same "
+        f"(default: {DEFAULT_NEAR_BITS})",
     )
 
 
@@ -74,7 +75,7 @@ def check_source(
         source: the folder of the dataset.
         cues: the folder of the cue files.
         workers: how many processes open images.
-        near: images count as alike up to so many different bits.
+        near: images count as similar up to this many different bits.
 
     Raises:
         ConfigError: `near` is out of range.

@@ -96,7 +96,7 @@ class Report:
     protocol: str
     classes: list[str]
     near: int
-    """Images count as alike up to so many different bits."""
+    """Images count as similar up to this many different bits."""
     release: ReleaseMatch | None
     """The nearest release that the card states."""
     listed: dict[str, SplitCounts]
@@ -149,7 +149,7 @@ def build_report(
         protocol: the protocol to report on.
         root: the folder of the source; paths in the report are relative to it.
         scans: what `scan.scan_images` returned.
-        near: images count as alike up to so many different bits.
+        near: images count as similar up to this many different bits.
         progress: called with how many pairs of splits were compared.
 
     Raises:

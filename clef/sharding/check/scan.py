@@ -23,7 +23,7 @@ from clef.datasets.person import EXAMPLES, Person, Reading
 from clef.datasets.policies import RULES, allowed_policies
 from clef.errors import DataError
 from clef.sharding import frame
-from clef.sharding.box_policy import Flags, Unusable, clip_boxes
+from clef.sharding.box_policy import Flags, Unusable, clip_subject_and_face
 
 # The source under each protocol
 
@@ -241,7 +241,7 @@ def _judge_person(person: Person, scan: ImageScan, flags: Flags) -> None:
         flags.refuse(scan.refused)
     for rule in scan.faults:
         flags.add(rule)
-    clip_boxes(person, scan.size, flags)
+    clip_subject_and_face(person, scan.size, flags)
 
 
 # Which release it is

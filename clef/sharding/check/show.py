@@ -60,12 +60,12 @@ def verdict(report: Report) -> Iterable[Text]:
 
 
 def _describe_stop(stop: str, report: Report) -> str:
-    """Return a rule that stops, how often it was met and how to go on; return what else stops as it is."""
+    """Return a rule that stops, how often it was met and how to continue; return what else stops as it is."""
     if stop not in report.rules:
         return stop
     met = sum(split.count for split in report.rules[stop].splits.values())
     instead = " or ".join(f"--policy {stop}={word}" for word in allowed_policies(stop) if word != "raise")
-    return f"{stop} {met:,} (to go on: {instead})"
+    return f"{stop} {met:,} (to continue: {instead})"
 
 
 def _describe_overlap(shared: Overlap) -> str:

@@ -46,5 +46,5 @@ def write_page(args: argparse.Namespace, card: Card, target: Path) -> int:
     io.write(path, page.render(card, manifest, splits, sheets))
     out.print(f"written to {path}", markup=False, soft_wrap=True)
     if not args.no_images:
-        out.print("it shows people: where the set may not be passed on, keep it to yourself, or say --no-images")
+        out.print("it shows people: if the dataset may not be shared, keep it to yourself, or add --no-images")
     return 0

@@ -71,7 +71,7 @@ def test_the_json_is_as_documented(dirty: Path, run: Run) -> None:
         }
     }  # fmt: skip
     assert report["protocols"]["paper"]["splits"]["val"]["counted"] == 4
-    assert "stops: label_unknown 1 (to go on: --policy label_unknown=skip)" in said
+    assert "stops: label_unknown 1 (to continue: --policy label_unknown=skip)" in said
     assert "left out: image_shared 2" in said
     assert "leaks: nothing that was looked for" in said
 
