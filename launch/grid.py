@@ -24,8 +24,13 @@ clef grid.
 #   how are cells trained on this machine?             local.py
 #   which code does a job run?                         code_snapshot.py
 #
-# Why was a cell not submitted? Start at make_proposal in proposal.py. The cell is done, failed, cancelled or
-# untrainable (plan.py says why), or it is busy: Slurm has it, or a local launcher has claimed it (ledger.py).
+# Why was a cell not submitted? Start at make_proposal in proposal.py. Either
+#   - the grid file excludes it (../clef/config/grid.py);
+#   - it is done, or it failed or was cancelled and --retry-failed was not given, or its parent was skipped (plan.py);
+#   - it is untrainable: its shards, its weights or its config are missing or wrong (plan.py);
+#   - its shards are made first, and a later run of the launcher submits it (plan.py, proposal.py);
+#   - it is busy: Slurm has it, or a local launcher has claimed it (ledger.py);
+#   - it was not confirmed, or was not in the plan that was shown, or sbatch refused a job before it (submit.py).
 #
 # A plan is what the disk says of a grid's cells. A proposal is what of it would be submitted now. A submission is one
 # call of sbatch, a claim the cells of one local launcher; the ledger has both. A status is where the cells are.

@@ -33,7 +33,11 @@ FINAL_STATES = ("failed", "cancelled")
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """One cell: its config, its folder once it has a signature, and its state (new, done, running, failed, ...)."""
+    """One cell: its config, its folder once it has a signature, and its state.
+
+    With a folder, the state is that of `records.state_of`. Without one it is `sharding`, or says why the cell is
+    untrainable: `no shards`, `wrong shards`, `no weights` or `wrong config`, which `error` explains.
+    """
 
     config: CellConfig
     folder: Path | None

@@ -76,7 +76,10 @@ class Job:
 
     @property
     def cancelled(self) -> bool:
-        """Return whether someone cancelled it; Slurm itself does so when a dependency has failed."""
+        """Return whether a person cancelled it.
+
+        A job that Slurm dropped because the job it waits for has failed doesn't count.
+        """
         return self.state == "CANCELLED" and self.reason != NEVER_SATISFIED
 
     @property

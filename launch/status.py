@@ -238,6 +238,7 @@ def _state_without_output(folder: Path, task: str | None, job: Job) -> str:
     """Return the state of a cell whose job is gone and that has written nothing."""
     if job.state in (FORGOTTEN, VANISHED) and not output_files(folder.parent, folder.name, task):  # it never began
         return "cancelled" if job.state == VANISHED else "new"
+    # CANCELLED, but by nobody (`Job.cancelled`): Slurm dropped it because its parent failed.
     return "new" if job.state == "CANCELLED" else "died"
 
 

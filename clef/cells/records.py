@@ -31,7 +31,7 @@ _PACKAGES = (
 )  # fmt: skip
 """What may have a part in a number, where it is installed."""
 STATES = ("running", "stopped", "preempted", "failed", "died", "cancelled", "done")
-"""What a state file may say."""
+"""What a state file may say. `state_of` also infers `died` and `cancelled` where the file could not be written."""
 T = TypeVar("T")
 CODE = "code.json"
 """At the top of a snapshot of the code: what `code_version` said of the tree that was copied."""
@@ -96,7 +96,7 @@ def read_state(folder: Path) -> StateRecord:
 
 
 def write_state(folder: Path, state: str, **facts: Any) -> None:
-    """Write the cell's state (running, done, failed, stopped or preempted), with facts such as the reason."""
+    """Write the cell's state (one of STATES), with facts such as the reason."""
     facts |= {"pid": os.getpid(), "host": socket.gethostname(), "updated": round(time.time(), 3)}
     write_json(folder / STATE, {"state": state, **facts}, durable=state != "running")
 

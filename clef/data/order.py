@@ -36,7 +36,7 @@ class Order:
         return epoch, int(permutation(self.seed, epoch, self.samples)[offset])
 
     def batch(self, number: int) -> list[tuple[int, int]]:
-        """Return epoch and index of each sample of global batch `number`."""
+        """Return epoch and index of each sample of global batch `number`, from 0: step n trains batch n - 1."""
         first = number * self.batch_size
         return [self.at(position) for position in range(first, first + self.batch_size)]
 

@@ -207,8 +207,9 @@ class NonFiniteGuard:
     """Blocks all updates after the first NaN or Inf in a loss or gradient, that step's own update included.
 
     The flag stays on the device. Fused optimizers of torch read it there and skip the step themselves, so no step
-    waits for it; before any other optimizer's step the host reads it. Ranks tell each other at a log line (on one CPU
-    rank: in each step). So the weights, and all that is saved, are those from before the bad step.
+    waits for it; before any other optimizer's step the host reads it. The host learns of it at the next log line,
+    validation or checkpoint (on a single CPU rank: after each step). So the weights, and all that is saved, are those
+    from before the bad step.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -229,7 +230,7 @@ class NonFiniteGuard:
             optimizer.grad_scale = None  # type: ignore[attr-defined]
 
     def check(self, tensors: list[Tensor]) -> None:
-        """Raise the flag if a number in these is not finite. One kernel reads all; its factor 1 changes nothing."""
+        """Raise the flag if a number in these is not finite. One kernel reads them; its factor is 1."""
         torch._amp_foreach_non_finite_check_and_unscale_(tensors, self.nonfinite, self._one)
 
     def record_step(self, losses: Tensor) -> None:

@@ -121,7 +121,7 @@ class Trainer:
             # Run the validation or checkpoint that an interrupted run missed, and end if asked to already.
             self._sync_point(display, log=False, save=False)
             for batch in self.meter.timed(batches):
-                # The update. It is only queued on a GPU; nothing here waits for its numbers.
+                # The update. On a GPU it is merely queued; nothing here waits for its numbers.
                 names, losses = self._train(batch)
                 self.meter.add(names, losses)
                 self.progress.step += 1
@@ -145,6 +145,7 @@ class Trainer:
     def _train(self, batch: Batch) -> tuple[list[str], torch.Tensor]:
         """Make one step, at its own learning rate; return the names and values of the loss terms."""
         step = self.progress.step + 1
+        # Features of frozen networks, where the cell has any, are added from the cache; all other inputs were decoded.
         batch = to_device(
             self.frozen.add_features(batch, self.train_split), self.frozen.decoded_inputs, self.accelerator.device
         )

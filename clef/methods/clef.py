@@ -59,7 +59,8 @@ class Clef(Method):
     def predict(self, output: BackboneOutput | None, context: Tensor | None, target: Tensor) -> Prediction:
         """Return TIE as the score, B,K, and the loss (equations 12 to 14).
 
-        The loss is CE(phi(Y_c, Y_e), y) + CE(phi(Y_c, Y_e*), y) + KL, where CE is the recipe's category loss.
+        The loss is CE(phi(Y_c, Y_e), y) + CE(phi(Y_c, Y_e*), y) + KL, where CE is the recipe's category loss
+        (`task_loss`). The second term trains the context branch and Y_e*, or the branch alone.
         """
         assert output is not None
         y_e = output.logits
