@@ -56,6 +56,8 @@ class CaerNetConfig(BackboneConfig):
     """CAER-Net-S's options."""
 
     name: Literal["caer_net"] = "caer_net"
+    context_pooling: Literal["average", "sum"] = "average"
+    """Of the attended context map over the frame: the published average, or a sum (an attention-weighted mean)."""
     feature_norm: bool = False
     """A common port's BatchNorm1d on each stream's feature."""
 

@@ -15,16 +15,16 @@ CHANNELS = (32, 64, 128, 256, 256)
 class CaerNet(Backbone):
     """Face and context encoders of five 3x3 convolutions, attention over the context, adaptive fusion to 128.
 
-    Layers and sizes are the paper's (section 4.2). Its attended map is summed over the frame (an attention-weighted
-    mean), which the paper leaves open; it trains from scratch, so no weights are taken. `feature_norm` adds a common
-    port's batch norm on both streams' features. Where no face was found, the context has all the weight: chosen here.
+    Layers and sizes are the paper's (section 4.2); it trains from scratch, so no weights are taken. `feature_norm`
+    adds a common port's batch norm on both streams' features. The ReLU between the layers that score a stream is the
+    port's too. Where no face was found, the context has all the weight: chosen here.
     """
 
     def build(self, config: CaerNetConfig, load: WeightLoader) -> None:
         """Make both encoders, the attention, and the fusion."""
         dim = scaled(CHANNELS[-1], config.width)
         hidden = scaled(128, config.width)
-        self.feature_dim = hidden
+        self.feature_dim, self.context_pooling = hidden, config.context_pooling
         self.face = _encoder(config.width)
         self.context = _encoder(config.width)
         self.face_norm = nn.BatchNorm1d(dim) if config.feature_norm else nn.Identity()
@@ -48,9 +48,13 @@ class CaerNet(Backbone):
         return joint
 
     def _attend(self, map_: Tensor) -> Tensor:
-        """Return the mean of the context's map, B,256,H,W to B,256, weighted by the attention over its positions."""
+        """Return the pooled product of the context's map and its attention, B,256,H,W to B,256.
+
+        The attention sums to 1 over the H x W positions, so the published average is 1/HW of the sum.
+        """
         attention = self.attention(map_).flatten(1).softmax(dim=1).view(len(map_), 1, *map_.shape[2:])
-        return (map_ * attention).sum(dim=(2, 3))
+        attended = map_ * attention
+        return attended.sum(dim=(2, 3)) if self.context_pooling == "sum" else attended.mean(dim=(2, 3))
 
 
 def _block(inputs: int, outputs: int) -> list[nn.Module]:
