@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from clef.cells import lookup, records
 from clef.console import ProgressBars, is_first_rank, out
 from clef.errors import CellError, ConfigError, argument_parser, run_command
+from clef.metrics import format_score
 
 if TYPE_CHECKING:
     from clef.engine.rescore import Score
@@ -76,7 +77,7 @@ def _print_score(score: "Score") -> None:
     weights = score.weights.parent.name if score.weights.name == "model.safetensors" else score.weights.stem
     chance = "" if values["chance"] is None else f"chance {values['chance']:.1f}, "
     out.print(
-        f"{score.cell}, {weights}, {score.split}: {score.metric} {values['value']:.2f} "
+        f"{score.cell}, {weights}, {score.split}: {score.metric} {format_score(values['value'])} "
         f"({chance}{values['samples']} people)",
         soft_wrap=True,
     )

@@ -5,13 +5,15 @@ A file that is written here is whole or absent: it is written under a temporary 
 
 import fcntl
 import hashlib
+import json
+import math
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from clef.errors import ClefError, SetupError
 
@@ -43,6 +45,22 @@ def write(path: Path, content: str | bytes, durable: bool = True) -> None:
     """Write a whole small file atomically."""
     with atomic(path, durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def to_json(content: Any, indent: int | None = 1) -> str:
+    """Return content as JSON text. A float that is NaN or infinite is null: JSON has no word for it."""
+    try:
+        return json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite_or_none(content), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite_or_none(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite_or_none(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite_or_none(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def flush_folder(folder: Path) -> None:

@@ -315,10 +315,30 @@ def find_metric(target: np.ndarray, name: str | None) -> Metric:
 
 
 def headline_score(scores: np.ndarray, target: np.ndarray, metric: str | None = None) -> float:
-    """Return the metric called `metric` (None: the usual one of the task). Raises CellError for non-finite scores."""
+    """Return the metric called `metric` (None: the usual one of the task); NaN where it has no value.
+
+    Raises CellError for scores that are not finite, and where nobody has a label.
+    """
     if not np.isfinite(scores).all():
         raise CellError("some scores are not finite: no metric is computed from them")
+    check_labels(target)
     return find_metric(target, metric).overall(scores, target)
+
+
+def check_labels(target: np.ndarray) -> None:
+    """Raise CellError where the target N or N,K holds no label at all."""
+    if not (target.any() if target.ndim == 2 else len(target)):
+        raise CellError("nobody has any label: no metric is computed")
+
+
+def or_none(value: float | None) -> float | None:
+    """Return a number, with None for NaN: it has no value."""
+    return None if value is None or np.isnan(value) else value
+
+
+def format_score(value: float | None) -> str:
+    """Return a metric with two digits, as commands print it."""
+    return "undefined" if value is None else f"{value:.2f}"
 
 
 def per_class(
@@ -342,12 +362,16 @@ def prediction_parts(arrays: Arrays) -> dict[str, np.ndarray]:
 
 
 def summary(arrays: Arrays, classes: list[str], metric: str | None = None) -> dict[str, Any]:
-    """Return what a cell records of a split: the metric, its chance level, each class, and each part (`variants`)."""
+    """Return what a cell records of a split: the metric, its chance level, each class, and each part (`variants`).
+
+    A number that has no value is None, and a class without one is left out.
+    """
     target = arrays["target"]
-    values = {part: headline_score(scores, target, metric) for part, scores in prediction_parts(arrays).items()}
+    parts = prediction_parts(arrays).items()
+    values = {part: or_none(headline_score(scores, target, metric)) for part, scores in parts}
     return {
         "value": values.pop("score"),
-        "chance": chance(target, len(classes), metric),
+        "chance": or_none(chance(target, len(classes), metric)),
         "samples": len(target),
         "per_class": per_class(arrays["scores"], target, classes, metric),
         "variants": values,

@@ -8,17 +8,17 @@ With no argument it trains the demo cell of configs/train.yaml. Name a cell with
 """
 
 import argparse
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from clef import yaml_config
+from clef import process, yaml_config
 from clef.cells import records
 from clef.config import CellConfig, resolve
 from clef.console import ProgressBars, is_first_rank, out
 from clef.datasets import cards
 from clef.errors import CellError, argument_parser, run_command
+from clef.metrics import format_score
 from clef.yaml_config import expand, merge, parse
 
 
@@ -81,7 +81,7 @@ def _cell_folder(config: CellConfig) -> Path:
     shards = config.shards
     if card.generator and not manifests.path_of(shards).exists():
         with ProgressBars("people") as progress:
-            prepare(card, Path(card.source), shards, os.cpu_count() or 1, progress)
+            prepare(card, Path(card.source), shards, process.cores(), progress)
     manifest = manifests.load(shards)
     check_shards(config, manifest)
     return folder_of(config, "single", signature_of(config, manifest))
@@ -102,7 +102,7 @@ def _print_scores(result: dict[str, Any], folder: Path) -> None:
         return
     for split, values in result["splits"].items():
         chance = "" if values["chance"] is None else f"chance {values['chance']:.1f}, "
-        out.print(f"{split}: {result['metric']} {values['value']:.2f} ({chance}{values['samples']} people)")
+        out.print(f"{split}: {result['metric']} {format_score(values['value'])} ({chance}{values['samples']} people)")
     out.print(f"in {folder}")
 
 

@@ -4,7 +4,6 @@
 makes text of that. `print_status` and `print_json` show it once, `watch_status` until nothing waits or runs any more.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from clef import console
+from clef import console, io
 from clef.cells import attempts, records
 from clef.console import format_duration, out
 from clef.errors import ConfigError
@@ -82,7 +81,7 @@ def print_json(plan: Path, view: ViewOptions) -> int:
         "sharding": [asdict(job) for job in status.sharding],
         "cells": [asdict(cell) for cell in listing.cells],
     }
-    print(json.dumps(content, indent=1, ensure_ascii=False))
+    print(io.to_json(content))
     return 0
 
 

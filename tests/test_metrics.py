@@ -1,5 +1,7 @@
 """Metrics by hand, and refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,24 @@ def test_without_full_coverage_there_is_no_metric(index: list[int], message: str
     metrics.check_coverage(np.array([3, 1, 0, 2]), 4)
     with pytest.raises(CellError, match=message):
         metrics.check_coverage(np.array(index), 4)
+
+
+@pytest.mark.parametrize("target", [np.zeros((3, 2)), np.zeros((0, 2)), np.zeros(0, int)])
+def test_where_nobody_has_a_label_there_is_no_metric(target: np.ndarray) -> None:
+    with pytest.raises(CellError, match="nobody has any label"):
+        metrics.headline_score(np.zeros((len(target), 2)), target)
+
+
+def test_a_number_without_a_value_is_recorded_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    undefined = replace(
+        metrics.METRICS["accuracy"], overall=lambda scores, target: np.nan, chance=lambda target, classes: np.nan
+    )
+    monkeypatch.setitem(metrics.METRICS, "accuracy", undefined)
+    arrays = {"scores": np.eye(2), "Y_e": np.eye(2), "target": np.array([0, 0])}
+    recorded = metrics.summary(arrays, ["a", "b"])
+    assert recorded == {
+        "value": None, "chance": None, "samples": 2, "per_class": {"a": 50.0}, "variants": {"Y_e": None}
+    }  # fmt: skip
 
 
 def test_scores_that_are_not_finite_are_refused() -> None:

@@ -133,7 +133,8 @@ def _audit_splits(
         on_scored = _progress_callback(name, count_predictions(split, settings.draws), progress)
         passes = run_passes(model, split, settings.draws, settings.seed, on_scored)
         maker = RowMaker(name, model.classes, passes.plain["target"], card.metric)
-        rows += audit_rows(config, passes, prior.probabilities(shards), maker)
+        numbers = audit_rows(config, passes, prior.probabilities(shards), maker)
+        rows += [row for row in numbers if not np.isnan(row.value)]  # what is undefined is left out
     return rows
 
 

@@ -3,7 +3,6 @@
 `clef.audit` computes and writes them, `clef.results` gathers them. Imports no torch.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,8 +61,8 @@ def read_audit(folder: Path) -> Audit | None:
 
 def write_audit(folder: Path, audit: Audit) -> None:
     """Write the audit into a cell's folder, one row a line, so that two audits can be compared as text."""
-    head = json.dumps(audit.facts, indent=1, ensure_ascii=False).removesuffix("\n}")
-    rows = ",\n".join("  " + json.dumps(row.as_json(), ensure_ascii=False, allow_nan=False) for row in audit.rows)
+    head = io.to_json(audit.facts).removesuffix("\n}")
+    rows = ",\n".join("  " + io.to_json(row.as_json(), indent=None) for row in audit.rows)
     io.write(folder / NAME, f'{head},\n "rows": [\n{rows}\n ]\n}}\n')
 
 

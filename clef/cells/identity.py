@@ -56,9 +56,10 @@ def check_shards(config: CellConfig, manifest: Manifest) -> None:
         command = f"python -m clef.shard --dataset {config.dataset} --protocol {config.protocol}"
         parts = "name, protocol, task, classes, VAD, splits"
         raise ShardError(
-            f"{config.shards}: these shards don't match the card of {card.name} ({parts}); remove that folder and run: "
-            f"{command} --out {config.runtime.shards}"
+            f"{config.shards}: these shards don't match the card of {card.name} ({parts}); restore the card that they "
+            f"were made with, or make others in another folder ({command} --out FOLDER; runtime.shards=FOLDER)"
         )
+    _check_scored(config, card, manifest)
     if "scene_without_person" in config.inputs.present and "person" not in manifest.cues:
         raise ShardError(
             f"{config.shards}: made without the cue `person`, whose boxes scene_without_person hides; find them with "
@@ -72,6 +73,20 @@ def check_shards(config: CellConfig, manifest: Manifest) -> None:
                     f"{config.dataset}: nobody in {split_name} has a {member}, which {config.backbone.name} "
                     f"reads as {name!r}; was the source sharded without its boxes?"
                 )
+
+
+def _check_scored(config: CellConfig, card: cards.Card, manifest: Manifest) -> None:
+    """Refuse shards without a split that the cell is trained or tested on, or in which nobody there has a label."""
+    for name in ("train", *card.test_splits):
+        if name not in manifest.splits:
+            raise ShardError(f"{config.shards}: no split {name}, which cells need (splits, test_splits in the card)")
+    for name in ("train", "val", *card.test_splits):
+        if name in manifest.splits and not any(manifest.splits[name].classes.values()):
+            key = {"train": "", "val": ", or leave val out of the card's splits"}
+            raise ShardError(
+                f"{config.shards}: nobody in {name} has any label, so {card.metric} can't be computed; give these "
+                f"people labels and shard the dataset again{key.get(name, f', or leave {name} out of test_splits')}"
+            )
 
 
 def signature_of(config: CellConfig, manifest: Manifest, hashes: dict[str, str] | None = None) -> str:

@@ -4,6 +4,7 @@
 predictions-<split>.npz and, once all is done, result.json.
 """
 
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from clef import io
+from clef.errors import raise_if_system_error
 
 RESULT, STATE, LOG, CONFIG, LOCK = "result.json", "state.json", "log.jsonl", "config.yaml", "lock"
 ENVIRONMENT = "environment.json"
@@ -39,16 +41,30 @@ CODE = "code.json"
 
 def write_json(path: Path, content: Any, durable: bool = True) -> None:
     """Write JSON atomically."""
-    io.write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n", durable)
+    io.write(path, io.to_json(content) + "\n", durable)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return what a record holds; an empty mapping when it isn't there or was cut short."""
+    """Return what a record holds; an empty mapping when it isn't there or was cut short.
+
+    Raises SetupError where the system doesn't let it be read.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(_read_replaced(path))
+    except (OSError, ValueError) as error:
+        raise_if_system_error(error, path)
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _read_replaced(path: Path) -> str:
+    """Return a text that others replace now and then: on NFS, the one that was opened may be gone when it is read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return path.read_text(encoding="utf-8")
 
 
 def validate_as(kind: type[T], content: Any) -> T:
@@ -123,7 +139,7 @@ def state_of(folder: Path, has_job: bool = False) -> str:
 def append_log(folder: Path, record: dict[str, Any]) -> None:
     """Append one line of JSON to the log."""
     with (folder / LOG).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        file.write(io.to_json(record, indent=None) + "\n")
 
 
 def log_size(folder: Path) -> int:

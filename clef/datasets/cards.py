@@ -85,7 +85,7 @@ class Card(Strict):
     metric: Annotated[str, Field(validate_default=True)] = ""
     """The headline metric, one of `clef.metrics.METRICS`. Unless stated, the usual one of the task."""
     splits: dict[str, SplitSource]
-    test_splits: tuple[str, ...] = ("test",)
+    test_splits: Annotated[tuple[str, ...], Field(min_length=1)] = ("test",)
     block: Annotated[int, Field(ge=1)] = 1
     """How many neighbors of one class in the source's list belong together, such as frames of one shot: a bootstrap
     draws them together. 1: only the people of one image belong together."""

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import nn
 from torch.optim import Optimizer
 
@@ -35,7 +35,7 @@ from clef.config import OptimizerConfig
 from clef.engine import atomic_dir
 from clef.engine.distributed import on_all_ranks
 from clef.engine.train_log import StepMeter
-from clef.errors import CellError
+from clef.errors import CellError, raise_if_system_error
 
 BEST = "best.safetensors"
 MODEL = "model.safetensors"
@@ -108,7 +108,7 @@ def _write_files(temporary: Path, progress: TrainingProgress, state: TrainState)
         elif progress.best_sha256:
             contents[BEST] = _best_weights(temporary.parent, progress.best_sha256)
         facts = asdict(progress) | {"ranks": accelerator.num_processes}
-        contents["progress.json"] = json.dumps(facts, indent=1).encode()
+        contents["progress.json"] = io.to_json(facts).encode()
         atomic_dir.check_room(temporary.parent, sum(map(len, contents.values())))
     return {name: atomic_dir.write(temporary / name, content) for name, content in contents.items()}
 
@@ -150,18 +150,25 @@ def load_checkpoint(path: Path, state: TrainState) -> TrainingProgress:
             _set_random_state(parts[state.accelerator.process_index]["random"])
         return TrainingProgress(**content)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, UnpicklingError) as error:
+        raise_if_system_error(error, path)
         raise CellError(
-            f"{path}: can't be resumed from ({error}): is it of another version? Remove that folder to go back to the "
-            "one before, or train the cell again with --restart"
+            f"{path}: can't be resumed from ({error}): is it of another version? Continue with that one, or train the "
+            "cell again with --restart"
         ) from None
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Read weights back. Raises CellError when they are missing or those of another model."""
     try:
-        model.load_state_dict(load_file(path))
+        model.load_state_dict(read_weights(path))
     except (OSError, SafetensorError, RuntimeError) as error:
+        raise_if_system_error(error, path)
         raise CellError(f"{path}: not the weights of this cell: {str(error).splitlines()[0]}") from None
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors in a file. Raises OSError or SafetensorError."""
+    return load(path.read_bytes())  # safetensors' own `load_file` says of a file that it may not read that it's missing
 
 
 def restore_best(folder: Path, progress: TrainingProgress) -> None:

@@ -32,7 +32,7 @@ from clef.engine.evaluation import evaluate, sample_groups
 from clef.engine.train_log import Display
 from clef.engine.trainer import Trainer
 from clef.errors import CellError, ClefError, ConfigError, Preempted
-from clef.metrics import summary
+from clef.metrics import format_score, summary
 
 OnPreempted = Callable[[str, dict[str, Any]], None]
 """Called on the first rank once all have saved, before any of them ends: with why, and with `step` and `steps`.
@@ -267,7 +267,7 @@ def _test(
         shards = SplitShards(config.shards, name, manifest)
         arrays = evaluate(trainer.method, config, shards, accelerator, trainer.frozen, after_batch=trainer.batch_scored)
         result["splits"][name] = summary(arrays, manifest.classes, card.metric)
-        display.print(f"{name}: {card.metric} {result['splits'][name]['value']:.2f}")
+        display.print(f"{name}: {card.metric} {format_score(result['splits'][name]['value'])}")
         if is_main:
             with io.atomic(folder / f"predictions-{name}.npz") as file:
                 np.savez_compressed(file, **arrays, group=sample_groups(shards, card.block))  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ from clef.engine.train_log import Display, StepMeter, SyncResult, TrainLog
 from clef.engine.train_step import BadStep, TrainStep, bad_step_message, lr_factor
 from clef.errors import CellError, Preempted
 from clef.methods import ConfounderDictionary
-from clef.metrics import headline_score
+from clef.metrics import format_score, headline_score, or_none
 from clef.models import WeightLoader
 
 
@@ -270,20 +270,21 @@ class Trainer:
             self.progress.best, self.progress.best_epoch, self.progress.best_step = score, epoch, step
         record = {"epoch": epoch, "step": step, "val": score}
         self.progress.history.append(record)
-        remark = "  best so far" if is_best and self.config.selection == "best" else ""
-        text = "" if score is None else f"  val {score:.2f}{remark}"
+        remark = "  best so far" if is_best and score is not None and self.config.selection == "best" else ""
+        text = f"  val {format_score(score)}{remark}" if self.val_split else ""
         display.print(f"epoch {epoch}/{self.config.epochs}{text}")
         if self.is_main:
             self.log.append(record)
         return True
 
     def _validation_score(self) -> float | None:
-        if self.val_split is None:  # some protocols have none
+        """Return the metric on val; None where it has no value there, or the protocol has no val."""
+        if self.val_split is None:
             return None
         arrays = evaluate(
             self.method, self.config, self.val_split, self.accelerator, self.frozen, after_batch=self.batch_scored
         )
-        return headline_score(arrays["scores"], arrays["target"], self.metric_name)
+        return or_none(headline_score(arrays["scores"], arrays["target"], self.metric_name))
 
     def batch_scored(self) -> None:
         """Tell the watchdog that a batch of a validation or test was scored."""

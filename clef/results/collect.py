@@ -56,8 +56,7 @@ def gather(path: Path, progress: Progress = lambda name, done, total: None) -> G
         except CellError as error:
             collected.missing[run.name] = str(error)
         except (KeyError, TypeError, AttributeError, ValidationError):
-            reason = f"its {RESULT} is {_describe_damage(result)}; remove {run.folder} and run the grid again"
-            collected.missing[run.name] = reason
+            collected.missing[run.name] = f"its {RESULT} is {_describe_damage(result)}"
         progress("cells read", done, len(runs))
     return GridResults(
         grid=path.absolute().parent.name,  # the plan of a grid that was renamed still holds the old name
@@ -86,14 +85,17 @@ def _collect_cell(run: PlannedRun, grid: Path, result: dict[str, Any], collected
     card = cards.load(run.dataset, data.protocol)
     if result["metric"] != card.metric:
         raise CellError(
-            f"its {RESULT} is about {result['metric']}, its dataset's card asks for {card.metric}; train it again "
-            "with --restart, or remove its folder and run the grid again"
+            f"its {RESULT} is about {result['metric']}, its dataset's card asks for {card.metric}; restore the card, "
+            "or train the cell in another folder (--out)"
         )
     rows: list[Row] = []
     scored: list[ScoredSplit] = []
     for split, recorded in result["splits"].items():
+        if recorded["value"] is None:  # undefined there
+            continue
         numbers, resampled = _read_split(folder, split, recorded, data, card)
-        rows += [_row(run, result, data, split, recorded["samples"], number) for number in numbers]
+        defined = (number for number in numbers if not math.isnan(number.value))
+        rows += [_row(run, result, data, split, recorded["samples"], number) for number in defined]
         headline = numbers[0]
         scored.append(ScoredSplit(run, data.protocol, split, headline.value, *resampled))
     collected.rows.extend(rows)
@@ -130,21 +132,24 @@ def _check_headline(number: Measure, recorded: float, name: str) -> None:
     if not abs(number.value - recorded) <= _TOLERANCE:  # written so that NaN is refused, too
         raise CellError(
             f"{name} gives {number.metric} {number.value:.4f}, {RESULT} says {recorded:.4f}: one of them was changed; "
-            "remove the cell's folder and run the grid again"
+            "restore it from a copy, or move the cell's folder elsewhere and run the grid again"
         )
 
 
 def _recorded_measures(metric: str, recorded: dict[str, Any]) -> Iterator[Measure]:
     """Yield the numbers that a result itself holds of a split: the headline, its parts and its classes."""
     for part, value in {"score": recorded["value"], **recorded["variants"]}.items():
-        yield Measure(metric, part, "", _finite(value), recorded["chance"])
+        if value is not None:
+            yield Measure(metric, part, "", _finite(value), recorded["chance"])
     for name, value in recorded["per_class"].items():
         yield Measure(METRICS[metric].class_metric, "score", name, _finite(value))
 
 
 def _finite(value: float) -> float:
     if not math.isfinite(value):
-        raise CellError(f"{RESULT} holds a number that is not finite; remove the cell's folder and run the grid again")
+        raise CellError(
+            f"{RESULT} holds a number that is not finite; move the cell's folder elsewhere and run the grid again"
+        )
     return value
 
 
@@ -189,7 +194,7 @@ def curve_points(
     """Yield the validations in a cell's log so far. A line that was cut off, as by a full disk, is skipped."""
     try:
         lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+    except FileNotFoundError:
         return
     key, signature = (dataset, protocol, backbone, method, seed), folder.name.rpartition("-")[2]
     for line in lines:
@@ -214,9 +219,13 @@ def _audit_numbers(folder: Path, result: dict[str, Any], run: PlannedRun) -> Ite
 
 
 def _describe_damage(result: dict[str, Any]) -> str:
-    """Return what a result is that gives no numbers."""
-    older = {"splits", "signature", "environment"} <= set(result) and "data" not in result
-    return "of an older version, which didn't record what was done to the data" if older else "not that of a cell"
+    """Return what a result is that gives no numbers, and what to do."""
+    if {"splits", "signature", "environment"} <= set(result) and "data" not in result:
+        return (
+            "of an older version, which didn't record what was done to the data; gather it with that one, or train the "
+            "cell in another folder (--out)"
+        )
+    return "not that of a cell; remove it and run the grid again"
 
 
 def _reason(run: PlannedRun, grid: Path) -> str:

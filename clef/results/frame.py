@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from clef import io
 from clef.cells.plan_file import PlannedRun
 from clef.datasets.cards import LEAK_FREE, Card
-from clef.errors import CellError
+from clef.errors import CellError, raise_if_system_error
 from clef.results.data_quality import CellData
 from clef.results.formats import DASH, UNTRAINED
 
@@ -323,7 +323,7 @@ def write(folder: Path, gathered: GridResults) -> bool:
         ],
     }
     contents = {f"{name}.csv": to_csv(getattr(gathered, name)) for name in FILES}
-    contents[CELLS] = json.dumps(cells, indent=1, ensure_ascii=False) + "\n"
+    contents[CELLS] = io.to_json(cells) + "\n"
     changed = {name: text.encode() for name, text in contents.items() if _bytes(folder / name) != text.encode()}
     for name, content in changed.items():
         io.write(folder / name, content)
@@ -348,4 +348,5 @@ def load(folder: str | Path) -> GridResults:
     except FileNotFoundError as error:
         raise CellError(f"{error.filename}: no such file; gather the grid first (python -m clef.report)") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ValidationError) as error:
+        raise_if_system_error(error, folder)
         raise CellError(f"{folder}: not a gathered grid ({type(error).__name__}: {error}); gather it again") from None

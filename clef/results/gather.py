@@ -4,7 +4,6 @@
 two gathered grids.
 """
 
-import json
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -114,7 +113,7 @@ def _draw_examples(folder: Path, gathered: GridResults, cells: Path, images: boo
         io.write(folder / EXAMPLES / f"{image.name}.pdf", raster.to_pdf(image.png), durable=False)
     index = [{"about": image.about, "name": image.name, "caption": image.caption} for image in examples]
     content = {"remarks": remarks, "examples": index}
-    io.write(folder / EXAMPLES / INDEX, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    io.write(folder / EXAMPLES / INDEX, io.to_json(content) + "\n")
 
 
 def _load_examples(folder: Path, gathered: GridResults, images: bool | None) -> tuple[list[Image], list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from clef import metrics
 from clef.config import CellConfig
-from clef.errors import CellError
+from clef.errors import CellError, raise_if_system_error
 from clef.metrics import METRICS, Metric, check_coverage, confusion_matrix
 
 Arrays = dict[str, np.ndarray]
@@ -35,6 +35,7 @@ def load(path: Path, samples: int, classes: int) -> Arrays:
     except CellError as error:
         raise CellError(f"{path.name}: {error}") from None
     except Exception as error:  # a damaged archive fails in ways that neither NumPy nor zipfile lists
+        raise_if_system_error(error, path)
         raise CellError(f"{path.name}: not predictions of a cell ({type(error).__name__}: {error})") from None
     if not all(np.isfinite(arrays[name]).all() for name in ("scores", *_PARTS, "vad") if name in arrays):
         raise CellError(f"{path.name}: some predictions are not finite: no metric is computed from them")
@@ -54,8 +55,7 @@ def _check_shapes(arrays: Arrays, samples: int, classes: int) -> None:
             raise CellError(f"{name} is {arrays[name].shape}, where {' or '.join(map(str, shapes))} is expected")
     if arrays["target"].ndim == 1:
         _check_integers("target", arrays["target"], classes)
-    elif not arrays["target"].any():
-        raise CellError("nobody has any label: no metric is computed")
+    metrics.check_labels(arrays["target"])
     if "group" in arrays:
         _check_integers("group", arrays["group"], samples)
 

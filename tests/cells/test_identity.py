@@ -10,6 +10,7 @@ from clef.cells.identity import check_shards, folder_of, signature_of
 from clef.config import CellConfig, CustomMethodConfig
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
+from clef.datasets import cards
 from clef.errors import ShardError
 
 Make = Callable[..., CellConfig]
@@ -93,6 +94,26 @@ def test_a_cell_without_its_cue_is_refused_before_training(tiny: Make, manifest:
     check_shards(tiny(), without)
     with pytest.raises(ShardError, match=r"nobody in test has a face\.jpg, which caer_net reads as 'face'"):
         check_shards(tiny(backbone="caer_net"), without)
+
+
+@pytest.mark.parametrize("name", ["train", "val", "test"])
+def test_a_split_without_labels_is_refused_before_training(tiny: Make, manifest: Manifest, name: str) -> None:
+    split = manifest.splits[name]
+    unlabeled = split.model_copy(update={"classes": dict.fromkeys(split.classes, 0)})
+    without = manifest.model_copy(update={"splits": manifest.splits | {name: unlabeled}})
+    with pytest.raises(ShardError, match=f"nobody in {name} has any label, so accuracy can't be computed"):
+        check_shards(tiny(), without)
+    one = split.model_copy(update={"classes": unlabeled.classes | {manifest.classes[-1]: 1}})
+    check_shards(tiny(), manifest.model_copy(update={"splits": manifest.splits | {name: one}}))
+
+
+def test_a_card_without_the_split_that_it_tests_on_is_refused_before_training(
+    tiny: Make, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = cards.load("caer_s_demo").model_copy(update={"test_splits": ("test", "probe")})
+    monkeypatch.setattr("clef.datasets.cards.load", lambda *_: card)
+    with pytest.raises(ShardError, match="no split probe"):
+        check_shards(tiny(), manifest)
 
 
 def test_the_folder_says_which_cell_it_is(tiny: Make) -> None:

@@ -34,7 +34,7 @@ def train(config: CellConfig, folder: Path, **runtime: Any) -> dict[str, Any]:
 def state(folder: Path) -> tuple[dict[str, torch.Tensor], Any, Any]:
     """Weights, optimiser, random states and open sums of the newest checkpoint."""
     newest = atomic_dir.complete(folder / "checkpoints")[-1]
-    weights = checkpoint.load_file(newest / "model.safetensors")
+    weights = checkpoint.read_weights(newest / "model.safetensors")
     optimizer = torch.load(newest / "optimizer.pt", weights_only=True)
     return weights, optimizer, torch.load(newest / "rank-0.pt", weights_only=True)
 
@@ -107,6 +107,21 @@ def test_a_loss_that_is_not_finite_ends_the_cell_with_its_reason(tiny: Make, tmp
     failed = records.read_json(tmp_path / "state.json")
     assert failed["state"] == "failed"
     assert failed["reason"].startswith("non-finite")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scores", "best"), [([math.nan, 20.0, math.nan], (20.0, 2)), ([30.0, math.nan, 20.0], (30.0, 1))]
+)
+def test_a_validation_without_a_value_neither_wins_nor_blocks(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores: list[float], best: tuple[float, int]
+) -> None:
+    values = iter(scores)
+    monkeypatch.setattr("clef.engine.trainer.headline_score", lambda *_: next(values))
+    result = train(tiny("caer_s_demo", "caer_net", "vanilla", epochs=3), tmp_path)
+    assert (result["val"], result["best_epoch"]) == best
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["val"] for line in lines if "val" in line] == [None if math.isnan(s) else s for s in scores]
 
 
 @pytest.mark.slow

@@ -240,8 +240,8 @@ def test_a_headline_that_changed_after_training_is_refused_with_a_remedy(grid: G
     grid.runs[-1] = replace(grid.runs[-1], dataset=str(card))
     [reason] = gather(grid.plan()).missing.values()
     assert reason == (
-        "its result.json is about accuracy, its dataset's card asks for macro F1; train it again with --restart, or "
-        "remove its folder and run the grid again"
+        "its result.json is about accuracy, its dataset's card asks for macro F1; restore the card, or train the cell "
+        "in another folder (--out)"
     )
 
 
@@ -408,6 +408,24 @@ def test_a_recorded_number_that_is_none_is_refused(grid: Grid, kept: bool) -> No
     assert gathered.rows.empty
     [reason] = gathered.missing.values()
     assert ("result.json says nan" if kept else "a number that is not finite") in reason
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_split_on_which_the_metric_has_no_value_is_a_dash(grid: Grid, kept: bool) -> None:
+    folder = add(grid, "caer_s_demo", "vanilla", 0)
+    content = json.loads((folder / "result.json").read_text())
+    content["splits"]["test_shift"] |= {"value": None, "variants": {"Y_e": None}}
+    content["splits"]["test"]["variants"]["Y_c"] = None
+    (folder / "result.json").write_text(json.dumps(content))
+    if not kept:
+        for split in SPLITS:
+            (folder / f"predictions-{split}.npz").unlink()
+    gathered = gather(grid.plan())
+    assert gathered.missing == {}
+    assert set(gathered.rows["split"]) == {"test"}
+    assert gathered.rows["value"].notna().all()
+    shift = all_tables(gathered)[0].rows[0][4]
+    assert shift == "–"
 
 
 def test_a_cell_whose_records_are_damaged_is_named_with_what_to_do(grid: Grid) -> None:
