@@ -29,7 +29,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from clef import io
+from clef import io, process
 from clef.console import Progress, out
 from clef.errors import SetupError
 
@@ -91,17 +91,12 @@ def work_folder(keep: Path | None = None) -> Iterator[Path]:
     yield keep.resolve()
 
 
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def machine() -> dict[str, Any]:
     """Return what rates depend on. `load`: the average number of processes that wanted a core in the last minute."""
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "cpu": _cpu_name(),
-        "cores": cores(),
+        "cores": process.cores(),
         "load": round(os.getloadavg()[0], 1),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.platform(),

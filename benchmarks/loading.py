@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks import common, images, peers, stages
 from benchmarks.common import Calls, Rates, Verdict, compare
 from benchmarks.setting import Setting, measure
+from clef import process
 from clef.config import CellConfig, resolve
 from clef.console import ProgressBars, out
 from clef.data.decoded_cache import NodeCache
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser, cores = argument_parser("python -m benchmarks loading", __doc__), common.cores()
+    parser, cores = argument_parser("python -m benchmarks loading", __doc__), process.cores()
     parser.add_argument("--dataset", help="a card's name, or its path (.yaml): measure this dataset")
     parser.add_argument("--shards", type=Path, metavar="DIR", help="its shards are in DIR/<dataset> (default: shards)")
     parser.add_argument("--source", type=Path, metavar="DIR", help="its files, to be read loose (default: the card's)")
@@ -73,7 +74,7 @@ def _make_dataset(args: argparse.Namespace, folder: Path) -> tuple[Card, str]:
         path = images.make_dataset(folder, args.people, args.image_size, 4 * args.workers, progress)
     card = cards.load(str(path))
     with ProgressBars("people") as progress:
-        build.build(card, Path(card.source), folder / "shards" / card.name, common.cores(), progress)
+        build.build(card, Path(card.source), folder / "shards" / card.name, process.cores(), progress)
     return card, str(path)
 
 

@@ -16,6 +16,7 @@ import torch
 
 from benchmarks import common
 from benchmarks.common import Run, Spread
+from clef import process
 from clef.cells import records
 from clef.config import CellConfig, resolve
 from clef.console import ProgressBars, out
@@ -76,9 +77,9 @@ def main(arguments: list[str]) -> int:
 def _measure(args: argparse.Namespace, folder: Path) -> dict[str, list[float]]:
     """Return seconds a step of each loop, one value a round."""
     card = cards.load(DATASET)
-    generate(DATASET, folder / "source", people=PEOPLE, workers=common.cores())
+    generate(DATASET, folder / "source", people=PEOPLE, workers=process.cores())
     with ProgressBars("people") as progress:
-        build.build(card, folder / "source", folder / "shards" / card.name, common.cores(), progress)
+        build.build(card, folder / "source", folder / "shards" / card.name, process.cores(), progress)
     runtime = {"shards": str(folder / "shards"), "num_workers": 0, "threads": 1}
     config = resolve.resolve({**TINY_CELL, "runtime": runtime})
     with both_loops(config, folder / "cell", args.steps) as loops, ProgressBars("passes") as progress:

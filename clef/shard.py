@@ -1,23 +1,22 @@
 """`python -m clef.shard --dataset emotic`: a dataset on disk becomes shards of masked frames and subject crops."""
 
 import argparse
-import os
 from pathlib import Path
 
 from rich.table import Table
 
-from clef import datasets
+from clef import datasets, process
 from clef.console import ProgressBars, err, out
 from clef.data.manifest import Manifest
 from clef.datasets import cards
 from clef.datasets.cards import Card, Release
-from clef.datasets.policies import describe_counts
+from clef.datasets.policies import describe_counts, parse_policies
 from clef.errors import ConfigError, ShardError, argument_parser, run_command
 from clef.sharding import build, check, shard_plan, stats
 from clef.sharding.build import prepare
 from clef.sharding.check.scan import SplitCounts, nearest_release
 from clef.sharding.reshard import reshard
-from clef.sharding.verify import verify
+from clef.sharding.verify import NOT_STATED, verify
 
 MEGABYTE = 1_000_000
 _OTHER_ACTIONS = ("check", "verify", "part", "finish", "reshard", "stats")
@@ -29,7 +28,7 @@ _CUE_COLUMNS = {"landmarks": "landmarks.npy", "pose": "pose.npy", "regions": "re
 def main() -> int:
     """Run the command and return its exit code."""
     args = _parse_arguments()
-    policies = _parse_policies(args.policy)
+    policies = parse_policies(args.policy)
     card = cards.load(args.dataset, args.protocol, policies)
     if check.requested(args):
         return check.run_check(args, card, policies)
@@ -73,7 +72,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--cues", help="the folder that python -m clef.cues --out wrote to (default: the source)")
     parser.add_argument("--out", default="shards", help="shards go to OUT/<dataset> (default: shards)")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: as many as cores)"
+        "--workers", type=int, default=process.cores(), help="processes (default: one for each core it may use)"
     )
     parser.add_argument("--verify", action="store_true", help="read every byte of existing shards against the manifest")
     parser.add_argument("--part", metavar="I/N", help="make part I of N (1/N to N/N); --finish joins the parts")
@@ -93,13 +92,6 @@ def _parse_arguments() -> argparse.Namespace:
     if (args.reshard is None) != (args.to is None):
         raise ConfigError("--reshard and --to need each other: --reshard SAMPLES --to FOLDER")
     return args
-
-
-def _parse_policies(stated: list[str]) -> dict[str, str]:
-    """Return the policies that `--policy rule=word` states. The card checks the words."""
-    if malformed := [text for text in stated if "=" not in text]:
-        raise ConfigError(f"--policy {malformed[0]}: RULE=WORD is expected, such as box_tiny=skip")
-    return {rule: word for rule, _, word in (text.partition("=") for text in stated)}
 
 
 def _build_part(card: Card, source: Path, target: Path, args: argparse.Namespace, cues: Path | None) -> int:
@@ -132,7 +124,9 @@ def _verify(target: Path, workers: int) -> int:
         faults = verify(target, workers, progress_in_megabytes)
     if faults:
         plural = "s" if len(faults) > 1 else ""
-        remedy = f"remove {target} and run this again without --verify"
+        foreign = all(fault.endswith(NOT_STATED) for fault in faults)
+        again = f"restore what is damaged from a copy, or remove {target} and run this again without --verify"
+        remedy = "the set itself is complete: move what isn't part of it elsewhere" if foreign else again
         raise ShardError("\n  ".join([f"{target}: {len(faults)} fault{plural}:", *faults, remedy]))
     out.print(f"{target}: complete: every byte is as it was written")
     return 0

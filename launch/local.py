@@ -31,6 +31,7 @@ from clef.cells.plan_file import write_plan
 from clef.console import err, out
 from clef.engine.slurm_task import TrainCell
 from clef.errors import CellError, ClefError, ConfigError, Preempted
+from clef.process import cores
 from launch import code_snapshot, ledger, plan_table
 from launch.plan import Plan, PlannedCell, cell_folder, prepare_cell
 
@@ -57,8 +58,9 @@ def train_grid(make_plan: Callable[[], Plan], args: argparse.Namespace) -> int:
             path = write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells])
             if not any(cell.state == "done" for cell in plan.cells) and not plan.todo:
                 plan.raise_if_untrainable()  # there is nothing to train, and nothing to show
-            elsewhere = {cell.folder for cell in plan.cells if cell.state in ("queued", "running")}
-            trainable = [cell for cell in plan.todo if cell.parent not in elsewhere]
+            trainable = plan.startable(plan.todo)
+            for cell in trainable:  # with --retry-failed, what was cancelled before doesn't count any more
+                (cell_folder(cell) / records.CANCELLED).unlink(missing_ok=True)
             ended = stack.enter_context(ledger.claim_cells(grid, [cell_folder(cell).name for cell in trainable]))
         states = _train_with_display(trainable, grid, args.local, ended) if trainable else {}
     if not trainable:
@@ -67,7 +69,7 @@ def train_grid(make_plan: Callable[[], Plan], args: argparse.Namespace) -> int:
 
     gather_grid(path, args.results)
     if later := len(plan.todo) - len(trainable):
-        out.print(f"not begun: {later}, which start from cells that are trained elsewhere; run it again after those")
+        out.print(f"not begun: {plan_table.waiting_text(later)}", soft_wrap=True)
     _raise_failures(states, plan)
     plan.raise_if_untrainable()
     return 0
@@ -79,8 +81,11 @@ def debug_cell(plan: Plan, args: argparse.Namespace) -> int:
     if not cells:
         plan.raise_if_untrainable()
         raise ConfigError(f"--debug: nothing to train{f' that matches {args.cells}' if args.cells else ''}")
+    alone = [cell for cell in cells if plan.startable([cell])]
+    if not alone:
+        raise ConfigError(f"--debug: {cells[0].config.name}: it starts from {_parent_name(cells[0])}; train that first")
     write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells])
-    cell = cells[0]
+    cell = alone[0]
     out.print(f"in this process: {cell.config.name} ({cell.folder})", markup=False, soft_wrap=True)
     folder = Path(prepare_cell(cell, 0))
     from clef.engine.run import run_cell  # torch
@@ -95,12 +100,17 @@ def debug_cell(plan: Plan, args: argparse.Namespace) -> int:
     return 0
 
 
+def _parent_name(cell: PlannedCell) -> str:
+    assert cell.parent is not None
+    return cell.parent.name
+
+
 def machine_slots(cells: list[PlannedCell]) -> int:
     """Return how many cells this machine trains at once: by its GPUs if they ask for GPUs, else one for each core."""
     if any(cell.config.resources.gpus for cell in cells) and shutil.which("nvidia-smi"):
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout.splitlines()
         return max(1, len(listed) // max(cell.config.resources.gpus for cell in cells))
-    return os.cpu_count() or 1
+    return cores()
 
 
 def count_states(states: Mapping[Path, str], *which: str) -> int:
@@ -169,7 +179,7 @@ def train_cells(
     """
     waiting, running = list(cells), list[_RunningCell]()
     states = {cell_folder(cell): "waiting" for cell in cells}
-    free_slots, threads = set(range(slots)), max(1, (os.cpu_count() or 1) // slots)
+    free_slots, threads = set(range(slots)), max(1, cores() // slots)
     python = code_snapshot.python_command(code_snapshot.take_snapshot(grid, [cell.config for cell in cells]))
 
     def settle(cell: PlannedCell, state: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from clef import io
+from clef import io, process
 from clef.config import CellConfig, resolve
 from clef.config.backbones import BACKBONES
 from clef.config.methods import METHODS
@@ -80,6 +80,11 @@ TINY_AGENTS = nest(
     }
 )
 """EmotiCon with the graph of agents in place of the depth map."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """As many test processes as cores may be used, not as the machine has."""
+    return process.cores()
 
 
 SLOW_FIXTURES = {"browser", "cells", "mediapipe"}
