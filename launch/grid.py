@@ -95,7 +95,7 @@ def _run_on_slurm(configs: list[CellConfig], args: argparse.Namespace) -> int:
         retry=args.retry_failed,
     )
     if args.dry_run:
-        shown = propose()
+        shown = propose(dry=True)
         plan_table.print_plan(shown.plan, shown, site)
         return 0
     submit.check_slurm()
@@ -114,9 +114,11 @@ def _run_locally(configs: list[CellConfig], args: argparse.Namespace) -> int:
     grid = Path(args.out) / args.grid.stem
 
     def plan() -> Plan:
-        status.note_cancelled(grid)
+        cancelled = status.find_cancelled(grid, keep_answer=not args.dry_run)
+        if not args.dry_run:
+            status.note_cancelled(grid, cancelled)
         busy = {*ledger.query_active_jobs(grid).cells, *ledger.claimed_cells(grid)}
-        return make_plan(grid.name, configs, busy, retry=args.retry_failed)
+        return make_plan(grid.name, configs, busy, retry=args.retry_failed, cancelled=cancelled)
 
     if args.dry_run:
         plan_table.print_plan(plan())
@@ -161,6 +163,9 @@ def cancel(plan: Path, pattern: str, yes: bool) -> int:
         shown = {cell.name for cell in cells}
         cells = [cell for cell in _active_cells(plan, pattern)[1] if cell.name in shown]
         _cancel_cells(grid, cells)
+    if not cells:
+        out.print("nothing cancelled: they have ended meanwhile")
+        return 0
     out.print(f"cancelled: {console.format_cells(len(cells))}; --retry-failed trains them again")
     return 0
 

@@ -98,6 +98,18 @@ class Plan:
         """Return the cells that submitting the grid would train."""
         return [cell for cell in self.cells if cell.todo]
 
+    def startable(self, cells: list[PlannedCell], jobs: Collection[str] = ()) -> list[PlannedCell]:
+        """Return those of `cells` whose parent, if they have one, is done, among them, or has one of these `jobs`.
+
+        The others can't be trained now: their parent ended meanwhile, or another launcher trains it. `jobs`: names of
+        the folders of cells that Slurm has.
+        """
+        ready = {
+            cell.folder for cell in self.cells if cell.state == "done" or (cell.folder and cell.folder.name in jobs)
+        }
+        ready |= {cell.folder for cell in cells}
+        return [cell for cell in cells if cell.parent is None or cell.parent in ready]
+
     def raise_if_untrainable(self) -> None:
         """Raise an error with what stands in the way of untrainable cells, if any, of the class of the first one's."""
         if not self.untrainable:
@@ -116,11 +128,13 @@ def make_plan(
     busy: Collection[str] = (),
     sharding: Collection[Path] = (),
     retry: bool = False,
+    cancelled: Collection[str] = (),
 ) -> Plan:
     """Look at the disk (shards, weights, and the folder of each cell) and return the plan of a grid.
 
     `busy`: names of the folders of cells that Slurm has, or a local launcher. `sharding`: the folders of shards that a
     job makes or is about to make. With `retry`, cells that failed or were cancelled are to be trained again.
+    `cancelled`: names of the folders of cells that were cancelled, where their folders may not say so yet.
     """
     manifest_of: dict[Path, Manifest | ShardError] = {}
     cells: dict[str, PlannedCell] = {}
@@ -132,7 +146,7 @@ def make_plan(
         if shards not in manifest_of:
             manifest_of[shards] = _load_manifest(shards)
         parent = _parent_of(config, cells) if _has_parent_in_grid(config) else None
-        cells[config.name] = _plan_cell(name, config, manifest_of[shards], busy, retry, parent)
+        cells[config.name] = _plan_cell(name, config, manifest_of[shards], busy, retry, cancelled, parent)
     return Plan(name, [cells[config.name] for config in configs])
 
 
@@ -165,6 +179,7 @@ def _plan_cell(
     manifest: Manifest | ShardError,
     busy: Collection[str],
     retry: bool,
+    cancelled: Collection[str],
     parent: PlannedCell | None,
 ) -> PlannedCell:
     """Find a cell's folder and state, or why it has none. `parent`: the cell of this grid that it starts from."""
@@ -185,6 +200,8 @@ def _plan_cell(
     except ClefError as error:  # such as a start_from that is no cell
         return PlannedCell(config, None, "wrong config", error)
     state = records.state_of(folder, folder.name in busy)
+    if folder.name in cancelled and state not in ("done", "running", "queued"):
+        state = "cancelled"
     parent_skipped = parent is not None and state != "done" and parent.skipped
     return PlannedCell(
         config, folder, state, parent=parent.folder if parent else None, retry=retry, parent_skipped=parent_skipped

@@ -37,6 +37,8 @@ def print_plan(plan: Plan, proposal: Proposal | None = None, site: Site | None =
         count = sum(cell.config.resources == resources for cell in plan.todo)
         arrays = "" if is_local else _arrays_text(jobs, resources)
         _print_line(f"{letter}: {_resources_text(resources)} a cell; {count} to train{arrays}")
+    if proposal and proposal.later:
+        _print_line(f"not submitted yet: {waiting_text(len(proposal.later))}")
     if proposal and site:
         _print_other_jobs(proposal, site)
     if skipped := sum(cell.skipped for cell in plan.cells):
@@ -58,6 +60,11 @@ def print_nothing_to_train(plan: Plan) -> None:
     busy = counts["queued"] + counts["running"]
     waiting = f", {counts[SHARDING]} wait for their shards" if counts[SHARDING] else ""
     out.print(f"nothing to train: {counts['done']} cells are done, {busy} are queued or running{waiting}")
+
+
+def waiting_text(count: int) -> str:
+    """Return what to say of cells to train that can't start yet."""
+    return f"{count}, which start from cells that are trained elsewhere; run it again after those"
 
 
 def styled_state(state: str) -> str:

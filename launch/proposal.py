@@ -115,9 +115,20 @@ class Proposal:
         """Return whether there is nothing to submit."""
         return not (self.cell_jobs.cells or self.shards_to_make)
 
+    @property
+    def later(self) -> list[PlannedCell]:
+        """Return the cells to train that can't be submitted yet: something else trains the cells they start from."""
+        submitted = {cell.folder for cell in self.cell_jobs.cells}
+        return [cell for cell in self.plan.todo if cell.folder not in submitted]
+
     def restrict_to(self, shown: "Proposal") -> "Proposal":
-        """Return what is left of it when only what has been shown may be submitted."""
-        folders = {cell.folder for cell in shown.cell_jobs.cells}
+        """Return what is left of it when only what has been shown may be submitted.
+
+        A cell whose parent was running when it was shown, and has ended since without being done, is left out too.
+        """
+        confirmed = {cell.folder for cell in shown.cell_jobs.cells}
+        kept = [cell for cell in self.cell_jobs.cells if cell.folder in confirmed]
+        folders = {cell.folder for cell in self.plan.startable(kept, self.active_jobs.cells)}
         names = {shards.name for shards in shown.shards_to_make}
         arrays = [
             replace(array, cells=[cell for cell in array.cells if cell.folder in folders])
@@ -138,23 +149,27 @@ def make_proposal(
     max_array_size: int | None = None,
     max_parallel: int | None = None,
     retry: bool = False,
+    dry: bool = False,
 ) -> Proposal:
     """Look at the disk and at Slurm, and return what is to be submitted in a grid's folder.
 
-    Writes one thing: cells that were cancelled with scancel get a note of that in their folders.
+    Cells that were cancelled with scancel get a note of that in their folders; with `dry`, nothing is written.
 
     `sources`: where datasets lie, so that missing shards can be made. With `retry`, cells that failed or were
     cancelled are to be trained again. SetupError when Slurm doesn't answer.
     """
-    status.note_cancelled(grid)  # first: the plan goes by these notes, or it would train these cells again
+    cancelled = status.find_cancelled(grid, keep_answer=not dry)
+    if not dry:
+        status.note_cancelled(grid, cancelled)
     # Slurm before the disk: a job that ends in between has left its result, or its shards.
     active_jobs = ledger.query_active_jobs(grid)
     missing = missing_shards(configs, sources)
     busy = {*active_jobs.cells, *ledger.claimed_cells(grid)}
-    plan = make_plan(grid.name, configs, busy, missing, retry)
+    plan = make_plan(grid.name, configs, busy, missing, retry, cancelled)
     in_progress = [shards for shards in missing.values() if _is_in_progress(shards, active_jobs)]
     to_make = [shards for shards in missing.values() if shards not in in_progress]
-    jobs = arrange_jobs(plan.todo, active_jobs.cells, max_array_size, max_parallel)
+    startable = plan.startable(plan.todo, active_jobs.cells)
+    jobs = arrange_jobs(startable, active_jobs.cells, max_array_size, max_parallel)
     return Proposal(plan, active_jobs, jobs, to_make, in_progress)
 
 

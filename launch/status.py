@@ -242,35 +242,47 @@ def _state_without_output(folder: Path, task: str | None, job: Job) -> str:
     return "new" if job.state == "CANCELLED" else "died"
 
 
-def note_cancelled(grid: Path) -> None:
-    """Write into their folders which cells were cancelled by other means than --cancel: planning goes by that.
+def find_cancelled(grid: Path, keep_answer: bool = True) -> dict[str, str]:
+    """Return the jobs of cells that were cancelled by other means than --cancel, by the name of the cell's folder.
 
     Asks Slurm now, if anything was ever submitted. A job that Slurm dropped because it waited for one that failed was
-    not cancelled by anyone.
+    not cancelled by anyone. `keep_answer`: see `query_slurm`.
     """
     local_cells, newest_jobs = local_cells_and_newest_jobs(grid)
     tasks = {cell: task for cell, task in newest_jobs.items() if not (grid / cell / records.RESULT).exists()}
-    jobs = query_slurm(grid, set(tasks.values()), interval=0.0).jobs if tasks else {}
-    for cell, task in tasks.items():
-        job, path = jobs.get(task), grid / cell / records.CANCELLED
-        if job and cell not in local_cells and not path.exists() and cell_state(grid / cell, task, job) == "cancelled":
-            records.write_json(path, {"by": f"scancel, job {task}", "at": None})
+    jobs = query_slurm(grid, set(tasks.values()), interval=0.0, keep_answer=keep_answer).jobs if tasks else {}
+    return {
+        cell: task
+        for cell, task in tasks.items()
+        if (job := jobs.get(task)) and cell not in local_cells
+        if not (grid / cell / records.CANCELLED).exists() and cell_state(grid / cell, task, job) == "cancelled"
+    }
+
+
+def note_cancelled(grid: Path, cancelled: Mapping[str, str]) -> None:
+    """Write into their folders that these cells were cancelled: Slurm forgets it, and planning goes by that."""
+    for cell, task in cancelled.items():
+        records.write_json(grid / cell / records.CANCELLED, {"by": f"scancel, job {task}", "at": None})
 
 
 # ---- what Slurm says of the jobs ----
 
 
-def query_slurm(grid: Path, wanted: Collection[str], interval: float | None = None) -> SlurmAnswer:
+def query_slurm(
+    grid: Path, wanted: Collection[str], interval: float | None = None, keep_answer: bool = True
+) -> SlurmAnswer:
     """Return what is known of the jobs and array tasks `wanted`, after asking Slurm if its last answer is too old.
 
     `interval`: how old it may be, in seconds (QUERY_INTERVAL_S). Where Slurm doesn't answer, its earlier answer counts,
     and `problem` says so. A folder that can't be written to (a colleague's) does no harm: every shell then asks for
-    itself.
+    itself. Without `keep_answer`, nothing is written.
     """
     interval = QUERY_INTERVAL_S if interval is None else interval
     now, answer = time.time(), _read_answer(grid)
     if not wanted or _is_fresh(answer, wanted, now, interval):
         return answer
+    if not keep_answer:
+        return _ask_slurm(answer, wanted, now)
     try:
         with io.lock(grid / ANSWER_LOCK, busy=lambda: _AnotherShellAsks("")):
             answer = _read_answer(grid)  # another shell may have asked just now

@@ -48,8 +48,8 @@ def check_slurm() -> None:
             )
 
 
-def submit_grid(propose: Callable[[], Proposal], site: Site, args: argparse.Namespace) -> Proposal | None:
-    """Submit what `propose` finds missing. Returns the proposal; None when the user said no.
+def submit_grid(propose: Callable[..., Proposal], site: Site, args: argparse.Namespace) -> Proposal | None:
+    """Submit what `propose` (`make_proposal` of this grid) finds missing. Returns that; None when the user said no.
 
     The question is asked before the lock is taken, so that nobody waits for an answer. What has changed meanwhile is
     looked at again, and nothing is submitted that wasn't shown.
@@ -57,7 +57,7 @@ def submit_grid(propose: Callable[[], Proposal], site: Site, args: argparse.Name
     grid = Path(args.out) / args.grid.stem
     shown = None
     if not args.yes:
-        shown = propose()
+        shown = propose(dry=True)
         plan_table.print_plan(shown.plan, shown, site)
         if not shown.is_empty and not confirm(_submit_question(shown), "nothing submitted"):
             return None
@@ -91,10 +91,18 @@ def _submit_question(proposal: Proposal) -> str:
 
 
 def _keep_shown(proposal: Proposal, shown: Proposal) -> Proposal:
-    """Return what is left of the proposal when only what has been shown may be submitted, and say what is gone."""
+    """Return what is left of the proposal when only what has been shown may be submitted, and say what has changed."""
     kept = proposal.restrict_to(shown)
-    if gone := len(shown.cell_jobs.cells) - len(kept.cell_jobs.cells):
-        err.print(f"{gone} of the cells shown are no longer to be submitted: another launcher was active")
+    before, now, left = ({cell.folder for cell in each.cell_jobs.cells} for each in (shown, proposal, kept))
+    changed = "another launcher has them, or they or the cells that they start from have ended meanwhile"
+    again = "run it again to submit them"
+    for count, text in (
+        (len(before - now), f"of the cells shown are no longer to be submitted: {changed}"),
+        (len(before & now - left), f"of the cells shown start from cells that have ended without a result; {again}"),
+        (len(now - before), f"cells can be submitted now that were not shown; {again}"),
+    ):
+        if count:
+            err.print(f"{count} {text}", soft_wrap=True)
     return kept
 
 

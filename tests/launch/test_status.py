@@ -229,7 +229,7 @@ def test_a_task_that_vanished_before_it_began_was_cancelled_and_one_that_began_h
     (grid / "slurm/tag").mkdir(parents=True)
     (grid / "slurm/tag/1_6_0_log.out").write_text("")
     assert states(grid) == {"a": "cancelled", "b": "died"}
-    status.note_cancelled(grid)
+    status.note_cancelled(grid, status.find_cancelled(grid))
     assert [(grid / cell / records.CANCELLED).exists() for cell in "ab"] == [True, False]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from clef import io
+from clef.cells import records
 from clef.errors import run_command
 from launch import grid as command
 from launch import ledger, slurm_commands
@@ -154,6 +155,77 @@ def test_what_another_launcher_took_during_the_question_is_left_to_it(
     assert launch(grid, yes=False) == 0
     assert slurm.calls == 2
     assert "8 of the cells shown are no longer to be submitted" in capsys.readouterr().err
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, during_question: Callable[[], None]) -> None:
+    """Have somebody at a terminal say yes, after something has happened."""
+    monkeypatch.setattr("builtins.input", lambda _: during_question() or "y")
+    monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": staticmethod(lambda: True)}))
+
+
+@pytest.fixture
+def retried_child(tmp_path: Path, slurm: FakeSlurm, launch: Launch) -> tuple[Path, Path]:
+    """A grid whose vanilla cell is job 1 and whose two-stage cell has failed; the vanilla cell's folder."""
+    grid = tiny_grid.write(
+        tmp_path / "pair.yaml",
+        presets={"two_stage": {"method": "clef", "set": {"method.start_from": "@vanilla"}}},
+        datasets=["caer_s_demo"], backbones=["caer_net"], methods=["vanilla", "two_stage"],
+    )  # fmt: skip
+    assert launch(grid) == 0
+    slurm.end(2, 3)
+    [parent], [child] = (entry.cells for entry in entries("pair") if entry.cells)
+    records.write_state(Path("runs/pair") / child, "failed", reason="x")
+    return grid, Path("runs/pair") / parent
+
+
+@pytest.mark.parametrize("ending", ["died", "failed"])
+def test_a_cell_whose_parent_ends_during_the_question_is_left_out(
+    retried_child: tuple[Path, Path], slurm: FakeSlurm, launch: Launch, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], ending: str,
+) -> None:  # fmt: skip
+    grid, parent = retried_child
+
+    def parent_ends() -> None:
+        slurm.end(1)
+        records.write_state(parent, ending, reason="x")
+
+    answer(monkeypatch, parent_ends)
+    assert launch(grid, "--retry-failed", yes=False) == 0
+    said = capsys.readouterr()
+    assert slurm.calls == 3, "nothing was submitted"
+    assert "1 of the cells shown start from cells that have ended without a result; run it again" in said.err
+    assert "1 cells can be submitted now that were not shown; run it again to submit them" in said.err
+    assert launch(grid, "--retry-failed") == 0
+    assert slurm.options(5)["dependency"] == "afterok:4"
+
+
+def test_a_cell_whose_parent_another_launcher_trains_waits_for_it(
+    retried_child: tuple[Path, Path], slurm: FakeSlurm, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid, parent = retried_child
+    slurm.end(1)
+    with ledger.claim_cells(parent.parent, [parent.name]):
+        assert launch(grid, "--retry-failed") == 0
+    text = "not submitted yet: 1, which start from cells that are trained elsewhere; run it again after those"
+    assert text in capsys.readouterr().out
+    assert slurm.calls == 3
+
+
+@pytest.mark.parametrize("arguments", [("--dry-run",), ("--dry-run", "--retry-failed")])
+def test_a_dry_run_writes_nothing(
+    retried_child: tuple[Path, Path], slurm: FakeSlurm, launch: Launch, capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Also where a job was cancelled with scancel, which a submission writes down."""
+    grid, parent = retried_child
+    queue = slurm.state / "queue"
+    queue.write_text(queue.read_text().replace("PENDING", "CANCELLED"))
+    before = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*")}
+    assert launch(grid, *arguments) == 0
+    assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*")} == before
+    assert "in all: 1 cancelled, 1 failed" in capsys.readouterr().out
+    assert launch(grid) == 0
+    assert (parent / records.CANCELLED).exists()
 
 
 def test_a_profile_reaches_the_job(tmp_path: Path, slurm: FakeSlurm, launch: Launch) -> None:

@@ -1,5 +1,6 @@
 """Cells that start from their own vanilla cell: they wait for just that one, and are known by it."""
 
+import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from clef.config import CellConfig, resolve
 from clef.config import grid as grids
 from clef.engine import model_io
 from clef.errors import CellError, ConfigError
+from clef.results import gather
 from launch import local
 from launch import plan as plans
 from tests.launch import tiny_grid
@@ -128,3 +130,30 @@ def test_children_never_run_beside_their_parent(shards: Path, tmp_path: Path) ->
     assert local._next_cell([child, first], []) is first
     assert local._next_cell([child], [first]) is None
     assert local._next_cell([child], []) is child
+
+
+def test_debug_refuses_a_cell_whose_parent_is_not_trained(shards: Path, tmp_path: Path) -> None:
+    plan = plans.Plan("d", list(planned(write(tmp_path / "d.yaml"), shards, tmp_path / "runs").values()))
+    args = argparse.Namespace(cells="*two_stage*", out=str(tmp_path / "runs"))
+    with pytest.raises(ConfigError, match=rf"--debug: {CHILD}: it starts from {PARENT}-\w+; train that first"):
+        local.debug_cell(plan, args)
+
+
+def test_cells_that_were_cancelled_are_trained_again_here(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = list(planned(write(tmp_path / "e.yaml"), shards, tmp_path / "runs").values())
+    for cell in made:
+        records.write_json(plans.cell_folder(cell) / records.CANCELLED, {"by": "me"})
+    plan = plans.make_plan("e", [cell.config for cell in made], retry=True)
+    given_up: list[bool] = []
+
+    def train(cells: list[plans.PlannedCell], *_: Any) -> dict[Path, str]:
+        given_up.extend(local._is_cancelled(cell) for cell in cells)
+        return {}
+
+    monkeypatch.setattr(local, "_train_with_display", train)
+    monkeypatch.setattr(gather, "gather_grid", lambda path, results: None)
+    args = argparse.Namespace(out=str(tmp_path / "runs"), grid=Path("e.yaml"), results="results", local=1)
+    assert local.train_grid(lambda: plan, args) == 0
+    assert given_up == [False, False]

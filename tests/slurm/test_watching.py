@@ -17,7 +17,7 @@ import pytest
 from clef.cells import records
 from clef.cells.plan_file import PlannedRun, write_plan
 from launch.ledger import SUBMISSIONS, Submission
-from launch.status import note_cancelled
+from launch.status import find_cancelled, note_cancelled
 from tests.launch import tiny_grid
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(900)]
@@ -171,7 +171,7 @@ def test_every_end_is_told_by_its_name(cluster: bool, grid: Path, tmp_path: Path
         assert again["wordless"]["error"] == "FAILED; no such module"
         assert again["cancelled"]["error"].startswith("CANCELLED (by ")
 
-    note_cancelled(grid)
+    note_cancelled(grid, find_cancelled(grid))
     noted = {path.parent.name.partition("-")[0] for path in grid.glob("*/cancelled.json")}
     assert noted == {"cancelled", "left"}
     subprocess.run(["scancel", array], check=True)
@@ -185,6 +185,6 @@ def test_a_task_that_is_cancelled_before_it_begins_is_cancelled_though_slurm_for
     until(lambda: squeue(f"{array}_0") == "RUNNING")
     until(lambda: squeue(f"{array}_8") in ("", "CANCELLED"))
     assert status(grid)["left"]["state"] == "cancelled"
-    note_cancelled(grid)
+    note_cancelled(grid, find_cancelled(grid))
     assert (grid / "left-0123456789abcdef" / records.CANCELLED).exists()
     subprocess.run(["scancel", array], check=True)
