@@ -13,16 +13,16 @@ from typing import Annotated
 
 from pydantic import Field
 
+from clef.datasets import folders
 from clef.datasets.caer_s_boxes import BoxRow, Key, collect_boxes, frame_key, read_boxes
 from clef.datasets.cards import Card
 from clef.datasets.person import Person, Reading
-from clef.errors import DataError
+from clef.errors import DataError, raise_if_system_error
 from clef.geometry import Box, Size, area, clip
 from clef.yaml_config import Strict, unknown, validate
 
 SPLITS = ("train", "val", "test")
 _OTHER_FOLDER = {"train": "test", "test": "train"}
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _FACE_FILES = ("{split}.txt", "{split}.json", "crop/{split}", "crop")
 _PERSON_FILES = ("{split}_person.txt", "{split}_person.json", "crop_person/{split}", "crop_person")
 """Where boxes are looked for; the first that exists is read."""
@@ -78,11 +78,6 @@ class CaerS:
         self.card = card
         self.options = validate(CaerSOptions, card.reader_options, f"card {card.name}: reader_options")
         self.layout = CaerSLayout(root, card, self.options)
-        if not all(self.layout.image_folder(folder).is_dir() for folder in ("train", "test")):
-            raise DataError(
-                f"{root}: {card.title} not found. Expected, with <source> = {root}:\n"
-                f"{card.layout.rstrip()}\nRequest the set at {card.request}."
-            )
 
     def read(self, split: str) -> Reading:
         """Return the people of a split: class by class in the card's order, frames by name. Raises DataError."""
@@ -99,6 +94,8 @@ class CaerS:
         person_rows = self.layout.person_rows(split, frames, reading)
         persons = None if person_rows is None else self._collect(person_rows, folder_reading)
         reading.box_kind = "face" if persons is None else "person"
+        if self.layout.nested:
+            reading.notes[f"the dataset is in {self.layout.nested}"] += len(frames)
         _count_unmatched([faces if faces is not listed else {}, persons or {}], frames, folder_reading)
         for frame in self._frames_of_split(split, frames, listed, reading, folder_reading):
             face = faces[frame.key].box if frame.key in faces else None
@@ -141,12 +138,13 @@ class CaerS:
         box = persons[frame.key].box if persons and frame.key in persons else None
         if persons is not None and box is None and face:
             reading.notes["no person box: the face is the subject"] += 1
-        box = box or face
+        box, size = box or face, None
         if box is None and self.card.policies.face_missing == "center":
-            box = _center_box(frame.path)
+            size = _image_size(frame.path)  # of the image as stored, in whose pixels this box is
+            box = _center_box(size)
         flags = ("face_missing",) if face is None else ()
         person_id = f"{folder}/{frame.path.parent.name}/{frame.path.name}"
-        return Person(person_id, frame.path, box, (frame.label,), face, flags=flags)
+        return Person(person_id, frame.path, box, (frame.label,), face, flags=flags, image_size=size)
 
 
 # The images
@@ -173,15 +171,14 @@ def list_frames(root: Path, card: Card, reading: Reading) -> Frames:
 def _list_images(root: Path, card: Card, reading: Reading) -> dict[str, list[Path]]:
     by_class: dict[str, list[Path]] = {}
     for folder in sorted(root.iterdir()):
-        if not folder.is_dir():
+        if folders.is_junk(folder.name) or not folder.is_dir():
             reading.keeps("file_stray", str(folder))
             continue
         name = card.canonical(folder.name)
         if name is None:
             raise DataError(f"{folder}: unknown class; known: {', '.join(card.classes)}")
-        files = sorted(folder.iterdir())
-        images = [file for file in files if file.suffix.lower() in _IMAGE_SUFFIXES and not file.name.startswith(".")]
-        for stray in sorted(set(files) - set(images)):
+        images, strays = folders.list_images(folder)
+        for stray in strays:
             reading.keeps("file_stray", str(stray))
         by_class.setdefault(name, []).extend(images)
     return by_class
@@ -215,6 +212,34 @@ class CaerSLayout:
 
     def __init__(self, root: Path, card: Card, options: CaerSOptions) -> None:
         self.root, self.card, self.options = root, card, options
+        dataset = folders.find_nested(root, self._has_images)
+        if dataset is None:
+            raise DataError(
+                f"{root}: {card.title} not found. Expected, with <source> = {root}:\n"
+                f"{card.layout.rstrip()}\nRequest the set at {card.request}."
+            )
+        self.dataset = dataset
+        """The folder of the images: the source, or one below it where the zip file nests itself."""
+
+    @property
+    def nested(self) -> str:
+        """Return the folder of the dataset below the source; empty where it is the source itself."""
+        return "" if self.dataset == self.root else self.dataset.relative_to(self.root).as_posix()
+
+    def _has_images(self, folder: Path) -> bool:
+        """Return whether there are class folders with images; a folder of box files has the same tree without any."""
+        return all(
+            any(path.suffix.lower() in folders.IMAGE_SUFFIXES for path in self._images_below(folder, name).glob("*/*"))
+            for name in _OTHER_FOLDER
+        )
+
+    def _images_below(self, folder: Path, name: str) -> Path:
+        return folders.find(folder, self.options.images.replace("{split}", name))
+
+    def _find(self, name: str) -> Path:
+        """Return the path of a box file or list: below the source, or else in the folder of the dataset."""
+        path = folders.find(self.root, name)
+        return path if path.exists() else folders.find(self.dataset, name)
 
     def folder_of(self, split: str) -> str:
         """Return `train` or `test`: the folder with the images of a split."""
@@ -222,7 +247,7 @@ class CaerSLayout:
 
     def image_folder(self, folder: str) -> Path:
         """Return the path of the folder `train` or `test`. The two may be one."""
-        return self.root / self.options.images.replace("{split}", folder)
+        return self._images_below(self.dataset, folder)
 
     def counting_split(self, folder: str) -> str:
         """Return the one split with which everything is counted that concerns a folder as a whole."""
@@ -274,15 +299,15 @@ class CaerSLayout:
         chosen = _expand_names(names, folder)
         unread: list[str] = []
         if stated is None:
-            existing = [name for name in chosen if _has_boxes(self.root / name)]
+            existing = [name for name in chosen if _has_boxes(self._find(name))]
             chosen, unread = existing[:1], existing[1:]
         if not chosen:
             return None
         rows = []
         for name in chosen:
-            file_rows = read_boxes(self.root / name, self.card)
+            file_rows = read_boxes(self._find(name), self.card)
             if name in _expand_names(names, _OTHER_FOLDER[folder]):
-                self._check_unambiguous(file_rows, self.root / name, folder, frames)
+                self._check_unambiguous(file_rows, self._find(name), folder, frames)
             rows += [row for row in file_rows if row.folder in (None, folder)]
         instead = f", not from {', '.join(unread)}" if unread else ""
         reading.notes[f"{kind} boxes from {', '.join(chosen)}{instead}"] += len(rows)
@@ -302,7 +327,7 @@ class CaerSLayout:
                 )
 
     def _list_file(self, split: str) -> Path:
-        return self.root / str(self.options.lists).replace("{split}", split)
+        return self._find(str(self.options.lists).replace("{split}", split))
 
 
 def _expand_names(names: Names, folder: str) -> list[str]:
@@ -313,7 +338,7 @@ def _expand_names(names: Names, folder: str) -> list[str]:
 
 def _has_boxes(path: Path) -> bool:
     """Return whether this is a box file, or a folder of them by class (not by split)."""
-    return path.is_file() or (path.is_dir() and not any((path / folder).is_dir() for folder in _OTHER_FOLDER))
+    return path.is_file() or (path.is_dir() and not any(folders.find(path, name).is_dir() for name in _OTHER_FOLDER))
 
 
 # Checks of boxes
@@ -343,9 +368,8 @@ def _face_share(person: Person) -> float | None:
     return area(face) / (size[0] * size[1]) if size and face else None
 
 
-def _center_box(path: Path) -> Box | None:
-    """Return the middle half of the frame in both directions; None when the image can't be read."""
-    size = _image_size(path)
+def _center_box(size: Size | None) -> Box | None:
+    """Return the middle half of a frame in both directions; None when its size can't be read."""
     if size is None:
         return None
     height, width = size
@@ -360,5 +384,6 @@ def _image_size(path: Path) -> Size | None:
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError) as error:
+        raise_if_system_error(error, path)
         return None

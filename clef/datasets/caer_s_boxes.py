@@ -5,12 +5,14 @@ the folder has `Angry/1.png`.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clef.datasets.cards import Card
+from clef.datasets.folders import is_junk
 from clef.datasets.person import Reading, parse_box, parse_path
 from clef.errors import DataError
 from clef.geometry import Box
@@ -47,7 +49,8 @@ def read_boxes(path: Path, card: Card, allow_no_box: bool = False) -> list[BoxRo
     `allow_no_box`: rows may end after the path or the label.
     """
     if path.is_dir():
-        return [_read_crop(file, card) for file in sorted(path.glob("*/*.txt"))]
+        files = [file for file in path.glob("*/*.txt") if not is_junk(file.name) and not is_junk(file.parent.name)]
+        return [_read_crop(file, card) for file in sorted(files)]
     text = _read_text(path)
     if path.suffix.lower() == ".json":
         return list(_parse_json(path, text, card))
@@ -78,16 +81,27 @@ def _label_class(label: str, card: Card) -> str | None:
 
 
 def _parse_lines(path: Path, text: str, card: Card, allow_no_box: bool) -> Iterator[BoxRow]:
-    """Parse rows `Class/file.png,label,x1,y1,x2,y2`; no face: 0,0,0,0."""
+    """Parse rows `Class/file.png,label,x1,y1,x2,y2`, or the same with blanks or tabs between; no face: 0,0,0,0."""
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
-        name, *values = line.split(",")
+        name, *values = _split_fields(line)
         if len(values) != 5 and not (allow_no_box and len(values) < 2):
             raise DataError(f"{where}: Class/file.png,label,x1,y1,x2,y2 is expected, not {line!r:.80}")
         box = parse_box(values[1:], where) if values[1:] else None
         yield _parse_row(where, name, card, box, values[0].strip() if values else "")
+
+
+def _split_fields(line: str) -> list[str]:
+    """Return the fields of a row. Commas separate them or, without any, blanks; the file's name may have some, too."""
+    if "," in line:
+        return line.split(",")
+    fields = line.rsplit(maxsplit=5)
+    if len(fields) == 6:
+        return fields
+    name, label = ("", *line.rsplit(maxsplit=1))[-2:]
+    return [name, label] if Path(name).suffix and "." not in label else [line]
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -110,8 +124,8 @@ def _parse_json(path: Path, text: str, card: Card) -> Iterator[BoxRow]:
 
 
 def _read_crop(path: Path, card: Card) -> BoxRow:
-    """Read the box file of one image, `x1,y1,x2,y2`; no face: 0,0,0,0."""
-    box = parse_box(_read_text(path).strip().split(","), str(path))
+    """Read the box file of one image, `x1,y1,x2,y2` or `x1 y1 x2 y2`; no face: 0,0,0,0."""
+    box = parse_box(re.split(r"\s*[,;\s]\s*", _read_text(path).strip()), str(path))
     return _parse_row(str(path), f"{path.parent.name}/{path.name}", card, box)
 
 
