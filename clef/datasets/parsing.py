@@ -47,19 +47,20 @@ class Faults:
         self._leave_out(rule, spelling)
 
     def count(self) -> tuple[str, ...]:
-        """Count all rules met by a person who stays, and return them as the person's flags."""
-        for rule, spelling in self.met:
+        """Count each rule met by a person who stays once, and return the rules as the person's flags."""
+        rules = tuple(dict.fromkeys(rule for rule, _ in self.met))
+        for rule in rules:
             self.reading.notes[rule] += 1
-            self._remember(rule, spelling)
-        return tuple(dict.fromkeys(rule for rule, _ in self.met))
+            self._remember(rule, *(spelling for other, spelling in self.met if other == rule))
+        return rules
 
     def _leave_out(self, rule: str, spelling: str) -> NoReturn:
         self.reading.left_out[rule] += 1
         self._remember(rule, spelling)
         raise LeftOut(rule)
 
-    def _remember(self, rule: str, spelling: str) -> None:
-        self.reading.remember(rule, self.where.rpartition(": ")[2].removeprefix("person "), spelling)
+    def _remember(self, rule: str, *spellings: str) -> None:
+        self.reading.remember(rule, self.where.rpartition(": ")[2].removeprefix("person "), *spellings)
 
 
 def parse_labels(card: Card, spellings: Iterable[str], faults: Faults) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from clef.datasets.cards import Card
 from clef.datasets.policies import Policies
 from clef.errors import DataError
-from clef.geometry import Box
+from clef.geometry import Box, Size
 
 EXAMPLES = 5
 """How many examples of each fault are remembered."""
@@ -19,7 +19,7 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Cues:
-    """What cue extractors found for a person and in their image, in pixels of the source image; None: not found."""
+    """What cue extractors found for a person and in their image, in pixels of the stored image; None: not found."""
 
     face: Box | None = None
     person: Box | None = None
@@ -52,6 +52,8 @@ class Person:
     flags: tuple[str, ...] = ()
     """The rules that the reader met for this person."""
     cues: Cues = Cues()
+    image_size: Size | None = None
+    """Height and width of the image to which the boxes refer, where the source states them."""
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Reading:
     examples: dict[str, list[str]] = field(default_factory=dict)
     """By rule, the first ids or paths where it was met."""
     spellings: dict[str, Counter[str]] = field(default_factory=dict)
-    """By rule, the spellings that met it and how often, for rules about labels."""
+    """By rule, the spellings that met it and how many people each, for rules about labels."""
 
     @property
     def listed(self) -> int:
@@ -90,12 +92,12 @@ class Reading:
         self.remember(rule, where.partition(": ")[0])
         return policy != "skip"
 
-    def remember(self, rule: str, example: str, spelling: str = "") -> None:
-        """Keep the first examples of a rule, and count the spellings that met it."""
+    def remember(self, rule: str, example: str, *spellings: str) -> None:
+        """Keep the first examples of a rule, and count the spellings by which this one met it."""
         examples = self.examples.setdefault(rule, [])
         if len(examples) < EXAMPLES:
             examples.append(example)
-        if spelling:
+        for spelling in filter(None, dict.fromkeys(spellings)):
             self.spellings.setdefault(rule, Counter())[spelling] += 1
 
 

@@ -50,7 +50,7 @@ def test_spellings_doubles_missing_labels_and_nan(tmp_path: Path) -> None:
     assert reading.people[0].labels == ("Disquietment", "Doubt/Confusion")
     assert reading.people[1].labels == ()
     assert math.isnan(reading.people[1].vad[0])  # type: ignore[index]
-    assert reading.notes == {"label_alias": 2, "label_missing": 1, "vad_unknown": 1, FROM: 2}
+    assert reading.notes == {"label_alias": 1, "label_missing": 1, "vad_unknown": 1, FROM: 2}
     assert [p.flags for p in reading.people] == [("label_alias",), ("label_missing", "vad_unknown")]
 
 

@@ -19,6 +19,7 @@ from clef.console import Progress
 from clef.cues import files
 from clef.datasets import splits
 from clef.datasets.cards import Card, Release
+from clef.datasets.orientation import turn_person
 from clef.datasets.person import EXAMPLES, Person, Reading
 from clef.datasets.policies import RULES, allowed_policies
 from clef.errors import DataError
@@ -38,6 +39,8 @@ class SplitCounts:
     """People of each class."""
     box_kind: str
     """What the subject's box surrounds: `person` or `face`."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """The people who are in none of `classes` because the reader leaves them out, by reason."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,8 @@ def _read_protocol(card: Card, source: Path, cues: Path) -> ProtocolReading:
 def _count_listed(card: Card, reading: Reading) -> SplitCounts:
     images = reading.images or len({person.image for person in reading.people})
     labels = Counter(label for person in reading.people for label in person.labels)
-    return SplitCounts(images, reading.listed, {name: labels[name] for name in card.classes}, reading.box_kind)
+    classes = {name: labels[name] for name in card.classes}
+    return SplitCounts(images, reading.listed, classes, reading.box_kind, dict(sorted(reading.left_out.items())))
 
 
 def without_stops(card: Card) -> Card:
@@ -133,7 +137,8 @@ class ImageScan:
     """What was found in an image when it was opened."""
 
     size: tuple[int, int] = (0, 0)
-    """As in `clef.sharding.frame.Frame`; 0, 0 where the image can't be used."""
+    """As in `clef.sharding.frame.Frame`, like the next; 0, 0 where the image can't be used."""
+    orientation: int = 1
     digest: str = ""
     """The sha256 of the file."""
     hash: bytes | None = None
@@ -160,12 +165,12 @@ def scan_images(
 
 
 def scan_image(path: Path, max_pixels: int) -> ImageScan:
-    """Open one image. A fault of the image is part of the result; nothing is raised."""
+    """Open one image. A fault of the image is part of the result. Raises SetupError where the system won't read it."""
     try:
         decoded = frame.decode_frame(path, max_pixels, short_side=MIN_SHORT_SIDE)
     except frame.UnusableImage as fault:
         return ImageScan(refused=str(fault))
-    return ImageScan(decoded.size, decoded.sha256, perceptual_hash(decoded.pixels), decoded.faults)
+    return ImageScan(decoded.size, decoded.orientation, decoded.sha256, perceptual_hash(decoded.pixels), decoded.faults)
 
 
 def perceptual_hash(image: Image.Image) -> bytes | None:
@@ -241,7 +246,8 @@ def _judge_person(person: Person, scan: ImageScan, flags: Flags) -> None:
         flags.refuse(scan.refused)
     for rule in scan.faults:
         flags.add(rule)
-    clip_subject_and_face(person, scan.size, flags)
+    turned = turn_person(person, scan.orientation, scan.size, flags.policies.image_rotated)
+    clip_subject_and_face(turned, scan.size, flags)
 
 
 # Which release it is

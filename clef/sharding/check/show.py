@@ -127,6 +127,9 @@ def _classes_part(report: Report) -> Iterable[Table]:
     for label in report.classes:
         counts = [split.classes[label] for split in report.listed.values()]
         table.add_row(label, *(f"{n:,}" if n else Text("0", "yellow") for n in counts))
+    for reason in dict.fromkeys(reason for split in report.listed.values() for reason in split.left_out):
+        counts = [split.left_out.get(reason, 0) for split in report.listed.values()]
+        table.add_row(f"left out: {reason}", *(f"{n:,}" if n else "" for n in counts), style="yellow")
     yield table
 
 

@@ -5,13 +5,16 @@ The tables say: what is wrong, the rule that names it, where it is met and how o
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from io import StringIO
 from math import nan
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from clef.datasets.policies import RULES
 from clef.sharding.check.report import Report
+from clef.sharding.check.show import print_report
 from tests.sharding.check.factories import (
     CAER_CLASSES,
     HEIGHT,
@@ -82,7 +85,7 @@ EMOTIC = [
     Fault("an image of train in val", "image_shared", leak, {"val": 2}),
     Fault(
         "alias spellings", "label_alias", person(categories=("Disquitement", "Disconnect", "Doubt Confusion")),
-        {"train": 3}, {"Disconnect": 1, "Disquitement": 1, "Doubt Confusion": 1},
+        {"train": 1}, {"Disconnect": 1, "Disquitement": 1, "Doubt Confusion": 1},
     ),
     Fault("a person without labels", "label_missing", person(categories=())),
     Fault(
@@ -203,6 +206,23 @@ def test_angry_in_train_is_anger_in_test(tmp_path: Path) -> None:
     report = run_check("caer_s", CaerSet.clean().write(tmp_path))
     assert report.listed["train"].classes == dict.fromkeys(CAER_CLASSES, 3)
     assert report.listed["test"].classes == dict.fromkeys(CAER_CLASSES, 2)
+
+
+def test_the_table_of_classes_says_who_is_not_in_it(tmp_path: Path) -> None:
+    dataset = CaerSet.clean()
+    dataset.box("test", "Sad/0000.png", "0,0,0,0")
+    report = run_check("caer_s", dataset.write(tmp_path))
+    for split, reasons in {"train": {"the gap between train and val": 7}, "test": {"face_missing": 1}}.items():
+        listed = report.listed[split]
+        assert listed.left_out == reasons
+        assert sum(listed.classes.values()) + sum(reasons.values()) == listed.people
+    console = Console(width=120, record=True, file=StringIO())
+    print_report(report, console)
+    rows = [line.split() for line in console.export_text().splitlines() if line.startswith(" left out: ")]
+    assert rows == [
+        ["left", "out:", "the", "gap", "between", "train", "and", "val", "7"],
+        ["left", "out:", "face_missing", "1"],
+    ]
 
 
 def test_a_leak_of_whole_images_and_boxes(tmp_path: Path) -> None:
