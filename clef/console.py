@@ -1,9 +1,11 @@
 """What commands print with: bars and colors on a terminal, plain lines in a file. Imports no torch."""
 
+import errno
 import os
 import sys
 import time
 from collections.abc import Callable
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -24,8 +26,21 @@ WIDTH = 140
 """Columns where no terminal says how many there are: a table in a log file must not be cut."""
 Progress = Callable[[str, int, int], None]
 """Reports progress: `progress(name, done, total)`, `name` being what is counted."""
-out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDTH)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Raise what `print` raises: rich's own way out is an exit with 1."""
+        raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more")
+
+
+def _width(stream: TextIO | None) -> int | None:
+    """Return the width to print with; None: that of the terminal. `stream` is None where it was closed (`>&-`)."""
+    return None if stream and stream.isatty() else WIDTH
+
+
+out = _Console(highlight=False, width=_width(sys.stdout))
+err = _Console(stderr=True, highlight=False, width=_width(sys.stderr))
 
 
 class ProgressBars:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from rich.progress import Progress
 from clef.demo import caer_s, emotic
 from clef.demo.cues import ImageCues, write_image_cues
 from clef.demo.world import VERSION
-from clef.errors import DataError
+from clef.errors import DataError, raise_if_system_error
 
 DemoName = Literal["emotic_demo", "caer_s_demo"]
 
@@ -84,13 +83,15 @@ def _is_complete(root: Path, facts: dict[str, Any]) -> bool:
         return False
     try:
         existing = json.loads((root / FACTS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        raise_if_system_error(error, root)
         raise DemoError(
-            f"{root}: exists, but is not a complete demo set (no readable {FACTS_FILE}); remove it first"
+            f"{root}: holds something else than a complete demo set (no readable {FACTS_FILE}); name another folder, "
+            f"or move that elsewhere"
         ) from None
     if existing != facts:
         raise DemoError(
-            f"{root}: holds another demo set ({existing}, not {facts}); remove the folder to generate it again"
+            f"{root}: holds another demo set ({existing}, not {facts}); name another folder, or move that elsewhere"
         )
     return True
 
@@ -115,7 +116,7 @@ def _draw_all(draw: Callable[[Any], list[ImageCues]], jobs: Sequence[Any], worke
     """Draw the images of all jobs, and return their cues in the jobs' order."""
     image_cues = []
     console = Console(stderr=True)
-    with Progress(console=console, disable=not sys.stderr.isatty()) as progress:
+    with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"drawing {name}", total=len(jobs))
         for cues in _run_in_order(draw, jobs, workers):
             image_cues += cues
