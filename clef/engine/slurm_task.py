@@ -20,7 +20,8 @@ from clef import signals
 from clef.cells import attempts, code_snapshot, records
 from clef.cells.attempts import Attempt
 from clef.config import RequeueConfig, RuntimeConfig, resolve
-from clef.errors import CellError, Preempted, SetupError
+from clef.engine import variables
+from clef.errors import CellError, Preempted, SetupError, prepare_streams
 
 SUBMISSIONS_FOLDER = "submissions"
 """Below a grid's folder: what the launcher notes of each submission, by the name of its jobs."""
@@ -33,6 +34,7 @@ class TrainCell:
 
     def __call__(self, folder: str) -> str:
         """Train the cell; return its folder, where the result lies."""
+        prepare_streams()
         cell, environment = Path(folder), submitit.JobEnvironment()
         exit_if_dropped(cell.parent)
         signals.install_handlers()  # in place of submitit's, which would exit unsaved, and count
@@ -84,6 +86,7 @@ def _prepare(cell: Path, attempt: Attempt | None) -> RuntimeConfig:
 
 def _join_ranks() -> None:
     """Tell torch who the other tasks are: submitit knows, and no second launcher is needed."""
+    variables.forget_ranks()
     environment = submitit.JobEnvironment()
     _check_gpus()
     if environment.num_tasks > 1:
@@ -194,52 +197,79 @@ COMMAND_TIMEOUT = 20
 """Seconds that Slurm's commands may take: the job was asked to stop, and has `runtime.grace` for all of it."""
 TIME_LIMIT_MARGIN = timedelta(minutes=3)
 """A signal so short before the time limit announces that. submitit asks for it 90 s before; Slurm may be 60 s early."""
+STATES_AFTER_SCANCEL = ("CANCELLED", "COMPLETING")
+"""States of a cancelled job, which completes until its processes have ended."""
+
+
+def run_slurm(command: list[str], seconds: float, environment: Mapping[str, str] | None = None) -> str:
+    """Run a command of Slurm and return its stdout, in which a site may print lines of its own, in any encoding.
+
+    Raises OSError or subprocess.SubprocessError: it can't be run, fails, or takes more than `seconds`.
+    """
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds, check=True, env=environment
+    )
+    return done.stdout
 
 
 def job_facts(job: str) -> dict[str, str]:
     """Return what `scontrol show job` says of a job or array task; nothing where it doesn't answer."""
-    command = ["scontrol", "show", "job", "--oneliner", job]
     try:
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=True)
+        shown = run_slurm(["scontrol", "show", "job", "--oneliner", job], COMMAND_TIMEOUT)
     except (OSError, subprocess.SubprocessError):
         return {}
-    return dict(word.split("=", 1) for word in shown.stdout.split() if "=" in word)
+    lines = [line for line in shown.splitlines() if line.startswith("JobId=")]  # a site may print more
+    return dict(word.split("=", 1) for word in " ".join(lines).split() if "=" in word)
 
 
 def classify_stop(job: Mapping[str, str], restart: int, warned: bool, now: datetime) -> str:
     """Return why a job was asked to stop.
 
-    One of preempted, timeout, cancelled, requeued (Slurm has done it), signalled (by hand). `job`: what `job_facts`
-    said. `restart`: how often it had been queued again when this attempt began. `warned`: it got the signal that the
-    launcher asks Slurm for, which comes before a preemption and the time limit.
+    One of preempted, timeout, lost, cancelled, requeued (Slurm has done it), signalled (by hand, or Slurm doesn't say
+    why). `job`: what `job_facts` said. `restart`: how often it had been queued again when this attempt began. `warned`:
+    it got the signal that the launcher asks Slurm for, which comes before a preemption and the time limit.
     """
     if not job:
         return "preempted" if warned else "signalled"
     if int(job.get("Restarts", restart)) > restart:
         return "requeued"
-    if job.get("JobState") == "TIMEOUT" or job.get("Reason") == "TimeLimit":
+    state, reason = job.get("JobState"), job.get("Reason")
+    if state == "TIMEOUT" or reason == "TimeLimit":
         return "timeout"
-    if job.get("JobState") != "RUNNING":  # after scancel it is COMPLETING
-        return "cancelled"
-    if job.get("PreemptTime", "None") != "None":
+    if state == "NODE_FAIL" or reason == "NodeDown":
+        return "lost"
+    if _is_preempted(job):
         return "preempted"
-    if _end_time(job) - now < TIME_LIMIT_MARGIN:
+    if state in STATES_AFTER_SCANCEL:
+        return "cancelled"
+    if _time(job, "EndTime") - now < TIME_LIMIT_MARGIN:
         return "timeout"
     return "preempted" if warned else "signalled"
 
 
-def _end_time(job: Mapping[str, str]) -> datetime:
-    """Return when a job's time is over, by the clock of the cluster; a far future where it has no limit."""
+def _is_preempted(job: Mapping[str, str]) -> bool:
+    """Return whether a job is to make room for another one, or was ended for that.
+
+    A job whose grace has begun has a PreemptTime. The end of the grace, or a preemption without any, ends it at that
+    very time, and its state is that of a cancelled job; scancel during the grace ends it at another time.
+    """
+    if job.get("JobState") not in STATES_AFTER_SCANCEL:
+        return job.get("JobState") == "PREEMPTED" or _time(job, "PreemptTime") < datetime.max
+    preempted = _time(job, "PreemptTime")
+    return preempted < datetime.max and _time(job, "EndTime") - preempted < timedelta(seconds=2)
+
+
+def _time(job: Mapping[str, str], name: str) -> datetime:
+    """Return a time of a job, by the clock of the cluster; a far future for `None`, `Unknown` and a missing one."""
     try:
-        return datetime.fromisoformat(job["EndTime"])
+        return datetime.fromisoformat(job[name])
     except (KeyError, ValueError):
         return datetime.max
 
 
 def requeue_job(job: str) -> None:
     """Put a job back into the queue. Slurm then ends its processes. Raises SetupError with Slurm's message."""
-    command = ["scontrol", "requeue", job]
     try:
-        subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=True)
+        run_slurm(["scontrol", "requeue", job], COMMAND_TIMEOUT)
     except (OSError, subprocess.SubprocessError) as error:
         raise SetupError(str(getattr(error, "stderr", None) or error).strip()) from None

@@ -44,6 +44,38 @@ LATE, SOON = "2026-03-01T20:00:00", "2026-03-01T12:02:00"
         ({"JobState": "PENDING", "Restarts": "2", "EndTime": LATE}, True, "requeued"),
         ({"JobState": "COMPLETING", "Reason": "TimeLimit", "EndTime": SOON}, False, "timeout"),
         ({"JobState": "TIMEOUT", "Reason": "TimeLimit", "EndTime": SOON}, True, "timeout"),
+        # PreemptMode=CANCEL, as Slurm 22.05 shows it: without grace, at the end of the grace, and once it is over.
+        (
+            {"JobState": "COMPLETING", "EndTime": "2026-03-01T12:00:00", "PreemptTime": "2026-03-01T12:00:00"},
+            False,
+            "preempted",
+        ),
+        (
+            {"JobState": "COMPLETING", "EndTime": "2026-03-01T12:00:01", "PreemptTime": "2026-03-01T12:00:00"},
+            True,
+            "preempted",
+        ),
+        ({"JobState": "PREEMPTED", "EndTime": "2026-03-01T12:00:00", "PreemptTime": "None"}, False, "preempted"),
+        # scancel four seconds after the grace has begun.
+        (
+            {"JobState": "COMPLETING", "EndTime": "2026-03-01T12:00:04", "PreemptTime": "2026-03-01T12:00:00"},
+            True,
+            "cancelled",
+        ),
+        ({"JobState": "COMPLETING", "Reason": "NodeDown", "EndTime": SOON}, False, "lost"),
+        ({"JobState": "NODE_FAIL", "EndTime": SOON}, False, "lost"),
+        *(
+            ({"JobState": state, "EndTime": LATE}, False, "signalled")
+            for state in (
+                "SUSPENDED",
+                "STOPPED",
+                "SIGNALING",
+                "RESIZING",
+                "STAGE_OUT",
+                "OUT_OF_MEMORY",
+                "NEVER_HEARD_OF",
+            )
+        ),
     ],
 )
 def test_why_a_job_must_leave(shown: dict[str, str], warned: bool, why: str) -> None:
@@ -89,7 +121,8 @@ SHOWS = "JobId=8 JobState=RUNNING Reason=None Restarts=0 PreemptTime=2026-03-01T
 
 
 def test_it_is_queued_again_once_and_its_attempt_is_counted(leaving: Any, tmp_path: Path) -> None:
-    asked, state = leaving(SHOWS, RequeueConfig(), again=2)
+    banner = "Welcome to node7! JobState=COMPLETING is not what this line says.\n"
+    asked, state = leaving(banner + SHOWS, RequeueConfig(), again=2)
     assert asked == ["show job --oneliner 7_3", "requeue 7_3"]
     assert (state["state"], state["step"], state["steps"]) == ("preempted", 3, 9)
     assert state["reason"] == "preempted by SIGUSR2; queued again (preempted)"
