@@ -199,7 +199,12 @@ def drop_checkpoints(folder: Path) -> None:
 
 
 def _cpu_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    """Return a copy of each weight and buffer by name: safetensors takes none that share memory, as one with two names.
+
+    When they are loaded, each name writes the same numbers into the memory that the model shares.
+    """
+    layout = torch.contiguous_format
+    return {key: value.detach().to("cpu", copy=True, memory_format=layout) for key, value in model.state_dict().items()}
 
 
 def _torch_bytes(content: Any) -> bytes:

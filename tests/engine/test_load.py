@@ -1,5 +1,6 @@
 """`clef.load`: the model that was trained, without shards or pre-trained files; and the example of docs/python.md."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import clef
-from clef.config import CellConfig
+from clef.config import CellConfig, resolve
 from clef.errors import CellError, ConfigError
 from tests.engine.factories import train_cell
 
@@ -55,6 +56,26 @@ def test_its_weights_are_the_best_and_it_is_in_evaluation_mode(tiny: Make) -> No
     first = sorted((folder / "checkpoints").glob("step-*"))[0]
     older = clef.load(folder, checkpoint=first.name).method.state_dict()
     assert all(torch.equal(older[name], value) for name, value in load_file(first / "model.safetensors").items())
+
+
+def test_weights_that_share_memory_are_trained_resumed_and_loaded_as_any_other(tiny: Make, tmp_path: Path) -> None:
+    stated = tiny(method="vanilla", epochs=2).model_dump(mode="json")
+    config = resolve.resolve(stated | {"backbone": {"name": "tests.engine.own_backbones:Shared"}})
+    unbroken = train_cell(config)
+    broken = train_cell(config, output_dir=str(tmp_path / "broken"), stop_after=5)
+    assert train_cell(config, output_dir=str(tmp_path / "broken")) == broken
+    one, two = (np.load(folder / "predictions-test.npz") for folder in (unbroken, broken))
+    assert all(np.array_equal(one[key], two[key]) for key in one.files)
+    model = clef.load(unbroken)
+    scores = torch.cat([model.predict(batch).scores for batch in model.batches("test")])
+    np.testing.assert_allclose(scores.numpy(), one["scores"], atol=1e-5)
+    backbone = model.method.backbone
+    assert backbone is not None
+    assert backbone.encoders["body"] is backbone.encoders["scene"]
+    stored = load_file(unbroken / "checkpoints" / "best.safetensors")
+    assert {name for name in stored if name.endswith("0.weight")} == {
+        "backbone.encoders.body.0.weight", "backbone.encoders.scene.0.weight"
+    }  # fmt: skip
 
 
 def test_images_of_ones_own_need_no_labels(tiny: Make, shards: Path) -> None:
@@ -114,3 +135,12 @@ def test_the_page_runs_as_printed(
     first = [classes[place] for place in recorded["scores"][:16].argmax(1)]
     assert said[: len(first)] == first
     assert float(said[-1]) == pytest.approx((recorded["scores"].argmax(1) == recorded["target"]).mean(), abs=0.02)
+
+
+def test_asking_for_batches_again_and_again_leaves_no_file_open(cells: Callable[..., Path]) -> None:
+    model = clef.load(cells("caer_s_demo", "emot_net", "vanilla"))
+    next(model.batches("test"))  # imports what it needs
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(30):
+        next(model.batches("test"))
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,34 @@
+"""A backbone as a user might bring it, whose weights share memory in every way that torch allows."""
+
+import torch
+from torch import Tensor, nn
+
+from clef.config import BackboneConfig
+from clef.data.batch_memory import Batch
+from clef.models import Backbone, WeightLoader
+
+DIM = 4
+
+
+class Shared(Backbone):
+    """One encoder for two inputs, one buffer under two names, two weights in one storage, one weight transposed."""
+
+    inputs = ("body", "scene")
+
+    def build(self, config: BackboneConfig, load: WeightLoader) -> None:
+        """Make the layers."""
+        self.feature_dim = 2 * DIM
+        pool = nn.AdaptiveAvgPool2d(1)
+        encoder = nn.Sequential(nn.Conv2d(3, DIM, 5, stride=2), nn.BatchNorm2d(DIM), nn.ReLU(), pool, nn.Flatten())
+        self.encoders = nn.ModuleDict(dict.fromkeys(self.inputs, encoder))
+        both = torch.randn(2, DIM)
+        self.scale, self.shift = nn.Parameter(both[0]), nn.Parameter(both[1])
+        self.mixing = nn.Parameter(torch.randn(DIM, 2 * DIM).t()[:, :DIM])
+        self.register_buffer("center", torch.randn(DIM))
+        self.register_buffer("origin", self.center)
+
+    def features(self, batch: Batch) -> Tensor:
+        """Return the joint feature, B,2*DIM."""
+        body, scene = (self.encoders[name](batch[name]) for name in self.inputs)
+        body = (body - self.center) * self.scale + self.shift
+        return torch.cat([body, scene - self.origin], dim=1) @ self.mixing @ self.mixing.t()
