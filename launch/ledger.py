@@ -87,8 +87,17 @@ def new_submission(grid: Path, kind: SubmissionKind, cells: list[str], **facts: 
     """Return a submission with a name of its own; nothing of it is on disk yet."""
     # squeue takes a comma for the end of a name.
     tag = f"clef-{re.sub('[^A-Za-z0-9_.+-]', '_', grid.name)}-{secrets.token_hex(4)}"
-    by = f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
+    by = f"{user_at_host()}, process {os.getpid()}"
     return Submission(tag, kind, cells, created=_now(), by=by, **facts)
+
+
+def user_at_host() -> str:
+    """Return who runs this, and where; in a container, a user may have a number and no name."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"user {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 def job_folder(grid: Path, submission: Submission) -> Path:
@@ -138,7 +147,7 @@ def _read_submission(path: Path) -> Submission:
             raise ValueError(f"tag: {submission.tag} is not the name of the file")
     except ValueError as error:
         raise SetupError(
-            f"{path}: no record of a submission; look at squeue, and fix or remove the file ({error})"
+            f"{path}: no record of a submission; look at squeue, and fix the file or move it elsewhere ({error})"
         ) from None
     return submission
 

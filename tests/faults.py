@@ -4,19 +4,23 @@ Nothing in the package knows of them: `install` puts them around its public part
 itself (jobs of Slurm, cells of a local launcher) get them by `environment`, through a `sitecustomize.py`.
 """
 
+import builtins
 import errno
 import importlib.util
+import io
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from weakref import WeakSet
 
 
@@ -124,3 +128,21 @@ class _Installer(MetaPathFinder):
 
         spec.loader.exec_module = run_and_install  # type: ignore[method-assign]
         return spec
+
+
+@contextmanager
+def refused(wanted: Path, number: int) -> Iterator[None]:
+    """Let the system refuse to open a file. A file's mode would not do: these tests may run as root."""
+
+    def refusing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def opened(file: Any, *args: Any, **options: Any) -> Any:
+            if not isinstance(file, int) and os.fspath(file) == os.fspath(wanted):
+                raise OSError(number, os.strerror(number), os.fspath(file))
+            return function(file, *args, **options)
+
+        return opened
+
+    with ExitStack() as stack:
+        for module in (builtins, io, os):
+            stack.enter_context(mock.patch.object(module, "open", refusing(module.open)))
+        yield

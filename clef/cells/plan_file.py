@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clef.cells.records import validate_as, write_json
 from clef.datasets.cards import LEAK_FREE
-from clef.errors import CellError
+from clef.errors import CellError, raise_if_system_error
 
 DEFAULT_CONTROL = "vanilla"
 """The method that others are compared with, of the same dataset, backbone and seed, unless a grid names another."""
@@ -63,5 +63,6 @@ def read_plan(path: Path) -> tuple[str, list[PlannedRun]]:
     except FileNotFoundError:
         raise CellError(f"{path}: no plan here; run the grid first (launch/grid.py --grid ...)") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
+        raise_if_system_error(error, path)
         why = f"{type(error).__name__}: {error}"
-        raise CellError(f"{path}: not a plan ({why}); remove it and run the grid again") from None
+        raise CellError(f"{path}: not a plan ({why}); run the grid again, which writes it anew") from None

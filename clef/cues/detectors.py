@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clef.cues.extractor import Extractor, ExtractorWeights
-from clef.errors import SetupError
+from clef.errors import SetupError, raise_if_system_error
 from clef.geometry import Box, best_person
 from clef.weights.files import CUES, FILES, FOLDER, fetch_command
 
@@ -112,6 +112,7 @@ def load_faster_rcnn(path: Path) -> "FasterRCNN":
         network = FasterRCNN(backbone, COCO_CLASSES)
         network.load_state_dict(state)
     except Exception as error:  # unpickling another kind of file raises a dozen kinds of errors
+        raise_if_system_error(error, path)
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise SetupError(f"{path}: not torchvision's fasterrcnn_resnet50_fpn (its state dict): {reason}") from None
     for module in network.modules():

@@ -135,7 +135,7 @@ def _read_lines(path: Path, lines: Iterator[tuple[int, str]]) -> CueFile:
             raise DataError(f'{path}:{number}: {{"key": ..., "value": ...}} is expected, not {text[:80].strip()!r}')
         key = str(entry["key"])
         if key in values:
-            raise DataError(f"{path}:{number}: {key} has a line already; remove one of the two")
+            raise DataError(f"{path}:{number}: {key} has a line already; keep one of the two")
         try:
             value = check_value(cue, entry["value"])
         except ValueError as error:
@@ -194,7 +194,8 @@ def load_cue_files(card: Card, source: Path) -> CueFilesByRoot:
             files = "; ".join(f"{cue_path(source / root, cue)} by {maker}" for root, maker in makers.items())
             raise DataError(
                 f"the cue {cue} must come from one extractor in all of {card.name}: {files}. "
-                f"Remove what is not wanted, and run python -m clef.cues --dataset {card.name} --cue {cue}"
+                f"Move the files of other extractors elsewhere, and run python -m clef.cues --dataset {card.name} --cue "
+                f"{cue}"
             )
     return roots
 

@@ -238,7 +238,7 @@ def open_journal(path: Path, cue: CueName, extractor: str, version: str) -> Iter
         if (existing.extractor, existing.version) != (extractor, version):
             raise DataError(
                 f"{path}: made by {existing.made_by}, this is {f'{extractor} {version}'.strip()}; "
-                f"a file has one maker. Continue with that one, or remove the file and start again"
+                f"a file has one maker. Continue with that one, or write into another folder with --out"
             )
         with path.open("a", encoding="utf-8") as file:
             yield Journal(file, existing.values)

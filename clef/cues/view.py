@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 
 from clef import geometry
+from clef.datasets.orientation import read_orientation, turn_image
+from clef.errors import raise_if_system_error
 from clef.geometry import Box
 
 MAX_PIXELS = 200_000_000  # EMOTIC holds images of up to 11,617 pixels a side
@@ -74,7 +76,11 @@ class UnreadableImage(Exception):
 def read_image(path: Path) -> np.ndarray:
     """Return an image as H,W,3 uint8 RGB. Raises UnreadableImage.
 
-    EXIF rotation is ignored, because the data sets' boxes are in pixels of the image as stored.
+
+def read_turned(path: Path) -> tuple[np.ndarray, int]:
+    """Return an image as `read_image` does, and the EXIF orientation (1-8) of what is stored.
+
+    Raises UnreadableImage, and SetupError where the system won't read it.
     """
     Image.MAX_IMAGE_PIXELS = None  # instead of Pillow's limit, MAX_PIXELS holds
     try:
@@ -88,3 +94,4 @@ def read_image(path: Path) -> np.ndarray:
         raise UnreadableImage(f"image unreadable: {error.strerror}" if error.strerror else "image truncated") from None
     except (SyntaxError, ValueError):
         raise UnreadableImage("image truncated or not an image") from None
+        raise_if_system_error(error, path)

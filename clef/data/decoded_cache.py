@@ -9,6 +9,7 @@ pixels have reached the disk, so what is flagged is whole, even if a process is 
 processes that write the same one write the same bytes. Imports no torch.
 """
 
+import errno
 import fcntl
 import hashlib
 import math
@@ -29,7 +30,7 @@ from clef.config import AnyInput, DepthConfig, InputConfig, InputName, RuntimeCo
 from clef.data import decode
 from clef.data.manifest import MEMBER_OF_INPUT, Manifest
 from clef.data.shards import SplitShards
-from clef.errors import SetupError
+from clef.errors import SetupError, raise_if_system_error
 from clef.geometry import Size
 
 PIXELS, FLAGS, USERS = "pixels", "flags", "users.lock"
@@ -118,14 +119,15 @@ class NodeCache:
             temporary.rename(self.folder / spec.name)
         except OSError as error:
             shutil.rmtree(temporary)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise_if_system_error(error, temporary)
             free = shutil.disk_usage(self.folder).free
             raise self._no_room(sum(spec.file_sizes.values()), free, f" ({error.strerror})") from None
 
     def _no_room(self, needed: int, free: int, why: str = "") -> SetupError:
         return SetupError(
             f"{self.folder}: the node cache needs {_format_bytes(needed)} more, {_format_bytes(free)} are free{why}; "
-            f"remove what no job uses there, name a folder of another disk with runtime.scratch, or set "
-            f"runtime.cache=none"
+            f"free some space there, name a folder of another disk with runtime.scratch, or set runtime.cache=none"
         )
 
 
@@ -233,8 +235,8 @@ def _make_private(folder: Path) -> None:
         ) from None
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise SetupError(
-            f"{folder}: must be a folder owned by you with mode 700; fix or remove it, or choose "
-            f"another folder with runtime.scratch"
+            f"{folder}: must be a folder owned by you with mode 700 (chmod 700); or name another folder with "
+            f"runtime.scratch"
         )
 
 

@@ -21,7 +21,7 @@ from clef.config import AnyInput, DepthConfig, InputConfig, InputName
 from clef.data.batch_memory import Batch, BatchLayout, BufferPool
 from clef.data.dataset import CellDataset
 from clef.data.transforms import apply_jitter, zero_regions
-from clef.errors import ClefError
+from clef.errors import ClefError, system_error
 
 PREFETCH_FACTOR = 4
 """How many batches each worker is ahead."""
@@ -106,6 +106,10 @@ class _BatchFiller(Dataset[Any]):
             self.dataset.fill(buffer, items)
         except ClefError as error:  # raised in a worker, its text would be wrapped in that worker's traceback
             return error
+        except OSError as error:
+            if found := system_error(error):
+                return found
+            raise
         return buffer if number is None else number, len(items)
 
 

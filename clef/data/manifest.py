@@ -13,7 +13,7 @@ from pydantic import ValidationError, field_validator
 
 from clef import io
 from clef.config import InputName, Strict
-from clef.errors import ShardError
+from clef.errors import ShardError, raise_if_system_error
 
 FORMAT = 3
 """The version of the shard format."""
@@ -143,15 +143,18 @@ def load(root: Path) -> Manifest:
     hint = f"make the shards with: python -m clef.shard --dataset {root.name} --out {root.parent}"
     try:
         content = json.loads(path.read_bytes())
+    again = f"restore it from a copy, or remove {root} and {hint}"
     except FileNotFoundError:
         raise ShardError(f"{path}: no shards here (the manifest is written last); {hint}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ShardError(f"{path}: damaged: {error}; remove {root} and {hint}") from None
+        raise_if_system_error(error, path)
+        raise ShardError(f"{path}: damaged: {error}; {again}") from None
     if not isinstance(content, dict):
-        raise ShardError(f"{path}: damaged: not a manifest; remove {root} and {hint}")
+        raise ShardError(f"{path}: damaged: not a manifest; {again}")
     if content.get("format") != FORMAT:
         raise ShardError(
-            f"{path}: format {content.get('format')!r}, this version reads {FORMAT}; remove {root} and {hint}"
+            f"{path}: format {content.get('format')!r}, this version reads {FORMAT}; make the shards again in another "
+            f"folder: python -m clef.shard --dataset {root.name} --out FOLDER"
         )
     try:
         manifest = Manifest.model_validate({key: value for key, value in content.items() if key != "checksum"})
@@ -159,9 +162,9 @@ def load(root: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         what = first["msg"].removeprefix("Value error, ")
-        raise ShardError(f"{path}: damaged: {where}: {what}; remove {root} and {hint}") from None
+        raise ShardError(f"{path}: damaged: {where}: {what}; {again}") from None
     if content.get("checksum") != _checksum(manifest):
-        raise ShardError(f"{path}: damaged: not what was written (checksum); remove {root} and {hint}")
+        raise ShardError(f"{path}: damaged: not what was written (checksum); {again}")
     return manifest
 
 
@@ -178,4 +181,11 @@ def serialize(manifest: Manifest) -> bytes:
 
 def _checksum(manifest: Manifest) -> str:
     text = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+def _content(manifest: Manifest) -> dict[str, Any]:
+    content = manifest.model_dump(mode="json")
+    if manifest.storage is None:  # so that the checksum of an older set stays right
+        del content["storage"]
+    return content
+
+
     return hashlib.sha256(text.encode()).hexdigest()

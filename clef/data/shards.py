@@ -1,6 +1,7 @@
 """One split of a set of shards, read by index: a member's bytes with one `pread`; nothing is parsed or scanned."""
 
 import os
+import resource
 from functools import cached_property
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from clef import io
 from clef.data import manifest as manifests
 from clef.data.manifest import INDEX_DTYPE, KINDS, Manifest
-from clef.errors import ShardError
+from clef.errors import ShardError, raise_if_system_error
 
 
 class SplitShards:
@@ -23,8 +24,7 @@ class SplitShards:
         self.root, self.name = root, split
         self.manifest = manifest or manifests.load(root)
         self.split = self.manifest.split(split)
-        self._files: dict[int, int] = {}
-        self._pid = os.getpid()
+        self._files: dict[int, _OpenFile] = {}
         for shard in self.split.shards:
             self._check_size(root / shard.name, shard.bytes)
 
@@ -38,6 +38,7 @@ class SplitShards:
         try:
             rows = io.load_array(path, mapped=True)
         except (OSError, ValueError) as error:
+            raise_if_system_error(error, path)
             raise ShardError(f"{path}: the index can't be read: {error}; {self.remedy}") from None
         if rows.dtype != INDEX_DTYPE or rows.shape != (self.split.samples,):
             raise ShardError(f"{path}: not the index of {self.split.samples} samples; {self.remedy}")
@@ -53,7 +54,11 @@ class SplitShards:
         if offset < 0 or offset + size > shard_bytes:
             path = self.root / self.split.index
             raise ShardError(f"{path}: points outside the tars for sample {self.key(index)}; {self.remedy}")
-        data = os.pread(self._file(shard), size, offset)
+        try:
+            data = self._file(shard).read(size, offset)
+        except OSError as error:
+            raise_if_system_error(error, self._path(shard))
+            raise ShardError(f"{self._path(shard)}: {error.strerror}; {self.remedy}") from None
         if len(data) != size:
             raise ShardError(f"{self._path(shard)}: ends before sample {self.key(index)}; {self.remedy}")
         return data
@@ -65,20 +70,21 @@ class SplitShards:
     @property
     def remedy(self) -> str:
         """Return what to do about damage, for an error's text."""
-        name = self.manifest.dataset
-        return f"remove {self.root} and run: python -m clef.shard --dataset {name} --out {self.root.parent}"
+        command = f"python -m clef.shard --dataset {self.manifest.dataset} --out {self.root.parent}"
+        return f"restore it from a copy, or remove {self.root} and run: {command}"
 
     def __getstate__(self) -> dict[str, object]:
         """Return what is pickled: no open files and no mapped index, for a spawned worker opens its own."""
         state = {key: value for key, value in self.__dict__.items() if key != "rows"}
         return state | {"_files": {}}
 
-    def _file(self, shard: int) -> int:
-        if self._pid != os.getpid():  # this is a forked loader worker: it opens its own
-            self._files, self._pid = {}, os.getpid()
-        if shard not in self._files:
-            self._files[shard] = os.open(self._path(shard), os.O_RDONLY | os.O_CLOEXEC)
-        return self._files[shard]
+    def _file(self, shard: int) -> "_OpenFile":
+        file = self._files.get(shard)
+        if file is None:
+            while len(self._files) >= _most_open():
+                del self._files[next(iter(self._files))]  # samples come in any order: no file is a better one to close
+            file = self._files[shard] = _OpenFile(self._path(shard))
+        return file
 
     def _path(self, shard: int) -> Path:
         return self.root / self.split.shards[shard].name
@@ -87,8 +93,30 @@ class SplitShards:
         try:
             size = path.stat().st_size
         except OSError as error:
+            raise_if_system_error(error, path)
             raise ShardError(f"{path}: {error.strerror}; {self.remedy}") from None
         if size != expected:
             raise ShardError(
                 f"{path}: {size} bytes, the manifest states {expected}: damaged or cut short; {self.remedy}"
             )
+
+
+class _OpenFile:
+    """A file that is read at any offset, and closed once nobody refers to it. A forked loader worker inherits it."""
+
+    def __init__(self, path: Path) -> None:
+        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Return `size` bytes from `offset` on; fewer where the file ends."""
+        return os.pread(self._handle, size, offset)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):  # it could be opened
+            os.close(self._handle)
+
+
+def _most_open() -> int:
+    """Return how many tars of a split are kept open: an eighth of the files that this process may have open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, limit // 8) if limit != resource.RLIM_INFINITY else 1024

@@ -17,8 +17,8 @@ from typing import Any, Literal
 from clef.datasets.cards import Card
 from clef.datasets.parsing import CsvRow, Faults, LeftOut, column_names, parse_labels, parse_vad, read_csv
 from clef.datasets.person import Person, Reading, parse_box, parse_path
-from clef.errors import DataError
-from clef.geometry import Box
+from clef.errors import DataError, raise_if_system_error
+from clef.geometry import Box, Size
 from clef.yaml_config import Strict, validate
 
 SPLITS = ("train", "val", "test")
@@ -268,6 +268,7 @@ def _load_split(path: Path, split: str) -> Any:
 _COLUMNS = ("folder", "filename", "bbox", "categoricallabels", "continuouslabels")
 _MAX_LITERAL = 2000
 """Characters of a literal. All 26 categories take under 400; Python may fail to parse a much longer one."""
+        raise_if_system_error(error, path)
 
 
 class CsvAnnotations:
@@ -277,6 +278,7 @@ class CsvAnnotations:
     """The ports number the people whom they kept, so these ids must differ from those of the `.mat` file."""
 
     def __init__(self, path: Path) -> None:
+        raise_if_system_error(error, path)
         self.path = path
 
     def read(self, split: str, reading: Reading) -> Iterator[Annotation]:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clef import io
-from clef.errors import SetupError
+from clef.errors import SetupError, raise_if_system_error
 
 MARKER = "complete.json"
 KEEP = 2
@@ -83,11 +83,17 @@ def _marker(hashes: Hashes) -> str:
 
 def complete(folder: Path) -> list[Path]:
     """Return the complete folders below `folder`, oldest first: written to the end, but perhaps damaged since."""
-    return sorted(path.parent for path in folder.glob(f"step-*/{MARKER}"))
+    if not folder.exists():
+        return []
+    # Not with glob, which leaves out what it may not read: a run would begin again from the first step.
+    return sorted(path for path in folder.iterdir() if path.name.startswith("step-") and (path / MARKER).exists())
 
 
 def verify(path: Path) -> str | None:
-    """Read every byte of a complete folder; return what is wrong with it, if anything."""
+    """Read every byte of a complete folder; return what is wrong with it, if anything.
+
+    Raises SetupError where the system doesn't let it be read: then it isn't put aside as damaged.
+    """
     try:
         text = (path / MARKER).read_bytes()
         hashes: Hashes = json.loads(text)["files"]
@@ -97,6 +103,7 @@ def verify(path: Path) -> str | None:
             if io.sha256(path / name) != digest:
                 return f"{name} was changed or cut short (its sha256 differs)"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise_if_system_error(error, path)
         return f"{error}"
     return None
 

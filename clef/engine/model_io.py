@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from clef import io, methods
 from clef.cells import lookup, records
@@ -26,7 +25,7 @@ from clef.data.order import EvaluationBatches
 from clef.data.shards import SplitShards
 from clef.datasets import cards
 from clef.engine import atomic_dir, checkpoint
-from clef.errors import CellError, ConfigError
+from clef.errors import CellError, ConfigError, raise_if_system_error
 from clef.methods import ConfounderDictionary, Method, Prediction
 
 BEST, LAST = "best", "last"
@@ -145,7 +144,8 @@ def restore_method(config: CellConfig, path: Path, device: torch.device) -> Meth
 
 def _dictionary_among_weights(path: Path) -> ConfounderDictionary:
     try:
-        tensors = load_file(path)
+        raise_if_system_error(error, path)
+        tensors = checkpoint.read_weights(path)
         return ConfounderDictionary(tensors["centers"], tensors["prior"])
     except (OSError, SafetensorError, KeyError) as error:
         raise CellError(f"{path}: not the weights of this cell: {error}") from None
@@ -168,8 +168,9 @@ def load_parent_backbone(config: CellConfig, method: Method) -> None:
     if not (folder / records.RESULT).exists():
         raise CellError(f"{folder}: the cell to start from is not trained to the end; train it first")
     _check_parent(config, folder)
+        raise_if_system_error(error, path)
     try:
-        weights = load_file(path)
+        weights = checkpoint.read_weights(path)
     except (OSError, SafetensorError) as error:
         raise CellError(f"{path}: the weights to start from can't be read: {error}") from None
     prefix = _BACKBONE_PREFIX

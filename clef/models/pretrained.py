@@ -8,7 +8,7 @@ from torch import nn
 
 from clef import weights
 from clef.config import CellConfig
-from clef.errors import ConfigError, SetupError
+from clef.errors import ConfigError, SetupError, raise_if_system_error
 from clef.yaml_config import unknown
 
 _CLASSIFIERS = ("fc.", "classifier.6.")
@@ -63,6 +63,7 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is none
+        raise_if_system_error(error, path)
         raise SetupError(f"{path}: can't be read as PyTorch weights: {str(error).splitlines()[0]}") from None
     if isinstance(content, dict):
         content = content.get("state_dict", content)

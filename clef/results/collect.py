@@ -82,12 +82,11 @@ def _collect_cell(run: PlannedRun, grid: Path, result: dict[str, Any], collected
         collected.missing[run.name] = _reason(run, grid)
         return
     data = CellData.model_validate(result["data"])
-    card = cards.load(run.dataset, data.protocol)
-    if result["metric"] != card.metric:
-        raise CellError(
-            f"its {RESULT} is about {result['metric']}, its dataset's card asks for {card.metric}; restore the card, "
-            "or train the cell in another folder (--out)"
-        )
+    config = _config(folder)
+    if config:
+        card = collected.cards.setdefault((run.dataset, data.protocol), config.card)
+        if differences := config.card.differences(card):
+            raise CellError(f"trained on another card than other cells of the grid ({differences}); run the grid again")
     rows: list[Row] = []
     scored: list[ScoredSplit] = []
     for split, recorded in result["splits"].items():

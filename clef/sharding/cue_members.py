@@ -17,6 +17,7 @@ from PIL import Image
 from clef.datasets.cards import Storage
 from clef.datasets.person import Cues
 from clef.geometry import JOINTS, NUM_LANDMARKS, Box, PixelBox, Size, contains, round_outward
+from clef.errors import raise_if_system_error
 from clef.sharding.box_policy import PersonBoxes, finite_array
 
 _GRAY = {"L", "I", "I;16", "I;16B", "I;16L", "I;16N"}
@@ -143,7 +144,8 @@ def _depth_values(path: Path) -> np.ndarray:
             image.load()
     except FileNotFoundError:
         raise _UnusableCue("depth missing") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise_if_system_error(error, path)
         raise _UnusableCue("depth unreadable") from None
     if image.mode not in _GRAY:
         raise _UnusableCue("depth not grey")

@@ -13,7 +13,9 @@ from pathlib import Path
 from PIL import Image
 
 from clef.cues.view import to_rgb
-from clef.geometry import PixelBox, Size, round_outward
+from clef.datasets.orientation import read_orientation, size_when_turned, turn_image
+from clef.errors import raise_if_system_error
+from clef.geometry import PixelBox, Size, round_outward, turn_back, turn_box, turned_size
 
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 REDUCED_ABOVE = 16_000_000
@@ -64,7 +66,7 @@ class Frame:
 
 @lru_cache(maxsize=1)  # the people of one image come one after another
 def read_frame(path: Path, max_pixels: int, short_side: int | None = None) -> Frame:
-    """Return the image at `path`. Raises UnusableImage.
+    """Return the image at `path`. Raises UnusableImage, and SetupError where the system doesn't let it be read.
 
     EXIF rotation is ignored, because annotations were drawn on the stored pixels. A large JPEG keeps at least
     `short_side` pixels on its short side, and all of them when that is None.
@@ -78,7 +80,8 @@ def decode_frame(path: Path, max_pixels: int, short_side: int | None) -> Frame:
     """Return the image at `path` as `read_frame` does, without caching it."""
     try:
         data = path.read_bytes()
-    except OSError:
+    except OSError as error:
+        raise_if_system_error(error, path)
         raise UnusableImage("image_missing" if not path.exists() else "image_unreadable") from None
     Image.MAX_IMAGE_PIXELS = None  # `max_pixels` is the limit
     try:

@@ -68,7 +68,7 @@ def _existing_copy(out: Path, source: Manifest, samples_per_shard: int) -> Manif
         same = copy.source == source.source and copy.content(set(KINDS)) == source.content(set(KINDS))
         if same and copy.samples_per_shard == samples_per_shard:
             return copy
-    raise ShardError(f"{out}: exists already, and is not this copy; remove it, or name another folder")
+    raise ShardError(f"{out}: exists already, and is not this copy; name another folder")
 
 
 def _copy_set(root: Path, source: Manifest, step: int, out: Path, workers: int, progress: Progress | None) -> Manifest:

@@ -19,6 +19,7 @@ import numpy as np
 
 from clef import io
 from clef.data.manifest import INDEX_DTYPE, KINDS
+from clef.errors import raise_if_system_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,8 @@ def read_rows(shard: ShardFile) -> ShardRows | None:
             rows = ShardRows(stored["rows"], stored["digests"], json.loads(str(stored["record"])))
         whole = rows.record["bytes"] == shard.path.stat().st_size
         return rows if whole and rows.record["fingerprint"] == shard.fingerprint else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise_if_system_error(error, shard.rows)
         return None
 
 

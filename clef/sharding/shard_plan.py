@@ -120,7 +120,7 @@ class ShardPlan:
         if manifest.source != self.fingerprint:
             raise ShardError(
                 f"{self.out}: holds shards of another source, card, version or cues than {self.source} has now; "
-                f"remove that folder, or name another with --out"
+                f"restore what they were made of, or name another folder with --out"
             )
         return manifest
 

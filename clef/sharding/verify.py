@@ -15,10 +15,13 @@ from clef import io
 from clef.console import Progress
 from clef.data import manifest as manifests
 from clef.data.manifest import INDEX_DTYPE, KINDS, Manifest, Shard, Split
+from clef.errors import raise_if_system_error
 from clef.sharding import finish, pool
 from clef.sharding.pool import Tick
 
 _WRONG_BYTES = "not the bytes that were written"
+NOT_STATED = "not in the manifest"
+"""How the fault of a file ends that isn't part of the set."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class _TarContents:
 def verify(root: Path, workers: int = 1, progress: Progress | None = None) -> list[str]:
     """Return what is wrong with the set in `root`, one text a fault; an empty list means that the set is whole.
 
-    `progress` counts bytes. Raises ShardError when the manifest can't be read.
+    `progress` counts bytes. Raises ShardError when the manifest is no manifest, SetupError when the system doesn't let
+    a file be read.
     """
     manifest = manifests.load(root)
     faults = _folder_faults(root, manifest)
@@ -74,7 +78,7 @@ def _folder_faults(root: Path, manifest: Manifest) -> list[str]:
     """Check the manifest's own bytes, and that exactly its files are in the folder."""
     stated, existing = finish.file_names(manifest), {path.name for path in root.iterdir()}
     faults = [f"{name}: missing" for name in sorted(stated - existing)]
-    faults += [f"{name}: not in the manifest" for name in sorted(existing - stated)]
+    faults += [f"{name}: {NOT_STATED}" for name in sorted(existing - stated)]
     if manifests.path_of(root).read_bytes() != manifests.serialize(manifest):
         faults.append(f"{manifests.FILE_NAME}: {_WRONG_BYTES}")
     return faults
@@ -90,6 +94,7 @@ def _read_index(root: Path, split: Split) -> tuple[np.ndarray | None, list[str]]
             return None, [f"{path.name}: {_WRONG_BYTES}"]
         rows = io.load_array(path)
     except (OSError, ValueError) as error:
+        raise_if_system_error(error, path)
         return None, [f"{path.name}: can't be read: {error}"]
     if rows.dtype != INDEX_DTYPE or rows.shape != (split.samples,):
         return None, [f"{path.name}: not the index of {split.samples} samples"]
@@ -139,6 +144,7 @@ def _verify_shard(task: _ShardTask, tick: Tick) -> tuple[list[str], np.ndarray]:
             return [_WRONG_BYTES], none
         contents = _read_tar(task.path)
     except (OSError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
+        raise_if_system_error(error, task.path)
         return [f"can't be read: {error}"], none
     return _tar_faults(task, contents), contents.digests
 

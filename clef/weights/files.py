@@ -138,7 +138,7 @@ def expected_digest(name: str, path: Path) -> str | None:
         return None
     digest = digest_path(path).read_text(errors="replace")[:64]
     if not re.fullmatch("[0-9a-f]{64}", digest):
-        raise SetupError(f"{digest_path(path)}: does not begin with a sha256; remove it, or run sha256sum on the file")
+        raise SetupError(f"{digest_path(path)}: does not begin with a sha256; write it anew with sha256sum")
     return digest
 
 
@@ -149,7 +149,7 @@ def verify_digest(name: str, path: Path) -> str:
         source = "its name says" if name in FILES and FILES[name].sha256 else f"{digest_path(path).name} says"
         raise SetupError(
             f"{path}: damaged, or another file: its sha256 is {digest[: len(expected)]}, {source} {expected}. "
-            f"Remove it and fetch it again; weights of your own are named by their path"
+            f"Move it elsewhere and fetch the other one; weights of your own are named by their path"
         )
     return digest
 

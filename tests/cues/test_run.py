@@ -94,7 +94,7 @@ def test_another_extractor_or_version_does_not_go_on(card: Path, monkeypatch: py
         ended = photo_dataset.run(card, "--cue", "face", "--extractor", f"tests.cues.fakes:{name}")
         assert ended.returncode == 3
         assert "made by middle 1, this is" in ended.stderr
-        assert "remove the file" in ended.stderr
+        assert "another folder with --out" in ended.stderr
     assert files.cue_path(card.parent, "face").read_bytes() == before
 
 

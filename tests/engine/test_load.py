@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 import clef
 from clef.config import CellConfig, resolve
-from clef.errors import CellError, ConfigError
+from clef.data import manifest as manifests
+from clef.errors import CellError, ConfigError, ShardError
 from tests.engine.factories import train_cell
 
 pytestmark = pytest.mark.slow
@@ -56,6 +57,35 @@ def test_its_weights_are_the_best_and_it_is_in_evaluation_mode(tiny: Make) -> No
     first = sorted((folder / "checkpoints").glob("step-*"))[0]
     older = clef.load(folder, checkpoint=first.name).method.state_dict()
     assert all(torch.equal(older[name], value) for name, value in load_file(first / "model.safetensors").items())
+
+
+def test_a_cell_stays_what_it_was_trained_as_when_its_card_changes_or_goes(
+    tiny: Make, shards: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "shards" / "mine"
+    shutil.copytree(shards / "caer_s_demo", own)
+    manifests.save(own, manifests.load(own).model_copy(update={"dataset": "mine"}))
+    card = tmp_path / "mine.yaml"
+    stated = "extends: caer_s_demo\nname: mine\n"
+    card.write_text(stated)
+    settings = {"runtime.shards": str(own.parent)}
+    folder = train_cell(tiny(str(card), method="vanilla", **settings))
+    classes, image = clef.load(folder).classes, next(iter(clef.load(folder).batches("val")))
+    scores = clef.load(folder).predict(image).scores
+    card.write_text(stated + f"classes: [{', '.join(classes[::-1])}]\n")
+    assert clef.load(folder).classes == classes
+    assert torch.equal(torch.cat([b["index"] for b in clef.load(folder).batches("val")])[:4], image["index"][:4])
+    swapped = manifests.load(own).model_copy(update={"classes": classes[::-1]})
+    manifests.save(own, swapped)
+    with pytest.raises(ShardError, match=r"made with another card than the cell's \(classes"):
+        next(iter(clef.load(folder).batches("val")))
+    with pytest.raises(CellError, match=r"trained on another card than this cell's \(classes: \['Anger'"):
+        train_cell(tiny(str(card), **settings, **{"method.start_from": str(folder)}))
+    card.unlink()
+    moved = Path(shutil.move(folder, tmp_path / "elsewhere" / folder.name))
+    shutil.rmtree(own)
+    assert clef.load(moved).classes == classes
+    assert torch.equal(clef.load(moved).predict(image).scores, scores)
 
 
 def test_weights_that_share_memory_are_trained_resumed_and_loaded_as_any_other(tiny: Make, tmp_path: Path) -> None:

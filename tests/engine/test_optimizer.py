@@ -10,7 +10,7 @@ from clef.cells import records
 from clef.cells.identity import compute_signature, write_config
 from clef.config import CellConfig, OptimizerConfig
 from clef.engine import atomic_dir
-from clef.engine.checkpoint import load_file
+from clef.engine.checkpoint import read_weights
 from clef.engine.run import run_cell
 from clef.engine.train_step import build_optimizer
 from clef.errors import CellError, ConfigError
@@ -35,7 +35,7 @@ def test_it_trains_and_resumes_to_the_bit(tiny: Make, tmp_path: Path) -> None:
     assert train(config, broken, stop_after=5) == {}
     assert train(config, broken)["splits"] == result["splits"]
     newest = [atomic_dir.complete(folder / "checkpoints")[-1] for folder in (unbroken, broken)]
-    assert_equal(*(load_file(folder / "model.safetensors") for folder in newest))
+    assert_equal(*(read_weights(folder / "model.safetensors") for folder in newest))
     states = [torch.load(folder / "optimizer.pt", weights_only=True)["optimizer"] for folder in newest]
     assert_equal(*states)
     assert {group["beta"] for group in states[0]["param_groups"]} == {0.8}
@@ -53,7 +53,7 @@ def test_a_bad_step_ends_the_cell_with_the_weights_from_before(
     assert records.read_json(tmp_path / "state.json")["state"] == "failed"
     newest = atomic_dir.complete(tmp_path / "checkpoints")[-1]
     assert newest.name == "step-000000004"
-    assert all(torch.isfinite(value).all() for value in load_file(newest / "model.safetensors").values())
+    assert all(torch.isfinite(value).all() for value in read_weights(newest / "model.safetensors").values())
 
 
 def test_it_steps_at_the_rate_of_each_group(tiny: Make) -> None:

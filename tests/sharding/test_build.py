@@ -1,7 +1,9 @@
 """Shards: the same bytes however they are made, whole or not there, readable by stock webdataset."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,9 +21,11 @@ from clef.data.manifest import KINDS
 from clef.data.shards import SplitShards
 from clef.datasets import cards
 from clef.datasets.cards import Card
-from clef.errors import ShardError
+from clef.errors import SetupError, ShardError
 from clef.sharding import build
 from clef.sharding.verify import verify
+from tests.faults import refused
+from tests.sharding import small_set
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +78,18 @@ def test_a_killed_build_goes_on_to_the_same_bytes(card: Card, sources: Path, bui
     build.build(card, sources / "emotic_demo", out)
     assert first.stat().st_mtime_ns == before, "a finished shard was written again"
     assert {k: v for k, v in hashes(out).items() if not k.startswith(".")} == hashes(built)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_an_image_that_may_not_be_read_stops_the_build_which_goes_on_later(
+    number: int, small_source: Path, small_shards: Path, tmp_path: Path
+) -> None:
+    image, out = small_source / "train/Sad/0003.png", tmp_path / "small"
+    with refused(image, number), pytest.raises(SetupError, match=re.escape(f"{image}: {os.strerror(number)}; ")):
+        build.build(small_set.card(), small_source, out)
+    assert not manifests.path_of(out).exists()
+    build.build(small_set.card(), small_source, out)
+    assert hashes(out) == hashes(small_shards)
 
 
 def test_building_again_does_nothing_and_another_source_is_refused(

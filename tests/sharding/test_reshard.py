@@ -105,7 +105,7 @@ def test_a_damaged_index_and_a_cut_tar_are_found(small_shards: Path, tmp_path: P
     rows = np.load(spoilt / "val.index.npy")
     rows["offset"][0, 0] += 1
     np.save(spoilt / "val.index.npy", rows)
-    with pytest.raises(ShardError, match=r"val.index.npy: damaged; remove"):
+    with pytest.raises(ShardError, match=r"val.index.npy: damaged; restore it"):
         reshard(spoilt, 3, tmp_path / "small")
     os.truncate(spoilt / "train-000000.tar", 1024)
     with pytest.raises(ShardError, match=r"train-000000.tar: 1024 bytes, .* damaged or cut short"):
