@@ -121,6 +121,44 @@ def rescale(box: PixelBox, source: Size, target: Size) -> PixelBox:
     return round_outward((box[0] * x, box[1] * y, min(box[2] * x, target[1]), min(box[3] * y, target[0])))
 
 
+_TURNS = {
+    1: ((0, False), (1, False)), 2: ((0, True), (1, False)), 3: ((0, True), (1, True)), 4: ((0, False), (1, True)),
+    5: ((1, False), (0, False)), 6: ((1, True), (0, False)), 7: ((1, True), (0, True)), 8: ((1, False), (0, True)),
+}  # fmt: skip
+"""EXIF's orientations: which axis of the stored image becomes x, which y, and whether it then runs the other way."""
+
+
+def turned_size(size: Size, orientation: int) -> Size:
+    """Return the height and width that an image of this size has when it is turned as EXIF's `orientation` (1-8) says.
+
+    As only sides change places, this is also the size that an image of this size had before it was turned.
+    """
+    return size if orientation < 5 else (size[1], size[0])
+
+
+def turn_back(orientation: int) -> int:
+    """Return the orientation that undoes another."""
+    return {6: 8, 8: 6}.get(orientation, orientation)
+
+
+def turn_point(point: Sequence[float], orientation: int, size: Size) -> tuple[float, float]:
+    """Return where a point x, y of an image of this size lies when the image is turned."""
+    (x_from, x_back), (y_from, y_back) = _TURNS[orientation]
+    sides = size[1], size[0]
+    x, y = point[x_from], point[y_from]
+    return sides[x_from] - x if x_back else x, sides[y_from] - y if y_back else y
+
+
+def turn_box(box: Box, orientation: int, size: Size) -> Box:
+    """Return a box of an image of this size when the image is turned. One that is empty or has NaN stays so."""
+    sides = size[1], size[0]
+    (x1, x2), (y1, y2) = (
+        (sides[axis] - box[axis + 2], sides[axis] - box[axis]) if back else (box[axis], box[axis + 2])
+        for axis, back in _TURNS[orientation]
+    )
+    return x1, y1, x2, y2
+
+
 def is_face_only(box: Box, face: Box | None) -> bool:
     """Return whether the subject's box surrounds no more than the face, as in datasets that annotate faces alone."""
     return face is not None and iou(box, face) > 0.5

@@ -21,6 +21,7 @@ from clef.cues.run import ExtractionSummary, extract_cue
 from clef.datasets import cards, splits
 from clef.datasets.cards import Card
 from clef.datasets.person import Person
+from clef.datasets.policies import parse_policies
 from clef.errors import ConfigError, argument_parser, run_command
 
 
@@ -40,14 +41,20 @@ def main() -> int:
     if args.list:
         _print_extractors()
         return 0
-    card = cards.load(args.dataset, args.protocol)
+    card = cards.load(args.dataset, args.protocol, parse_policies(args.policy))
     extractor = find_extractor(args.cue, args.extractor)(ExtractorSettings(args.weights, args.device))
     summaries = {}
     for root in _roots(card, Path(args.source or card.source), args.out):
         label = card.name if root.name == "." else f"{card.name}/{root.name}"
         with ProgressBars("images" if extractor.scope == "image" else "people") as progress:
             summaries[label] = extract_cue(
-                extractor, root.people, root.source, root.out, args.limit, partial(progress, label)
+                extractor,
+                root.people,
+                root.source,
+                root.out,
+                args.limit,
+                partial(progress, label),
+                card.policies,
             )
         out.print(f"written: {files.cue_path(root.out, extractor.cue)}", markup=False, soft_wrap=True)
     _print_summary(extractor, summaries)
@@ -58,6 +65,13 @@ def _arguments() -> argparse.Namespace:
     parser = argument_parser("python -m clef.cues", __doc__)
     parser.add_argument("--dataset", help="a card in shards/ (emotic, caer_s, ...), or a card's path (.yaml)")
     parser.add_argument("--protocol", default=cards.LEAK_FREE, help="how the set is cut into splits, as for clef.shard")
+    parser.add_argument(
+        "--policy",
+        action="append",
+        default=[],
+        metavar="RULE=WORD",
+        help="what is done about a fault, as for clef.shard",
+    )
     parser.add_argument("--cue", help=", ".join(files.ALL_CUES))
     parser.add_argument("--extractor", help="one of those in --list, or your own as module:Class (default: the first)")
     parser.add_argument("--weights", type=Path, help="the extractor's weights file, if it takes one")

@@ -2,7 +2,8 @@
 
 The first line says what made the file; every other line is one finding. The key of a person's cue is the person's id,
 that of an image's cue is the image's path below the source. A value of null says that nothing was found. Any tool that
-writes lines of JSON can supply cues, in an environment of its own. Values are in pixels of the source image:
+writes lines of JSON can supply cues, in an environment of its own. Values are in pixels of the source image as stored,
+before it is turned as its EXIF data says:
 
     {"cue": "pose", "extractor": "mediapipe", "version": "0.10.21"}
     {"key": "mscoco/images/x.jpg#0", "value": [[x, y, confidence], ... 17 of them]}

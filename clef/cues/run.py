@@ -20,13 +20,16 @@ from clef import geometry, io
 from clef.cues import files as cue_files
 from clef.cues.extractor import Extractor
 from clef.cues.files import CueName, ambiguous_ids, with_cues
-from clef.cues.view import UnreadableImage, read_image
+from clef.cues.view import UnreadableImage, read_turned
+from clef.datasets.orientation import turn_image, turn_person, turn_value
 from clef.datasets.person import Person
+from clef.datasets.policies import Policies
 from clef.errors import DataError
 from clef.geometry import Box
 
 ProgressCallback = Callable[[int, int], None]
 """Called with the number of keys that are done, and of all keys."""
+DEFAULT_POLICIES = Policies()
 SAME_SUBJECT_IOU = 0.6
 """Two findings of one image that overlap by more are taken for one and the same face or body."""
 
@@ -53,11 +56,13 @@ def extract_cue(
     out: Path,
     limit: int | None = None,
     progress: ProgressCallback | None = None,
+    policies: Policies = DEFAULT_POLICIES,
 ) -> ExtractionSummary:
     """Write `out`/cues/<cue>.jsonl for the people of `source`, or continue it.
 
     No new image is begun once `limit` keys have been added. The extractor is given the face box that the dataset has,
-    or else the one in `out`/cues/face.jsonl.
+    or else the one in `out`/cues/face.jsonl. It looks at images turned as EXIF says (`policies`: which of the two the
+    people's boxes refer to), and what it finds is written in pixels of the image as stored.
     """
     summary = ExtractionSummary()
     path = cue_files.cue_path(out, extractor.cue)
@@ -69,7 +74,7 @@ def extract_cue(
         for image, subjects in subjects_by_image.items():
             missing = {key: person for key, person in subjects.items() if key not in journal.values}
             if missing and (limit is None or added < limit):
-                added += _extract_image(extractor, image, missing, subjects, journal, path.parent, summary)
+                added += _extract_image(extractor, image, missing, subjects, journal, path.parent, summary, policies)
             done += len(subjects)
             if progress:
                 progress(done, summary.keys)
@@ -104,22 +109,45 @@ def _extract_image(
     journal: Journal,
     folder: Path,
     summary: ExtractionSummary,
+    policies: Policies,
 ) -> int:
     """Find the cue of the people `missing` in the file, among all `subjects` of the image. Returns the keys added."""
     try:
-        frame = read_image(image)
+        frame, orientation = read_turned(image)
     except UnreadableImage as reason:
         summary.unreadable[str(image)] = str(reason)
         return 0
-    findings = {key: _find_in_frame(extractor, frame, person) for key, person in missing.items()}
+    if orientation != 1 and extractor.scope == "person":
+        policies.check("image_rotated", str(image))
+    turned = {
+        key: turn_person(person, orientation, frame.shape[:2], policies.image_rotated)
+        for key, person in subjects.items()
+    }
+    findings = {key: _find_in_frame(extractor, frame, turned[key]) for key in missing}
+    if extractor.scope == "person":
+        stored = geometry.turned_size(frame.shape[:2], orientation)
+        earlier = {
+            key: turn_value(journal.values[key], orientation, stored)
+            for key in subjects
+            if journal.values.get(key) is not None
+        }
+        dropped = _drop_duplicates(findings, earlier, turned, frame)
+        summary.notes["findings that were another subject's, dropped"] += dropped
+    findings = {key: as_stored(extractor.cue, value, orientation, frame) for key, value in findings.items()}
     if extractor.cue == "depth":
         findings = {key: _save_depth_map(value, key, folder) for key, value in findings.items()}
-    elif extractor.scope == "person":
-        earlier = {key: journal.values[key] for key in subjects if journal.values.get(key) is not None}
-        dropped = _drop_duplicates(findings, earlier, subjects, frame)
-        summary.notes["findings that were another subject's, dropped"] += dropped
     journal.add({key: _check_found(extractor, value) for key, value in findings.items()})
     return len(findings)
+
+
+def as_stored(cue: CueName, value: Any, orientation: int, frame: np.ndarray) -> Any:
+    """Return what was found in a frame that was turned as it lies in the image as stored, which cue files refer to."""
+    if value is None or orientation == 1:
+        return value
+    back = geometry.turn_back(orientation)
+    if cue == "depth":
+        return np.asarray(turn_image(Image.fromarray(value), back))
+    return turn_value(value, back, frame.shape[:2])
 
 
 def _find_in_frame(extractor: Extractor, frame: np.ndarray, person: Person) -> Any:

@@ -74,7 +74,8 @@ class UnreadableImage(Exception):
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Return an image as H,W,3 uint8 RGB. Raises UnreadableImage.
+    """Return an image as H,W,3 uint8 RGB, turned as its EXIF data says. Raises what `read_turned` does."""
+    return read_turned(path)[0]
 
 
 def read_turned(path: Path) -> tuple[np.ndarray, int]:
@@ -87,11 +88,13 @@ def read_turned(path: Path) -> tuple[np.ndarray, int]:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadableImage("image too large")
-            return np.asarray(to_rgb(image))
+            orientation = read_orientation(image)
+            image.load()
+            return np.asarray(to_rgb(turn_image(image, orientation))), orientation
     except FileNotFoundError:
         raise UnreadableImage("image missing") from None
     except OSError as error:
+        raise_if_system_error(error, path)
         raise UnreadableImage(f"image unreadable: {error.strerror}" if error.strerror else "image truncated") from None
     except (SyntaxError, ValueError):
         raise UnreadableImage("image truncated or not an image") from None
-        raise_if_system_error(error, path)

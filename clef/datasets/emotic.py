@@ -10,12 +10,21 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from clef.datasets.cards import Card
-from clef.datasets.parsing import CsvRow, Faults, LeftOut, column_names, parse_labels, parse_vad, read_csv
+from clef.datasets.parsing import (
+    CsvRow,
+    Faults,
+    LeftOut,
+    column_names,
+    parse_labels,
+    parse_vad,
+    read_csv,
+    require_pixels,
+)
 from clef.datasets.person import Person, Reading, parse_box, parse_path
 from clef.errors import DataError, raise_if_system_error
 from clef.geometry import Box, Size
@@ -55,6 +64,8 @@ class Annotation:
     vad: tuple[float, float, float]
     has_annotators: bool = True
     """Whether there are labels by annotator, in a split where there should be."""
+    image_size: Size | None = None
+    """Height and width of the image, where they are stated."""
 
 
 class Emotic:
@@ -82,15 +93,18 @@ class Emotic:
     def read(self, split: str) -> Reading:
         """Return the people of a split, in the order of the annotation file. Raises DataError."""
         reading = Reading(policies=self.card.policies)
-        people_of = Counter[str]()
+        people_of, ids = Counter[str](), set[str]()
         for annotation in self.annotations.read(split, reading):
             person_id = f"{annotation.image}#{self.annotations.id_prefix}{people_of[annotation.image]}"
             people_of[annotation.image] += 1
+            ids.add(person_id)
             faults = Faults(reading, f"{annotation.where}: person {person_id}")
             try:
                 reading.people.append(self._make_person(annotation, person_id, faults))
             except LeftOut:
                 continue
+        require_pixels([person.box for person in reading.people if person.box], f"{self.annotations.path}: {split}")
+        reading.unmatched = {name: where for name, (_, where) in self.faces.items() if name not in ids}
         reading.images = len(people_of)
         reading.notes[self.note] += reading.listed
         return reading
@@ -105,7 +119,9 @@ class Emotic:
         origin = self.options.box_origin
         box: Box = (x1 - origin, y1 - origin, x2, y2)
         image = self._locate(annotation.image)
-        return Person(person_id, image, box, labels, self.faces.get(person_id), vad, faults.count())
+        face, _ = self.faces.get(person_id, (None, ""))
+        size = annotation.image_size
+        return Person(person_id, image, box, labels, face, vad, faults.count(), image_size=size)
 
     def _locate(self, image: str) -> Path:
         """Return where an image lies: in the first of the image folders that has it."""
@@ -138,18 +154,19 @@ class Emotic:
         return f"{{train,val,test}}.csv in {name}" if path.is_dir() else name
 
 
-def _read_faces(path: Path) -> dict[str, Box]:
-    """Return face boxes by a person's id, from an optional CSV file with the columns id, x1, y1, x2, y2."""
+def _read_faces(path: Path) -> dict[str, tuple[Box, str]]:
+    """Return face boxes and where they are stated by a person's id, from an optional CSV of id, x1, y1, x2, y2."""
     if not path.is_file():
         return {}
     table = read_csv(path)
     if not {"id", "x1", "y1", "x2", "y2"} <= set(table.header):
         raise DataError(f"{path}: the header id,x1,y1,x2,y2 is expected, not {column_names(table.header)}")
-    faces: dict[str, Box] = {}
+    faces: dict[str, tuple[Box, str]] = {}
     for row in table.rows:
-        box = parse_box(row.values, row.where)
-        if faces.setdefault(row.values["id"], box) != box:
-            raise DataError(f"{row.where}: another face of {row.values['id']!r:.80} is in an earlier row")
+        box, name = parse_box(row.values, row.where), row.values["id"].strip().replace("\\", "/")
+        if faces.setdefault(name, (box, row.where))[0] != box:
+            raise DataError(f"{row.where}: another face of {name!r:.80} is in an earlier row")
+    require_pixels([box for box, _ in faces.values()], str(path))
     return faces
 
 
@@ -187,7 +204,7 @@ class MatAnnotations:
             if not people:
                 reading.notes["images that list nobody"] += 1
             for number, person in enumerate(people):
-                yield _mat_annotation(person, path, number, split, self.path)
+                yield replace(_mat_annotation(person, path, number, split, self.path), image_size=_mat_size(image))
 
     def _image_path(self, image: Any) -> str:
         try:
@@ -211,6 +228,15 @@ def _mat_annotation(person: Any, image: str, number: int, split: str, path: Path
         raise DataError(f"{who}: not EMOTIC's fields: {error}") from None
     has_annotators = not combined or bool(_as_list(getattr(person, "annotations_categories", [])))
     return Annotation(where, image, parse_box(box or [math.nan] * 4, who), categories, (v, a, d), has_annotators)
+
+
+def _mat_size(image: Any) -> Size | None:
+    """Return height and width from the field `image_size`; None where it has no numbers."""
+    try:
+        height, width = (_mat_number(_mat_field(image.image_size, name)) for name in ("n_row", "n_col"))
+        return int(height), int(width)
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -251,6 +277,7 @@ def _read_variable_names(path: Path) -> set[str]:
     except DataError:
         raise
     except Exception as error:  # SciPy raises many types of errors for a file that isn't a `.mat` file
+        raise_if_system_error(error, path)
         raise DataError(f"{path}: can't be read as a MATLAB v5 file: {error}") from None
 
 
@@ -260,15 +287,16 @@ def _load_split(path: Path, split: str) -> Any:
     try:
         return loadmat(path, squeeze_me=True, struct_as_record=False, variable_names=[split])[split]
     except Exception as error:  # see above
+        raise_if_system_error(error, path)
         raise DataError(f"{path}: {split}: can't be read as a MATLAB v5 file: {error}") from None
 
 
 # The CSV files. Lists in their fields are Python literals.
 
 _COLUMNS = ("folder", "filename", "bbox", "categoricallabels", "continuouslabels")
+_SIZE_COLUMN = "imagesize"
 _MAX_LITERAL = 2000
 """Characters of a literal. All 26 categories take under 400; Python may fail to parse a much longer one."""
-        raise_if_system_error(error, path)
 
 
 class CsvAnnotations:
@@ -278,7 +306,6 @@ class CsvAnnotations:
     """The ports number the people whom they kept, so these ids must differ from those of the `.mat` file."""
 
     def __init__(self, path: Path) -> None:
-        raise_if_system_error(error, path)
         self.path = path
 
     def read(self, split: str, reading: Reading) -> Iterator[Annotation]:
@@ -292,7 +319,8 @@ class CsvAnnotations:
                 f"Categorical_Labels, Continuous_Labels, Gender, Age are expected, not {column_names(table.header)}"
             )
         for row in table.rows:
-            yield _csv_annotation(CsvRow(row.where, {name: row.values[columns[name]] for name in _COLUMNS}))
+            names = {name: row.values[column] for name, column in columns.items() if name in (*_COLUMNS, _SIZE_COLUMN)}
+            yield _csv_annotation(CsvRow(row.where, names))
 
 
 def _csv_annotation(row: CsvRow) -> Annotation:
@@ -300,7 +328,16 @@ def _csv_annotation(row: CsvRow) -> Annotation:
     v, a, d = _csv_numbers(row, "continuouslabels", 3)
     categories = tuple(_csv_list(row, "categoricallabels", str))
     image = _join_image_path(row.values["folder"], row.values["filename"], row.where)
-    return Annotation(row.where, image, parse_box(box, row.where), categories, (v, a, d))
+    return Annotation(row.where, image, parse_box(box, row.where), categories, (v, a, d), image_size=_csv_size(row))
+
+
+def _csv_size(row: CsvRow) -> Size | None:
+    """Return height and width from the optional column of sizes, which the ports write as [width, height]."""
+    try:
+        width, height = _csv_numbers(row, _SIZE_COLUMN, 2)
+        return int(height), int(width)
+    except (KeyError, DataError, ValueError, OverflowError):
+        return None
 
 
 def _csv_numbers(row: CsvRow, column: str, length: int) -> list[float]:

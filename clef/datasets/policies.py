@@ -1,16 +1,17 @@
 """Policies: what is done about each fault that a dataset may have.
 
 A card states them, `--policy RULE=POLICY` overrides them. `raise` stops and names where the fault is. `skip` leaves the
-person out. `clamp` cuts a box to the frame. `keep` flags the person and continues. Whatever is done is counted in the
-manifest: nothing is repaired or dropped silently.
+person out. `clamp` cuts a box to the frame. `keep` flags the person and continues. `stored` and `turned` do so too, and
+say which pixels the boxes of a rotated image are in, unless the source states the image's size, which tells. Whatever
+is done is counted in the manifest: nothing is repaired or dropped silently.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from clef.errors import DataError
+from clef.errors import ConfigError, DataError
 from clef.yaml_config import Strict
 
 Skip = Literal["skip", "raise"]
@@ -26,12 +27,18 @@ class Policies(Strict):
     image_too_large: Skip = Field("skip", description="the image has more pixels than storage.max_pixels")
     image_converted: Keep = Field("keep", description="the image is grey, CMYK or has a palette: made RGB")
     image_misnamed: Keep = Field("keep", description="the image is of another format than its name says")
+    image_rotated: Literal["stored", "turned", "skip", "raise"] = Field(
+        "stored",
+        description="EXIF turns the image, and its boxes may be in pixels of the image as stored, or as turned",
+    )
     image_shared: Keep = Field("skip", description="the image is in val, and in another split too")
     box_outside: Literal["clamp", "skip", "raise"] = Field("clamp", description="the box reaches beyond the frame")
     box_empty: Skip = Field("skip", description="the box is empty, or lies outside the frame")
     box_tiny: Keep = Field("keep", description="the box holds fewer than 400 square pixels")
-    box_repeated: Keep = Field("keep", description="the same box of the same image was listed before in this split")
-    box_unmatched: Note = Field("keep", description="a row of a box file names an image that is not there")
+    box_repeated: Keep = Field(
+        "keep", description="the same box (or none) of the image was listed before in this split"
+    )
+    box_unmatched: Note = Field("keep", description="a row of a box file names an image or a person that is not there")
     box_conflict: Note = Field("raise", description="rows of a box file give one image two boxes (keep: the first)")
     face_outside: Literal["clamp", "skip", "raise"] = Field("clamp", description="the face reaches beyond the frame")
     face_empty: Keep = Field("keep", description="the face box is empty or lies outside the frame: no face")
@@ -85,3 +92,10 @@ def allowed_policies(rule: str) -> tuple[str, ...]:
 def describe_counts(counts: Mapping[str, int]) -> dict[str, int]:
     """Return the counts with each rule replaced by its description."""
     return {describe(rule): count for rule, count in counts.items()}
+
+
+def parse_policies(stated: Sequence[str]) -> dict[str, str]:
+    """Return the policies that `--policy rule=word` states. Raises ConfigError; the card checks the words."""
+    if malformed := [text for text in stated if "=" not in text]:
+        raise ConfigError(f"--policy {malformed[0]}: RULE=WORD is expected, such as box_tiny=skip")
+    return {rule: word for rule, _, word in (text.partition("=") for text in stated)}

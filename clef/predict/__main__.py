@@ -5,12 +5,12 @@ CELL is a cell's folder, its NAME-SIGNATURE below runs/, or a part of that which
   python -m clef.predict photo.jpg --box 120,40,310,480 --cell emotic-emot_net-clef
   python -m clef.predict photo.jpg --cell emotic-emot_net-clef --panel photo.png
 
-The box is the subject's, in pixels of the image as stored (left, top, right, bottom). Without it, everyone whom the
-detector finds is a subject (python -m clef.weights --fetch coco-fasterrcnn). The extractors of docs/cues.md look for
-everything else that the cell reads of a person; what is not found is named after the box. If the cell reads the other
-people of the image (EmotiCon with third: agents), the detector looks for them even if a box is given. If a face was the
-subject in the cell's shards (CAER-S without person boxes), give the face as --box too: the detector finds whole people.
-The image is cut, masked and stored as the shards of the cell's dataset are.
+The box is the subject's, in pixels (left, top, right, bottom) of the image as viewers show it: turned as its EXIF data
+says. Without it, everyone whom the detector finds is a subject (python -m clef.weights --fetch coco-fasterrcnn). The
+extractors of docs/cues.md look for everything else that the cell reads of a person; what is not found is named after
+the box. If the cell reads the other people of the image (EmotiCon with third: agents), the detector looks for them even
+if a box is given. If a face was the subject in the cell's shards (CAER-S without person boxes), give the face as --box
+too: the detector finds whole people. The image is cut, masked and stored as the shards of the cell's dataset are.
 """
 
 import argparse
@@ -37,13 +37,12 @@ def main() -> int:
     args = _arguments()
     folder = lookup.find_cell(args.cell)
     import clef  # not at the top: --help must not wait for torch
-    from clef.datasets import cards
     from clef.predict import panel
     from clef.predict.panel import person_predictions
     from clef.predict.people import GivenBoxes, PersonFinder, make_batch
 
     model = clef.load(folder, args.checkpoint, args.device)
-    card = cards.load(model.config.dataset, model.config.protocol)
+    card = model.config.card
     with TemporaryDirectory() as scratch:
         finder = PersonFinder(model.config, GivenBoxes(args.box, args.face), args.device)
         people = finder.find_people(args.image, card.classes[0], Path(scratch))

@@ -5,7 +5,7 @@ but kept in memory, and read from there as a cell reads a split.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from clef.console import err
 from clef.cues.detectors import FasterRcnnPerson
 from clef.cues.extractor import Extractor, ExtractorSettings, find_extractor
 from clef.cues.files import CueName
-from clef.cues.view import UnreadableImage, read_image
+from clef.cues.run import as_stored
+from clef.cues.view import UnreadableImage, read_turned
 from clef.data.dataset import CellDataset
 from clef.data.loader import Batch, BatchLoader
 from clef.data.manifest import FORMAT, Manifest
@@ -77,7 +78,7 @@ class PersonFinder:
         nobody.
         """
         try:
-            frame = read_image(image)
+            frame, orientation = read_turned(image)
         except UnreadableImage as reason:
             raise DataError(f"{image}: {reason}") from None
         detected = self.detector.find_people(frame) if self.detector else []
@@ -85,19 +86,16 @@ class PersonFinder:
         if not boxes:
             raise DataError(f"{image}: no person found; say where one is with --box x1,y1,x2,y2")
         subjects = 1 if self.given.box else len(boxes)
-        return [self._person(frame, image, boxes, index, label, folder) for index in range(subjects)]
+        people = [self._person(frame, image, boxes, index, label) for index in range(subjects)]
+        return [_with_stored_cues(person, orientation, frame, folder) for person in people]
 
-    def _person(
-        self, frame: np.ndarray, image: Path, boxes: Sequence[Box], index: int, label: str, folder: Path
-    ) -> Person:
+    def _person(self, frame: np.ndarray, image: Path, boxes: Sequence[Box], index: int, label: str) -> Person:
         """Return the person at `index` of the boxes, with the cues that the extractors find."""
         box, face = boxes[index], self.given.face
         values: dict[str, Any] = {}
         for cue, extractor in self.extractors.items():
             values[cue] = extractor.find(frame, self._search_box(frame, box, extractor), face)
             face = face or values.get("face")
-        if values.get("depth") is not None:
-            values["depth"] = _save_depth(values["depth"], folder / "depth.png")
         values.pop("face", None)  # it is the person's own, not a cue
         others = tuple(boxes[:index]) + tuple(boxes[index + 1 :])
         return Person(f"{image}#{index}", image, box, (label,), face, cues=Cues(others=others, **values))
@@ -134,14 +132,23 @@ def _check_requirements(classes: Mapping[CueName, type[Extractor]], settings: Ex
         raise SetupError("\n".join(line + end for line, end in zip(lines, instead, strict=True)))
 
 
-def _save_depth(depth: np.ndarray, path: Path) -> Path:
-    """Write a depth map, H,W, as an image. Returns its path."""
-    Image.fromarray(depth).save(path)
-    return path
+def _with_stored_cues(person: Person, orientation: int, frame: np.ndarray, folder: Path) -> Person:
+    """Return the person with cues as cue files have them: in pixels of the stored image, depth as a file."""
+    names: tuple[CueName, ...] = ("person", "landmarks", "pose", "regions", "depth")
+    found: dict[str, Any] = {name: as_stored(name, getattr(person.cues, name), orientation, frame) for name in names}
+    if found["depth"] is not None:
+        Image.fromarray(found["depth"]).save(folder / "depth.png")
+        found["depth"] = folder / "depth.png"
+    return replace(person, cues=replace(person.cues, **found))
 
 
 def make_batch(people: Sequence[Person], card: Card, config: CellConfig) -> Batch:
-    """Return the people as one batch of the cell, in order. Raises DataError where a box or image can't be used."""
+    """Return the people as one batch of the cell, in order. Raises DataError where a box or image can't be used.
+
+    Their boxes are in pixels of the image as every viewer shows it, turned as its EXIF data says.
+    """
+    policies = card.policies.model_copy(update={"image_rotated": "turned"})
+    card = card.model_copy(update={"policies": policies})
     shards = InMemorySplit(card, [_render_sample(person, card) for person in people])
     dataset = CellDataset(shards, config.inputs.present, config.seed, augment=False)
     (batch,) = BatchLoader(dataset, [[(0, index) for index in range(len(shards))]], 0)

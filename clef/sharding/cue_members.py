@@ -15,10 +15,12 @@ import numpy as np
 from PIL import Image
 
 from clef.datasets.cards import Storage
+from clef.datasets.orientation import turn_image
 from clef.datasets.person import Cues
-from clef.geometry import JOINTS, NUM_LANDMARKS, Box, PixelBox, Size, contains, round_outward
 from clef.errors import raise_if_system_error
+from clef.geometry import JOINTS, NUM_LANDMARKS, Box, PixelBox, Size, contains, round_outward
 from clef.sharding.box_policy import PersonBoxes, finite_array
+from clef.sharding.frame import Frame
 
 _GRAY = {"L", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 """Pillow's modes of an 8- or 16-bit gray image."""
@@ -59,13 +61,14 @@ def person_box(boxes: PersonBoxes, cues: Cues, flags: list[str]) -> PixelBox | N
     return round_outward(boxes.detected) if boxes.detected else None
 
 
-def members(cues: Cues, boxes: PersonBoxes, size: Size, storage: Storage, flags: list[str]) -> dict[str, bytes]:
+def members(cues: Cues, boxes: PersonBoxes, frame: Frame, storage: Storage, flags: list[str]) -> dict[str, bytes]:
     """Return the members depth.png, pose.npy, regions.npy and agents.npy, where there are such cues.
 
-    `size` is that of the frame, in whose pixels cues and boxes are.
+    Cues and boxes are in the pixels of the frame.
     """
+    size = frame.size
     makers: dict[str, tuple[Any, Callable[[Any], bytes]]] = {
-        "depth.png": (cues.depth, lambda path: _depth(path, storage.frame)),
+        "depth.png": (cues.depth, lambda path: _depth(path, storage.frame, frame.orientation)),
         "pose.npy": (cues.pose, lambda pose: npy(_pose(pose, size))),
         "regions.npy": (cues.regions, lambda regions: npy(_regions(regions, boxes.regions, size, storage.regions))),
         "agents.npy": (cues.others, lambda _: npy(_agents(boxes, size, flags))),
@@ -120,13 +123,16 @@ def _corners(size: Size) -> tuple[int, int, int, int]:
 
 
 @lru_cache(maxsize=1)  # the people of one image come one after another
-def _depth(path: Path, short_side: int) -> bytes:
-    """Return the depth map as an 8-bit PNG in which its smallest value is 0, and its largest 255."""
+def _depth(path: Path, short_side: int, orientation: int) -> bytes:
+    """Return the depth map, which lies as the image is stored, turned, as an 8-bit PNG.
+
+    Its smallest value becomes 0, and its largest 255.
+    """
     values = _depth_values(path)
     least, most = values.min(), values.max()
     if least == most:
         raise _UnusableCue("depth flat")
-    image = Image.fromarray((values - least) * (255 / (most - least)))
+    image = turn_image(Image.fromarray((values - least) * (255 / (most - least))), orientation)
     scale = short_side / min(image.size)
     if scale < 1:  # resized as floats, before it is rounded to whole grays
         shape = max(1, round(image.width * scale)), max(1, round(image.height * scale))

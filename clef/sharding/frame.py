@@ -1,4 +1,4 @@
-"""The image of a person as the source has it: decoded, converted to RGB, with the hash of its file.
+"""The image of a person: decoded, turned as its EXIF data says, converted to RGB, with the hash of its file.
 
 Sharding and the check share it. A JPEG that is far larger than needed is decoded at a half, a quarter or an eighth of
 its size, so memory doesn't grow with the image. That decoder mixes pixels within blocks, which masking must know of.
@@ -31,7 +31,7 @@ class UnusableImage(Exception):
 
 @dataclass(frozen=True)
 class Frame:
-    """A decoded image, and what is known of its file.
+    """A decoded image, turned upright, and what is known of its file.
 
     One pixel of `pixels` stands for `factor` x `factor` of the source; the last ones may reach beyond it.
     """
@@ -40,7 +40,9 @@ class Frame:
     pixels: Image.Image
     """RGB."""
     size: Size
-    """Height and width in the source."""
+    """Height and width in the source, when it is turned."""
+    orientation: int
+    """What EXIF says of how it is stored, 1-8; 1: upright."""
     factor: int
     sha256: str
     """Of the file."""
@@ -59,17 +61,19 @@ class Frame:
         """
         if self.factor == 1:
             return box
-        x1, y1, x2, y2 = (value * _BLOCK for value in round_outward(tuple(value / _BLOCK for value in box)))  # type: ignore[arg-type]
-        margin, (height, width) = self.factor, self.size
-        return max(0, x1 - margin), max(0, y1 - margin), min(width, x2 + margin), min(height, y2 + margin)
+        # Blocks begin at a corner of what is stored.
+        stored_box = turn_box(box, turn_back(self.orientation), self.size)
+        x1, y1, x2, y2 = (value * _BLOCK for value in round_outward(tuple(value / _BLOCK for value in stored_box)))  # type: ignore[arg-type]
+        margin, (height, width) = self.factor, turned_size(self.size, self.orientation)
+        hidden = max(0, x1 - margin), max(0, y1 - margin), min(width, x2 + margin), min(height, y2 + margin)
+        return round_outward(turn_box(hidden, self.orientation, (height, width)))
 
 
 @lru_cache(maxsize=1)  # the people of one image come one after another
 def read_frame(path: Path, max_pixels: int, short_side: int | None = None) -> Frame:
     """Return the image at `path`. Raises UnusableImage, and SetupError where the system doesn't let it be read.
 
-    EXIF rotation is ignored, because annotations were drawn on the stored pixels. A large JPEG keeps at least
-    `short_side` pixels on its short side, and all of them when that is None.
+    A large JPEG keeps at least `short_side` pixels on its short side, and all of them when that is None.
     """
     # Drop the last image before the next is decoded, not after it: two large ones may not fit in memory.
     read_frame.cache_clear()
@@ -86,13 +90,15 @@ def decode_frame(path: Path, max_pixels: int, short_side: int | None) -> Frame:
     Image.MAX_IMAGE_PIXELS = None  # `max_pixels` is the limit
     try:
         image = Image.open(io.BytesIO(data))
-        size = image.height, image.width
         if image.width * image.height > max_pixels:
             raise UnusableImage("image_too_large")
-        faults = _faults(image, path)
-        factor = _reduce(image, short_side)
+        orientation = read_orientation(image)
+        size = size_when_turned(image, orientation)
+        faults = _faults(image, path, orientation)
+        factor = _reduce(image, short_side, orientation)
         image.load()
-        return Frame(path, to_rgb(image), size, factor, hashlib.sha256(data).hexdigest(), faults)
+        pixels = to_rgb(turn_image(image, orientation))
+        return Frame(path, pixels, size, orientation, factor, hashlib.sha256(data).hexdigest(), faults)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         raise UnusableImage("image_unreadable") from None
 
@@ -102,16 +108,19 @@ def reduction_for(short_side: int, needed: int) -> int:
     return next((factor for factor in (8, 4, 2) if short_side // factor >= needed), 1)
 
 
-def _reduce(image: Image.Image, short_side: int | None) -> int:
+def _reduce(image: Image.Image, short_side: int | None, orientation: int) -> int:
     """Have a large JPEG decoded smaller. Returns the factor; 1 for all other images."""
     width, height = image.size
     if short_side is None or width * height <= REDUCED_ABOVE:
         return 1
     factor = reduction_for(min(width, height), short_side)
+    if orientation != 1 and (width % factor or height % factor):
+        return 1  # else its incomplete last pixels could come first when it is turned
     return factor if image.draft(image.mode, (width // factor, height // factor)) else 1
 
 
-def _faults(image: Image.Image, path: Path) -> tuple[str, ...]:
-    converted = ("image_converted",) if image.mode != "RGB" else ()
-    misnamed = image.format != _FORMATS.get(path.suffix.lower(), image.format)
-    return (*converted, *(("image_misnamed",) if misnamed else ()))
+def _faults(image: Image.Image, path: Path, orientation: int) -> tuple[str, ...]:
+    format_ = "JPEG" if image.format == "MPO" else image.format  # what Pillow calls a phone's JPEG with a preview in it
+    misnamed = format_ != _FORMATS.get(path.suffix.lower(), format_)
+    met = {"image_converted": image.mode != "RGB", "image_misnamed": misnamed, "image_rotated": orientation != 1}
+    return tuple(rule for rule, is_met in met.items() if is_met)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from clef.datasets import Person
 from clef.datasets.cards import Card, Storage
+from clef.datasets.orientation import turn_person
 from clef.geometry import PixelBox, Size, rescale, round_outward
 from clef.sharding import cue_members, frame
 from clef.sharding.box_policy import Flags, clip_boxes
@@ -39,6 +40,7 @@ def render(person: Person, card: Card, split: str) -> Sample:
     """Return the sample of one person. Raises Unusable when the policies leave the person out."""
     storage, flags = card.storage, Flags(card.policies, person)
     image = _read(person, storage, flags)
+    person = turn_person(person, image.orientation, image.size, card.policies.image_rotated)
     boxes = clip_boxes(person, image.size, flags)
     notes = flags.met  # from here on, the flags of cues come on top; they have no policies
     subject = round_outward(boxes.subject)
@@ -53,7 +55,7 @@ def render(person: Person, card: Card, split: str) -> Sample:
     members = {kind: _jpeg(picture, storage) for kind, picture in pictures.items()}
     if landmarks is not None:
         members["landmarks.npy"] = cue_members.npy(landmarks)
-    members |= cue_members.members(person.cues, boxes, image.size, storage, notes)
+    members |= cue_members.members(person.cues, boxes, image, storage, notes)
     stored_boxes = {
         "box": box,
         "face_box": rescale(face, image.size, stored) if face else None,

@@ -7,14 +7,18 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from clef.cues import files, run
+from clef.cues.extractor import Extractor
 from clef.cues.run import extract_cue
 from clef.datasets import cards, open_reader
 from clef.datasets.person import Person
+from clef.datasets.policies import Policies
 from clef.errors import DataError
+from clef.geometry import Box
 from tests.cues import fakes, photo_dataset
 
 MIDDLE = ("--cue", "face", "--extractor", "tests.cues.fakes:Middle")
@@ -170,6 +174,44 @@ def test_a_face_given_before_stays_where_it_is(tmp_path: Path) -> None:
     extract_cue(fakes.WholeFrame(), people[:1], tmp_path, tmp_path)
     extract_cue(fakes.WholeFrame(), people, tmp_path, tmp_path)
     assert photo_dataset.values(tmp_path, "face") == {"a#0": [0, 0, 50, 50], "a#1": None}
+
+
+@pytest.mark.parametrize(("policy", "box"), [("stored", (40, 0, 100, 40)), ("turned", (0, 0, 40, 60))])
+def test_findings_are_in_the_pixels_of_the_image_as_stored(
+    policy: str, box: tuple[int, int, int, int], tmp_path: Path
+) -> None:
+    # Stored 100 wide and 50 tall, turned a quarter clockwise: its left is the turned image's top.
+    image, exif = tmp_path / "a.jpg", Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (100, 50), "white").save(image, exif=exif)
+    people = [Person("a#0", image, box, ("Happy",))]
+    policies = Policies(image_rotated=policy)  # type: ignore[arg-type]
+    extract_cue(fakes.WholeFrame(), people, tmp_path, tmp_path / "whole", policies=policies)
+    assert photo_dataset.values(tmp_path / "whole", "face") == {"a#0": [0, 25, 100, 50]}  # the turned image's left half
+    extract_cue(fakes.Middle(), people, tmp_path, tmp_path, policies=policies)
+    (middle,) = photo_dataset.values(tmp_path, "face").values()
+    assert middle == ([55, 10, 85, 30] if policy == "stored" else [15, 20, 45, 40])
+    with pytest.raises(DataError, match=r"a\.jpg: EXIF turns the image.*--policy image_rotated=stored"):
+        extract_cue(fakes.Middle(), people, tmp_path, tmp_path / "other", policies=Policies(image_rotated="raise"))
+
+
+def test_a_depth_map_lies_as_the_image_is_stored(tmp_path: Path) -> None:
+    class Downward(Extractor):
+        cue, name, version = "depth", "downward", "1"
+
+        def find(self, frame: np.ndarray, box: Box, face: Box | None) -> np.ndarray:
+            return np.linspace(0, 255, frame.shape[0]).astype(np.uint8)[:, None].repeat(frame.shape[1], 1)
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (100, 50), "white").save(tmp_path / "a.jpg", exif=exif)
+    extract_cue(Downward(), [Person("a#0", tmp_path / "a.jpg", None, ())], tmp_path, tmp_path)
+    (path,) = photo_dataset.values(tmp_path, "depth").values()
+    with Image.open(tmp_path / "cues" / path) as depth:
+        stored = np.asarray(depth)
+    assert stored.shape == (50, 100)
+    assert np.diff(stored[0].astype(int)).min() >= 0
+    assert stored[0, -1] == 255
 
 
 def test_ids_that_subjects_share_are_left_out(tmp_path: Path) -> None:

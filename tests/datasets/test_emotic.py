@@ -34,6 +34,13 @@ def test_boxes_become_zero_based_and_half_open(tmp_path: Path) -> None:
     assert person.read("train").people[0].box == (10, 5, 30, 40)
 
 
+def test_the_image_size_is_read_by_name_where_it_is_stated(tmp_path: Path) -> None:
+    train = [image(name, train_person(BOX, "Peace")) for name in ("a.jpg", "b.jpg")]
+    train[1]["image_size"] = {"n_col": np.zeros((0, 0)), "n_row": 40.0}
+    people = Emotic(write(tmp_path, train, ONE_VAL, ONE_TEST), CARD).read("train").people
+    assert [person.image_size for person in people] == [(40, 60), None]
+
+
 def test_val_and_test_use_the_combined_annotations(tmp_path: Path) -> None:
     train = [image("a.jpg", train_person(BOX, "Peace"))]
     reader = Emotic(write(tmp_path, train, ONE_VAL, [image("t.jpg", held_person(BOX, "Peace", "Pain"))]), CARD)
@@ -121,3 +128,36 @@ def test_a_mat_file_of_something_else(tmp_path: Path) -> None:
     savemat(path, {"train": np.arange(3)})
     with pytest.raises(DataError, match="without `folder` or `filename`"):
         Emotic(tmp_path, CARD).read("train")
+
+
+def test_rows_of_the_face_file_that_match_nobody_are_counted_once(tmp_path: Path) -> None:
+    train = [image("a.jpg", train_person(BOX, "Peace")), image("b.jpg", train_person(BOX, "Joy"))]
+    write(tmp_path, train, ONE_VAL, ONE_TEST)
+    ids = [
+        " mscoco\\images\\a.jpg#0 ",
+        "mscoco/images/b.jpg#0",
+        "mscoco/images/v.jpg#0",
+        "a.jpg#0",
+        "mscoco/images/t.jpg#1",
+    ]
+    (tmp_path / "faces.csv").write_text("id,x1,y1,x2,y2\n" + "".join(f"{name},1,2,3,4\n" for name in ids))
+    readings = splits.read(cards.load("emotic", policies={"label_unknown": "skip"}), tmp_path)
+    assert readings["train"].people[0].face == (1, 2, 3, 4)
+    assert {split: reading.notes["box_unmatched"] for split, reading in readings.items()} == {
+        "train": 2,
+        "val": 0,
+        "test": 0,
+    }
+    assert readings["train"].examples["box_unmatched"] == [f"{tmp_path}/faces.csv:5", f"{tmp_path}/faces.csv:6"]
+    with pytest.raises(DataError, match=r"faces\.csv:5: .*names an image or a person that is not there"):
+        splits.read(cards.load("emotic", policies={"label_unknown": "skip", "box_unmatched": "raise"}), tmp_path)
+
+
+def test_boxes_that_seem_to_be_shares_of_the_frame_are_refused(tmp_path: Path) -> None:
+    train = [image("a.jpg", train_person((0.1, 0.2, 0.9, 1.02), "Peace"), train_person((0, 0, 0, 0), "Pain"))]
+    write(tmp_path, train, ONE_VAL, ONE_TEST)
+    with pytest.raises(DataError, match=r"Annotations\.mat: train: all boxes lie between 0 and 1.*pixels are expected"):
+        Emotic(tmp_path, CARD).read("train")
+    (tmp_path / "faces.csv").write_text("id,x1,y1,x2,y2\nz,0.1,0.1,0.5,0.5\n")
+    with pytest.raises(DataError, match=r"faces\.csv: all boxes lie between 0 and 1"):
+        Emotic(tmp_path, CARD)

@@ -45,6 +45,13 @@ def test_a_row_is_a_person(root: Path) -> None:
     assert reading.notes == {note: 3, "label_alias": 1, "label_missing": 1, "vad_unknown": 2}
 
 
+def test_sizes_are_width_and_height_and_may_be_absent(root: Path) -> None:
+    assert read(root, row(), row().replace("[60, 40]", "")).people[0].image_size == (40, 60)
+    assert read(root, row().replace("[60, 40]", "none")).people[0].image_size is None
+    without = read(root, row().replace('"[60, 40]",', ""), header=HEADER.replace("Image Size,", ""))
+    assert without.people[0].image_size is None
+
+
 def test_boxes_that_count_from_zero_are_taken_as_they_are(root: Path) -> None:
     assert read(root, row(), box_origin=0).people[0].box == (11, 6, 30, 40)
 

@@ -61,6 +61,28 @@ def test_an_image_of_the_set_scores_as_recorded(
         np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][index], atol=1e-5)
 
 
+def test_a_photo_is_turned_as_its_exif_data_say(cells: Cells, sources: Path, tmp_path: Path) -> None:
+    model, card = clef.load(cells("emotic_demo", "emot_net", "clef"), device="cpu"), cards.load("emotic_demo")
+    person = people(sources, "emotic_demo")[0]
+    with Image.open(person.image) as image:
+        upright = image.convert("RGB")
+    upright.save(tmp_path / "upright.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "lying.png", exif=exif)
+    given = GivenBoxes(person.box, person.face)
+    batches = [
+        make_batch(
+            PersonFinder(model.config, given).find_people(tmp_path / name, card.classes[0], tmp_path),
+            card,
+            model.config,
+        )
+        for name in ("upright.png", "lying.png")
+    ]
+    one, other = (model.predict(batch).scores.numpy() for batch in batches)
+    np.testing.assert_array_equal(one, other)
+
+
 def test_cues_that_are_found_are_read_as_those_of_the_shards(
     cells: Cells, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

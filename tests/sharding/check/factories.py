@@ -29,9 +29,12 @@ def picture(seed: int, mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT
     return Image.fromarray(blotches).resize(size, Image.Resampling.BICUBIC).convert(mode)
 
 
-def encoded(image: Image.Image, kind: str = "JPEG", quality: int = 92) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, kind, quality=quality)
+def encoded(image: Image.Image, kind: str = "JPEG", quality: int = 92, orientation: int | None = None) -> bytes:
+    """An image file; `orientation`: what its EXIF data state, if it has any."""
+    buffer, exif = BytesIO(), Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    image.save(buffer, kind, quality=quality, exif=exif)
     return buffer.getvalue()
 
 

@@ -78,6 +78,7 @@ EMOTIC = [
     Fault("PNG data under a .jpg name", "image_misnamed", image("train0.jpg", encoded(picture(77), "PNG"))),
     Fault("CMYK under a .jpg name", "image_converted", image("train0.jpg", encoded(picture(77, "CMYK")))),
     Fault("a grey JPEG", "image_converted", image("test1.jpg", encoded(picture(77, "L"))), {"test": 1}),
+    Fault("a JPEG that EXIF turns", "image_rotated", image("train0.jpg", encoded(picture(77), orientation=6))),
     Fault("a truncated image", "image_unreadable", image("train0.jpg", JPEG[: len(JPEG) // 2])),
     Fault("an empty file", "image_unreadable", image("train0.jpg", b"")),
     Fault("a file that is no image", "image_unreadable", image("val0.jpg", b"<html>404</html>"), {"val": 1}),
