@@ -16,7 +16,6 @@ from clef import process, yaml_config
 from clef.cells import records
 from clef.config import CellConfig, resolve
 from clef.console import ProgressBars, is_first_rank, out
-from clef.datasets import cards
 from clef.errors import CellError, argument_parser, run_command
 from clef.metrics import format_score
 from clef.yaml_config import expand, merge, parse
@@ -27,7 +26,7 @@ def main() -> int:
     args = _parse_arguments()
     config = _resolve_config(args)
     if args.print_config:
-        print(resolve.to_yaml(config), end="")
+        print(resolve.to_yaml(config, with_card=False), end="")
         return 0
 
     from clef.engine.run import run_cell  # not before: --help and --print-config need not wait for torch
@@ -77,7 +76,7 @@ def _cell_folder(config: CellConfig) -> Path:
     from clef.data import manifest as manifests
     from clef.sharding.build import prepare
 
-    card = cards.load(config.dataset, config.protocol)
+    card = config.card
     shards = config.shards
     if card.generator and not manifests.path_of(shards).exists():
         with ProgressBars("people") as progress:

@@ -20,7 +20,6 @@ from clef.config.grid import FROM_GRID
 from clef.console import err
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
-from clef.datasets import cards
 from clef.errors import ClefError, ConfigError, SetupError, ShardError
 
 SHARDING = "sharding"
@@ -238,6 +237,8 @@ def _with_absolute_paths(config: CellConfig) -> CellConfig:
     A name of weights has no slash, and a scratch folder with a variable (`$TMPDIR`) is for the job to expand.
     """
     content = config.model_dump(mode="json")
+    if content["dataset"].endswith(".yaml"):
+        content["dataset"] = str(Path(content["dataset"]).resolve())
     method, weights, runtime = content["method"], content["backbone"]["weights"], content["runtime"]
     entries = [(runtime, key) for key in ("shards", "output_dir", "weights", "features")]
     if runtime["scratch"] and "$" not in runtime["scratch"]:
@@ -280,7 +281,7 @@ def missing_shards(configs: list[CellConfig], sources: Mapping[str, Path]) -> di
     """
     missing = {}
     for folder, config in {config.shards: config for config in configs}.items():
-        card = cards.load(config.dataset, config.protocol)
+        card = config.card
         source = sources.get(card.name) or (Path(card.source) if card.generator else None)
         if source and not manifests.path_of(folder).exists():
             path = str(Path(config.dataset).resolve()) if config.dataset.endswith(".yaml") else config.dataset
@@ -290,7 +291,7 @@ def missing_shards(configs: list[CellConfig], sources: Mapping[str, Path]) -> di
 
 def dataset_sources(configs: list[CellConfig]) -> dict[str, str]:
     """Return the datasets of a grid, and the folder that each one's card names as its source."""
-    return {(card := cards.load(name)).name: card.source for name in dict.fromkeys(c.dataset for c in configs)}
+    return {config.card.name: config.card.source for config in configs}
 
 
 def make_shards_here(missing: MissingShards) -> None:

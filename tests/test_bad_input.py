@@ -16,6 +16,7 @@ import clef.shard
 import clef.train
 from clef.console import ProgressBars
 from clef.data import manifest as manifests
+from clef.datasets import cards
 from clef.errors import run_command
 
 ROOT = Path(__file__).parent.parent
@@ -95,7 +96,7 @@ SMALL = (
     ],
 )  # fmt: skip
 def test_a_wrong_command(run: Run, monkeypatch: pytest.MonkeyPatch, arguments: tuple, code: int, message: str) -> None:
-    monkeypatch.setattr(clef.train.cards, "load", without_generator(clef.train.cards.load))
+    monkeypatch.setattr(cards, "load", without_generator(cards.load))
     found, said = run(*arguments)
     assert message in said
     assert found == code
@@ -164,8 +165,8 @@ def spoil_member(root: Path) -> None:
     ("damage", "message"),
     [
         (spoil_format, "format 99, this version reads 3; remove"),
-        (other_dataset, "these shards don't match the card of caer_s_demo"),
-        (lose_split, "these shards don't match the card of caer_s_demo"),
+        (other_dataset, "made with another card than the cell's"),
+        (lose_split, "made with another card than the cell's"),
         (spoil_json, "manifest.json: damaged"),
         (meddle, "manifest.json: damaged: not what was written (checksum); remove"),
         (spoil_field, "manifest.json: damaged: splits"),

@@ -29,7 +29,6 @@ from clef.data import manifest as manifests
 from clef.data.dataset import load_targets
 from clef.data.manifest import MEMBER_OF_INPUT, Manifest
 from clef.data.shards import SplitShards
-from clef.datasets import cards
 from clef.engine import model_io
 from clef.engine.model_io import TrainedModel
 from clef.errors import CellError, ConfigError
@@ -62,8 +61,7 @@ def audit_cell(
     model = _load_model(folder, runtime)
     manifest = manifests.load(model.config.shards)
     check_cell(folder, model.config, manifest)
-    card = cards.load(model.config.dataset, model.config.protocol)
-    splits = tuple(dict.fromkeys(settings.splits or card.test_splits))
+    splits = tuple(dict.fromkeys(settings.splits or model.config.card.test_splits))
     if unknown := sorted(set(splits) - set(manifest.splits)):
         existing = ", ".join(manifest.splits)
         raise ConfigError(f"--split {unknown[0]}: no such split in {model.config.shards}; there are: {existing}")
@@ -99,7 +97,7 @@ def _facts(
         "backbone": config.backbone.name,
         "method": config.method_label,
         "seed": config.seed,
-        "metric": cards.load(config.dataset, config.protocol).metric,
+        "metric": config.card.metric,
         "weights": weights,
         "draws": settings.draws,
         "draws_seed": settings.seed,
@@ -123,7 +121,6 @@ def _audit_splits(
     model: TrainedModel, manifest: Manifest, splits: tuple[str, ...], settings: AuditSettings, progress: Progress
 ) -> list[AuditRow]:
     config = model.config
-    card = cards.load(config.dataset, config.protocol)
     prior = _fit_prior(config.shards, manifest.source, config.runtime.num_workers)
     rows: list[AuditRow] = []
     for name in splits:
@@ -132,7 +129,7 @@ def _audit_splits(
         _check_split(name, load_targets(shards))
         on_scored = _progress_callback(name, count_predictions(split, settings.draws), progress)
         passes = run_passes(model, split, settings.draws, settings.seed, on_scored)
-        maker = RowMaker(name, model.classes, passes.plain["target"], card.metric)
+        maker = RowMaker(name, model.classes, passes.plain["target"], config.card.metric)
         numbers = audit_rows(config, passes, prior.probabilities(shards), maker)
         rows += [row for row in numbers if not np.isnan(row.value)]  # what is undefined is left out
     return rows

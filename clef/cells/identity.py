@@ -15,16 +15,19 @@ from clef.cells import records
 from clef.config import CellConfig
 from clef.config.resolve import to_yaml
 from clef.data.manifest import MEMBER_OF_INPUT, Manifest
-from clef.datasets import cards
+from clef.datasets.cards import Card
 from clef.errors import CellError, ConfigError, ShardError
 
 SCHEMA = 5
 """Raised whenever the meaning of a config changes. 2: switches of methods and inputs; cues in shards. 3: protocols.
 4: accumulation, batch statistics over ranks, TF32. 5: standard names of keys (`clef.config.cell.RENAMED`).
+6: the card's part (`clef.datasets.cards.IN_SIGNATURE`); weights by their content alone.
 """
 
-NOT_IDENTITY = ("runtime", "resources", "label", "against")
-"""Parts of the config that can't change the result."""
+NOT_IDENTITY = ("runtime", "resources", "label", "against", "dataset", "card")
+"""Parts of the config that can't change the result, and those that enter in another form: a dataset is known by what
+its card says, not by the path of that file.
+"""
 
 
 def compute_signature(
@@ -38,6 +41,9 @@ def compute_signature(
     by its parent's signature, wherever that lies.
     """
     identity: dict[str, Any] = config.model_dump(mode="json", exclude=set(NOT_IDENTITY))
+    identity["card"] = config.card.identity
+    for encoder in (identity["backbone"], *(identity["method"][key] for key in config.method.encoders)):
+        encoder.pop("weights")  # by their sha256, in `weights`; an encoder that isn't there starts at random
     identity["method"].pop("probabilities", None)  # a custom method's; it changes no result
     if not identity["optimizer"]["options"]:  # said by cells with an optimizer of your own alone
         del identity["optimizer"]["options"]
@@ -48,18 +54,14 @@ def compute_signature(
 
 
 def check_shards(config: CellConfig, manifest: Manifest) -> None:
-    """Refuse shards of another dataset than the card states, or that lack a split or a member that the cell reads."""
-    card = cards.load(config.dataset, config.protocol)
-    expected = (card.name, card.protocol, card.task, list(card.classes), card.vad)
-    stated = (manifest.dataset, manifest.protocol, manifest.task, manifest.classes, manifest.vad)
-    if stated != expected or set(card.splits) != set(manifest.splits):
+    """Refuse shards that contradict the cell's card, or that lack a split or a member that the cell reads."""
+    if differences := _differences_to_card(config.card, manifest):
         command = f"python -m clef.shard --dataset {config.dataset} --protocol {config.protocol}"
-        parts = "name, protocol, task, classes, VAD, splits"
         raise ShardError(
-            f"{config.shards}: these shards don't match the card of {card.name} ({parts}); restore the card that they "
-            f"were made with, or make others in another folder ({command} --out FOLDER; runtime.shards=FOLDER)"
+            f"{config.shards}: made with another card than the cell's ({differences}); restore that card, or make "
+            f"shards of this one in another folder, to be named by runtime.shards: {command} --out FOLDER"
         )
-    _check_scored(config, card, manifest)
+    _check_scored(config, manifest)
     if "scene_without_person" in config.inputs.present and "person" not in manifest.cues:
         raise ShardError(
             f"{config.shards}: made without the cue `person`, whose boxes scene_without_person hides; find them with "
@@ -75,8 +77,20 @@ def check_shards(config: CellConfig, manifest: Manifest) -> None:
                 )
 
 
-def _check_scored(config: CellConfig, card: cards.Card, manifest: Manifest) -> None:
+def _differences_to_card(card: Card, manifest: Manifest) -> str:
+    """Return in words how shards differ from a card; empty where they don't."""
+    made = manifest.model_dump(include={"protocol", "task", "classes", "vad"})
+    made |= {"name": manifest.dataset, "splits": sorted(manifest.splits)}
+    stated = card.model_dump(include={"protocol", "task", "vad", "name"})
+    stated |= {"classes": list(card.classes), "splits": sorted(card.splits)}
+    if manifest.storage:
+        made["storage"], stated["storage"] = manifest.storage, card.stored_as
+    return "; ".join(f"{key}: {made[key]} there, {stated[key]} here" for key in made if made[key] != stated[key])
+
+
+def _check_scored(config: CellConfig, manifest: Manifest) -> None:
     """Refuse shards without a split that the cell is trained or tested on, or in which nobody there has a label."""
+    card = config.card
     for name in ("train", *card.test_splits):
         if name not in manifest.splits:
             raise ShardError(f"{config.shards}: no split {name}, which cells need (splits, test_splits in the card)")

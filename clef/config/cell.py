@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from clef.config.backbones import AnyBackboneConfig
 from clef.config.inputs import Inputs
 from clef.config.methods import Activation, AnyMethodConfig
+from clef.datasets.cards import Card
 from clef.yaml_config import Strict
 
 
@@ -199,6 +200,11 @@ class CellConfig(Strict):
     """Batch statistics over all ranks (GPUs only), not for each rank."""
     resources: ResourcesConfig = ResourcesConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    card: Card
+    """The dataset's card as it was when the cell was planned, with the protocol applied: its classes in order, metric,
+    sizes of storage and so on. It is no setting: `clef.config.resolve.resolve` puts it there, and all that works on the
+    cell reads this one, so that a card that changes later doesn't change what a trained cell says.
+    """
 
     @field_validator("mixed_precision", mode="before")
     @classmethod

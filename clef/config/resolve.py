@@ -27,7 +27,8 @@ def resolve(settings: Mapping[str, Any], where: str = "config") -> CellConfig:
     backbone = _default_settings("backbones", _name(settings, "backbone", where))
     if card.task == "single_label":  # the papers' multi-label losses don't apply
         backbone |= {"loss": {"categories": "cross_entropy"}}
-    config = validate(CellConfig, merge(method, backbone, settings), where)
+    recorded = _card_to_record(card, settings, where)
+    config = validate(CellConfig, merge(method, backbone, settings) | {"card": recorded}, where)
     config = _with_inputs_that_are_read(config, settings, where)
     _check_loss(config, card, where)
     if "val" not in card.splits and config.selection == "best":
@@ -42,14 +43,21 @@ def registered(kind: Kind) -> list[str]:
     return sorted(BACKBONES if kind == "backbones" else METHODS)
 
 
-def to_yaml(config: CellConfig) -> str:
-    """Return the whole resolved config as YAML text."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def to_yaml(config: CellConfig, with_card: bool = True) -> str:
+    """Return the whole resolved config as YAML text; without the record of its dataset's card, just its settings."""
+    content = config.model_dump(mode="json", exclude=set() if with_card else {"card"})
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def from_yaml(path: Path) -> CellConfig:
-    """Read a resolved config back, as `to_yaml` wrote it."""
-    return validate(CellConfig, read_yaml(path), str(path))
+    """Read a resolved config back, as `to_yaml` wrote it. Raises ConfigError where it isn't complete."""
+    content = read_yaml(path)
+    if "card" not in content:
+        raise ConfigError(
+            f"{path}: card: missing; an earlier version planned this cell and did not record its classes. Train it "
+            "again, or use the version that trained it"
+        )
+    return validate(CellConfig, content, str(path))
 
 
 _EXAMPLES = {"dataset": "emotic_demo", "backbone": "emot_net", "method": "clef"}
@@ -71,6 +79,18 @@ def _default_settings(kind: Kind, name: str) -> dict[str, Any]:
     if name not in registered(kind):
         raise ConfigError(unknown(f"{kind[:-1]} {name!r}", name, registered(kind)))
     return recipe_settings(kind, name)
+
+
+def _card_to_record(card: cards.Card, settings: Mapping[str, Any], where: str) -> cards.Card:
+    """Return the card as the cell records it. Refuse settings, such as those of another cell, that contradict it."""
+    recorded = card.model_copy(update={"protocols": {}})
+    stated = validate(cards.Card, settings["card"], f"{where}: card") if settings.get("card") else recorded
+    if differences := stated.differences(recorded):
+        raise ConfigError(
+            f"{where}: card: not what the card of {card.name} says now ({differences}); leave `card` out to train on "
+            "the dataset as it is now, or restore its card"
+        )
+    return recorded
 
 
 def _with_inputs_that_are_read(config: CellConfig, settings: Mapping[str, Any], where: str) -> CellConfig:

@@ -117,6 +117,8 @@ class Manifest(Strict):
     """What was done about each fault; the splits' counts say how often."""
     samples_per_shard: int
     tool: str
+    storage: dict[str, int] | None = None
+    """The card's settings of storage; None in sets that an earlier version made."""
     cues: dict[str, str] = {}
     """What extracted each cue that was joined: name and version."""
     splits: dict[str, Split]
@@ -141,9 +143,9 @@ def load(root: Path) -> Manifest:
     """Read the manifest of the set in `root`. ShardError when there is none, or one that this version can't read."""
     path = path_of(root)
     hint = f"make the shards with: python -m clef.shard --dataset {root.name} --out {root.parent}"
+    again = f"restore it from a copy, or remove {root} and {hint}"
     try:
         content = json.loads(path.read_bytes())
-    again = f"restore it from a copy, or remove {root} and {hint}"
     except FileNotFoundError:
         raise ShardError(f"{path}: no shards here (the manifest is written last); {hint}") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -175,12 +177,10 @@ def save(root: Path, manifest: Manifest) -> None:
 
 def serialize(manifest: Manifest) -> bytes:
     """Return the bytes of `manifest.json`: its content, and a hash of it."""
-    content = manifest.model_dump(mode="json") | {"checksum": _checksum(manifest)}
+    content = _content(manifest) | {"checksum": _checksum(manifest)}
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _checksum(manifest: Manifest) -> str:
-    text = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 def _content(manifest: Manifest) -> dict[str, Any]:
     content = manifest.model_dump(mode="json")
     if manifest.storage is None:  # so that the checksum of an older set stays right
@@ -188,4 +188,6 @@ def _content(manifest: Manifest) -> dict[str, Any]:
     return content
 
 
+def _checksum(manifest: Manifest) -> str:
+    text = json.dumps(_content(manifest), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -16,6 +16,10 @@ LEAK_FREE = "leak_free"
 """The protocol of every card unless another is asked for: val shares no image with another split."""
 
 
+IN_SIGNATURE = ("name", "protocol", "task", "classes", "vad", "metric", "test_splits", "block")
+"""What of a card is in the signature of a cell, besides the names of its splits."""
+
+
 class SplitSource(Strict):
     """Where a split comes from: `split` in the dataset's own layout, below the folder `root` of the source."""
 
@@ -120,6 +124,24 @@ class Card(Strict):
     def class_metric(self) -> str:
         """Return what the headline metric of one class is called, such as AP for mAP."""
         return METRICS[self.metric].class_metric
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Return the part of it that shapes what a cell learns, selects or reports: in the cell's signature.
+
+        What it says of the source (reader, policies, storage) is in the shards' own hashes.
+        """
+        return self.model_dump(mode="json", include=set(IN_SIGNATURE)) | {"splits": sorted(self.splits)}
+
+    @property
+    def stored_as(self) -> dict[str, int]:
+        """Return the settings of storage that decide the bytes of a sample."""
+        return self.storage.model_dump(exclude={"samples_per_shard"})
+
+    def differences(self, other: "Card") -> str:
+        """Return in words what of the identity or the storage differs from another card's; empty where nothing does."""
+        first, second = (card.identity | {"storage": card.stored_as} for card in (self, other))
+        return "; ".join(f"{key}: {value}, not {second[key]}" for key, value in first.items() if value != second[key])
 
     def canonical(self, label: str) -> str | None:
         """Return the class that a spelling stands for, or None. Case and outer blanks don't matter."""

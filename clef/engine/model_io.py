@@ -23,7 +23,6 @@ from clef.data.dataset import CellDataset
 from clef.data.loader import BatchLoader, to_device
 from clef.data.order import EvaluationBatches
 from clef.data.shards import SplitShards
-from clef.datasets import cards
 from clef.engine import atomic_dir, checkpoint
 from clef.errors import CellError, ConfigError, raise_if_system_error
 from clef.methods import ConfounderDictionary, Method, Prediction
@@ -92,8 +91,7 @@ def load_trained(wanted: str | Path, checkpoint: str | None = None, device: str 
         device = "cuda" if torch.cuda.is_available() else "cpu"
     torch_device = torch.device(device)
     method = restore_method(config, find_weights(folder, checkpoint), torch_device)
-    classes = list(cards.load(config.dataset, config.protocol).classes)
-    return TrainedModel(folder, config, classes, method, torch_device)
+    return TrainedModel(folder, config, list(config.card.classes), method, torch_device)
 
 
 def find_weights(folder: Path, wanted: str | None = None) -> Path:
@@ -131,8 +129,7 @@ def restore_method(config: CellConfig, path: Path, device: torch.device) -> Meth
 
     It knows nothing of the training set, so its losses say nothing.
     """
-    card = cards.load(config.dataset, config.protocol)
-    unknown_counts = [1] * len(card.classes)
+    unknown_counts = [1] * len(config.card.classes)
     method = methods.build(
         config, unknown_counts, len(unknown_counts), lambda _: _dictionary_among_weights(path), trained=True
     )
@@ -144,10 +141,10 @@ def restore_method(config: CellConfig, path: Path, device: torch.device) -> Meth
 
 def _dictionary_among_weights(path: Path) -> ConfounderDictionary:
     try:
-        raise_if_system_error(error, path)
         tensors = checkpoint.read_weights(path)
         return ConfounderDictionary(tensors["centers"], tensors["prior"])
     except (OSError, SafetensorError, KeyError) as error:
+        raise_if_system_error(error, path)
         raise CellError(f"{path}: not the weights of this cell: {error}") from None
 
 
@@ -168,10 +165,10 @@ def load_parent_backbone(config: CellConfig, method: Method) -> None:
     if not (folder / records.RESULT).exists():
         raise CellError(f"{folder}: the cell to start from is not trained to the end; train it first")
     _check_parent(config, folder)
-        raise_if_system_error(error, path)
     try:
         weights = checkpoint.read_weights(path)
     except (OSError, SafetensorError) as error:
+        raise_if_system_error(error, path)
         raise CellError(f"{path}: the weights to start from can't be read: {error}") from None
     prefix = _BACKBONE_PREFIX
     backbone = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
@@ -185,7 +182,9 @@ def load_parent_backbone(config: CellConfig, method: Method) -> None:
 def _check_parent(config: CellConfig, folder: Path) -> None:
     """Refuse a parent that is no vanilla cell of the same dataset and backbone: it would be another experiment."""
     parent = resolve.from_yaml(folder / records.CONFIG)
-    same = parent.backbone == config.backbone and parent.shards.name == config.shards.name
+    if differences := parent.card.differences(config.card):
+        raise CellError(f"{folder}: trained on another card than this cell's ({differences}); train it again")
+    same = parent.backbone == config.backbone
     if parent.method.name != "vanilla" or not same:
         raise CellError(
             f"{folder}: a vanilla cell of {config.backbone.name} (same settings) on {config.dataset} is expected to "

@@ -16,7 +16,6 @@ from clef.console import Progress
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.data.shards import SplitShards
-from clef.datasets import cards
 from clef.engine import provenance
 from clef.engine.evaluation import Arrays, evaluate, sample_groups
 from clef.engine.feature_cache import FrozenFeatures
@@ -91,7 +90,7 @@ def rescore(
         say = console.err.print if main else _print_nothing
         frozen = FrozenFeatures(config, method, accelerator.device, say)
         arrays = evaluate(method, config, shards, accelerator, frozen) | {
-            "group": sample_groups(shards, cards.load(config.dataset, config.protocol).block)
+            "group": sample_groups(shards, config.card.block)
         }
         if predictions and main:
             with io.atomic(predictions) as file:
@@ -124,7 +123,7 @@ def _compare_with_record(
     arrays: Arrays,
     accelerator: Accelerator,
 ) -> Score:
-    metric = cards.load(config.dataset, config.protocol).metric
+    metric = config.card.metric
     sha256 = io.sha256(weights)
     recorded = _recorded_score(folder, weights, sha256, split)
     predictions = folder / f"predictions-{split}.npz"

@@ -25,14 +25,14 @@ from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
 from clef.data.order import check_batch_size
 from clef.data.shards import SplitShards
-from clef.datasets import cards
-from clef.engine import checkpoint, distributed, provenance
+from clef.engine import checkpoint, distributed, provenance, variables
 from clef.engine.distributed import on_all_ranks, synchronize_buffers
 from clef.engine.evaluation import evaluate, sample_groups
 from clef.engine.train_log import Display
 from clef.engine.trainer import Trainer
 from clef.errors import CellError, ClefError, ConfigError, Preempted
 from clef.metrics import format_score, summary
+from clef.process import running_seconds
 
 OnPreempted = Callable[[str, dict[str, Any]], None]
 """Called on the first rank once all have saved, before any of them ends: with why, and with `step` and `steps`.
@@ -51,6 +51,7 @@ def run_cell(
     """
     if result := records.read_json(folder / records.RESULT):
         return result
+    variables.check_ranks()  # before the lock: only the first rank holds it
     on_preempted = on_preempted or (lambda why, position: _record_preempted(folder, why, position))
     with ExitStack() as stack:
         if is_first_rank():  # it alone holds the lock
@@ -75,13 +76,13 @@ def acquire_cell_lock(stack: ExitStack, folder: Path, patience: float) -> None:
     A job that was queued again may meet its own former self, alive on a node whose slurmd died. Raises CellLocked when
     the time is over, and Preempted when this process is asked to stop before.
     """
-    deadline, announced = time.monotonic() + patience, False
+    deadline, announced = running_seconds() + patience, False
     while True:
         try:
             stack.enter_context(io.lock(folder / records.LOCK, busy=lambda: _cell_locked(folder)))
             return
         except CellLocked as error:
-            if time.monotonic() >= deadline:
+            if running_seconds() >= deadline:
                 raise
             if not announced:
                 text = f"{error}; waiting for it to end, {patience / 60:g} minutes at most"
@@ -102,15 +103,21 @@ def _cell_locked(folder: Path) -> CellLocked:
 
 
 def start_ranks(config: CellConfig) -> Accelerator:
-    """Start torch's process group. Raises ConfigError or SetupError for a precision that is not available."""
-    if config.runtime.threads:
-        torch.set_num_threads(config.runtime.threads)
+    """Start torch's process group.
+
+    Raises ConfigError or SetupError for a precision that is not available, or an environment that says otherwise than
+    the config.
+    """
+    variables.check_ranks()
+    variables.check_settings(config)
     distributed.set_numeric_policy(config)
-    on_cpu = config.runtime.device == "cpu" or not torch.cuda.is_available()
+    on_cpu = config.runtime.device == "cpu" or variables.wants_cpu() or not torch.cuda.is_available()
     precision = distributed.accelerate_precision(config, on_cpu)
-    accelerator = Accelerator(
-        mixed_precision=precision, cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=60))]
-    )
+    patience = InitProcessGroupKwargs(timeout=timedelta(minutes=distributed.RANKS_WAIT_MINUTES))
+    with distributed.waiting_announced():
+        accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu, kwargs_handlers=[patience])
+    if config.runtime.threads:  # only now: accelerate sets a number of its own for several ranks on CPUs
+        torch.set_num_threads(config.runtime.threads)
     ranks = accelerator.num_processes
     if config.batch_size < 2 * ranks:
         raise ConfigError(f"batch_size={config.batch_size}: batch norm needs two samples a rank; {2 * ranks} would do")
@@ -261,7 +268,7 @@ def _test(
     best = folder / "checkpoints" / checkpoint.BEST
     checkpoint.load_weights(best, trainer.method)
     synchronize_buffers(trainer.method)
-    card = cards.load(config.dataset, config.protocol)
+    card = config.card
     result = _result_record(config, folder, manifest, trainer, session)
     for name in card.test_splits:
         shards = SplitShards(config.shards, name, manifest)
@@ -286,7 +293,7 @@ def _result_record(
     config: CellConfig, folder: Path, manifest: Manifest, trainer: Trainer, session: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the result without the scores of its test splits."""
-    card = cards.load(config.dataset, config.protocol)
+    card = config.card
     return {
         "cell": config.name,
         "signature": folder.name.rpartition("-")[2],

@@ -27,7 +27,6 @@ from clef.data.loader import BatchLoader, to_device
 from clef.data.manifest import Manifest
 from clef.data.order import Order, RankBatches
 from clef.data.shards import SplitShards
-from clef.datasets import cards
 from clef.engine import atomic_dir, checkpoint, feature_cache, model_io
 from clef.engine.checkpoint import TrainingProgress, TrainState
 from clef.engine.distributed import Watchdog, on_all_ranks, synchronize_buffers
@@ -53,7 +52,7 @@ class Trainer:
         # The data: which samples there are, and which of them each step takes.
         self.train_split = SplitShards(config.shards, "train", manifest)
         self.val_split = SplitShards(config.shards, "val", manifest) if "val" in manifest.splits else None
-        self.metric_name = cards.load(config.dataset, config.protocol).metric
+        self.metric_name = config.card.metric
         self.order = Order(len(self.train_split), config.batch_size, config.seed)
         self.total_steps = self.order.num_batches(config.epochs)
 

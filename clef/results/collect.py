@@ -43,6 +43,8 @@ class _Collected:
     scored: list[ScoredSplit] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     data: dict[str, CellData] = field(default_factory=dict)
+    cards: dict[tuple[str, str], Card] = field(default_factory=dict)
+    """By dataset and protocol, as the cells recorded it."""
 
 
 def gather(path: Path, progress: Progress = lambda name, done, total: None) -> GridResults:
@@ -67,7 +69,10 @@ def gather(path: Path, progress: Progress = lambda name, done, total: None) -> G
         audits=to_frame(AuditNumber, collected.audits),
         missing=collected.missing,
         data=collected.data,
-        cards={key: cards.load(*key) for key in dict.fromkeys((run.dataset, run.protocol) for run in runs)},
+        cards={
+            key: collected.cards.get(key) or cards.load(*key)  # of a dataset without a trained cell, as it is today
+            for key in dict.fromkeys((run.dataset, run.protocol) for run in runs)
+        },
     )
 
 
@@ -92,7 +97,7 @@ def _collect_cell(run: PlannedRun, grid: Path, result: dict[str, Any], collected
     for split, recorded in result["splits"].items():
         if recorded["value"] is None:  # undefined there
             continue
-        numbers, resampled = _read_split(folder, split, recorded, data, card)
+        numbers, resampled = _read_split(folder, split, recorded, data, result["metric"], config)
         defined = (number for number in numbers if not math.isnan(number.value))
         rows += [_row(run, result, data, split, recorded["samples"], number) for number in defined]
         headline = numbers[0]
@@ -104,7 +109,7 @@ def _collect_cell(run: PlannedRun, grid: Path, result: dict[str, Any], collected
 
 
 def _read_split(
-    folder: Path, split: str, recorded: dict[str, Any], data: CellData, card: Card
+    folder: Path, split: str, recorded: dict[str, Any], data: CellData, metric: str, config: CellConfig | None
 ) -> tuple[list[Measure], tuple[np.ndarray | None, bytes]]:
     """Return the numbers of a split, the headline first, and what it was in resamples of the images.
 
@@ -112,11 +117,14 @@ def _read_split(
     """
     path = predictions.path_of(folder, split)
     if not path.exists():
-        return list(_recorded_measures(card.metric, recorded)), (None, b"")
-    arrays = predictions.load(path, data.splits[split].samples, len(card.classes))
-    numbers = measures(arrays, list(card.classes), _config(folder), card.metric)
+        return list(_recorded_measures(metric, recorded)), (None, b"")
+    if config is None:
+        raise CellError(f"{CONFIG} is gone, damaged or of an earlier version: the classes of {path.name} aren't known")
+    classes = config.card.classes
+    arrays = predictions.load(path, data.splits[split].samples, len(classes))
+    numbers = measures(arrays, list(classes), config, metric)
     _check_headline(numbers[0], recorded["value"], path.name)
-    return numbers, resample_predictions(arrays, card.metric)
+    return numbers, resample_predictions(arrays, metric)
 
 
 def _config(folder: Path) -> CellConfig | None:

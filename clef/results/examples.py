@@ -17,7 +17,6 @@ from clef.cells.records import CONFIG
 from clef.config import CellConfig, resolve
 from clef.data import manifest as manifests
 from clef.data.shards import SplitShards
-from clef.datasets import cards
 from clef.datasets.cards import Card
 from clef.errors import CellError, ClefError
 from clef.metrics import label_ranking_precision
@@ -102,7 +101,7 @@ class _Pair:
 
 def _load_pair(part: GridResults, grid: Path, run: PlannedRun, base: PlannedRun) -> _Pair:
     """Raise a ClefError where predictions or shards are gone, or the shards are not the cell's."""
-    card = cards.load(run.dataset, run.protocol)
+    card = part.cards[run.dataset, run.protocol]
     split = card.test_splits[0]
     clef, vanilla = (
         _load_cell(grid / str(each.folder), split, part.data[each.name].splits[split].samples, card)

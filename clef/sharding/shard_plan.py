@@ -151,6 +151,7 @@ class ShardPlan:
             "policies": self.card.policies.model_dump(),
             "samples_per_shard": self.card.storage.samples_per_shard,
             "tool": f"clef {clef.__version__}",
+            "storage": self.card.stored_as,
             "cues": files.makers_by_cue(self.cue_files),
         }
 

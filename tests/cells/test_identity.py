@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from clef.cells.identity import check_shards, folder_of, signature_of
-from clef.config import CellConfig, CustomMethodConfig
+from clef.config import CellConfig, CustomMethodConfig, resolve
 from clef.data import manifest as manifests
 from clef.data.manifest import Manifest
-from clef.datasets import cards
-from clef.errors import ShardError
+from clef.errors import ConfigError, ShardError
+from clef.yaml_config import merge, read_yaml, resource
 
 Make = Callable[..., CellConfig]
 
@@ -83,7 +84,72 @@ def test_the_signature_is_pinned(tiny: Make) -> None:
     assert compute_signature(config, {"train/body.jpg": "ab"}, {"scene": "cd"}) == PINNED
 
 
-PINNED = "96a81a9e9a22bb79"
+def own_card(folder: Path, text: str = "") -> str:
+    """A copy of the demo set's card with some changes; its path."""
+    folder.mkdir(exist_ok=True)
+    content = merge(read_yaml(resource("shards/caer_s_demo.yaml")), yaml.safe_load(text) or {})
+    (folder / "caer_s_demo.yaml").write_text(yaml.safe_dump(content))
+    return str(folder / "caer_s_demo.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "classes: [Disgust, Anger, Fear, Happy, Sad, Surprise, Neutral]",
+        "classes: [Anger, Disgust, Fear, Happy, Sad, Surprise, Neutral, Awe]",
+        "metric: macro F1", "test_splits: [test]", "block: 3",
+    ],
+)  # fmt: skip
+def test_what_a_card_says_of_learning_and_scoring_counts(
+    tiny: Make, manifest: Manifest, tmp_path: Path, text: str
+) -> None:
+    changed = tiny(own_card(tmp_path / "cards", text))
+    assert signature_of(changed, manifest) != signature_of(tiny(), manifest)
+
+
+def test_other_words_and_places_of_a_card_do_not(
+    tiny: Make, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own_card(tmp_path / "cards", "title: Other words\nsource: elsewhere")
+    monkeypatch.chdir(tmp_path)
+    for spelled in (path, "cards/caer_s_demo.yaml", "./cards/../cards/caer_s_demo.yaml"):
+        assert signature_of(tiny(spelled), manifest) == signature_of(tiny(), manifest)
+
+
+def test_weights_count_by_their_bytes_however_their_file_is_called(
+    tiny: Make, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = ["./w.pth", "~/w.pth", str(tmp_path / "w.pth"), f"{tmp_path}/../{tmp_path.name}/w.pth", "./copy.pth"]
+    for name in ("w.pth", "copy.pth"):
+        (tmp_path / name).write_bytes(b"the same")
+    for key in ("backbone.weights.body", "method.context_branch.weights"):
+        assert len({signature_of(tiny(**{key: name}), manifest) for name in names}) == 1
+    both = [tiny(**{key: "./w.pth"}) for key in ("backbone.weights.body", "backbone.weights.context")]
+    assert len({signature_of(config, manifest) for config in [*both, tiny()]}) == 3, "which encoder has them counts"
+
+
+def test_shards_of_another_card_are_refused_with_what_differs(tiny: Make, manifest: Manifest, tmp_path: Path) -> None:
+    swapped = "classes: [Disgust, Anger, Fear, Happy, Sad, Surprise, Neutral]"
+    with pytest.raises(ShardError, match=r"classes: \['Anger', 'Disgust', .* there, \['Disgust', 'Anger', .* here"):
+        check_shards(tiny(own_card(tmp_path, swapped)), manifest)
+    with pytest.raises(ShardError, match=r"storage: .*'frame': 64.* there, .*'frame': 48.* here.*--out FOLDER"):
+        check_shards(tiny(own_card(tmp_path, "storage: {frame: 48}")), manifest)
+    check_shards(tiny(own_card(tmp_path, "storage: {samples_per_shard: 7}")), manifest)
+    earlier = manifest.model_copy(update={"storage": None})  # of an earlier version, which didn't record them
+    check_shards(tiny(own_card(tmp_path, "storage: {frame: 48}")), earlier)
+
+
+def test_a_resolved_config_trains_again_unless_the_card_has_changed(tiny: Make, tmp_path: Path) -> None:
+    config = tiny(own_card(tmp_path))
+    assert resolve.resolve(config.model_dump(mode="json")) == config
+    own_card(tmp_path, "metric: macro F1")
+    with pytest.raises(ConfigError, match=r"card: not what .* says now \(metric: accuracy, not macro F1\)"):
+        resolve.resolve(config.model_dump(mode="json"))
+
+
+PINNED = "48b96a87ee0a56b1"
 
 
 def test_a_cell_without_its_cue_is_refused_before_training(tiny: Make, manifest: Manifest) -> None:
@@ -107,13 +173,11 @@ def test_a_split_without_labels_is_refused_before_training(tiny: Make, manifest:
     check_shards(tiny(), manifest.model_copy(update={"splits": manifest.splits | {name: one}}))
 
 
-def test_a_card_without_the_split_that_it_tests_on_is_refused_before_training(
-    tiny: Make, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    card = cards.load("caer_s_demo").model_copy(update={"test_splits": ("test", "probe")})
-    monkeypatch.setattr("clef.datasets.cards.load", lambda *_: card)
+def test_a_card_without_the_split_that_it_tests_on_is_refused_before_training(tiny: Make, manifest: Manifest) -> None:
+    config = tiny()
+    card = config.card.model_copy(update={"test_splits": ("test", "probe")})
     with pytest.raises(ShardError, match="no split probe"):
-        check_shards(tiny(), manifest)
+        check_shards(config.model_copy(update={"card": card}), manifest)
 
 
 def test_the_folder_says_which_cell_it_is(tiny: Make) -> None:

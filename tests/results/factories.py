@@ -10,6 +10,8 @@ import pandas as pd
 from clef.cells import audits
 from clef.cells.audits import AuditRow
 from clef.cells.plan_file import PlannedRun, write_plan
+from clef.config.methods import METHODS
+from clef.config.resolve import resolve, to_yaml
 from clef.datasets import cards
 from clef.results.collect import gather
 from clef.results.formats import Table
@@ -44,6 +46,14 @@ def result(value: float, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@cache
+def config_text(dataset: str, protocol: str, method: str) -> str:
+    """The config.yaml of a cell."""
+    name = method if method in METHODS else "vanilla"
+    settings = {"dataset": dataset, "protocol": protocol, "backbone": "emot_net", "method": name}
+    return to_yaml(resolve(settings | ({"selection": "last"} if protocol == "lists" else {})))
+
+
 def write_audit(folder: Path, weights: str, rows: list[AuditRow], draws: int = 5) -> None:
     """The audit of a cell, as `python -m clef.audit` leaves it, as far as a gathered grid reads it."""
     facts = {"version": audits.VERSION, "weights": weights, "draws": draws, "draws_seed": 3, "code": {"commit": "def"}}
@@ -76,6 +86,7 @@ class Grid:
             metric = "mAP" if dataset.startswith("emotic") else "accuracy"
             content = content | ({"metric": metric} if "metric" in content else {})
             (folder / "result.json").write_text(json.dumps(content))
+            (folder / "config.yaml").write_text(config_text(dataset, protocol, method))
         if state:
             (folder / "state.json").write_text(json.dumps({"state": "failed", "reason": state, "step": 3, "steps": 9}))
         self.runs.append(PlannedRun(name, dataset, backbone, method, seed, name, protocol=protocol, **run))
