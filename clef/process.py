@@ -20,7 +20,7 @@ def cores() -> int:
 def _quota_of_cgroups() -> float:
     """Return the smallest CPU quota, in cores, of the cgroups around this process; infinite where there is none."""
     try:
-        lines = OWN_CGROUPS.read_text().splitlines()
+        lines = OWN_CGROUPS.read_text("utf-8").splitlines()
     except OSError:
         return math.inf
     quotas = [math.inf]
@@ -37,9 +37,9 @@ def _quota(cgroup: Path) -> float:
     """Return the CPU quota that a cgroup states itself, in cores."""
     try:
         if (cgroup / "cpu.max").exists():
-            quota, period = (cgroup / "cpu.max").read_text().split()
+            quota, period = (cgroup / "cpu.max").read_text("utf-8").split()
         else:
-            quota, period = ((cgroup / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            quota, period = ((cgroup / f"cpu.cfs_{name}_us").read_text("utf-8") for name in ("quota", "period"))
         cores = int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):  # no such file, or `max`
         return math.inf

@@ -137,7 +137,7 @@ def load_checkpoint(path: Path, state: TrainState) -> TrainingProgress:
     Random states are put back on the same number of ranks only. Raises CellError for what doesn't fit this run.
     """
     try:
-        content = json.loads((path / "progress.json").read_text())
+        content = json.loads((path / "progress.json").read_text("utf-8"))
         ranks = content.pop("ranks")
         load_weights(path / MODEL, state.method)
         saved = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)

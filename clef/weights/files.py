@@ -136,7 +136,7 @@ def expected_digest(name: str, path: Path) -> str | None:
         return FILES[name].sha256
     if not digest_path(path).is_file():
         return None
-    digest = digest_path(path).read_text(errors="replace")[:64]
+    digest = digest_path(path).read_text("utf-8", errors="replace")[:64]
     if not re.fullmatch("[0-9a-f]{64}", digest):
         raise SetupError(f"{digest_path(path)}: does not begin with a sha256; write it anew with sha256sum")
     return digest
