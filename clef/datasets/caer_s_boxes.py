@@ -13,6 +13,7 @@ from typing import Any
 
 from clef.datasets.cards import Card
 from clef.datasets.folders import is_junk
+from clef.datasets.parsing import require_pixels
 from clef.datasets.person import Reading, parse_box, parse_path
 from clef.errors import DataError
 from clef.geometry import Box
@@ -70,6 +71,8 @@ def collect_boxes(rows: Iterable[BoxRow], card: Card, reading: Reading) -> dict[
             reading.notes["rows of a box file that repeat another"] += 1
         else:
             reading.keeps("box_conflict", f"{row.where}: {row.box}, but {first.box} in {first.where}")
+    stated = [row for row in boxes.values() if row.box]
+    require_pixels([row.box for row in stated if row.box], stated[0].where if stated else "")
     return boxes
 
 

@@ -3,6 +3,7 @@
 A fault of one person is a rule of `clef.datasets.policies`. A file that isn't what it should be is a DataError.
 """
 
+import codecs
 import csv
 import math
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from typing import NoReturn
 from clef.datasets.cards import Card
 from clef.datasets.person import Reading
 from clef.errors import DataError
+from clef.geometry import Box
 
 
 class LeftOut(Exception):
@@ -99,6 +101,21 @@ def parse_vad(values: Iterable[float], faults: Faults) -> tuple[float, float, fl
     return v, a, d
 
 
+def look_relative(boxes: Iterable[Box]) -> bool:
+    """Return whether boxes seem to be shares of the frame, 0-1: none reaches far beyond that, and not all are zero."""
+    known = [side for box in boxes if not any(map(math.isnan, box)) for side in box]
+    return any(known) and all(-1 <= side <= 2 for side in known)
+
+
+def require_pixels(boxes: Iterable[Box], where: str) -> None:
+    """Raise DataError, which names `where`, for boxes that seem to be shares of the frame, 0-1."""
+    if look_relative(boxes):
+        raise DataError(
+            f"{where}: all boxes lie between 0 and 1, so they seem to be shares of the frame; pixels are expected: "
+            "multiply x by the image's width and y by its height"
+        )
+
+
 @dataclass(frozen=True)
 class CsvRow:
     """One row of a CSV file."""
@@ -117,21 +134,34 @@ class CsvTable:
     rows: tuple[CsvRow, ...]
 
 
-def read_csv(path: Path) -> CsvTable:
-    """Read a CSV file in UTF-8 with a header and commas. Empty lines are skipped. Raises DataError."""
+def read_csv(path: Path, delimiter: str = ",", encoding: str | None = None) -> CsvTable:
+    """Read a CSV file with a header. Empty lines are skipped. Raises DataError.
+
+    Unless `encoding` is stated, it is UTF-8, or UTF-16 where the file begins with that encoding's byte order mark.
+    """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file, strict=True)  # without `strict`, an open quote swallows the rest of the file
+        encoding = encoding or _detect_encoding(path)
+        with path.open(newline="", encoding=encoding) as file:
+            # Without `strict`, an open quote swallows the rest of the file.
+            lines = csv.reader(file, delimiter=delimiter, strict=True)
             header = tuple(name.strip() for name in next(lines, []))
             _check_unique(header, path)
             rows = [_make_row(header, values, f"{path}:{lines.line_num}") for values in lines if values]
             return CsvTable(header, tuple(rows))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: a CSV in UTF-8 is expected: {error}") from None
+    except UnicodeError as error:
+        raise DataError(
+            f"{path}: a CSV in {str(encoding).removesuffix('-sig').upper()} is expected: {error}. Save it as UTF-8; "
+            "for a table, the card may state another encoding instead (reader_options.encoding: latin-1)"
+        ) from None
     except csv.Error as error:
         raise DataError(f"{path}:{lines.line_num}: a CSV is expected: {error}") from None
+
+
+def _detect_encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def column_names(header: Iterable[str]) -> str:

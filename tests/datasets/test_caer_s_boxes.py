@@ -111,7 +111,7 @@ def test_a_row_that_names_no_image_is_counted_once(tmp_path: Path, boxes: dict[s
     assert (train.notes["box_unmatched"], train.notes["file_stray"]) == (2, 1)
     assert not val.notes["box_unmatched"]
     assert not val.notes["file_stray"]
-    with pytest.raises(DataError, match=r"train\.json: 'Happy/7777\.png': a row of a box file names an image that"):
+    with pytest.raises(DataError, match=r"train\.json: 'Happy/7777\.png': a row of a box file names an image or"):
         read(tmp_path, "train", {"box_unmatched": "raise"})
 
 
@@ -174,6 +174,13 @@ def test_a_file_that_is_none_is_named(name: str, text: str, message: str, tmp_pa
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):
+        read(tmp_path)
+
+
+def test_boxes_that_seem_to_be_shares_of_the_frame_are_refused(tmp_path: Path, boxes: dict[str, Boxes]) -> None:
+    shares = {name: box and tuple(value / 64 for value in box) for name, box in boxes["test"].items()}
+    (tmp_path / "test.json").write_text(json.dumps(shares))
+    with pytest.raises(DataError, match=r"test\.json: 'Anger/0000\.png': all boxes lie between 0 and 1"):
         read(tmp_path)
 
 

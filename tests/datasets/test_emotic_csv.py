@@ -104,6 +104,6 @@ def test_a_row_that_is_none_names_its_line(root: Path, wrong: str, message: str)
 def test_a_file_of_something_else(root: Path) -> None:
     with pytest.raises(DataError, match=r"no column folder or filename or bbox.*are expected, not path, label"):
         read(root, header="path,label")
-    (root / "emotic_pre/train.csv").write_bytes(b"\xff\xfe\x00")
+    (root / "emotic_pre/train.csv").write_bytes(b"path\xff")
     with pytest.raises(DataError, match="a CSV in UTF-8 is expected"):
         Emotic(root, card(form="csv")).read("train")
