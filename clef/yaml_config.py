@@ -202,10 +202,32 @@ def names(folder: str) -> list[str]:
     return sorted(path.stem for path in resource(folder).glob("*.yaml"))
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is stated twice; PyYAML would take the last one in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping of a node. Raises ConstructorError, which names the line."""
+        seen: set[Any] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is stated twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def locate(path: Path, key: str, name: str) -> str:
+    """Return `path:line` of the last `name` in the list or mapping `key` of a YAML file; `path` if it isn't there."""
+    content = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+    values = [value for top, value in content.value if top.value == key and not isinstance(value, yaml.ScalarNode)]
+    names = [item[0] if isinstance(item, tuple) else item for value in values for item in value.value]
+    lines = [node.start_mark.line + 1 for node in names if node.value == name]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping that a YAML file holds; an empty file is an empty mapping. Raises ConfigError."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:

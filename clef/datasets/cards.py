@@ -1,5 +1,6 @@
 """The card of a dataset: what `shards/<name>.yaml` states about its classes, layout, splits, metric and storage."""
 
+import unicodedata
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from clef.datasets.policies import Policies
 from clef.errors import ConfigError
 from clef.metrics import METRICS, USUAL
-from clef.yaml_config import Strict, merge, names, read_yaml, resource, unknown, validate
+from clef.yaml_config import Strict, locate, merge, names, read_yaml, resource, unknown, validate
 
 LEAK_FREE = "leak_free"
 """The protocol of every card unless another is asked for: val shares no image with another split."""
@@ -71,7 +72,7 @@ class Card(Strict):
     reader: str
     """A registered reader, or `module:Class`."""
     task: Literal["multi_label", "single_label"]
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
     aliases: dict[str, str] = {}
     """Other spellings of classes, and the class each stands for."""
     vad: bool = False
@@ -145,9 +146,17 @@ class Card(Strict):
 
     def canonical(self, label: str) -> str | None:
         """Return the class that a spelling stands for, or None. Case and outer blanks don't matter."""
-        spellings = {name.lower(): name for name in self.classes}
-        spellings |= {alias.lower(): name for alias, name in self.aliases.items()}
-        return spellings.get(label.strip().lower())
+        spellings = {plain_spelling(alias): name for alias, name in self.aliases.items() if name in self.classes}
+        spellings |= {plain_spelling(name): name for name in self.classes}
+        return spellings.get(plain_spelling(label))
+
+
+def plain_spelling(text: str) -> str:
+    """Return a spelling without what doesn't matter: case, outer blanks, and whether accents are letters of their own.
+
+    Names of files are decomposed into letters and accents when they come from a Mac.
+    """
+    return unicodedata.normalize("NFC", text).strip().lower()
 
 
 def load(name: str, protocol: str = LEAK_FREE, policies: Mapping[str, str] | None = None) -> Card:
@@ -170,11 +179,37 @@ def _load_cached(name: str, protocol: str, modified: int) -> Card:
 def _load(name: str, protocol: str, policies: Mapping[str, str]) -> Card:
     path, content = _read_content(name)
     card = validate(Card, content, str(path))
+    _check_classes(card, path)
     if card.name != path.stem:  # shards and cells are found by this name
         raise ConfigError(f"{path}: name: {path.stem} is expected, as the file is called, not {card.name!r}")
     if protocol not in (LEAK_FREE, *card.protocols):
         raise ConfigError(unknown(f"{path}: protocol {protocol!r}", protocol, [LEAK_FREE, *card.protocols]))
     return _apply_protocol(card, protocol, policies, str(path))
+
+
+def _check_classes(card: Card, path: Path) -> None:
+    """Raise ConfigError, with the line in the card, for spellings that could stand for two classes or for none."""
+    classes: dict[str, str] = {}
+    for name in card.classes:
+        other = classes.setdefault(plain_spelling(name), name)
+        if not name.strip():
+            raise ConfigError(f"{locate(path, 'classes', name)}: classes: one of them has no name")
+        if list(card.classes).count(name) > 1:
+            raise ConfigError(f"{locate(path, 'classes', name)}: classes: {name!r} is listed twice")
+        if other != name:
+            raise ConfigError(
+                f"{locate(path, 'classes', name)}: classes: {name!r} differs from {other!r} only in case or blanks"
+            )
+    aliases: dict[str, str] = {}
+    for alias, name in card.aliases.items():
+        own = classes.get(plain_spelling(alias), name)
+        other = aliases.setdefault(plain_spelling(alias), name)
+        problem = f"is the class {own!r}, and can't stand for {name!r}" if own != name else ""
+        problem = f"stands for {name!r}, and in another case for {other!r}" if other != name else problem
+        problem = unknown(f"class {name!r}", name, card.classes) if name not in card.classes else problem
+        where = locate(path, "aliases", alias) if problem else str(path)
+        if where != str(path):  # else another card states it, which this one extends: it has no effect
+            raise ConfigError(f"{where}: aliases: {alias!r}: {problem}")
 
 
 def _apply_protocol(card: Card, name: str, policies: Mapping[str, str], where: str) -> Card:
