@@ -7,7 +7,8 @@ from pathlib import Path
 from clef import yaml_config
 from clef.errors import ConfigError, argument_parser
 from clef.yaml_config import unknown
-from launch.profiles import parse_sbatch_option, profile_names
+from launch.profiles import profile_names
+from launch.sbatch_options import parse_sbatch_option
 
 STUCK_MINUTES = 15.0
 """Minutes without a log line or a change of state after which a running cell is called stuck (`--stuck`)."""

@@ -67,7 +67,7 @@ class PlannedCell:
         reason = "its shards were still to be made" if self.state == SHARDING else None
         return PlannedRun(
             name=config.name,
-            dataset=config.dataset,
+            dataset=config.card.name,
             backbone=config.backbone.name,
             method=config.method_label,
             seed=config.seed,
@@ -77,6 +77,7 @@ class PlannedCell:
             protocol=config.protocol,
             against=config.against,
             preset_of=config.method.name if config.label else None,
+            card=_absolute_card(config.dataset),
         )
 
 
@@ -231,14 +232,18 @@ def prepare_cell(cell: PlannedCell, threads: int, scratch: str = "") -> str:
     return str(cell_folder(cell).resolve())
 
 
+def _absolute_card(name: str) -> str:
+    """Return the name of a shipped card, or the absolute path of one of the user's."""
+    return str(Path(name).expanduser().resolve()) if name.endswith(".yaml") else name
+
+
 def _with_absolute_paths(config: CellConfig) -> CellConfig:
     """Return the config with every path in it absolute: folders, weights named by their file, the cell to start from.
 
     A name of weights has no slash, and a scratch folder with a variable (`$TMPDIR`) is for the job to expand.
     """
     content = config.model_dump(mode="json")
-    if content["dataset"].endswith(".yaml"):
-        content["dataset"] = str(Path(content["dataset"]).resolve())
+    content["dataset"] = _absolute_card(content["dataset"])
     method, weights, runtime = content["method"], content["backbone"]["weights"], content["runtime"]
     entries = [(runtime, key) for key in ("shards", "output_dir", "weights", "features")]
     if runtime["scratch"] and "$" not in runtime["scratch"]:
@@ -284,8 +289,8 @@ def missing_shards(configs: list[CellConfig], sources: Mapping[str, Path]) -> di
         card = config.card
         source = sources.get(card.name) or (Path(card.source) if card.generator else None)
         if source and not manifests.path_of(folder).exists():
-            path = str(Path(config.dataset).resolve()) if config.dataset.endswith(".yaml") else config.dataset
-            missing[folder] = MissingShards(config.dataset_name, folder.resolve(), path, config.protocol, source)
+            card_name = _absolute_card(config.dataset)
+            missing[folder] = MissingShards(config.dataset_name, folder.resolve(), card_name, config.protocol, source)
     return missing
 
 

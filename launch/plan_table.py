@@ -1,6 +1,7 @@
 """Prints a plan as a table, with what would be submitted and what stands in the way."""
 
 import itertools
+import os
 from collections import Counter
 
 from rich import box
@@ -12,6 +13,7 @@ from clef.console import out
 from launch.plan import SHARDING, MissingShards, Plan, PlannedCell
 from launch.profiles import Site
 from launch.proposal import CellJobs, Proposal, arrange_jobs, group_by_resources
+from launch.sbatch_options import sbatch_variables
 
 STATE_STYLES = {
     "done": "green",
@@ -131,8 +133,20 @@ def _print_other_jobs(proposal: Proposal, site: Site) -> None:
     """Print the jobs besides the arrays: those that make shards, and the one that writes the tables."""
     for shards in (*proposal.shards_to_make, *proposal.shards_in_progress):
         _print_line(_sharding_text(shards, proposal, site))
+    _print_variables(proposal, site)
     if proposal.cell_jobs.cells:
         _print_line("after all cells: a gather job, which writes the tables however they end")
+
+
+def _print_variables(proposal: Proposal, site: Site) -> None:
+    """Print which variables SBATCH_* hold for the jobs, and which don't."""
+    shapes = [cell.config.resources for cell in proposal.cell_jobs.cells]
+    kept = {name for shape in dict.fromkeys(shapes) for name in site.kept_variables(shape)}
+    if kept:
+        stated = ", ".join(f"{name}={os.environ[name]}" for name in sorted(kept))
+        _print_line(f"also for these jobs, from your environment: {stated}")
+    if shapes and (dropped := [name for name in sbatch_variables() if name not in kept]):
+        _print_line(f"from your environment, but not for these jobs, which state it themselves: {', '.join(dropped)}")
 
 
 def _sharding_text(shards: MissingShards, proposal: Proposal, site: Site) -> str:

@@ -3,6 +3,7 @@
 `load_site` puts the command line over a profile; `Site.options` are then the sbatch options of a job.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,29 +15,9 @@ from clef import yaml_config
 from clef.config import ResourcesConfig, Strict
 from clef.errors import ConfigError
 from clef.yaml_config import unknown, validate
+from launch.sbatch_options import GPU_OPTIONS, MEMORY_OPTIONS, OptionValue, kept_variables, parse_sbatch_option
 
 FOLDER = "slurm/profiles"
-OptionValue = str | int | bool
-RESERVED_OPTIONS = ("job_name", "array", "parsable", "wrap", "test_only")
-"""Options of sbatch that the launcher's ledger depends on."""
-GPU_OPTIONS = {"gpus", "gpus_per_node", "gpus_per_task", "gpus_per_socket", "gres", "tres_per_task"}
-
-
-def parse_sbatch_option(
-    text: str, value: OptionValue | None = None, where: str = "--sbatch "
-) -> tuple[str, str | bool]:
-    """Parse an option of sbatch, from `key=value` or from a key and a value; an option without a value is True.
-
-    The key is named as submitit names the options that it sets itself, so that the user's replaces submitit's.
-    ConfigError for what is no option, and for what the launcher must set.
-    """
-    key, equals, stated = str(text).partition("=") if value is None else (str(text), "=", value)
-    key = key.lstrip("-").replace("-", "_")
-    if not key.isidentifier():
-        raise ConfigError(f"{where}{text!s}: key=value or key is expected, such as account=lab or exclusive")
-    if key in RESERVED_OPTIONS:
-        raise ConfigError(f"{where}{text!s}: the launcher sets this itself")
-    return key, stated if isinstance(stated, bool) else str(stated) if equals else True
 
 
 # ---- the profile ----
@@ -62,9 +43,10 @@ class SbatchOptions(Strict):
             raise ValueError(str(error)) from None
 
     def by_name(self) -> dict[str, str | bool]:
-        """Return all of them by sbatch's names, without those that are off."""
+        """Return all of them by sbatch's names, without those that are off; `requeue` may be False."""
         named = {key: getattr(self, key) for key in ("partition", "account", "qos", "constraint")}
-        return {key: value for key, value in (named | self.sbatch).items() if value not in (None, False)}
+        options = (named | self.sbatch).items()
+        return {key: value for key, value in options if value not in (None, False) or key == "requeue"}
 
 
 class GpuRequest(Strict):
@@ -94,6 +76,8 @@ class Profile(SbatchOptions):
     without_gpu: SbatchOptions | None = None
     """In place of all the options above, for jobs that ask for no GPU."""
     gpus: GpuRequest = GpuRequest()
+    memory: Literal["per-node", "per-cpu", "none"] = "per-node"
+    """How a cell's `memory_gb` is asked for: --mem, its part for each CPU (--mem-per-cpu), or not at all."""
     setup: tuple[str, ...] = ()
     """Lines of shell that every job begins with."""
     scratch: str = ""
@@ -131,10 +115,27 @@ class Site:
     """Options of sbatch from the command line."""
 
     def options(self, resources: ResourcesConfig) -> dict[str, str | bool]:
-        """Return every option of sbatch that a job of these resources gets on top of them."""
+        """Return the options of sbatch that the site decides for a job of these resources.
+
+        `requeue` is False where the job may not be queued again.
+        """
         profile = self.profile if resources.gpus else self.profile.without_gpu or self.profile
         options = profile.by_name() | self.command_line
-        return options if GPU_OPTIONS & options.keys() else options | self._gpu_option(resources.gpus)
+        gpus = {} if GPU_OPTIONS & options.keys() else self._gpu_option(resources.gpus)
+        memory = {} if MEMORY_OPTIONS & options.keys() else self._memory_option(resources)
+        return options | gpus | memory
+
+    def kept_variables(self, resources: ResourcesConfig) -> list[str]:
+        """Return the names of the variables SBATCH_* that hold for a job of these resources."""
+        return kept_variables(self.options(resources))
+
+    def _memory_option(self, resources: ResourcesConfig) -> dict[str, str | bool]:
+        if self.profile.memory == "none":
+            return {}
+        if self.profile.memory == "per-node":
+            return {"mem": f"{resources.memory_gb}GB"}
+        cpus = resources.cpus * max(1, resources.gpus)  # they are asked for by task
+        return {"mem_per_cpu": f"{math.ceil(1024 * resources.memory_gb / cpus)}MB"}
 
     def _gpu_option(self, count: int) -> dict[str, str | bool]:
         ask, model = self.profile.gpus.ask, self.profile.gpus.type

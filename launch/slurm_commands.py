@@ -12,7 +12,7 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +43,8 @@ COMMAND_TIMEOUT_S = 60
 SCANCEL_TIMEOUT_S = 300
 SBATCH_TIMEOUT_S = 300
 """How long sbatch may take: it asks a busy controller again and again."""
-KEPT_VARIABLES = ("SLURM_CONF", "SLURM_CLUSTERS")
-"""Where the cluster is. Every other variable of Slurm describes the job around this process."""
+JOB_LIMIT = re.compile(r"(?:Assoc|QOS)\w*SubmitJob\w*Limit")
+"""How Slurm names a limit of the jobs that wait or run, such as AssocMaxSubmitJobLimit."""
 Work = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function for submitit to pickle, and its arguments."""
 
@@ -240,10 +240,14 @@ def write_script(executor: submitit.SlurmExecutor, work: list[Work], array: bool
     return script
 
 
-def call_sbatch(script: Path) -> str:
+class JobLimitReached(SetupError):
+    """Slurm takes no job of this length from this user until others have ended (MaxSubmitJobs)."""
+
+
+def call_sbatch(script: Path, environment: Mapping[str, str]) -> str:
     """Hand a script to sbatch. Returns the job's id; SetupError with what sbatch says when it gives none."""
     # In a session of its own: neither Ctrl-C nor a terminal that closes may end it half-way.
-    options: dict[str, Any] = {"start_new_session": True, "env": sbatch_environment(), "timeout": SBATCH_TIMEOUT_S}
+    options: dict[str, Any] = {"start_new_session": True, "env": dict(environment), "timeout": SBATCH_TIMEOUT_S}
     try:
         done = subprocess.run(["sbatch", "--parsable", str(script)], capture_output=True, text=True, **options)
     except subprocess.TimeoutExpired:
@@ -253,13 +257,16 @@ def call_sbatch(script: Path) -> str:
     answer = re.fullmatch(r"(\d+)(;.*)?", done.stdout.strip())  # `12`, or `12;cluster`
     if done.returncode or not answer:
         lines = [line.removeprefix("sbatch: ").removeprefix("error: ").strip() for line in done.stderr.splitlines()]
-        raise SetupError("; ".join(filter(None, lines)) or f"exit code {done.returncode} and {done.stdout.strip()!r}")
+        kind = JobLimitReached if _names_job_limit(done.stderr) else SetupError
+        raise kind("; ".join(filter(None, lines)) or f"exit code {done.returncode} and {done.stdout.strip()!r}")
     return answer[1]
 
 
-def sbatch_environment() -> dict[str, str]:
-    """Return this process's environment without what Slurm says of a job around it: sbatch takes that for options."""
-    return {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES or not name.startswith("SLURM")}
+def _names_job_limit(refusal: str) -> bool:
+    """Return whether sbatch refuses a job for the number of the user's jobs; older versions name several limits."""
+    if re.search(r"(?:Assoc|QOS)\w+Limit", refusal):
+        return JOB_LIMIT.search(refusal) is not None
+    return "job submit limit" in refusal
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import itertools
 import math
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,8 +29,9 @@ from launch import code_snapshot, ledger, plan_table, slurm_commands
 from launch.ledger import ActiveJobs, Submission
 from launch.plan import MissingShards, PlannedCell, cell_folder, prepare_cell
 from launch.profiles import Site
-from launch.proposal import CellJobs, Proposal
-from launch.slurm_commands import Work, array_of
+from launch.proposal import CellJobs, JobArray, Proposal
+from launch.sbatch_options import sbatch_environment, with_dependency
+from launch.slurm_commands import JobLimitReached, Work, array_of
 
 SMALL_JOB = ResourcesConfig(gpus=0, cpus=1, memory_gb=4, hours=1)
 """The resources of the gather job, and of the job that runs the launcher again."""
@@ -114,6 +115,8 @@ def _submit_all(proposal: Proposal, submitter: "Submitter", args: argparse.Names
         submitter.submit_cells(proposal.cell_jobs)
         for shards in proposal.shards_to_make:
             submitter.submit_sharding(shards, [*(text for text in sys.argv[1:] if text != "--yes"), "--yes"])
+    except JobLimitReached as error:
+        submitter.submitted.limit = error
     except SetupError as error:
         refusal = error
     except (KeyboardInterrupt, OSError):
@@ -121,6 +124,8 @@ def _submit_all(proposal: Proposal, submitter: "Submitter", args: argparse.Names
         raise
     try:
         submitter.submit_gather(path, Path(args.results).resolve())
+    except JobLimitReached as error:
+        submitter.submitted.limit = error
     except SetupError as error:
         refusal = refusal or error
     _report_submitted(submitter.submitted, proposal)
@@ -130,6 +135,8 @@ def _submit_all(proposal: Proposal, submitter: "Submitter", args: argparse.Names
         out.print(text, markup=False, soft_wrap=True)
     if refusal:
         raise refusal
+    if submitter.submitted.limit and not submitter.jobs:
+        raise submitter.submitted.limit
     if proposal.is_empty:
         plan_table.print_nothing_to_train(proposal.plan)
         from clef.results.gather import gather_grid  # only now: planning and status don't wait for what it imports
@@ -150,6 +157,8 @@ class SubmittedJobs:
     shards: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By the name of a set of shards: the job that makes it, and the job after it that runs the launcher."""
     gather: str | None = None
+    limit: JobLimitReached | None = None
+    """What sbatch said when the user had as many jobs as allowed."""
 
 
 class Submitter:
@@ -179,12 +188,30 @@ class Submitter:
                 return work
 
             for array in jobs.arrays:
-                work = [prepare(cell) for cell in array.cells]
-                self._submit_job("cells", array.resources, work, array.cells, max_parallel=array.max_parallel)
+                self._submit_array(array, [prepare(cell) for cell in array.cells])
             for cell in jobs.dependents:  # once its parent has ended well; Slurm drops it when the parent fails
                 assert cell.parent is not None
                 parent = self.jobs[cell.parent.name]
                 self._submit_job("cells", cell.config.resources, [prepare(cell)], [cell], after=[parent])
+
+    def _submit_array(self, array: JobArray, work: list[Work]) -> None:
+        """Submit an array, in shorter ones where the user may not have so many jobs at once.
+
+        JobLimitReached when not a single job more is taken.
+        """
+        start, size = 0, len(work)
+        while start < len(work):
+            part = slice(start, start + size)
+            # Each part gets its share of the tasks that run at the same time.
+            parallel = max(1, array.max_parallel * size // len(work)) if array.max_parallel else None
+            try:
+                self._submit_job("cells", array.resources, work[part], array.cells[part], max_parallel=parallel)
+                start += size
+                size = min(size, len(work) - start)
+            except JobLimitReached:
+                if size == 1:
+                    raise
+                size //= 2
 
     def submit_sharding(self, shards: MissingShards, launcher_arguments: list[str]) -> None:
         """Submit a job that makes a set of shards, and one after it that runs the launcher with these arguments.
@@ -235,20 +262,25 @@ class Submitter:
         folder = ledger.job_folder(self.grid, submission)
         executor = _make_executor(folder, self.site, resources, code_snapshot.python_command(self.code))
         executor.update_parameters(job_name=submission.tag, array_parallelism=max_parallel or len(work))
-        executor.parameters["additional_parameters"] = {"requeue": True} | _with_dependency(
-            self.site.options(resources), after, after_kind
-        )
+        options = self.site.options(resources)
+        requeue = "requeue" if options.pop("requeue", True) else "no_requeue"
+        executor.parameters["additional_parameters"] = {requeue: True} | with_dependency(options, after, after_kind)
         script = slurm_commands.write_script(executor, work, submission.array)
+        environment = sbatch_environment(self.site.kept_variables(resources))
         with slurm_commands.hold_interrupt_back():
             ledger.begin_submission(self.grid, submission)
-            submission = self._call_sbatch(submission, script)
+            submission = self._call_sbatch(submission, script, environment)
             self._count(submission)
             return submission
 
-    def _call_sbatch(self, submission: Submission, script: Path) -> Submission:
+    def _call_sbatch(self, submission: Submission, script: Path, environment: Mapping[str, str]) -> Submission:
         """Write down the job that sbatch gives. SetupError when there is none, or when it can't be written down."""
         try:
-            job = slurm_commands.call_sbatch(script)
+            job = slurm_commands.call_sbatch(script, environment)
+        except JobLimitReached as refusal:  # which the controller itself says: it has no such job
+            ledger.drop_submission(self.grid, submission)
+            shutil.rmtree(script.parent)
+            raise JobLimitReached(f"sbatch refused a job: {refusal}") from None
         except SetupError as refusal:
             # It may be a job all the same: a controller that is too slow for sbatch may have taken it.
             try:
@@ -283,7 +315,6 @@ def _make_executor(folder: Path, site: Site, resources: ResourcesConfig, python:
     srun = [f"--cpus-per-task={resources.cpus}", "--kill-on-bad-exit=1"]
     executor.update_parameters(
         time=math.ceil(resources.hours * 60),
-        mem=f"{resources.memory_gb}GB",
         cpus_per_task=resources.cpus,
         ntasks_per_node=max(1, resources.gpus),
         nodes=resources.nodes,
@@ -296,15 +327,6 @@ def _make_executor(folder: Path, site: Site, resources: ResourcesConfig, python:
 def _gpu_setup(gpus: int) -> list[str]:
     # If GPUs are asked for by task, srun shows each rank only one; but a rank picks its own, by local rank, among all.
     return ["unset SLURM_GPUS_PER_TASK SLURM_TRES_PER_TASK", f"export CLEF_GPUS_PER_NODE={gpus}"]
-
-
-def _with_dependency(options: dict[str, str | bool], after: Sequence[str], after_kind: str) -> dict[str, str | bool]:
-    """Return the options with a dependency, which is added to the user's own."""
-    if not after:
-        return options
-    stated = [str(options["dependency"])] if "dependency" in options else []
-    options = options | {"dependency": ",".join([*stated, ":".join([f"after{after_kind}", *after])])}
-    return options | {"kill_on_invalid_dep": "yes"} if after_kind == "ok" else options
 
 
 # ---- reports ----
@@ -320,6 +342,10 @@ def _report_submitted(submitted: SubmittedJobs, proposal: Proposal) -> None:
         rest = "; run it again for the rest" if is_partial else ""
         jobs = ", ".join(submitted.arrays)
         out.print(f"submitted {count} as {len(submitted.arrays)} job {kind}: {jobs}{rest}", soft_wrap=True)
+    if submitted.limit:
+        what = f"{console.format_cells(total - submitted.cells)} wait" if submitted.cells < total else "the rest waits"
+        again = f"{what} for the next run of the same command, when some of your jobs have ended"
+        out.print(f"{submitted.limit}: {again}", markup=False, soft_wrap=True)
     for name, (sharding, launch) in submitted.shards.items():
         out.print(f"job {sharding} makes the shards of {name}; job {launch} after it submits the cells", soft_wrap=True)
 

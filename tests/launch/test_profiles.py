@@ -14,6 +14,7 @@ from tests.launch import tiny_grid
 
 TWO_GPUS = ResourcesConfig(gpus=2, cpus=4, memory_gb=8, hours=1)
 NO_GPU = ResourcesConfig(gpus=0, cpus=4, memory_gb=8, hours=1)
+MEMORY = {"mem": "8GB"}
 
 
 def write(path: Path, text: str) -> str:
@@ -34,8 +35,8 @@ def write(path: Path, text: str) -> str:
 )
 def test_how_gpus_are_asked_for(gpus: dict[str, str], expected: dict[str, str]) -> None:
     site = profiles.Site(Profile.model_validate({"gpus": gpus}))
-    assert site.options(TWO_GPUS) == expected
-    assert site.options(NO_GPU) == {}
+    assert site.options(TWO_GPUS) == expected | MEMORY
+    assert site.options(NO_GPU) == MEMORY
 
 
 def test_the_command_line_goes_before_the_profile(tmp_path: Path) -> None:
@@ -48,9 +49,9 @@ def test_the_command_line_goes_before_the_profile(tmp_path: Path) -> None:
     """
     path = write(tmp_path / "own.yaml", own)
     plain = profiles.load_site(path, None, [])
-    sbatch = {"nice": "100", "mail_type": "FAIL", "exclusive": True}
+    sbatch = {"nice": "100", "mail_type": "FAIL", "exclusive": True, "requeue": False} | MEMORY
     assert plain.options(TWO_GPUS) == {"partition": "long", "account": "lab", "gres": "gpu:2"} | sbatch
-    assert plain.options(NO_GPU) == {"partition": "cpu"}, "in place of all the others"
+    assert plain.options(NO_GPU) == {"partition": "cpu"} | MEMORY, "in place of all the others"
 
     over = profiles.load_site(path, "short", ["account=other", "nice=5", "gres=gpu:h100:2"])
     expected = {"partition": "short", "account": "other", "nice": "5", "gres": "gpu:h100:2"}
@@ -61,11 +62,12 @@ def test_the_command_line_goes_before_the_profile(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("partitoin: gpu", "partitoin: unknown (did you mean partition?); valid: account, constraint, gpus, partition"),
+        ("partitoin: gpu", "partitoin: unknown (did you mean partition?); valid: account, constraint, gpus, memory"),
         ("gpus: {form: gres}", "gpus.form: unknown"),
         ("gpus: {ask: gress}", "gpus.ask: input should be 'gpus-per-node', 'gres' or 'gpus-per-task'"),
         ("without_gpu: {sources: {}}", "without_gpu.sources: unknown"),
         ("sbatch: {array: 0-3}", "sbatch: array: the launcher sets this itself"),
+        ("memory: per_cpu", "memory: input should be 'per-node', 'per-cpu' or 'none'"),
         ("sharding: {cpus: 0}", "sharding.cpus: input should be greater than or equal to 1"),
         ("- gpu", "a mapping (key: value) is expected"),
     ],
@@ -75,6 +77,30 @@ def test_a_profile_that_is_wrong_is_told_where(tmp_path: Path, text: str, expect
     with pytest.raises(ConfigError, match=re.escape(expected)) as caught:
         profiles.load_profile(path)
     assert path in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("signal=USR1@60", "--sbatch signal=USR1@60: the launcher sets this itself: cells save themselves at it"),
+        ("--output=x", "--sbatch --output=x: the launcher sets this itself: --logs and --status read it"),
+        ("export=NONE", "--sbatch export=NONE: the launcher sets this itself: jobs need the environment"),
+        ("time=60", "--sbatch time=60: the cells state this: set resources.hours instead"),
+        ("cpus-per-task=2", "the cells state this: set resources.cpus instead"),
+        ("A=lab", "--sbatch A=lab: the option's long name is expected"),
+    ],
+)
+def test_options_that_the_launcher_or_a_cell_states_are_refused(option: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        profiles.load_site(None, "gpu", [option])
+
+
+def test_memory_for_each_cpu_makes_up_the_cells_memory() -> None:
+    site = profiles.Site(Profile(memory="per-cpu"))
+    assert site.options(NO_GPU)["mem_per_cpu"] == "2048MB"
+    assert site.options(TWO_GPUS)["mem_per_cpu"] == "1024MB", "4 CPUs for each of two tasks"
+    third = ResourcesConfig(gpus=0, cpus=3, memory_gb=1, hours=1)
+    assert site.options(third)["mem_per_cpu"] == "342MB", "rounded up"
 
 
 def test_a_profile_that_is_not_there_is_answered_with_those_that_are() -> None:

@@ -102,10 +102,101 @@ def test_a_surrounding_job_is_not_passed_on(
     for name in ("SLURM_JOB_ID", "SLURM_MEM_PER_NODE", "SLURM_NTASKS", "SLURMD_NODENAME"):
         monkeypatch.setenv(name, "7")
     monkeypatch.setenv("SLURM_CONF", "/etc/other/slurm.conf")
-    monkeypatch.setenv("SBATCH_ACCOUNT", "lab")  # the user's own wish
+    monkeypatch.setenv("SRUN_EXPORT_ENV", "NONE")
     assert launch(tiny_grid.write(tmp_path / "inside.yaml")) == 0
-    passed = {name for name in slurm.environment(1) if name.startswith(("SLURM", "SBATCH"))}
-    assert passed == {"SLURM_CONF", "SBATCH_ACCOUNT"}
+    assert {name for name in slurm.environment(1) if name.startswith(("SLURM", "SRUN"))} == {"SLURM_CONF"}
+
+
+DECIDED = (
+    "ARRAY_INX", "CLUSTERS", "CPUS_PER_GPU", "ERROR", "EXPORT", "GPUS", "GPUS_PER_NODE", "GRES", "JOB_NAME",
+    "MEM_PER_CPU", "MEM_PER_NODE", "NO_REQUEUE", "OPEN_MODE", "OUTPUT", "PARTITION", "REQUEUE", "SIGNAL", "TIMELIMIT",
+    "WAIT",
+)  # fmt: skip
+
+
+def test_variables_hold_for_what_the_plan_does_not_state(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """sbatch puts them before the script."""
+    for name in (*DECIDED, "ACCOUNT", "QOS", "RESERVATION"):
+        monkeypatch.setenv(f"SBATCH_{name}", "7")
+    assert launch(tiny_grid.write(tmp_path / "own.yaml"), "--sbatch", "qos=long") == 0
+    said = capsys.readouterr().out
+    for job in (1, 2):
+        passed = {name for name in slurm.environment(job) if name.startswith("SBATCH")}
+        assert passed == {"SBATCH_ACCOUNT", "SBATCH_RESERVATION"}
+    assert "also for these jobs, from your environment: SBATCH_ACCOUNT=7, SBATCH_RESERVATION=7\n" in said
+    dropped = ", ".join(f"SBATCH_{name}" for name in sorted([*DECIDED, "QOS"]))
+    assert f"but not for these jobs, which state it themselves: {dropped}\n" in said
+
+
+LIMIT = """
+last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$2")
+if [ $(( $(wc -l < $state/queue) + ${last:-0} + 1 )) -gt 5 ]; then
+  echo 'sbatch: error: AssocMaxSubmitJobLimit' >&2
+  echo 'sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)' >&2
+  exit 1
+fi
+"""
+"""No user has more than five jobs, as sbatch says it."""
+
+
+def test_of_an_array_that_is_too_long_as_much_is_submitted_as_the_user_may_have(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (slurm.state / "before").write_text(LIMIT)
+    grid = tiny_grid.write(tmp_path / "many.yaml")
+    assert launch(grid, "--max-parallel", "4") == 0
+    assert by_kind("many") == [("cells", "1", 4), ("cells", "2", 1)]
+    assert slurm.options(1)["array"] == "0-3%2"
+    said = capsys.readouterr()
+    assert "submitted 5 of 8 cells as 2 job arrays: 1, 2; run it again for the rest\n" in said.out
+    assert "AssocMaxSubmitJobLimit" in said.out
+    assert ": 3 cells wait for the next run of the same command, when some of your jobs have ended\n" in said.out
+    kept = {entry.tag for entry in entries("many") if not entry.dropped}
+    assert {path.name for path in Path("runs/many/slurm").iterdir()} == kept, "nothing is left of what was refused"
+
+    assert launch(grid) == 0, "nothing can be submitted yet, and nothing is wrong"
+    slurm.end(1)
+    for cell in entries("many")[-1].cells:
+        assert not (Path("runs/many") / cell / records.RESULT).exists()
+    assert launch(grid) == 0
+    assert sum(len(entry.cells) for entry in entries("many") if entry.job) == 9, (
+        "the four that are gone are cells again"
+    )
+
+
+def test_a_user_who_has_all_jobs_already_is_refused(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (slurm.state / "before").write_text(LIMIT)
+    (slurm.state / "queue").write_text("".join(f"{i}|N/A|RUNNING|None|node1|0:10|other\n" for i in range(90, 95)))
+    assert launch(tiny_grid.write(tmp_path / "none.yaml")) == 5
+    assert "error: sbatch refused a job: AssocMaxSubmitJobLimit" in capsys.readouterr().err
+
+
+def test_a_job_that_may_not_be_queued_again(tmp_path: Path, slurm: FakeSlurm, launch: Launch) -> None:
+    assert launch(tiny_grid.write(tmp_path / "once.yaml"), "--sbatch", "no-requeue") == 0
+    assert {"requeue", "no-requeue"} & set(slurm.options(1)) == {"no-requeue"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (("--profile", "percpu.yaml"), {"mem-per-cpu": "1024MB"}),
+        (("--profile", "none.yaml"), {}),
+        (("--sbatch", "mem-per-gpu=40G"), {"mem-per-gpu": "40G"}),
+        ((), {"mem": "1GB"}),
+    ],
+)
+def test_how_memory_is_asked_for(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, arguments: tuple[str, ...], asked: dict[str, str]
+) -> None:
+    Path("percpu.yaml").write_text("memory: per-cpu")
+    Path("none.yaml").write_text("memory: none")
+    assert launch(tiny_grid.write(tmp_path / "mem.yaml"), *arguments) == 0
+    assert {key: value for key, value in slurm.options(1).items() if key.startswith("mem")} == asked
 
 
 def test_without_a_terminal_somebody_must_have_said_yes(
