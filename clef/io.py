@@ -3,6 +3,7 @@
 A file that is written here is whole or absent: it is written under a temporary name, flushed to disk, and renamed.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -99,7 +100,7 @@ def lock(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    with path.open("a+") as file:  # NFS requires read access for a shared lock, write access for the other
+    with path.open("ab+") as file:  # NFS requires read access for a shared lock, write access for the other
         if not _try_lock(file, kind):
             if busy:
                 raise busy()
@@ -109,7 +110,7 @@ def lock(
         yield
 
 
-def _try_lock(file: IO[str], kind: int) -> bool:
+def _try_lock(file: IO[bytes], kind: int) -> bool:
     """Take the lock, or return False. It tries for a second: `is_locked` of another process holds it briefly."""
     for _ in range(10):
         try:
@@ -126,15 +127,39 @@ def _try_lock(file: IO[str], kind: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a process holds this lock."""
+    """Return whether a process holds this lock, or may hold it: a lock file that can't be opened can't be tried."""
     try:
-        with path.open("a" if path.exists() else "r") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle = _open_lock(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # NFS wants write access for this lock
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:
+    except OSError:  # no file of this file system can be locked
         return False
+    finally:
+        os.close(handle)
     return False
+
+
+def _open_lock(path: Path) -> int:
+    """Open a lock file for writing, or for reading where that is all that the user may do."""
+    try:
+        return os.open(path, os.O_RDWR)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY)
 
 
 def load_array(file: Path | IO[bytes], mapped: bool = False) -> "np.ndarray":

@@ -1,13 +1,17 @@
-"""JSON that every other program reads."""
+"""JSON that every other program reads, and locks that others hold."""
 
+import errno
 import json
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from clef import io
+from clef.cells import records
 
 
 def strictly(text: str) -> Any:
@@ -29,3 +33,32 @@ def test_numbers_without_a_value_are_null(indent: int | None) -> None:
 def test_finite_content_is_written_as_json_writes_it() -> None:
     content = {"ü": [0.1, 1e300, None, True]}
     assert io.to_json(content) == json.dumps(content, indent=1, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("refusal", [errno.EACCES, errno.EROFS])
+def test_a_lock_is_seen_by_those_who_may_only_read(
+    refusal: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def read_only(path: Path, flags: int, *more: int) -> int:
+        if flags & os.O_RDWR:
+            raise OSError(refusal, os.strerror(refusal), str(path))
+        return opened(path, flags, *more)
+
+    with io.lock(tmp_path / "lock"):
+        monkeypatch.setattr(os, "open", read_only)
+        assert io.is_locked(tmp_path / "lock")
+    assert not io.is_locked(tmp_path / "lock")
+    assert not io.is_locked(tmp_path / "none")
+
+
+@pytest.mark.parametrize("refusal", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_a_lock_that_cannot_be_tried_may_be_held(refusal: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, flags: int) -> int:
+        raise OSError(refusal, os.strerror(refusal), str(path))
+
+    records.write_state(tmp_path, "running")
+    monkeypatch.setattr(os, "open", refuse)
+    assert io.is_locked(tmp_path / "lock")
+    assert records.state_of(tmp_path) == "running"
