@@ -1,10 +1,14 @@
 """The output of a cell's processes: their stdout and stderr, which lie in files."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-ERROR_LINES = 20
-"""Lines at the end of a file in which an error is looked for: srun says more after it."""
+ERROR_LINES = 40
+"""Lines at the end of a file in which an error is looked for: a traceback, and what others say after it."""
+SLURM_LINE = re.compile(r"(srun|slurmstepd|slurmd)\b[^:]*: ")
+SLURM_SAYS_WHY = re.compile(r"[^:]*: error: (?!.*(Exited with exit code|: Terminated$|CANCELLED AT \S+ \*\*\*))")
+"""An error of Slurm's that tells more than that a task ended: `Killed`, `Out Of Memory`, `DUE TO TIME LIMIT`, ..."""
 TAIL_BYTES = 64 * 1024
 """Bytes at the end of a file that are read."""
 
@@ -27,21 +31,34 @@ def last_lines(path: Path, count: int) -> list[str]:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - TAIL_BYTES))
             text = file.read().decode(errors="replace")
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        return [f"(can't be read: {error.strerror})"]
     lines = [line.rstrip().rpartition("\r")[2] for line in text.split("\n")]
     return [line for line in lines if line.strip()][-count:]
 
 
 def last_error(paths: Iterable[Path]) -> str | None:
-    """Return the last error in stderr, or else its last line, of the first rank that wrote anything there.
+    """Return what the end of stderr says of how a process ended, of the first rank that wrote anything there.
 
-    srun's own error counts only where there is no other: it says that a task ended, and not why.
+    Whatever its words are, the last line is in it: a shell's `can't cd to /x` says neither error nor exception. Before
+    that comes the exception or error above it, if there is one, and behind it Slurm's reason, if it has one.
     """
     for path in paths:
         lines = last_lines(path, ERROR_LINES) if path.suffix == ".err" else []
         if lines:
-            errors = [line for line in lines if "error" in line.lower()]
-            errors_of_cell = [line for line in errors if not line.startswith("srun:")]
-            return (errors_of_cell or errors or lines)[-1].strip()
+            own = [line for line in lines if not SLURM_LINE.match(line)]
+            reasons = [line for line in lines if SLURM_LINE.match(line) and SLURM_SAYS_WHY.match(line)]
+            last = [line for line in own if not line[0].isspace()] or own
+            words = [*_errors(own)[-1:], *last[-1:], *reasons[-1:]] or lines[-1:]
+            return "; ".join(dict.fromkeys(line.strip() for line in words))
     return None
+
+
+def _errors(lines: Sequence[str]) -> list[str]:
+    """Return the first line of the last traceback's exception, or else the lines that call themselves an error."""
+    starts = [i for i, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    if starts:
+        return [line for line in lines[starts[-1] + 1 :] if not line[0].isspace()][:1]
+    return [line for line in lines if "error" in line.lower()]

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,9 @@ from clef.data import manifest as manifests
 from clef.errors import CellError, SetupError
 from launch import grid as command
 from launch import ledger, slurm_commands, status, status_view
-from launch.ledger import SUBMISSIONS, Submission
 from launch.slurm_commands import Job
-from launch.status_view import add_details
+from tests.launch.status_grid import SQUEUE, Slurm, details, planned, states, submitted
 
-# An array of which 0 ended, 1 failed, 2 was killed, 3, 6 and 7 were cancelled while they ran, 4 runs; a job behind 1.
-SQUEUE = """1|7|CANCELLED|None|node1|0:03|clef-x-00000001
-1|3|CANCELLED|None|node1|0:04|clef-x-00000001
-2|N/A|CANCELLED|DependencyNeverSatisfied||0:00|clef-x-00000002
-3|N/A|CANCELLED|JobHeldUser||0:00|clef-x-00000003
-1|0|COMPLETED|None|node1|0:00|clef-x-00000001
-1|1|FAILED|NonZeroExitCode|node1|0:00|clef-x-00000001
-1|2|FAILED|NonZeroExitCode|node1|0:00|clef-x-00000001
-1|4|RUNNING|None|node2|1-01:01:12|clef-x-00000001
-13|5|PENDING|JobArrayTaskLimit||0:00|clef-y
-12|N/A|TIMEOUT|TimeLimit|node1|1:01|clef-t
-14|N/A|NODE_FAIL|NodeDown|node2|0:02|clef-n
-"""
 SACCT = """2|CANCELLED|None assigned|0|clef-x-00000002
 3|CANCELLED by 0|None assigned|0|clef-x-00000003
 1_1|FAILED|node1|0|clef-x-00000001
@@ -40,61 +25,6 @@ SACCT = """2|CANCELLED|None assigned|0|clef-x-00000002
 13_0|CANCELLED by 0|node1|6|clef-y
 13_[1,5-6,8-9%1]|CANCELLED by 0|None assigned|0|clef-y
 """
-
-
-class Slurm:
-    """Commands that print what a real Slurm printed, and count how often they are called."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.calls = folder, folder / "calls"
-        self.says("squeue", SQUEUE)
-        self.says("sacct", "Slurm accounting storage is disabled", code=1)
-        self.says("scancel", "")
-
-    def says(self, command: str, text: str, code: int = 0) -> None:
-        """From now on."""
-        (self.folder / f"{command}.txt").write_text(text)
-        stream = 1 if code == 0 else 2
-        lines = ["#!/bin/sh", f'echo "{command} $*" >>{self.calls}', f"/bin/cat {self.folder}/{command}.txt >&{stream}"]
-        (self.folder / command).write_text("\n".join([*lines, f"exit {code}", ""]))
-        (self.folder / command).chmod(0o755)
-
-    def called(self, command: str) -> list[str]:
-        """The arguments of each call so far."""
-        lines = self.calls.read_text().splitlines() if self.calls.exists() else []
-        return [line.partition(" ")[2] for line in lines if line.startswith(f"{command} ")]
-
-
-@pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setattr(status, "QUERY_INTERVAL_S", 3600.0)  # however slow the test is, all of it is one moment
-    return Slurm(folder)
-
-
-def submitted(grid: Path, job: str, *cells: str, array: bool = True, created: str = "2026-01-01", **facts: Any) -> None:
-    kind = facts.pop("kind", "cells")
-    entry = Submission(tag=f"t{job}", kind=kind, cells=list(cells), array=array, job=job, created=created, **facts)
-    records.write_json(grid / SUBMISSIONS / f"{entry.tag}.json", asdict(entry))
-
-
-def planned(tmp_path: Path, *cells: str) -> Path:
-    """A grid whose cells' folders are called like the cells."""
-    write_plan(tmp_path / "runs", "g", [PlannedRun(cell, "d", "b", "m", 0, cell) for cell in cells])
-    for cell in cells:
-        (tmp_path / "runs/g" / cell).mkdir()
-    return tmp_path / "runs/g"
-
-
-def states(grid: Path) -> dict[str, str]:
-    return {cell.name: cell.state for cell in status.read_status(grid / "plan.json").cells}
-
-
-def details(grid: Path, name: str, stuck: float = 15.0) -> status.CellStatus:
-    grid_status = status.read_status(grid / "plan.json")
-    return add_details(grid_status, [cell for cell in grid_status.cells if cell.name == name], stuck)[0]
 
 
 # ---- what Slurm prints ----
@@ -155,24 +85,6 @@ def test_every_state_there_is(slurm: Slurm, tmp_path: Path) -> None:
     assert len(slurm.called("squeue")) == 1, "one question, however many look"
 
 
-def test_the_last_error_of_a_job_without_a_word_is_found(slurm: Slurm, tmp_path: Path) -> None:
-    grid = planned(tmp_path, "c")
-    submitted(grid, "12", "c", array=False)
-    (grid / "slurm/tag").mkdir(parents=True)
-    said = "loading\nsrun: error: node1: task 0: Out Of Memory\nsrun: Force Terminated StepId=5.0\n"
-    (grid / "slurm/tag/12_0_log.err").write_text(said)
-    assert details(grid, "c").error == "TIMEOUT (TimeLimit); srun: error: node1: task 0: Out Of Memory"
-
-
-def test_what_a_job_said_comes_before_what_srun_says_of_its_end(slurm: Slurm, tmp_path: Path) -> None:
-    grid = planned(tmp_path, "c")
-    submitted(grid, "12", "c", array=False)
-    (grid / "slurm/tag").mkdir(parents=True)
-    said = "FileNotFoundError: no such file\nsrun: error: node1: task 0: Exited with exit code 1\nsrun: launch: over\n"
-    (grid / "slurm/tag/12_0_log.err").write_text(said)
-    assert details(grid, "c").error == "TIMEOUT (TimeLimit); FileNotFoundError: no such file"
-
-
 def test_a_cells_own_end_is_newer_than_an_answer_that_its_job_runs(slurm: Slurm, tmp_path: Path) -> None:
     grid = planned(tmp_path, "failed", "cancelled", "preempted")
     slurm.says("squeue", "".join(f"2{i}|N/A|RUNNING|None|node1|0:05|clef\n" for i in range(3)))
@@ -228,7 +140,7 @@ def test_a_task_that_vanished_before_it_began_was_cancelled_and_one_that_began_h
     submitted(grid, "1", *["x"] * 5, "a", "b")  # 1_5 and 1_6: nobody knows them, but their array is known
     (grid / "slurm/tag").mkdir(parents=True)
     (grid / "slurm/tag/1_6_0_log.out").write_text("")
-    assert states(grid) == {"a": "cancelled", "b": "died"}
+    assert states(grid) == {"a": "cancelled", "b": "died", "x": "starting"}
     status.note_cancelled(grid, status.find_cancelled(grid))
     assert [(grid / cell / records.CANCELLED).exists() for cell in "ab"] == [True, False]
 
@@ -324,7 +236,7 @@ def test_the_jobs_that_blocked_cells_wait_for_are_told(slurm: Slurm, tmp_path: P
     slurm.says("squeue", "21|N/A|FAILED|NonZeroExitCode|n1|2:06|c\n22|N/A|CANCELLED|DependencyNeverSatisfied||0:00|c\n")
     log = grid / "slurm/t21/21_0_log.err"
     log.parent.mkdir(parents=True)
-    log.write_text("error: no image in train\nsrun: error: n1: task 0: Exited\n")
+    log.write_text("error: no image in train\nsrun: error: n1: task 0: Exited with exit code 3\n")
     grid_status = status.read_status(plan)
     assert grid_status.is_over
     assert [status_view.describe_sharding_job(job) for job in grid_status.sharding] == [
