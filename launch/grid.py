@@ -40,8 +40,6 @@ clef grid.
 # untrainable, or its shards were still to be made.
 
 import argparse
-import getpass
-import socket
 import sys
 from collections import Counter
 from datetime import datetime, timezone
@@ -188,12 +186,13 @@ def _no_match_reason(grid_status: GridStatus, pattern: str) -> str:
 def _cancel_question(cells: list[CellStatus]) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in Counter(cell.state for cell in cells).items())
     names = ", ".join(cell.name for cell in cells[:5]) + (", ..." if len(cells) > 5 else "")
-    return f"Cancel {counts}: {names}?"
+    unplanned = sum(not cell.planned for cell in cells)
+    return f"Cancel {counts}: {names}{f' ({unplanned} no longer in the plan)' if unplanned else ''}?"
 
 
 def _cancel_cells(grid: Path, cells: list[CellStatus]) -> None:
     """Note it in the cells' folders, where local launchers see it, then have Slurm end the jobs."""
-    who = f"{getpass.getuser()}@{socket.gethostname()}"
+    who = ledger.user_at_host()
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     notes = [grid / str(cell.folder) / records.CANCELLED for cell in cells]
     for note in notes:

@@ -22,18 +22,32 @@ import submitit
 from submitit.helpers import DelayedSubmission
 
 from clef import io
+from clef.engine.slurm_task import run_slurm
 from clef.errors import SetupError
 
-ACTIVE_STATES = (
-    "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "STOPPED", "PREEMPTED",
-)  # fmt: skip
-"""States of jobs that run, or may run again by themselves."""
-RUNNING_STATES = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED")
+# What squeue and sacct print (slurm.schedmd.com/job_state_codes.html). REVOKED is in no list, as a later Slurm's states
+# are: it means that another cluster of a federation may run the job.
+HELD_STATES = ("REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+"""States of jobs that wait until somebody releases them."""
+WAITING_STATES = ("PENDING", "CONFIGURING", "POWER_UP_NODE", "EXPEDITING", "REQUEUED", "REQUEUE_FED", *HELD_STATES)
+RUNNING_STATES = ("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED", "UPDATE_DB")
 """States of jobs that are on their nodes."""
+FORGOTTEN = "FORGOTTEN"
+"""Our word for the state of a job that neither squeue nor sacct knows any more."""
+VANISHED = "VANISHED"
+"""The same for an array task while Slurm still knows others of its array. A task that is cancelled before it begins
+leaves no trace, not even in accounting."""
+ENDED_STATES = (
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
+    "PREEMPTED", "RECONFIG_FAIL", "TIMEOUT", FORGOTTEN, VANISHED,
+)  # fmt: skip
+"""States of jobs that don't run again. One that is queued again after a preemption is COMPLETING, then PENDING."""
 NEVER_SATISFIED = "DependencyNeverSatisfied"
 """Why Slurm cancels a job by itself: what it waited for has failed."""
 SQUEUE_FORMAT = "%F|%K|%T|%r|%N|%M|%j"
+SQUEUE_ROW = re.compile(r"(\d+)\|([^|]*)\|([A-Z_]+)\|(.*)\|([^|]*)\|([^|]*)\|([^|]*)")  # a reason may hold anything
 SACCT_FORMAT = "JobID,State,NodeList,ElapsedRaw,JobName"
+SACCT_ROW = re.compile(r"(\d+\S*)\|([A-Z_]+(?: by \S+)?)\|([^|]*)\|(\d*)\|(.*)")
 FILTER_PREFIXES = ("SQUEUE_", "SACCT_", "SCANCEL_")
 """Beginnings of the names of variables that change what these commands show or do."""
 MAX_IDS = 5_000
@@ -66,8 +80,13 @@ class Job:
 
     @property
     def active(self) -> bool:
-        """Return whether it may still run."""
-        return self.state in ACTIVE_STATES
+        """Return whether it waits or runs, or may: nothing is known of its state."""
+        return self.state not in ENDED_STATES
+
+    @property
+    def known(self) -> bool:
+        """Return whether its state is one that is known here."""
+        return self.state in WAITING_STATES + RUNNING_STATES + ENDED_STATES
 
     @property
     def running(self) -> bool:
@@ -122,9 +141,9 @@ def query_accounting(ids: Collection[str]) -> dict[str, Job] | None:
     for some in _in_groups(ids):
         try:
             listed = _run([*command, f"--jobs={','.join(some)}"], COMMAND_TIMEOUT_S)
-        except (OSError, subprocess.SubprocessError):
+            jobs |= dict(pair for row in _rows(SACCT_ROW, listed) for pair in _parse_sacct_row(*row))
+        except (OSError, subprocess.SubprocessError, SetupError):
             return None
-        jobs |= dict(pair for line in listed.splitlines() for pair in _parse_sacct_line(line))
     return jobs
 
 
@@ -146,7 +165,7 @@ def _squeue(selection: list[str], seconds: float = COMMAND_TIMEOUT_S) -> dict[st
         if "Invalid job id" in reason:  # asked for one alone, and the controller has forgotten it
             return {}
         raise SetupError(f"squeue: {reason}: can't tell which cells are queued; try again") from None
-    return dict(_parse_squeue_line(line) for line in listed.splitlines())
+    return dict(_parse_squeue_row(*row) for row in _rows(SQUEUE_ROW, listed))
 
 
 def _run(command: list[str], seconds: float) -> str:
@@ -155,8 +174,19 @@ def _run(command: list[str], seconds: float) -> str:
     The user's filters (SQUEUE_PARTITION, ...) are taken out of its environment: a job that isn't shown counts as gone.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(FILTER_PREFIXES)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True, env=environment)
-    return done.stdout
+    return run_slurm(command, seconds, environment)
+
+
+def _rows(row: re.Pattern[str], listed: str) -> Iterator[tuple[str, ...]]:
+    """Yield the fields of each line that is a `row`; others are a site's own, such as the greeting of a wrapper.
+
+    SetupError for a line that may be one and can't be read: a job that isn't seen would count as gone.
+    """
+    for line in listed.splitlines():
+        if match := row.fullmatch(line.strip()):
+            yield match.groups()
+        elif line.count("|") >= row.groups - 1:
+            raise SetupError(f"Slurm's answer has a line that can't be read: {line.strip()!r}; report it, please")
 
 
 def _in_groups(ids: Collection[str]) -> Iterator[list[str]]:
@@ -172,8 +202,9 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "stderr", None) or error).strip()
 
 
-def _parse_squeue_line(line: str) -> tuple[str, Job]:
-    job, task, state, reason, node, elapsed, name = line.strip().split("|", 6)
+def _parse_squeue_row(
+    job: str, task: str, state: str, reason: str, node: str, elapsed: str, name: str
+) -> tuple[str, Job]:
     key = f"{job}_{task}" if task.isdecimal() else job
     return key, Job(state, reason, node, name, _parse_elapsed(elapsed))
 
@@ -189,9 +220,8 @@ def _parse_elapsed(elapsed: str) -> int:
     return total + 86_400 * int(days or 0)
 
 
-def _parse_sacct_line(line: str) -> Iterator[tuple[str, Job]]:
+def _parse_sacct_row(ids: str, state: str, node: str, elapsed: str, name: str) -> Iterator[tuple[str, Job]]:
     """Yield the job of a line; the tasks of an array that never began share one line (`12_[0,4-6%2]`)."""
-    ids, state, node, elapsed, name = line.split("|", 4)
     word, _, user = state.partition(" by ")  # `CANCELLED by 1000`
     reason = f"by {_user_name(user)}" if user else NEVER_SATISFIED if word == "CANCELLED" else ""
     job = Job(word, reason, "" if node == "None assigned" else node, name, int(elapsed or 0))
@@ -248,18 +278,21 @@ def call_sbatch(script: Path, environment: Mapping[str, str]) -> str:
     """Hand a script to sbatch. Returns the job's id; SetupError with what sbatch says when it gives none."""
     # In a session of its own: neither Ctrl-C nor a terminal that closes may end it half-way.
     options: dict[str, Any] = {"start_new_session": True, "env": dict(environment), "timeout": SBATCH_TIMEOUT_S}
+    options |= {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
     try:
-        done = subprocess.run(["sbatch", "--parsable", str(script)], capture_output=True, text=True, **options)
+        done = subprocess.run(["sbatch", "--parsable", str(script)], **options)
     except subprocess.TimeoutExpired:
         raise SetupError(f"sbatch gave no answer in {SBATCH_TIMEOUT_S} s") from None
     except OSError as error:
         raise SetupError(f"sbatch can't be run: {error.strerror}") from None
-    answer = re.fullmatch(r"(\d+)(;.*)?", done.stdout.strip())  # `12`, or `12;cluster`
-    if done.returncode or not answer:
+    ids = re.findall(
+        r"^(\d+)(?:;\S*)?\s*$", done.stdout, re.MULTILINE
+    )  # `12`, or `12;cluster`, below a site's own lines
+    if done.returncode or not ids:
         lines = [line.removeprefix("sbatch: ").removeprefix("error: ").strip() for line in done.stderr.splitlines()]
         kind = JobLimitReached if _names_job_limit(done.stderr) else SetupError
         raise kind("; ".join(filter(None, lines)) or f"exit code {done.returncode} and {done.stdout.strip()!r}")
-    return answer[1]
+    return str(ids[-1])
 
 
 def _names_job_limit(refusal: str) -> bool:
@@ -288,9 +321,7 @@ def max_array_size() -> int | None:
     if not shutil.which("scontrol"):
         return None
     try:
-        shown = subprocess.run(
-            ["scontrol", "show", "config"], capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S
-        ).stdout
+        shown = run_slurm(["scontrol", "show", "config"], COMMAND_TIMEOUT_S)
     except (OSError, subprocess.SubprocessError):  # squeue is asked next, and says why
         return None
     size = re.search(r"^MaxArraySize\s*=\s*(\d+)", shown, re.MULTILINE)

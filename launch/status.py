@@ -23,25 +23,23 @@ from clef.errors import SetupError
 from launch import ledger, slurm_commands
 from launch.job_output import last_error, output_files
 from launch.ledger import Submission
-from launch.slurm_commands import Job, array_of
+from launch.slurm_commands import FORGOTTEN, VANISHED, Job, array_of
+from launch.waiting import describe_waiting
 
 STATES = (
-    "done", "running", "starting", "queued", "new", "stopped", "preempted", "died", "failed", "cancelled", "blocked",
+    "done", "running", "starting", "queued", "unknown", "new", "stopped", "preempted", "died", "failed", "cancelled",
+    "blocked",
 )  # fmt: skip
-"""`starting`: its job runs, and the cell has written nothing yet. `blocked`: it had no signature when the grid was
-planned, since something was missing or wrong, or its shards were still to be made."""
-ACTIVE_STATES = {"queued", "starting", "running"}
-"""States of cells that wait or run."""
+"""`starting`: its job runs, and the cell has written nothing yet. `unknown`: squeue lists its job with a state that
+isn't known here. `blocked`: it had no signature when the grid was planned, since something was missing or wrong, or its
+shards were still to be made."""
+ACTIVE_STATES = {"queued", "starting", "running", "unknown"}
+"""States of cells that wait or run, or may."""
 ANSWER_FILE, ANSWER_LOCK = "scheduler.json", "scheduler.lock"
 QUERY_INTERVAL_S = 10.0
 """Seconds between two queries of Slurm."""
 ANSWER_TIMEOUT_S = 15.0
 """Seconds that an answer may take. Where none came, the next query waits three times as long."""
-FORGOTTEN = "FORGOTTEN"
-"""Our word for the state of a job that neither squeue nor sacct knows any more."""
-VANISHED = "VANISHED"
-"""The same for an array task while Slurm still knows others of its array. A task that is cancelled before it begins
-leaves no trace, not even in accounting."""
 OUR_ENDINGS = {FORGOTTEN: "Slurm no longer knows its job", VANISHED: "its task is gone"}
 UNKNOWN_JOB = Job("", "", "", "")
 NOT_ASKED_YET = Job("PENDING", "", "", "")
@@ -79,7 +77,11 @@ class CellStatus:
     """Seconds since it last wrote a log line or changed its state."""
     stuck: bool = False
     error: str | None = None
-    """Why it doesn't run: the cell's own reason, else Slurm's with the last error in the job's output."""
+    """Why it doesn't run: why its job waits, the cell's own reason, or else Slurm's with the last error in the job's
+    output. Of a cell that is no longer planned: that."""
+    planned: bool = True
+    """Whether the plan has it. If not, it was submitted before the grid file, or what its cells are made of, was
+    changed."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ class GridStatus:
     grid: str
     path: Path
     cells: list[CellStatus]
-    """Without details: only name, folder, state and job."""
+    """Without details: only name, folder, state, job, and why it waits. Behind those of the plan, the cells that are no
+    longer planned and still wait or run."""
     slurm: SlurmAnswer
     jobs: Mapping[str, Job]
     """The newest job of each cell that was submitted and isn't done, by the cell's folder."""
@@ -146,13 +149,15 @@ def read_status(plan: Path) -> GridStatus:
     grid = plan.parent
     name, runs = read_plan(plan)
     local_cells, newest_jobs = local_cells_and_newest_jobs(grid)
-    unfinished = {run.folder for run in runs if run.folder and not (grid / run.folder / records.RESULT).exists()}
+    planned = {run.folder for run in runs if run.folder}
+    unfinished = {cell for cell in planned | newest_jobs.keys() if not (grid / cell / records.RESULT).exists()}
     tasks = {cell: task for cell, task in newest_jobs.items() if cell in unfinished}
     blocked = any(run.folder is None for run in runs)
     sharding = newest_sharding_submissions(ledger.read_submissions(grid)) if blocked else {}
     answer = query_slurm(grid, {*tasks.values(), *sharding}) if tasks or sharding else SlurmAnswer()
     jobs = {cell: answer.jobs[task] for cell, task in tasks.items() if task in answer.jobs}
     cells = [_cell_status(grid, run, unfinished, local_cells, tasks, jobs) for run in runs]
+    cells += _unplanned_cells(grid, {*jobs, *local_cells} - planned, local_cells, tasks, jobs)
     return GridStatus(name, grid, cells, answer, jobs, sharding_jobs(grid, sharding, answer.jobs))
 
 
@@ -196,7 +201,21 @@ def _cell_status(
     state = cell_state(grid / run.folder, task, job, run.folder in local_cells)
     if state == "new" and task and job is None:  # Slurm hasn't been asked about it yet, or can't be
         state = "queued"
-    return CellStatus(run.name, run.folder, state, task)
+    waits = describe_waiting(job, str(task)) if job and state in ("queued", "unknown") else None
+    return CellStatus(run.name, run.folder, state, task, error=waits)
+
+
+def _unplanned_cells(
+    grid: Path, cells: Iterable[str], local_cells: Collection[str], tasks: Mapping[str, str], jobs: Mapping[str, Job]
+) -> list[CellStatus]:
+    """Return those of the cells that wait or run; each is called like its folder, for the plan may have its name."""
+    states = {cell: cell_state(grid / cell, tasks.get(cell), jobs.get(cell), cell in local_cells) for cell in cells}
+    error = "no longer in the plan (the grid file, or what its cells are made of, was changed); --cancel ends it"
+    return [
+        CellStatus(cell, cell, state, tasks.get(cell), error=error, planned=False)
+        for cell, state in sorted(states.items())
+        if state in ACTIVE_STATES
+    ]
 
 
 # ---- the state of a cell ----
@@ -219,12 +238,19 @@ def cell_state(folder: Path, task: str | None, job: Job | None, is_local: bool =
         return state
     if job.cancelled:  # what a cell writes while it is being cancelled doesn't ask for another run
         return "cancelled"
+    if job.state == "PREEMPTED":  # and not queued again
+        return "preempted"
     return state if state != "new" else _state_without_output(folder, task, job)
 
 
 def _state_with_active_job(folder: Path, job: Job) -> str:
     """Return the state of a cell whose job waits or runs, or did when Slurm was asked: the cell's file is newer."""
+    if not job.known:
+        state = records.state_of(folder)
+        return state if state in ("done", "running", "failed", "cancelled") else "unknown"
     state = records.state_of(folder, has_job=True)
+    if state == "running" and not job.running:  # it says so since an attempt that was killed, or its job has just begun
+        state = "running" if records.state_of(folder) == "running" else "queued"
     if state != "queued":
         return state
     if (folder / records.CANCELLED).exists():
@@ -290,7 +316,7 @@ def query_slurm(
                 answer = _ask_slurm(answer, wanted, now)
                 records.write_json(grid / ANSWER_FILE, asdict(answer), durable=False)
     except _AnotherShellAsks:
-        return answer
+        return answer if interval else _ask_slurm(answer, wanted, now)
     except (OSError, SetupError):
         return _ask_slurm(answer, wanted, now)
     return answer
@@ -320,14 +346,16 @@ def _ask_slurm(before: SlurmAnswer, wanted: Collection[str], now: float) -> Slur
         listed = slurm_commands.query_jobs({array_of(key) for key in wanted}, ANSWER_TIMEOUT_S)
     except SetupError as error:
         return replace(before, tried=time.time(), problem=str(error))
-    ended = {key: job for key, job in before.jobs.items() if not job.active and job.state not in (FORGOTTEN, VANISHED)}
+    ended = {key: job for key, job in before.jobs.items() if not job.active and job.state not in OUR_ENDINGS}
     jobs = ended | listed
     if lost := [key for key in wanted if key not in jobs]:
         accounted = slurm_commands.query_accounting({array_of(key) for key in lost}) or {}
         arrays = {array_of(key) for key in listed}
         for key in lost:
             word = VANISHED if array_of(key) in arrays else FORGOTTEN
-            jobs[key] = accounted.get(key) or replace(before.jobs.get(key, UNKNOWN_JOB), state=word, reason="")
+            gone = replace(before.jobs.get(key, UNKNOWN_JOB), state=word, reason="")
+            # A crash may leave a job in accounting as running for ever; and what isn't in squeue has ended.
+            jobs[key] = job if (job := accounted.get(key)) and not job.active else gone
     return SlurmAnswer(jobs, now, now)
 
 
@@ -370,7 +398,7 @@ def sharding_jobs(grid: Path, submissions: Mapping[str, Submission], jobs: Mappi
 def _sharding_job(grid: Path, submission: Submission, job: Job) -> ShardingJob:
     number = str(submission.job)
     if job.active:
-        reason = job.reason if job.reason not in ("", "None") else None
+        reason = describe_waiting(job, number)
     else:
         words = [describe_ending(job), last_error(output_files(grid, submission.tag, number))]
         reason = "; ".join(word for word in words if word)

@@ -24,7 +24,7 @@ from launch.job_output import last_error, output_files
 from launch.options import STUCK_MINUTES
 from launch.plan_table import STATE_STYLES
 from launch.slurm_commands import Job
-from launch.status import CellStatus, GridStatus, ShardingJob, describe_ending, no_such_cell, read_status
+from launch.status import ACTIVE_STATES, CellStatus, GridStatus, ShardingJob, describe_ending, no_such_cell, read_status
 
 LISTED_STATES = ("running", "starting", "died", "failed")
 """States of cells that are listed where there are too many cells to list all."""
@@ -132,7 +132,8 @@ def _add_details(status: GridStatus, cell: CellStatus, stuck_minutes: float, now
     node = (job.node if job else None) or record.host
     cell = replace(cell, attempt=len(attempts.read(folder)) or None, node=node, **progress)
     if cell.state not in ("running", "starting"):
-        return replace(cell, images_per_s=None, error=_find_error(status, cell, record.reason, job))
+        error = cell.error if cell.state in ACTIVE_STATES else _find_error(status, cell, record.reason, job)
+        return replace(cell, images_per_s=None, error=error)
     quiet = _seconds_quiet(folder, job, now, status.slurm.answered)
     return replace(
         cell,
@@ -152,7 +153,7 @@ def _seconds_quiet(folder: Path, job: Job | None, now: float, answered: float) -
 
 def _find_error(status: GridStatus, cell: CellStatus, reason: str | None, job: Job | None) -> str | None:
     """Return why a cell doesn't run: who cancelled it, or its own `reason`, or how its job ended."""
-    if cell.state in ("done", "queued", "stopped"):
+    if cell.state in ("done", "stopped"):
         return None
     folder = status.path / str(cell.folder)
     if cell.state == "cancelled" and (note := records.read_json(folder / records.CANCELLED)):
@@ -179,7 +180,9 @@ def render(listing: Listing, width: int, max_reasons: int | None = None) -> Rend
     if listing.unlisted:
         parts.append(Text(f"not listed: {console.format_cells(listing.unlisted)}; --all lists them", style="dim"))
     parts += [Text(f"- {describe_sharding_job(job)}") for job in listing.status.sharding]
-    for reason in _reasons(listing.cells)[:max_reasons]:
+    listed = {cell.name for cell in listing.cells}
+    waiting = [cell for cell in listing.status.cells if cell.name not in listed and cell.state in ACTIVE_STATES]
+    for reason in _reasons([*listing.cells, *waiting])[:max_reasons]:
         reason.no_wrap, reason.overflow = max_reasons is not None, "ellipsis" if max_reasons is not None else "fold"
         parts.append(reason)
     return Group(*parts)
