@@ -34,6 +34,8 @@ class PlannedRun:
     """How its dataset is split and counted."""
     against: str | None = DEFAULT_CONTROL
     """The method that it is compared with; None for a control, which is compared with none."""
+    card: str | None = None
+    """The dataset's card as `clef.datasets.cards.load` finds it; a trained cell has recorded its own."""
     preset_of: str | None = None
     """The method that the preset `method` sets up; None where `method` is no preset but a method."""
 

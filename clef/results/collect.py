@@ -70,8 +70,8 @@ def gather(path: Path, progress: Progress = lambda name, done, total: None) -> G
         missing=collected.missing,
         data=collected.data,
         cards={
-            key: collected.cards.get(key) or cards.load(*key)  # of a dataset without a trained cell, as it is today
-            for key in dict.fromkeys((run.dataset, run.protocol) for run in runs)
+            key: collected.cards.get(key) or cards.load(path, key[1])  # without a trained cell: as it is today
+            for key, path in {(run.dataset, run.protocol): run.card or run.dataset for run in runs}.items()
         },
     )
 
