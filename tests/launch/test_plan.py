@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from clef import io
 from clef.cells import records
+from clef.cells.identity import check_cell
 from clef.cells.plan_file import PlannedRun, write_plan
-from clef.config import CellConfig
+from clef.config import CellConfig, resolve
 from clef.config import grid as grids
 from clef.config.grid import Grid
+from clef.data import manifest as manifests
 from clef.errors import ConfigError, SetupError, ShardError
 from clef.results import gather
-from clef.yaml_config import nest
+from clef.yaml_config import nest, read_yaml, resource
 from launch import ledger, local, plan_table
 from launch import plan as plans
 from launch.ledger import ActiveJobs
@@ -265,6 +268,27 @@ def test_only_what_changes_the_result_changes_the_folder(one_cell: list[CellConf
     assert folder_of(configs(path, **same)) == folder_of(one_cell)
     for setting in ({"epochs": 2}, {"batch_size": 8}, {"optimizer.lr": 0.5}, {"backbone.dropout": 0.1}):
         assert folder_of(configs(path, **same, **setting)) != folder_of(one_cell)
+
+
+def test_a_cell_of_relative_paths_is_the_same_cell_to_whatever_reads_its_folder(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    (tmp_path / "shards").symlink_to(shards)
+    card = read_yaml(resource("shards/caer_s_demo.yaml")) | {"title": "Mine"}
+    (tmp_path / "caer_s_demo.yaml").write_text(yaml.safe_dump(card))
+    path = tiny_grid.write(
+        tmp_path / "one.yaml", datasets=["./caer_s_demo.yaml"], backbones=["emot_net"], methods=["clef"]
+    )
+    relative = {"backbone.weights.body": "./w.pth", "method.context_branch.weights": "./w.pth"}
+    cell = planned(configs(path, **relative))
+    assert (cell.state, cell.as_run().dataset) == ("new", "caer_s_demo")
+    folder = Path(plans.prepare_cell(cell, threads=1))
+    monkeypatch.chdir("/")
+    config = resolve.from_yaml(folder / "config.yaml")
+    assert config.dataset == str(tmp_path / "caer_s_demo.yaml")
+    check_cell(folder, config, manifests.load(config.shards))
 
 
 def test_plan_names_folders_beside_it_so_that_it_can_be_moved(one_cell: list[CellConfig]) -> None:
