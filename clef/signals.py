@@ -1,4 +1,4 @@
-"""What asks a run to stop: SIGTERM, SIGUSR1, SIGUSR2, SIGINT, or the death of the launcher that started it.
+"""What asks a run to stop: SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGINT, or the death of the launcher that started it.
 
 A signal only sets a flag, which the run polls where it can save itself. A thread hears of signals even while the main
 thread waits for another rank; it forces the exit when a second signal comes, or when the grace is over. No torch.
@@ -10,17 +10,18 @@ import os
 import select
 import signal
 import socket
+import stat
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from types import FrameType
 
 from clef.errors import Preempted
+from clef.process import running_seconds
 
-WATCHED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+WATCHED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 BURST = 2.0
 """Seconds in which further signals are the first one again: Slurm signals every process, and launchers pass it on."""
 ORPHANED = "its launcher died"
@@ -50,8 +51,24 @@ def raise_if_stop_requested(meanwhile: str = "while features were computed") -> 
 
 def install_handlers() -> None:
     """Let signals set the flag from now on: a job's task calls it before it imports torch, which takes seconds."""
-    for number in WATCHED:
+    for number in handled():
         signal.signal(number, _set_flag)
+
+
+def handled() -> list[signal.Signals]:
+    """Return the signals that ask this process to stop: all, but not SIGHUP where nohup had it ignored."""
+    hangup_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in WATCHED if not (number == signal.SIGHUP and hangup_ignored)]
+
+
+def leave_closed_terminal() -> None:
+    """Let this process write nowhere instead of to a terminal that is gone, where each line would be an error."""
+    for handle in (0, 1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(handle).st_mode) and not os.isatty(handle):
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                os.dup2(nowhere, handle)
+                os.close(nowhere)
 
 
 @contextmanager
@@ -69,7 +86,7 @@ def handling(grace: float, on_forced_exit: Callable[[str], None]) -> Iterator[No
     receiver.setblocking(False)
     sender.setblocking(False)
     old_wakeup_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-    old_handlers = {number: signal.signal(number, _set_flag) for number in WATCHED}
+    old_handlers = {number: signal.signal(number, _set_flag) for number in handled()}
     old_mask = signal.pthread_sigmask(
         signal.SIG_UNBLOCK, WATCHED
     )  # the process that started this one may have blocked them
@@ -90,6 +107,8 @@ def handling(grace: float, on_forced_exit: Callable[[str], None]) -> Iterator[No
 
 def _set_flag(number: int, _frame: FrameType | None) -> None:
     _stop_reasons[signal.Signals(number).name] = None
+    if number == signal.SIGHUP:
+        leave_closed_terminal()
 
 
 class _SignalThread(threading.Thread):
@@ -102,7 +121,7 @@ class _SignalThread(threading.Thread):
         super().__init__(name="signals", daemon=True)
         self.receiver, self.grace, self.on_forced_exit = receiver, grace, on_forced_exit
         self.launcher = os.getppid() if has_launcher(os.environ) else None
-        self.first_signal_at = time.monotonic() if _stop_reasons else None
+        self.first_signal_at = running_seconds() if _stop_reasons else None
 
     def run(self) -> None:
         """Wait for signals until the block ends."""
@@ -111,17 +130,21 @@ class _SignalThread(threading.Thread):
             numbers = self.receiver.recv(64) if ready else b""
             if self.STOP in numbers:
                 return
-            if any(number in WATCHED for number in numbers):
+            if any(self._counts(number) for number in numbers):
                 self._count_signal()
             if self.launcher not in (None, os.getppid()):
                 self.launcher = None
                 _stop_reasons[ORPHANED] = None
                 self._count_signal()
-            if self.first_signal_at is not None and time.monotonic() > self.first_signal_at + self.grace:
+            if self.first_signal_at is not None and running_seconds() > self.first_signal_at + self.grace:
                 self._force_exit(f"not saved within runtime.grace={self.grace:g} seconds of the signal")
 
+    def _counts(self, number: int) -> bool:
+        """Return whether a signal asks to stop. A terminal that closes may send SIGHUP again, which forces nothing."""
+        return number in WATCHED and not (number == signal.SIGHUP and self.first_signal_at is not None)
+
     def _count_signal(self) -> None:
-        now = time.monotonic()
+        now = running_seconds()
         if self.first_signal_at is None:
             self.first_signal_at = now
         elif now > self.first_signal_at + BURST:

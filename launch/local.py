@@ -1,12 +1,11 @@
 """Trains a grid on this machine: several cells at a time (`--local`), or one in this process (`--debug`).
 
-`train_grid` claims cells in the ledger and gathers the tables; `train_cells` runs the processes. Ctrl-C, SIGTERM and
-`--cancel` ask cells to save themselves before they end.
+`train_grid` claims cells in the ledger and gathers the tables; `train_cells` runs the processes. Ctrl-C, SIGTERM,
+SIGHUP and `--cancel` ask cells to save themselves before they end.
 """
 
 import argparse
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -29,9 +28,10 @@ from clef import console, signals
 from clef.cells import records
 from clef.cells.plan_file import write_plan
 from clef.console import err, out
+from clef.engine import variables
 from clef.engine.slurm_task import TrainCell
 from clef.errors import CellError, ClefError, ConfigError, Preempted
-from clef.process import cores
+from clef.process import cores, running_seconds
 from launch import code_snapshot, ledger, plan_table
 from launch.plan import Plan, PlannedCell, cell_folder, prepare_cell
 
@@ -90,6 +90,7 @@ def debug_cell(plan: Plan, args: argparse.Namespace) -> int:
     folder = Path(prepare_cell(cell, 0))
     from clef.engine.run import run_cell  # torch
 
+    variables.forget_ranks()
     try:
         run_cell(folder)
     except Preempted:
@@ -121,22 +122,27 @@ def count_states(states: Mapping[Path, str], *which: str) -> int:
 def _train_with_display(
     cells: list[PlannedCell], grid: Path, slots: int | None, ended: Callable[[str], None]
 ) -> dict[Path, str]:
-    with LocalProgress(cells) as display, _sigterm_as_interrupt():
+    with LocalProgress(cells) as display, _stop_as_interrupt():
         return train_cells(cells, grid, slots or machine_slots(cells), display.update, ended)
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM stop the cells as Ctrl-C does."""
+def _stop_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM, and a terminal that closes (SIGHUP), stop the cells as Ctrl-C does; nohup keeps SIGHUP ignored."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        if signal.SIGHUP in before:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it may come again, which must not kill the cells
+        signals.leave_closed_terminal()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    stops = [number for number in signals.handled() if number in (signal.SIGTERM, signal.SIGHUP)]
+    before = {number: signal.signal(number, interrupt) for number in stops}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _raise_failures(states: Mapping[Path, str], plan: Plan) -> None:
@@ -288,8 +294,8 @@ def _stop_and_wait(running: list[_RunningCell]) -> None:
             f"stopping {console.format_cells(len(running))}, which save themselves first; Ctrl-C again kills them"
         )
     grace = max((each.cell.config.runtime.grace for each in running), default=0)
-    end = time.monotonic() + STOP_TIMEOUT_S + grace
-    while time.monotonic() < end and (active := [each for each in running if not each.job.done()]):
+    end = running_seconds() + STOP_TIMEOUT_S + grace
+    while running_seconds() < end and (active := [each for each in running if not each.job.done()]):
         _ask_to_stop(active)  # again: the ranks of a cell that is just starting appear later
         time.sleep(0.2)
 

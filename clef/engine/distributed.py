@@ -8,9 +8,8 @@ import faulthandler
 import os
 import sys
 import threading
-import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,9 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from clef.config import CellConfig
+from clef.engine import variables
 from clef.errors import HUNG, ClefError, ConfigError, SetupError
+from clef.process import running_seconds
 
 # ---- Precision ----
 
@@ -50,7 +51,10 @@ def accelerate_precision(config: CellConfig, on_cpu: bool) -> Any:
 
 def set_numeric_policy(config: CellConfig) -> None:
     """Set what torch has for whole processes: TF32, and kernels that may differ from run to run."""
-    torch.backends.fp32_precision = "tf32" if config.tf32 else "ieee"  # type: ignore[attr-defined]
+    wanted = "tf32" if config.tf32 else "ieee"
+    torch.backends.fp32_precision = wanted  # type: ignore[attr-defined]
+    if torch.backends.cuda.matmul.fp32_precision != wanted:  # TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, as in NVIDIA's images
+        torch.backends.cuda.matmul.fp32_precision = wanted
     if config.runtime.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
     torch.use_deterministic_algorithms(config.runtime.deterministic)
@@ -65,6 +69,35 @@ def matmul_dtype(accelerator: Accelerator) -> str:
 
 
 # ---- Ranks ----
+
+RANKS_WAIT_MINUTES = 60.0
+"""How long a rank waits for the others: to begin, and in each exchange."""
+ANNOUNCE_AFTER_S = 15
+"""Seconds until a rank says that it waits for others to begin."""
+
+
+@contextmanager
+def waiting_announced() -> Iterator[None]:
+    """Say who is waited for, and why, when the ranks have not come together within a moment of this block.
+
+    Raises SetupError when they have not in time.
+    """
+    timer = threading.Timer(ANNOUNCE_AFTER_S, _announce_waiting)
+    timer.daemon = True
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        timer.start()
+    try:
+        yield
+    except dist.DistError:
+        text = f"the other ranks did not come within {RANKS_WAIT_MINUTES:g} minutes: {variables.describe_ranks()}"
+        raise SetupError(text) from None
+    finally:
+        timer.cancel()
+
+
+def _announce_waiting() -> None:
+    text = f"waiting for the other ranks, {RANKS_WAIT_MINUTES:g} minutes at most: {variables.describe_ranks()}"
+    print(text, file=sys.stderr, flush=True)
 
 
 def on_all_ranks(accelerator: Accelerator, work: Callable[[], Any]) -> list[Any]:
@@ -96,7 +129,7 @@ def synchronize_buffers(method: nn.Module) -> None:
 
 
 class Watchdog:
-    """A thread that ends the process when nothing has moved for `seconds` (0: never).
+    """A thread that ends the process when nothing has moved for `seconds` in which it ran (0: never).
 
     Every step, scored batch and checkpoint must `feed` it. When none does, it writes the stacks of all threads to
     `path`, calls `on_hung` with the reason, and exits with code 7.
@@ -104,7 +137,7 @@ class Watchdog:
 
     def __init__(self, seconds: float, path: Path, on_hung: Callable[[str], None]) -> None:
         self.seconds, self.path, self.on_hung = seconds, path, on_hung
-        self._fed_at = time.monotonic()
+        self._fed_at = running_seconds()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -121,17 +154,17 @@ class Watchdog:
 
     def feed(self) -> None:
         """Note that something moved."""
-        self._fed_at = time.monotonic()
+        self._fed_at = running_seconds()
 
     def _watch(self) -> None:
-        while not self._is_over.wait(max(0.01, self._fed_at + self.seconds - time.monotonic())):
-            if time.monotonic() > self._fed_at + self.seconds:
+        while not self._is_over.wait(max(0.01, self._fed_at + self.seconds - running_seconds())):
+            if running_seconds() > self._fed_at + self.seconds:
                 self._end_process()
 
     def _end_process(self) -> None:
         why = f"hung: nothing moved for runtime.watchdog={self.seconds:g} seconds; all stacks are in {self.path.name}"
         with suppress(Exception):  # whatever fails here, a full disk say, the process must end
-            with self.path.open("w") as file:
+            with self.path.open("w", encoding="utf-8") as file:
                 faulthandler.dump_traceback(file, all_threads=True)
             self.on_hung(why)
         print(why, file=sys.stderr, flush=True)

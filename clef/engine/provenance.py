@@ -19,13 +19,15 @@ from clef.cells import attempts, code_snapshot, records
 from clef.cells.identity import content_of
 from clef.config import CellConfig
 from clef.data.manifest import Manifest
-from clef.engine import distributed
+from clef.engine import distributed, variables
 
-_KEPT_OF_EARLIER = ("started", "from_step", "command", "host", "slurm", "code", "device", "ranks", "threads", "dtype")
+_KEPT_OF_EARLIER = (
+    "started", "from_step", "command", "host", "slurm", "code", "device", "ranks", "threads", "variables", "dtype",
+)  # fmt: skip
 """What stays of an earlier process of a cell, besides how it ended."""
 _MAY_MOVE_SCORES = (
-    "code", "python", "packages", "cpu", "device", "cuda", "cudnn", "determinism", "ranks", "threads", "dtype",
-    "protocol", "content",
+    "code", "python", "packages", "cpu", "device", "cuda", "cudnn", "determinism", "ranks", "threads", "variables",
+    "dtype", "protocol", "content",
 )  # fmt: skip
 """What may move a score, were it only by a bit."""
 _SLURM_VARIABLES = {
@@ -51,6 +53,7 @@ def process_facts(config: CellConfig, manifest: Manifest, accelerator: Accelerat
         "cuda": torch.version.cuda if on_gpu else None,
         "cudnn": torch.backends.cudnn.version() if on_gpu else None,
         "threads": torch.get_num_threads(),
+        "variables": variables.recorded(),
         "determinism": _determinism(),
         "mixed_precision": config.mixed_precision,
         "dtype": distributed.matmul_dtype(accelerator),
