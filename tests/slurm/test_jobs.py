@@ -152,6 +152,28 @@ def test_a_cell_on_two_nodes_is_preempted_and_trains_the_batches_of_one_rank(
     assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in theirs], rel=0.1)
 
 
+def test_preempt_mode_cancel_is_no_scancel(slurm: Slurm, shards: Path, tmp_path: Path) -> None:
+    """Of two cells, one saves itself before Slurm kills it and goes on; the next run of the launcher goes on with the
+    other, which is killed in a long step."""
+    slurm.run("scontrol", "create", "partitionname=spot", "nodes=ALL", "prioritytier=1", "preemptmode=CANCEL")
+    grid = tiny_grid.write(tmp_path / "spot.yaml", {"set": {"epochs": 3, "runtime.log_every": 1}}, **ONE, seeds=[0, 1])
+    slow = [*(Fault("slow", step, seconds=0.5, seed=0) for step in range(2, 12)), Fault("slow", 5, seconds=60, seed=1)]
+    submit(slurm, grid, shards, "--partition", "spot", "--yes", injected=slow)
+    folders = [folder_of(tmp_path, "spot", seed) for seed in (0, 1)]
+    slurm.wait(lambda: all(len(log(folder)) >= 4 for folder in folders), "four steps of both")
+    slurm.run("sbatch", "--partition=gpu", "--nodes=2", "--job-name=urgent", "--output=/dev/null", "--wrap=sleep 1")
+    slurm.wait(lambda: slurm.jobs("urgent").popitem()[1]["JobState"] == "COMPLETED", "the urgent job")
+    saved, killed = (next(job for name, job in slurm.jobs("clef-spot").items() if name.endswith(f"_{i}")) for i in "01")
+    assert (killed["JobState"], saved["Restarts"], hows(folders[0])[:1]) == ("PREEMPTED", "1", ["preempted"])
+    shown = json.loads(submit(slurm, grid, shards, "--status", "--json"))["cells"]
+    assert {"state": shown[1]["state"], "error": shown[1]["error"]} == {"state": "preempted", "error": "PREEMPTED"}
+    assert shown[0]["state"] in ("queued", "starting", "running", "done")
+    assert "submitted 1 cell " in submit(slurm, grid, shards, "--partition", "spot", "--yes")
+    slurm.ended("clef-spot")
+    assert all((folder / records.RESULT).exists() for folder in folders)
+    assert [hows(folder) for folder in folders] == [["preempted", "done"], [None, "done"]]
+
+
 def test_scancel_is_final_and_so_is_the_last_attempt_allowed(slurm: Slurm, shards: Path, tmp_path: Path) -> None:
     # Time to cancel it in; and each step is short enough for a cell to save itself within Slurm's KillWait.
     slow = [Fault("slow", step, seconds=0.5, seed=0) for step in range(2, 23)]
