@@ -98,6 +98,45 @@ def test_the_flag_is_set_and_handlers_are_put_back(monkeypatch: pytest.MonkeyPat
         assert not signals.stop_requested()
 
 
+def test_nohup_keeps_the_hangup_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.handling(60, lambda why: None):
+            signal.raise_signal(signal.SIGHUP)
+            assert not signals.stop_requested()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+LOSES_ITS_TERMINAL = """
+import fcntl, os, sys, termios, time
+from pathlib import Path
+from clef import signals
+os.setsid()
+fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+with signals.handling(60, lambda why: None):
+    print("ready", flush=True)
+    while not signals.stop_requested():
+        time.sleep(0.01)
+    time.sleep(signals.BURST + 0.1)
+    os.kill(os.getpid(), 1)  # a shell passes it on again
+    time.sleep(0.2)
+    print("a word to nobody", flush=True)
+    Path(sys.argv[1]).write_text(" ".join(signals.stop_reasons()))
+"""
+
+
+def test_a_terminal_that_closes_asks_to_stop_and_no_line_to_it_fails(tmp_path: Path) -> None:
+    ours, terminal = os.openpty()
+    script = [sys.executable, "-c", LOSES_ITS_TERMINAL, tmp_path / "reasons"]
+    process = subprocess.Popen(script, stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    assert b"ready" in os.read(ours, 100)
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert (tmp_path / "reasons").read_text() == "SIGHUP"
+
+
 def test_a_second_signal_does_not_wait_for_the_save(shards: Path, tmp_path: Path) -> None:
     runs = Runs(tmp_path, shards)
     stuck = [Fault("kill", 4, signal="TERM"), Fault("hang", 4)]

@@ -1,13 +1,18 @@
 """Runs that are killed or asked to stop by real signals, and go on: they end as an unbroken run does, to the bit."""
 
+import os
+import signal
+import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 
 from clef.errors import HUNG, Preempted
 from tests.assertions import assert_equal
-from tests.engine.cell_processes import Unbroken, everything, unbroken_runs
+from tests.engine.cell_processes import Unbroken, ends, everything, unbroken_runs
 from tests.faults import Fault
+from tests.processes import wait_for
 
 # Runs are shared by the tests of this file.
 pytestmark = [pytest.mark.xdist_group("survival"), pytest.mark.slow]
@@ -58,11 +63,12 @@ def test_two_ranks_stop_together_though_one_alone_was_signalled(unbroken: Unbrok
     assert_equal(everything(runs.cell(signal)), whole)
 
 
-def test_interrupted_at_the_keyboard_is_preempted_too(unbroken: Unbroken) -> None:
+@pytest.mark.parametrize("signal", ["INT", "HUP"])  # Ctrl-C, and a terminal that closes
+def test_interrupted_at_the_terminal_is_preempted_too(unbroken: Unbroken, signal: str) -> None:
     runs, _ = unbroken(1)
-    assert runs.run("int", faults=[Fault("kill", 4, signal="INT")]) == [PREEMPTED]
-    assert "preempted by SIGINT, saved after step 4/" in runs.said("int")
-    assert "Traceback" not in runs.said("int")
+    assert runs.run(signal, faults=[Fault("kill", 4, signal=signal)]) == [PREEMPTED]
+    assert f"preempted by SIG{signal}, saved after step 4/" in runs.said(signal)
+    assert "Traceback" not in runs.said(signal)
 
 
 def test_what_is_not_saved_in_time_is_left_all_the_same(unbroken: Unbroken) -> None:
@@ -73,6 +79,32 @@ def test_what_is_not_saved_in_time_is_left_all_the_same(unbroken: Unbroken) -> N
     assert "not saved within runtime.grace=0.5 seconds" in runs.state("grace")["reason"]
     assert runs.run("grace", "--resume") == [0]
     assert_equal(everything(runs.cell("grace")), whole)
+
+
+def test_a_run_that_was_stopped_for_a_while_goes_on(unbroken: Unbroken) -> None:
+    # Longer than the watchdog waits, and than a run may take to save itself.
+    runs, whole = unbroken(1)
+    stopped = [Fault("kill", 5, signal="STOP"), Fault("slow", 5)]
+    asked = [Fault("kill", 5, signal="TERM"), Fault("slow", 5, seconds=0.5)]
+    started = [
+        *runs.start("stopped", "runtime.watchdog=4", faults=stopped),
+        *runs.start("asked", "runtime.grace=4", faults=[*asked, *stopped]),
+    ]
+    wait_for("both stopped", lambda: all(state_of(process) in "TXZ" for process in started))
+    time.sleep(5)
+    for process in started:
+        os.kill(process.pid, signal.SIGCONT)  # type: ignore[arg-type]
+    assert ends(started) == [0, PREEMPTED], runs.said("stopped") + runs.said("asked")
+    assert_equal(everything(runs.cell("stopped")), whole)
+    assert runs.state("asked")["reason"].startswith("preempted by SIGTERM, saved after step 5/")
+
+
+def state_of(process: ForkServerProcess) -> str:
+    """One letter: T of a process that is stopped, Z or X of one that has ended."""
+    try:
+        return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 def test_the_watchdog_says_where_a_run_hangs(unbroken: Unbroken) -> None:
