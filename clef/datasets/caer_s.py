@@ -16,8 +16,9 @@ from pydantic import Field
 from clef.datasets import folders
 from clef.datasets.caer_s_boxes import BoxRow, Key, collect_boxes, frame_key, read_boxes
 from clef.datasets.cards import Card
+from clef.datasets.orientation import read_size
 from clef.datasets.person import Person, Reading
-from clef.errors import DataError, raise_if_system_error
+from clef.errors import DataError
 from clef.geometry import Box, Size, area, clip
 from clef.yaml_config import Strict, unknown, validate
 
@@ -140,7 +141,7 @@ class CaerS:
             reading.notes["no person box: the face is the subject"] += 1
         box, size = box or face, None
         if box is None and self.card.policies.face_missing == "center":
-            size = _image_size(frame.path)  # of the image as stored, in whose pixels this box is
+            size = read_size(frame.path)  # of the image as stored, in whose pixels this box is
             box = _center_box(size)
         flags = ("face_missing",) if face is None else ()
         person_id = f"{folder}/{frame.path.parent.name}/{frame.path.name}"
@@ -363,7 +364,7 @@ def _check_face_sizes(reading: Reading) -> None:
 
 def _face_share(person: Person) -> float | None:
     """Return the share of the frame that the face takes, 0-1; None when the image can't be read."""
-    size = _image_size(person.image)
+    size = read_size(person.image)
     face = clip(person.face, size) if size else None
     return area(face) / (size[0] * size[1]) if size and face else None
 
@@ -374,16 +375,3 @@ def _center_box(size: Size | None) -> Box | None:
         return None
     height, width = size
     return width / 4, height / 4, width * 3 / 4, height * 3 / 4
-
-
-def _image_size(path: Path) -> Size | None:
-    """Return height and width from the image's header; None when it can't be read."""
-    from PIL import Image
-
-    Image.MAX_IMAGE_PIXELS = None  # only the header is read, so a huge image does no harm
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, SyntaxError, ValueError) as error:
-        raise_if_system_error(error, path)
-        return None

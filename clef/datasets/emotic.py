@@ -20,6 +20,7 @@ from clef.datasets.parsing import (
     Faults,
     LeftOut,
     column_names,
+    look_rescaled,
     parse_labels,
     parse_vad,
     read_csv,
@@ -104,6 +105,11 @@ class Emotic:
             except LeftOut:
                 continue
         require_pixels([person.box for person in reading.people if person.box], f"{self.annotations.path}: {split}")
+        if look_rescaled(value for person in reading.people for value in person.vad or ()):
+            raise DataError(
+                f"{self.annotations.path}: {split}: valence, arousal and dominance lie between -1 and 1; EMOTIC's are "
+                "1 to 10: multiply or shift them back"
+            )
         reading.unmatched = {name: where for name, (_, where) in self.faces.items() if name not in ids}
         reading.images = len(people_of)
         reading.notes[self.note] += reading.listed

@@ -19,7 +19,8 @@ def is_junk(name: str) -> bool:
 
 def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the images in a folder by name, and everything else that lies there."""
-    images, others = [], []
+    images: list[Path] = []
+    others: list[Path] = []
     for path in sorted(folder.iterdir()):
         is_image = path.suffix.lower() in IMAGE_SUFFIXES and not is_junk(path.name)
         (images if is_image else others).append(path)

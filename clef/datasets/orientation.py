@@ -6,9 +6,11 @@ have it and it tells, and otherwise by the policy of `image_rotated`.
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clef.datasets.person import Person
+from clef.errors import raise_if_system_error
 from clef.geometry import Size, turn_box, turn_point, turned_size
 
 if TYPE_CHECKING:
@@ -44,6 +46,19 @@ def size_when_turned(image: "Image.Image", orientation: int) -> Size:
     """Return the height and width that an open image has when it is turned, after `read_orientation`."""
     size = image.height, image.width
     return size if image.format == "TIFF" else turned_size(size, orientation)
+
+
+def read_size(path: Path, turned: bool = False) -> Size | None:
+    """Return height and width from an image's header, as stored or as turned; None when it can't be read."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None  # only the header is read, so a huge image does no harm
+    try:
+        with Image.open(path) as image:
+            return size_when_turned(image, read_orientation(image)) if turned else (image.height, image.width)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise_if_system_error(error, path)
+        return None
 
 
 def turn_image(image: "Image.Image", orientation: int) -> "Image.Image":

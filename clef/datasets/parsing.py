@@ -5,8 +5,9 @@ A fault of one person is a rule of `clef.datasets.policies`. A file that isn't w
 
 import codecs
 import csv
+import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -104,7 +105,7 @@ def parse_vad(values: Iterable[float], faults: Faults) -> tuple[float, float, fl
 def look_relative(boxes: Iterable[Box]) -> bool:
     """Return whether boxes seem to be shares of the frame, 0-1: none reaches far beyond that, and not all are zero."""
     known = [side for box in boxes if not any(map(math.isnan, box)) for side in box]
-    return any(known) and all(-1 <= side <= 2 for side in known)
+    return any(known) and all(-1 <= side <= 1.5 for side in known)
 
 
 def require_pixels(boxes: Iterable[Box], where: str) -> None:
@@ -114,6 +115,12 @@ def require_pixels(boxes: Iterable[Box], where: str) -> None:
             f"{where}: all boxes lie between 0 and 1, so they seem to be shares of the frame; pixels are expected: "
             "multiply x by the image's width and y by its height"
         )
+
+
+def look_rescaled(vad: Iterable[float]) -> bool:
+    """Return whether values of valence, arousal and dominance seem to be in -1 to 1 or 0 to 1, not in 1 to 10."""
+    known = [value for value in vad if math.isfinite(value)]
+    return bool(known) and -1 <= min(known) < 1 and max(known) <= 1
 
 
 @dataclass(frozen=True)
@@ -140,12 +147,13 @@ def read_csv(path: Path, delimiter: str = ",", encoding: str | None = None) -> C
     Unless `encoding` is stated, it is UTF-8, or UTF-16 where the file begins with that encoding's byte order mark.
     """
     try:
-        encoding = encoding or _detect_encoding(path)
+        stated = codecs.lookup(encoding).name if encoding else _detect_encoding(path)
+        encoding = "utf-8-sig" if stated == "utf-8" else stated
         with path.open(newline="", encoding=encoding) as file:
             # Without `strict`, an open quote swallows the rest of the file.
             lines = csv.reader(file, delimiter=delimiter, strict=True)
-            header = tuple(name.strip() for name in next(lines, []))
-            _check_unique(header, path)
+            header = _read_header(lines)
+            _check_header(header, delimiter, path)
             rows = [_make_row(header, values, f"{path}:{lines.line_num}") for values in lines if values]
             return CsvTable(header, tuple(rows))
     except FileNotFoundError:
@@ -169,7 +177,19 @@ def column_names(header: Iterable[str]) -> str:
     return f"{', '.join(name or '(no name)' for name in header):.300}" or "nothing"
 
 
-def _check_unique(header: tuple[str, ...], path: Path) -> None:
+def _read_header(lines: Iterator[list[str]]) -> tuple[str, ...]:
+    """Return the names of the columns, without outer blanks. A line `sep=;` before them is Excel's."""
+    first = next(lines, [])
+    return tuple(name.strip() for name in (next(lines, []) if "".join(first).startswith("sep=") else first))
+
+
+def _check_header(header: tuple[str, ...], delimiter: str, path: Path) -> None:
+    other = next((mark for mark in ",;\t|" if mark != delimiter and len(header) == 1 and mark in header[0]), None)
+    if other:
+        raise DataError(
+            f"{path}: {other!r} seems to separate the columns, not {delimiter!r}. Save it with commas; "
+            f"for a table, the card may state it instead (reader_options.delimiter: {json.dumps(other)})"
+        )
     if twice := [name for name in header if name and header.count(name) > 1]:
         raise DataError(f"{path}: two columns are called {twice[0]!r:.80}")
 
