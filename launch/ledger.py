@@ -24,8 +24,9 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 
-from clef import io
+from clef import console, io
 from clef.cells import records
+from clef.console import err
 from clef.data import manifest as manifests
 from clef.errors import SetupError
 from launch import slurm_commands
@@ -178,12 +179,17 @@ class ActiveJobs:
 def query_active_jobs(grid: Path) -> ActiveJobs:
     """Ask Slurm which submissions still wait or run. Writes nothing. SetupError when Slurm doesn't answer.
 
-    There are at most two queries: by id, and by name for submissions whose id was never written down.
+    There are at most two queries: by id, and by name for submissions whose id was never written down. On a machine
+    without Slurm, a warning says that nothing is known of these jobs.
     """
-    if not slurm_commands.slurm_available():
-        return ActiveJobs()
     submissions = [each for each in read_submissions(grid) if not each.dropped and _is_unfinished(grid, each)]
     if all(each.kind == "gather" for each in submissions):  # so a finished grid is gathered where Slurm is not reached
+        return ActiveJobs()
+    if not slurm_commands.slurm_available():
+        cells = {cell for each in submissions for cell in each.cells if not _has_result(grid, cell)}
+        what = f"jobs of {console.format_cells(len(cells))} without a result"
+        text = f"{what} were submitted to Slurm, which this machine lacks; those that still wait are not seen"
+        err.print(f"warning: {text}, and their cells are trained here as well", soft_wrap=True)
         return ActiveJobs()
     jobs = slurm_commands.query_jobs({array_of(each.job) for each in submissions if each.job})
     jobs_by_name = slurm_commands.query_jobs_by_name({each.tag for each in submissions if not each.job})

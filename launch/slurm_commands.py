@@ -94,6 +94,11 @@ class Job:
         return self.state in RUNNING_STATES
 
     @property
+    def suspended(self) -> bool:
+        """Return whether it is on its nodes and does nothing."""
+        return self.state in ("SUSPENDED", "STOPPED")
+
+    @property
     def cancelled(self) -> bool:
         """Return whether a person cancelled it.
 

@@ -201,7 +201,8 @@ def _cell_status(
     state = cell_state(grid / run.folder, task, job, run.folder in local_cells)
     if state == "new" and task and job is None:  # Slurm hasn't been asked about it yet, or can't be
         state = "queued"
-    waits = describe_waiting(job, str(task)) if job and state in ("queued", "unknown") else None
+    is_held_up = state in ("queued", "unknown") or (state in ACTIVE_STATES and job and job.suspended)
+    waits = describe_waiting(job, str(task)) if job and is_held_up else None
     return CellStatus(run.name, run.folder, state, task, error=waits)
 
 

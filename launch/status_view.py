@@ -138,7 +138,7 @@ def _add_details(status: GridStatus, cell: CellStatus, stuck_minutes: float, now
     return replace(
         cell,
         quiet_s=quiet,
-        stuck=quiet is not None and quiet > 60 * stuck_minutes,
+        stuck=quiet is not None and quiet > 60 * stuck_minutes and not (job and job.suspended),
         left_s=None if record.left_s is None else max(0.0, record.left_s - (now - record.updated)),
     )
 

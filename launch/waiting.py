@@ -7,10 +7,12 @@ from launch.slurm_commands import HELD_STATES, Job
 # Slurm's words are those of slurm.schedmd.com/job_reason_codes.html, and sentences of its own such as `launch failed
 # requeued held`. What isn't here ends by itself: Resources, Priority, Dependency, limits on what runs at the same time.
 _AGAIN = "cancel it (--cancel), and submit it again with"
-_HELD = "it is held until someone runs: scontrol release {job}"
 _ADVICE = (
     (r"JobHeldAdmin", "an administrator holds it; ask for its release"),
-    (r"JobHeldUser|JobHoldMaxRequeue|.*\bheld\b.*", _HELD),
+    (
+        "|".join([r"JobHeldUser|JobHoldMaxRequeue|.*\bheld\b.*", *HELD_STATES]),
+        "it is held until someone runs: scontrol release {job}",
+    ),
     (
         r"PartitionTimeLimit|\w+MaxWallDurationPerJobLimit",
         f"it asks for more time than is allowed; {_AGAIN} fewer resources.hours, or another partition or QOS",
@@ -36,16 +38,16 @@ _ADVICE = (
 
 
 def describe_waiting(job: Job, number: str) -> str | None:
-    """Return why a job that isn't on its nodes waits, and what to do about it; None where Slurm gives no reason.
+    """Return why a job waits, or is suspended, and what to do about it; None where Slurm gives no reason.
 
     `number`: the job's id, or its array task's (`12_3`).
     """
     if not job.known:
         return f"Slurm's word for its job is {job.state}, which isn't known here; scancel {number} ends the job"
+    if job.suspended:
+        return f"its job is {job.state}, until Slurm or someone resumes it (scontrol resume {number})"
     reason = job.state if job.state in HELD_STATES else job.reason
-    advice = (
-        _HELD
-        if job.state in HELD_STATES
-        else next((text for words, text in _ADVICE if re.fullmatch(words, reason)), "")
-    )
-    return ": ".join(filter(None, (reason, advice.format(job=number)))) if reason not in ("", "None") else None
+    if reason in ("", "None"):
+        return None
+    advice = next((text for words, text in _ADVICE if re.fullmatch(words, reason)), None)
+    return f"{reason}: {advice.format(job=number)}" if advice else reason

@@ -14,7 +14,7 @@ from launch import ledger, slurm_commands, status
 from launch.slurm_commands import Job
 from launch.status_view import ViewOptions, print_status
 from launch.waiting import describe_waiting
-from tests.launch.status_grid import SQUEUE, Slurm, planned, states, submitted
+from tests.launch.status_grid import SQUEUE, Slurm, details, planned, states, submitted
 
 BANNER = (
     "### Welcome to Cluster One! | News: see the wiki ###\nbash: warning: setlocale: LC_ALL: cannot change locale\n\n"
@@ -130,6 +130,18 @@ def test_the_status_says_why_jobs_wait_also_of_cells_that_are_not_listed(
     assert "- 40 cells (c00, ...): queued: PartitionTimeLimit: it asks for more time than is allowed; cancel" in lines
 
 
+@pytest.mark.parametrize("state", ["SUSPENDED", "STOPPED"])
+def test_the_cell_of_a_suspended_job_is_not_stuck(state: str, slurm: Slurm, tmp_path: Path) -> None:
+    grid = planned(tmp_path, "c")
+    submitted(grid, "7", "c", array=False)
+    records.write_state(grid / "c", "running")
+    os.utime(grid / "c" / records.STATE, (0, 0))
+    slurm.says("squeue", f"7|N/A|{state}|None|node1|9:00:00|clef\n")
+    cell = details(grid, "c")
+    assert (cell.state, cell.stuck) == ("running", False)
+    assert cell.error == f"its job is {state}, until Slurm or someone resumes it (scontrol resume 7)"
+
+
 # ---- cells that are no longer planned ----
 
 
@@ -180,6 +192,20 @@ def test_a_local_launcher_keeps_cells_that_the_plan_no_longer_has(tmp_path: Path
     with ledger.claim_cells(grid, ["c-1"]), io.lock(grid / "c-1" / records.LOCK):
         assert states(grid) == {"c-2": "new", "c-1": "running"}
     assert states(grid) == {"c-2": "new"}
+
+
+def test_jobs_that_cannot_be_asked_about_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    grid = planned(tmp_path, "a", "b")
+    assert ledger.query_active_jobs(grid) == ledger.ActiveJobs()
+    assert capsys.readouterr().err == ""
+    submitted(grid, "7", "a", "b")
+    records.write_json(grid / "a" / records.RESULT, {})
+    assert ledger.query_active_jobs(grid).cells == {}
+    said = capsys.readouterr().err
+    assert said.startswith("warning: jobs of 1 cell without a result were submitted to Slurm, which this machine lacks")
 
 
 # ---- lines of a site's own ----
