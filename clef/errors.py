@@ -128,11 +128,15 @@ def raise_if_system_error(error: BaseException, path: Path | str | None = None) 
 def argument_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     """Return a parser whose help keeps the lines of `description` and ends with the exit codes.
 
-    `prog` is the command as the docs have it; a command that was called as `clef COMMAND` is shown as that.
+    `prog` is the command as the docs have it; a command that was called as `clef COMMAND` is shown as that. In options
+    of `type=Path`, or `type="path"` for a text, `~` is the user's home, as in configs.
     """
     prog = sys.argv[0] if sys.argv[0].startswith("clef ") else prog  # set by clef.cli
     keep_lines = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(prog=prog, description=description, epilog=EXIT_CODES, formatter_class=keep_lines)
+    parser = argparse.ArgumentParser(prog=prog, description=description, epilog=EXIT_CODES, formatter_class=keep_lines)
+    parser.register("type", Path, lambda text: Path(os.path.expanduser(text)))
+    parser.register("type", "path", os.path.expanduser)
+    return parser
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

@@ -56,7 +56,9 @@ def _parse_arguments() -> argparse.Namespace:
         metavar="best|last|PATH",
         help="which weights (default: best, which the result was scored with; last while there is no result)",
     )
-    parser.add_argument("--shards", metavar="FOLDER", help="where its shards are now (default: as in training)")
+    parser.add_argument(
+        "--shards", type="path", metavar="FOLDER", help="where its shards are now (default: as in training)"
+    )
     parser.add_argument("--workers", type=int, help="loader processes for each rank (default: as in training)")
     parser.add_argument("--device", choices=["auto", "cpu"], help="default: as in training")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the score, record and differences to PATH")

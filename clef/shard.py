@@ -54,7 +54,10 @@ def main() -> int:
 def _parse_arguments() -> argparse.Namespace:
     parser = argument_parser("python -m clef.shard", __doc__)
     parser.add_argument(
-        "--dataset", required=True, help="a card in shards/ (emotic, caer_s, ...), or a card's path (.yaml)"
+        "--dataset",
+        type="path",
+        required=True,
+        help="a card in shards/ (emotic, caer_s, ...), or a card's path (.yaml)",
     )
     parser.add_argument(
         "--protocol",
@@ -68,9 +71,11 @@ def _parse_arguments() -> argparse.Namespace:
         metavar="RULE=WORD",
         help="what is done about a fault (repeatable; see shards/README.md)",
     )
-    parser.add_argument("--source", help="the dataset's folder (default: the card's, below data/)")
-    parser.add_argument("--cues", help="the folder that python -m clef.cues --out wrote to (default: the source)")
-    parser.add_argument("--out", default="shards", help="shards go to OUT/<dataset> (default: shards)")
+    parser.add_argument("--source", type="path", help="the dataset's folder (default: the card's, below data/)")
+    parser.add_argument(
+        "--cues", type="path", help="the folder that python -m clef.cues --out wrote to (default: the source)"
+    )
+    parser.add_argument("--out", type="path", default="shards", help="shards go to OUT/<dataset> (default: shards)")
     parser.add_argument(
         "--workers", type=int, default=process.cores(), help="processes (default: one for each core it may use)"
     )

@@ -6,6 +6,7 @@ this file says it with the valid keys. `resource` finds the YAML that ships with
 """
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, Union
@@ -81,11 +82,13 @@ def expand(layer: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse(arguments: Iterable[str]) -> dict[str, Any]:
     """Return the layer that `key.sub=value` arguments make; values are YAML (`[1, 2]`, `true`, `0.1`, text)."""
-    layers = []
+    layers, stated = [], dict[str, str]()
     for argument in arguments:
         key, equals, text = argument.partition("=")
         if not equals or not all(key.split(".")):
             raise ConfigError(f"{argument!r}: overrides are written key=value or key.sub=value")
+        if stated.setdefault(key, text) != text:
+            raise ConfigError(f"{key}={stated[key]} contradicts {argument}: state it once")
         try:
             layers.append(nest(expand({key: _parse_value(text)})))
         except yaml.YAMLError:
@@ -93,14 +96,43 @@ def parse(arguments: Iterable[str]) -> dict[str, Any]:
     return merge(*layers)
 
 
+def with_option(settings: Mapping[str, Any], key: str, option: str, value: str | None) -> dict[str, Any]:
+    """Return settings of the command line with the path that an option states for a key, too; None: it states none.
+
+    ConfigError where the settings have another path for that key.
+    """
+    if value is None:
+        return dict(settings)
+    *parents, last = key.split(".")
+    inner: Any = settings
+    for parent in parents:
+        inner = inner.get(parent, {}) if isinstance(inner, Mapping) else {}
+    other = inner.get(last, value) if isinstance(inner, Mapping) else value
+    if Path(str(other)) != Path(value):
+        raise ConfigError(f"{option} {value} contradicts {key}={other}: state one of them")
+    return merge(settings, nest({key: value}))
+
+
 def _parse_value(text: str) -> Any:
-    value = yaml.safe_load(text) if text else ""
+    value = expand_home(yaml.safe_load(text)) if text else ""
     if isinstance(value, str):  # YAML 1.1 takes 1e-3 for text
         try:
             return float(value)
         except ValueError:
             return value
     return value
+
+
+def expand_home(content: Any) -> Any:
+    """Return what was read from YAML with `~` and `~user` at the beginning of each text replaced by the home folder.
+
+    Only paths begin so.
+    """
+    if isinstance(content, dict):
+        return {key: expand_home(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [expand_home(value) for value in content]
+    return os.path.expanduser(content) if isinstance(content, str) else content
 
 
 # ---- From a mapping to a typed config ----
@@ -238,4 +270,4 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a mapping (key: value) is expected at the top level")
-    return content
+    return {key: expand_home(value) for key, value in content.items()}

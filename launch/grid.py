@@ -57,7 +57,6 @@ from clef.config import CellConfig
 from clef.config import grid as grids
 from clef.console import confirm, err, out
 from clef.errors import INTERRUPTED, ConfigError, SetupError, run_command
-from clef.yaml_config import merge, parse
 from launch import ledger, local, logs, plan_table, profiles, slurm_commands, status, status_view, submit
 from launch.options import parse_arguments
 from launch.plan import Plan, dataset_sources, make_plan, make_shards_here, missing_shards
@@ -76,8 +75,7 @@ def main() -> int:
         gather_grid(plan_path(Path(args.out), args.grid.stem), args.results)
         return 0
     grid = grids.load_grid(args.grid)
-    extra = merge(parse(args.overrides), {"runtime": {"shards": args.shards, "output_dir": args.out}})
-    configs = grids.resolve_cells(grid, str(args.grid), extra)
+    configs = grids.resolve_cells(grid, str(args.grid), args.settings)
     return _run_on_slurm(configs, args) if args.partition or args.profile else _run_locally(configs, args)
 
 

@@ -3,8 +3,11 @@
 import argparse
 import math
 from pathlib import Path
+from typing import Any
 
 from clef import yaml_config
+from clef.config import RuntimeConfig
+from clef.config import grid as grids
 from clef.errors import ConfigError, argument_parser
 from clef.yaml_config import unknown
 from launch.profiles import profile_names
@@ -32,6 +35,8 @@ def parse_arguments(description: str | None) -> argparse.Namespace:
     _check_view_options(args)
     needs_file = not (args.status or args.watch or args.logs or args.cancel or args.gather)
     args.grid = _grid_file(args.grid, needs_file)
+    args.settings = _settings(args)
+    args.out = args.settings.get("runtime", {}).get("output_dir") or _output_dir(args.grid)
     if args.stuck is None:
         args.stuck = STUCK_MINUTES
     return args
@@ -84,9 +89,14 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
         "--retry-failed", action="store_true", help="train cells again that failed or were cancelled, too"
     )
     parser.add_argument("--gather", action="store_true", help="rebuild the tables from disk and exit")
-    parser.add_argument("--shards", default="shards", help="where the shards are (default: shards)")
-    parser.add_argument("--out", default="runs", help="where cells are written (default: runs)")
-    parser.add_argument("--results", default="results", help="where tables are written (default: results)")
+    shards, out = RuntimeConfig().shards, RuntimeConfig().output_dir
+    parser.add_argument(
+        "--shards", type="path", help=f"where the shards are (default: the grid's runtime.shards, else {shards})"
+    )
+    parser.add_argument(
+        "--out", type="path", help=f"where cells are written (default: the grid's runtime.output_dir, else {out})"
+    )
+    parser.add_argument("--results", type="path", default="results", help="where tables are written (default: results)")
 
 
 def _add_view_options(parser: argparse.ArgumentParser) -> None:
@@ -145,12 +155,27 @@ def _check_view_options(args: argparse.Namespace) -> None:
             raise ConfigError(f"{option}: needs {others}")
 
 
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that the command line states, by key=value and by --shards and --out, for every cell.
+
+    They win over the grid's. ConfigError where an option and key=value contradict each other.
+    """
+    settings = yaml_config.with_option(yaml_config.parse(args.overrides), "runtime.shards", "--shards", args.shards)
+    return yaml_config.with_option(settings, "runtime.output_dir", "--out", args.out)
+
+
+def _output_dir(grid: Path) -> str:
+    """Return the folder of all runs that a grid's file states; the default where there is none."""
+    stated = grids.output_dir(grids.load_grid(grid), str(grid)) if grid.is_file() else None
+    return stated or RuntimeConfig().output_dir
+
+
 def _grid_file(text: str, needs_file: bool) -> Path:
     """Return the path of a grid: a file of the user's, or one that ships, by its name or by its path in a checkout.
 
     A grid that is only looked at is known by its name: its file may be gone.
     """
-    path, shipped = Path(text), yaml_config.names(GRIDS)
+    path, shipped = Path(text).expanduser(), yaml_config.names(GRIDS)
     if path.is_file():
         return path
     if text in shipped or (str(path.parent) == GRIDS and path.stem in shipped):

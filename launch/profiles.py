@@ -95,7 +95,7 @@ def profile_names() -> list[str]:
 def load_profile(name: str) -> Profile:
     """Load the profile of that name, or the one at a path that ends in .yaml. ConfigError for a wrong one."""
     if name.endswith(".yaml"):
-        path = Path(name)
+        path = Path(name).expanduser()
     elif name in profile_names():
         path = yaml_config.resource(FOLDER) / f"{name}.yaml"
     else:
@@ -149,11 +149,12 @@ class Site:
 def load_site(profile: str | None, partition: str | None, options: list[str]) -> Site:
     """Load what the command line names. `partition` holds for every job, with a GPU or without."""
     site = load_profile(profile) if profile else Profile()
-    if partition:
-        update = {"partition": partition}
-        without_gpu = site.without_gpu.model_copy(update=update) if site.without_gpu else None
-        site = site.model_copy(update=update | {"without_gpu": without_gpu})
-    return Site(site, dict(parse_sbatch_option(text) for text in options))
+    stated: dict[str, str | bool] = {"partition": partition} if partition else {}
+    for text in options:
+        key, value = parse_sbatch_option(text)
+        if stated.setdefault(key, value) != value:
+            raise ConfigError(f"--sbatch {text} contradicts {key}={stated[key]}: state one of them")
+    return Site(site, stated)
 
 
 def find_sources(profile: Profile, stated: list[str], card_sources: Mapping[str, str]) -> dict[str, Path]:

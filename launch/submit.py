@@ -128,6 +128,8 @@ def _submit_all(proposal: Proposal, submitter: "Submitter", args: argparse.Names
         submitter.submitted.limit = error
     except SetupError as error:
         refusal = refusal or error
+    if submitter.submitted.limit and not submitter.jobs:
+        raise SetupError(f"{submitter.submitted.limit}; run it again when some of your jobs have ended")
     _report_submitted(submitter.submitted, proposal)
     if submitter.submitted.gather:
         where = Path(args.results) / proposal.plan.name
@@ -135,8 +137,6 @@ def _submit_all(proposal: Proposal, submitter: "Submitter", args: argparse.Names
         out.print(text, markup=False, soft_wrap=True)
     if refusal:
         raise refusal
-    if submitter.submitted.limit and not submitter.jobs:
-        raise submitter.submitted.limit
     if proposal.is_empty:
         plan_table.print_nothing_to_train(proposal.plan)
         from clef.results.gather import gather_grid  # only now: planning and status don't wait for what it imports

@@ -48,13 +48,15 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argument_parser("python -m clef.audit", __doc__)
-    parser.add_argument("cell", metavar="CELL", nargs="+", help="a cell, or a grid's folder")
+    parser.add_argument("cell", type="path", metavar="CELL", nargs="+", help="a cell, or a grid's folder")
     parser.add_argument(
         "--split", action="append", default=[], help="a split of the shards; may be repeated (default: the test splits)"
     )
     parser.add_argument("--draws", type=int, default=5, help="how often contexts are swapped (default: 5)")
     parser.add_argument("--seed", type=int, default=0, help="the seed of those draws (default: 0)")
-    parser.add_argument("--shards", metavar="FOLDER", help="where the shards are now (default: as in training)")
+    parser.add_argument(
+        "--shards", type="path", metavar="FOLDER", help="where the shards are now (default: as in training)"
+    )
     parser.add_argument("--workers", type=int, help="loader processes (default: as in training)")
     parser.add_argument("--device", choices=["auto", "cpu"], help="default: as in training")
     parser.add_argument("--again", action="store_true", help="compute existing audits again, too")

@@ -19,7 +19,7 @@ def find_cell(wanted: str | Path, runs: Path = RUNS) -> Path:
     That is `wanted` itself, or the folder below `runs` whose `<grid>/<name>-<signature>` it is, or the only one whose
     name contains it. Raises ConfigError, with the candidates, where there is none or more than one.
     """
-    path = Path(os.path.abspath(wanted))
+    path = Path(os.path.abspath(os.path.expanduser(wanted)))
     if (path / CONFIG).is_file():
         return path
     if path.is_dir():

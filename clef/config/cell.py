@@ -6,6 +6,7 @@ line. What comes out is complete: it is written to the cell's `config.yaml`, and
 (`clef.cells.identity`).
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -117,7 +118,7 @@ class RuntimeConfig(Strict):
     """The folder that holds a folder of shards for each dataset."""
     output_dir: str = "runs"
     """Cells are written to `<output_dir>/<grid>/<cell>`."""
-    weights: str = "~/.cache/clef/weights"
+    weights: str = Field(default_factory=lambda: os.path.expanduser("~/.cache/clef/weights"))
     """Where pre-trained weights are looked for."""
     features: str = "cache"
     """Where features of frozen networks and CCIM's dictionaries are kept, for all cells to share."""

@@ -78,6 +78,21 @@ def load_grid(path: Path) -> Grid:
     return validate(Grid, yaml_config.read_yaml(path), str(path))
 
 
+def output_dir(grid: Grid, where: str) -> str | None:
+    """Return the `runtime.output_dir` that a grid states, if it does: one for all its cells, or ConfigError."""
+    stated = None
+    layers = [(override.set, override.where == CellSelector()) for override in grid.overrides]
+    for settings, for_all in [*layers, *((preset.set, False) for preset in grid.presets.values())]:
+        runtime = nest(settings).get("runtime")
+        value = runtime.get("output_dir") if isinstance(runtime, Mapping) else None
+        if value is not None and not for_all:
+            raise ConfigError(
+                f"{where}: runtime.output_dir={value}: a grid has one; state it in an override without where"
+            )
+        stated = stated if value is None else str(value)
+    return stated
+
+
 def resolve_cells(grid: Grid, where: str, extra: Mapping[str, Any]) -> list[CellConfig]:
     """Return the resolved config of every cell, in the order of the axes.
 

@@ -63,7 +63,9 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argument_parser("python -m clef.cues", __doc__)
-    parser.add_argument("--dataset", help="a card in shards/ (emotic, caer_s, ...), or a card's path (.yaml)")
+    parser.add_argument(
+        "--dataset", type="path", help="a card in shards/ (emotic, caer_s, ...), or a card's path (.yaml)"
+    )
     parser.add_argument("--protocol", default=cards.LEAK_FREE, help="how the set is cut into splits, as for clef.shard")
     parser.add_argument(
         "--policy",
@@ -75,7 +77,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cue", help=", ".join(files.ALL_CUES))
     parser.add_argument("--extractor", help="one of those in --list, or your own as module:Class (default: the first)")
     parser.add_argument("--weights", type=Path, help="the extractor's weights file, if it takes one")
-    parser.add_argument("--source", help="the dataset's folder (default: the card's, below data/)")
+    parser.add_argument("--source", type="path", help="the dataset's folder (default: the card's, below data/)")
     parser.add_argument(
         "--out", type=Path, help="write below this folder, not into the source (then: clef.shard --cues)"
     )

@@ -108,7 +108,7 @@ def cached_features(
     They are float32 whatever the cell computes in. Raises SetupError for a damaged file.
     """
     key = recipe.key(config, split.manifest, split.name)
-    path = Path(config.runtime.features).expanduser() / "features" / f"{split.manifest.dataset}-{split.name}-{key}.npy"
+    path = Path(config.runtime.features) / "features" / f"{split.manifest.dataset}-{split.name}-{key}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with io.lock(path.with_suffix(".lock")):  # of all the cells that start together, one computes
@@ -158,7 +158,7 @@ def cached_dictionary(
     features_key = recipe.key(config, split.manifest, split.name)
     facts = [features_key, settings.size, settings.components, settings.seed, KMEANS_RESTARTS]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
-    path = Path(config.runtime.features).expanduser() / "dictionaries" / f"{split.manifest.dataset}-{key}.npz"
+    path = Path(config.runtime.features) / "dictionaries" / f"{split.manifest.dataset}-{key}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     with io.lock(path.with_suffix(".lock")):
         if not path.exists():

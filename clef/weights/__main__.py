@@ -26,7 +26,7 @@ from clef.errors import ConfigError, SetupError, argument_parser, run_command
 from clef.weights import files
 from clef.weights.cells import NeededFile, random_by_choice, survey
 from clef.weights.files import CUES, FILES, FOLDER, fetch, locate, mirror_url, missing_message
-from clef.yaml_config import merge, parse
+from clef.yaml_config import parse, with_option
 
 STYLES = {"here": "green", "whole": "green", "missing": "yellow", "wrong hash": "red"}
 
@@ -76,8 +76,9 @@ def _arguments() -> argparse.Namespace:
 def _configs(args: argparse.Namespace) -> list[CellConfig]:
     if args.grid is None:
         return []
-    folder = {"runtime": {"weights": str(args.folder)}} if args.folder else {}
-    return grids.resolve_cells(grids.load_grid(args.grid), str(args.grid), merge(parse(args.overrides), folder))
+    folder = str(args.folder) if args.folder else None
+    settings = with_option(parse(args.overrides), "runtime.weights", "--folder", folder)
+    return grids.resolve_cells(grids.load_grid(args.grid), str(args.grid), settings)
 
 
 def _by_name(args: argparse.Namespace) -> list[NeededFile]:

@@ -13,12 +13,12 @@ from clef.config import resolve as cell
 from clef.config.cell import RENAMED
 from clef.config.methods import METHODS
 from clef.datasets import cards
-from clef.errors import ClefError, ConfigError
-from clef.yaml_config import merge, nest, parse
+from clef.errors import ClefError, ConfigError, argument_parser
+from clef.yaml_config import merge, nest, parse, read_yaml
 
 
 def resolve(*arguments: str) -> CellConfig:
-    return cell.resolve(parse(arguments), "command line")
+    return cell.resolve(merge(*(parse([argument]) for argument in arguments)), "command line")
 
 
 BASE = ("dataset=emotic", "backbone=emot_net", "method=clef")
@@ -185,3 +185,26 @@ def test_errors_carry_their_exit_codes() -> None:
         "Preempted": 75,
     }
     assert all(f"\n{code:>3}  " in errors.EXIT_CODES for code in codes.values())
+
+
+def test_home_is_meant_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the command line, in files, and in options of commands, which all go through one function."""
+    monkeypatch.setenv("HOME", "/home/me")
+    paths = [
+        "runtime.shards=~/s",
+        "runtime.features=~/f",
+        "method.start_from=~/runs/c",
+        "backbone.weights.body=~/w.pth",
+    ]
+    made = parse(paths)
+    assert made["runtime"] == {"shards": "/home/me/s", "features": "/home/me/f"}
+    assert made["method"]["start_from"] == "/home/me/runs/c"
+    assert made["backbone"]["weights"]["body"] == "/home/me/w.pth"
+    (tmp_path / "file.yaml").write_text("sources: {emotic: ~/data}\nsetup: [a ~/b]\ndatasets: [~/card.yaml]\nnone: ~\n")
+    assert read_yaml(tmp_path / "file.yaml") == {
+        "sources": {"emotic": "/home/me/data"}, "setup": ["a ~/b"], "datasets": ["/home/me/card.yaml"], "none": None
+    }  # fmt: skip
+    parser = argument_parser("x", "")
+    parser.add_argument("--a", type=Path)
+    parser.add_argument("--b", type="path")
+    assert vars(parser.parse_args(["--a=~/x", "--b=~/y"])) == {"a": Path("/home/me/x"), "b": "/home/me/y"}

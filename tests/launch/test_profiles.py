@@ -95,6 +95,13 @@ def test_options_that_the_launcher_or_a_cell_states_are_refused(option: str, exp
         profiles.load_site(None, "gpu", [option])
 
 
+def test_options_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--sbatch partition=b contradicts partition=a: state one of them"):
+        profiles.load_site(None, "a", ["partition=b"])
+    with pytest.raises(ConfigError, match="--sbatch account=y contradicts account=x"):
+        profiles.load_site(None, "a", ["account=x", "account=y"])
+
+
 def test_memory_for_each_cpu_makes_up_the_cells_memory() -> None:
     site = profiles.Site(Profile(memory="per-cpu"))
     assert site.options(NO_GPU)["mem_per_cpu"] == "2048MB"
