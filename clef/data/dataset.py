@@ -105,7 +105,7 @@ class CellDataset(Dataset[Batch]):
         if self.manifest.vad:
             fields["vad",] = Field(torch.float32, (3,))
         for name, config in self.inputs.items():
-            fields[name,] = _input_field(name, config)
+            fields[name,] = input_field(name, config)
             fields["valid", name] = Field(torch.bool)
             if self.augment and isinstance(config, InputConfig) and config.jitter:
                 fields["jitter", name] = Field(torch.float32, (3,))
@@ -235,7 +235,8 @@ class ImageInputs:
         return self._scratch[kind, size]
 
 
-def _input_field(name: InputName, config: AnyInput) -> Field:
+def input_field(name: InputName, config: AnyInput) -> Field:
+    """Return how an input lies in a batch."""
     if isinstance(config, InputConfig | DepthConfig):
         return Field(torch.uint8, (*config.shape, 3 if isinstance(config, InputConfig) else 1), image=True)
     return Field(torch.float32, (config.count, 4) if isinstance(config, BoxesConfig) else transforms.POINT_SHAPES[name])

@@ -4,7 +4,7 @@ For `clef.load` (`load_trained`), for scoring again (`restore_method`), and for 
 that starts from the backbone of a trained vanilla cell, its parent (`load_parent_backbone`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from clef import io, methods
 from clef.cells import lookup, records
 from clef.cells.identity import check_cell
-from clef.config import CellConfig, ClefConfig, resolve
+from clef.config import AnyInput, CellConfig, ClefConfig, InputName, resolve
 from clef.data import manifest as manifests
-from clef.data.batch_memory import Batch
-from clef.data.dataset import CellDataset
+from clef.data.batch_memory import Batch, Field
+from clef.data.dataset import CellDataset, input_field
 from clef.data.loader import BatchLoader, to_device
 from clef.data.order import EvaluationBatches
 from clef.data.shards import SplitShards
@@ -44,16 +44,15 @@ class TrainedModel:
     def predict(self, batch: Batch) -> Prediction:
         """Return scores B,K and effects for a batch as `batches` gives them, or one of your own.
 
-        Of that, only the inputs in `config.inputs` are needed: images uint8, B,3,H,W, of the size (or crop) stated
-        there, the subject black in `context`. Computed in the cell's precision (fp16 on a CPU: in fp32). There are no
-        losses. Raises ConfigError for a missing input.
+        Of that, only the inputs in `config.inputs` are needed: images uint8, B,3,H,W in RGB, of the size (or crop)
+        stated there, the subject black in `context`. `valid`, where there is one, says by input whether each sample has
+        it. Computed in the cell's precision (fp16 on a CPU: in fp32). There are no losses. Raises ConfigError for an
+        input that is missing, or of another type, layout, size or range.
         """
         inputs = self.config.inputs.present
-        if missing := sorted(set(inputs) - set(batch)):
-            raise ConfigError(f"the batch lacks {', '.join(missing)}; {self.config.name} reads {', '.join(inputs)}")
-        count = len(batch[next(iter(inputs))])
-        defaults = {"valid": {name: torch.ones(count, dtype=torch.bool) for name in inputs}} | self._no_labels(count)
-        complete = defaults | {key: value for key, value in batch.items() if key in {*defaults, *inputs}}
+        count = _check_batch(batch, inputs, self.config.name)
+        valid: Batch = {name: torch.ones(count, dtype=torch.bool) for name in inputs} | batch.get("valid", {})
+        complete = {name: batch[name] for name in inputs} | {"valid": valid} | self._no_labels(count)
         with torch.inference_mode(), self._precision():
             prediction: Prediction = self.method(to_device(complete, inputs, self.device))
         return replace(prediction, losses={})
@@ -77,6 +76,50 @@ class TrainedModel:
         if dtype is None or (dtype == torch.float16 and self.device.type == "cpu"):
             return nullcontext()
         return torch.autocast(self.device.type, dtype)
+
+
+def _check_batch(batch: Batch, inputs: Mapping[InputName, AnyInput], cell: str) -> int:
+    """Return the number of samples B. Raises ConfigError unless the batch holds the inputs as the cell's shards do."""
+    if not isinstance(batch, Mapping):
+        raise ConfigError(f"a batch is a dictionary of tensors by input ({', '.join(inputs)}), not {type(batch)}")
+    if missing := sorted(set(inputs) - set(batch)):
+        raise ConfigError(f"the batch lacks {', '.join(missing)}; {cell} reads {', '.join(inputs)}")
+    for name, config in inputs.items():
+        if fault := _input_fault(batch[name], input_field(name, config)):
+            raise ConfigError(f"the batch's {name!r}: {fault}")
+    counts = {str(name): len(batch[name]) for name in inputs}
+    counts |= {f"valid {name}": len(value) for name, value in batch.get("valid", {}).items() if name in inputs}
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ConfigError(f"the batch's inputs must be of the same people, one at least; there are: {listed}")
+    return next(iter(counts.values()))
+
+
+_LARGEST_PART = 10
+"""Points and boxes are parts of an image, 0 to 1, or a little outside; larger ones are pixels."""
+
+
+def _input_fault(value: Any, field: Field) -> str | None:
+    """Return what is wrong with an input of a batch, and how to put it right; None where nothing is."""
+    shape = (field.shape[-1], *field.shape[:-1]) if field.image else field.shape
+    expected = f"{str(field.dtype).removeprefix('torch.')} of shape B,{','.join(map(str, shape))} is expected"
+    if field.image:
+        expected += ", from 0 to 255" + (", in RGB" if shape[0] == 3 else "")
+    if not isinstance(value, torch.Tensor):
+        return f"a tensor, {expected}, not {type(value).__name__}; make one with torch.as_tensor"
+    found = f"not {str(value.dtype).removeprefix('torch.')} of shape {','.join(map(str, value.shape))}"
+    if value.dtype != field.dtype:
+        is_float = field.image and value.is_floating_point()
+        scale = " (times 255 first if it goes to 1; the model itself normalizes it)" if is_float else ""
+        return f"{expected}, {found}; convert it with .to({field.dtype}){scale}"
+    if tuple(value.shape) == shape:
+        return f"{expected}, {found}; add the first dimension with [None]"
+    if tuple(value.shape[1:]) != shape:
+        channels_last = field.image and tuple(value.shape[1:]) == field.shape
+        return f"{expected}, {found}" + ("; put channels first with .permute(0, 3, 1, 2)" if channels_last else "")
+    if not field.image and not bool((value.abs() <= _LARGEST_PART).all()):
+        return "parts of the image are expected, from 0 to 1, not pixels or numbers that are not finite"
+    return None
 
 
 def load_trained(wanted: str | Path, checkpoint: str | None = None, device: str = "auto") -> TrainedModel:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from safetensors.torch import load_file
 
 import clef
 from clef.config import CellConfig, resolve
+from clef.config.inputs import BoxesConfig, DepthConfig, InputConfig, Inputs, PointsConfig
 from clef.data import manifest as manifests
+from clef.engine import model_io
 from clef.errors import CellError, ConfigError, ShardError
 from tests.engine.factories import train_cell
 
@@ -120,6 +123,52 @@ def test_images_of_ones_own_need_no_labels(tiny: Make, shards: Path) -> None:
     torch.testing.assert_close(one, model.predict(batch).scores[3:4], atol=1e-5, rtol=1e-4)
     with pytest.raises(ConfigError, match=r"the batch lacks body, scene; emotic_demo-emot_net-clef-s0 reads context"):
         model.predict({"context": images["context"]})
+    labels = {
+        "target": torch.zeros(1),
+        "vad": None,
+        "valid": {"body": torch.ones(len(batch["body"]), dtype=torch.bool)},
+    }
+    torch.testing.assert_close(model.predict(images | labels).scores, model.predict(batch).scores, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            lambda b: {"body": b["body"] / 255},
+            r"'body': uint8 of shape B,3,24,24 is expected, .* not float32 .*times 255",
+        ),
+        (lambda b: {"body": b["body"].long()}, r"not int64 .*convert it with \.to\(torch\.uint8\)$"),
+        (lambda b: {"body": b["body"].permute(0, 2, 3, 1)}, r"shape 16,24,24,3; put channels first with \.permute"),
+        (lambda b: {"body": b["body"][0]}, r"not uint8 of shape 3,24,24; add the first dimension with \[None\]"),
+        (lambda b: {"body": b["body"][:, :1]}, r"in RGB, not uint8 of shape 16,1,24,24$"),
+        (lambda b: {"face": b["face"][..., :20]}, "'face': uint8 of shape B,3,24,24 .* not uint8 of shape 16,3,24,20$"),
+        (lambda b: {"depth": b["face"]}, "'depth': uint8 of shape B,1,24,24 .* from 0 to 255, not uint8"),
+        (lambda b: {"body": b["body"].numpy()}, "a tensor, uint8 .* not ndarray; make one with torch.as_tensor"),
+        (lambda b: {"body": b["body"][:3]}, "must be of the same people, one at least; there are: .*body 3"),
+        (lambda b: {"valid": {"body": b["valid"]["body"][:3]}}, "same people, .*valid body 3"),
+        (lambda b: {"landmarks": 100 * b["landmarks"]}, "'landmarks': parts of the image are expected, from 0 to 1"),
+        (lambda b: {"landmarks": b["landmarks"] * torch.nan}, "'landmarks': parts of the image .* not finite"),
+        (lambda b: {"landmarks": b["landmarks"].double()}, "float32 of shape B,68,2 is expected, not float64"),
+        (lambda b: {"regions": b["regions"][:, :2]}, "'regions': float32 of shape B,10,4 is expected, not float32"),
+    ],
+)
+def test_a_batch_of_other_types_layouts_sizes_or_ranges_is_refused(changes: Any, message: str) -> None:
+    inputs = Inputs(
+        body=InputConfig(size=(24, 24)), face=InputConfig(size=(30, 30), crop=(24, 24)),
+        depth=DepthConfig(size=(24, 24)), landmarks=PointsConfig(), regions=BoxesConfig(),
+    ).present  # fmt: skip
+    images = torch.randint(0, 256, (16, 24, 24, 4), dtype=torch.uint8).permute(0, 3, 1, 2)
+    batch = {
+        "body": images[:, :3], "face": images[:, 1:], "depth": images[:, :1],
+        "landmarks": torch.rand(16, 68, 2), "regions": torch.rand(16, 10, 4),
+        "valid": dict.fromkeys(inputs, torch.ones(16, dtype=torch.bool)),
+    }  # fmt: skip
+    assert model_io._check_batch(batch, inputs, "cell") == 16
+    with pytest.raises(ConfigError, match=message):
+        model_io._check_batch(batch | changes(batch), inputs, "cell")
+    with pytest.raises(ConfigError, match="a batch is a dictionary of tensors"):
+        model_io._check_batch(images, inputs, "cell")  # type: ignore[arg-type]
 
 
 def test_a_model_that_computes_in_bf16_does_so_here(tiny: Make) -> None:
