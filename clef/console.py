@@ -1,10 +1,12 @@
 """What commands print with: bars and colors on a terminal, plain lines in a file. Imports no torch."""
 
+import argparse
 import errno
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
@@ -102,13 +104,13 @@ def _rate(task: Task) -> str:
     return f"{speed:,.0f}/s" if speed and speed >= 10 else f"{speed:,.1f}/s" if speed else ""
 
 
-def confirm(question: str, otherwise: str) -> bool:
+def confirm(question: str, otherwise: str, option: str = "--yes") -> bool:
     """Ask a question whose default is no; return the answer, and print `otherwise` for a no.
 
-    Raises ConfigError where nobody can answer.
+    Raises ConfigError where nobody can answer; `option` is the one that answers yes.
     """
     if not sys.stdin.isatty():
-        raise ConfigError(f"there is no terminal to ask on: {question} Add --yes; {otherwise}")
+        raise ConfigError(f"there is no terminal to ask on: {question} Add {option}; {otherwise}")
     try:
         answer = input(f"{question} [y/N] ")
     except EOFError:
@@ -121,6 +123,38 @@ def confirm(question: str, otherwise: str) -> bool:
         return True
     out.print(otherwise)
     return False
+
+
+def add_force_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that `check_outputs` is told of."""
+    parser.add_argument("--force", action="store_true", help="write over a file that is there already, without asking")
+
+
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path], force: bool) -> None:
+    """Refuse to write over what isn't the command's own. To be called before any work.
+
+    `outputs`: the files to write, by the option that names each. One of the `inputs`, or a file in a folder among
+    them, is never written over; any other file that is there only with `force`, or after a yes on the terminal.
+    Raises ConfigError.
+    """
+    inputs, stated = list(inputs), {option: path for option, path in outputs.items() if path is not None}
+    if len({path.resolve() for path in stated.values()}) < len(stated):
+        raise ConfigError(f"{' and '.join(stated)}: each needs a file of its own")
+    for option, path in stated.items():
+        if not path.exists():
+            continue
+        if source := next((source for source in inputs if _belongs_to(path, source)), None):
+            part = "" if path.samefile(source) else f" in {source}"
+            raise ConfigError(f"{option} {path}: that is a file{part} that this command reads; name another")
+        if not path.is_file():
+            raise ConfigError(f"{option} {path}: is there already, and is no file; name another")
+        if not force and not confirm(f"{path} is there already. Write over it?", f"{path} stays as it is", "--force"):
+            raise ConfigError(f"{option} {path}: name another file")
+
+
+def _belongs_to(path: Path, source: Path) -> bool:
+    """Return whether an existing file is the same as `source`, or lies in that folder."""
+    return source.exists() and (path.samefile(source) or source.resolve() in path.resolve().parents)
 
 
 def format_cells(count: int) -> str:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clef.cells import lookup, records
-from clef.console import ProgressBars, is_first_rank, out
+from clef.config import resolve
+from clef.console import ProgressBars, add_force_option, check_outputs, is_first_rank, out
 from clef.errors import CellError, ConfigError, argument_parser, run_command
 from clef.metrics import format_score
 
@@ -29,9 +30,13 @@ def main() -> int:
     """Run the command: score the cell's weights, and compare with what is recorded."""
     args = _parse_arguments()
     folder = lookup.find_cell(args.cell)
+    is_main = is_first_rank()
+    if is_main:
+        shards = args.shards or resolve.from_yaml(folder / records.CONFIG).shards
+        inputs = [folder, Path(shards), Path(args.checkpoint or folder)]
+        check_outputs({"--json": args.json, "--predictions": args.predictions}, inputs, args.force)
     from clef.engine.rescore import rescore  # not before: --help need not wait for torch
 
-    is_main = is_first_rank()
     with ProgressBars("people") if is_main else nullcontext() as progress:
         score = rescore(folder, args.split, args.checkpoint, _runtime_overrides(args), args.predictions, progress)
     if not is_main:
@@ -63,6 +68,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=["auto", "cpu"], help="default: as in training")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the score, record and differences to PATH")
     parser.add_argument("--predictions", type=Path, metavar="PATH", help="write the predictions to PATH (.npz)")
+    add_force_option(parser)
     args = parser.parse_args()
     if args.workers is not None and args.workers < 0:
         raise ConfigError(f"--workers {args.workers}: 0 or more are expected")

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.table import Table
 
 from clef import datasets, process
-from clef.console import ProgressBars, err, out
+from clef.console import ProgressBars, add_force_option, err, out
 from clef.data.manifest import Manifest
 from clef.datasets import cards
 from clef.datasets.cards import Card, Release
@@ -88,6 +88,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--to", help="with --reshard: the copy goes to TO/<dataset>")
     stats.add_arguments(parser)
     check.add_arguments(parser)
+    add_force_option(parser)
     args = parser.parse_args()
     if args.workers < 1:
         raise ConfigError(f"--workers {args.workers}: at least 1 is expected")

@@ -2,12 +2,14 @@
 
 import contextlib
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from clef import console
 from clef.console import ProgressBars
+from clef.errors import ConfigError
 
 
 class Clock:
@@ -83,3 +85,50 @@ def test_what_is_said_after_a_question_that_was_left_is_on_a_line_of_its_own(
     with console.out.capture() as printed, contextlib.suppress(KeyboardInterrupt):
         assert not console.confirm("Really?", "nothing done")
     assert printed.get() == said
+
+
+def outputs(*names: str, inputs: tuple[str, ...] = ("photo.png", "cell", "gone"), force: bool = False) -> None:
+    """Ask whether files may be written, as a command does that reads `inputs`."""
+    console.check_outputs({f"--{n}": Path(name) for n, name in enumerate(names)}, map(Path, inputs), force)
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A photograph, a link to it, a cell's folder with a file, a file of the user's, and an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("cell/sub").mkdir(parents=True)
+    for name in ("photo.png", "cell/sub/result.json", "mine.json"):
+        Path(name).write_text("mine")
+    Path("link.png").symlink_to("photo.png")
+    Path("folder").mkdir()
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("name", ["photo.png", "./cell/../photo.png", "link.png", "cell/sub/result.json", "cell"])
+@pytest.mark.parametrize("force", [False, True])
+def test_what_a_command_reads_is_never_written_over(name: str, force: bool) -> None:
+    with pytest.raises(ConfigError, match=f"--0 {Path(name)}: that is a file .*this command reads; name another"):
+        outputs(name, force=force)
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(("answer", "allowed"), [("y", True), ("", False), (None, False)])
+def test_another_file_is_written_over_after_a_yes_or_with_force(
+    answer: str | None, allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs("mine.json", force=True)
+    outputs("new.json", "cell/new.json")
+    monkeypatch.setattr("builtins.input", lambda _: answer)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: answer is not None, raising=False)
+    expected = contextlib.nullcontext() if allowed else pytest.raises(ConfigError, match=r"mine\.json")
+    with expected as caught:
+        outputs("mine.json")
+    if answer is None:
+        assert "mine.json is there already. Write over it? Add --force; mine.json stays as it is" in str(caught.value)
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("names", [("folder",), ("a.json", "./folder/../a.json")])
+def test_a_folder_or_one_file_for_two_outputs_is_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"is no file; name another|--0 and --1: each needs a file of its own"):
+        outputs(*names, force=True)

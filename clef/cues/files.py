@@ -17,6 +17,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,11 +72,14 @@ def finding_line(key: str, value: Any) -> str:
     return json.dumps({"key": key, "value": value}, separators=(",", ":")) + "\n"
 
 
-def read_cue_file(path: Path) -> CueFile:
-    """Read a cue file. Raises DataError, with the line's number, for one that is not as documented."""
+def read_cue_file(path: Path, head_only: bool = False) -> CueFile:
+    """Read a cue file, or only what its first line says of it.
+
+    Raises DataError, with the line's number, for one that is not as documented.
+    """
     try:
         with path.open(encoding="utf-8") as lines:
-            return _read_lines(path, enumerate(lines, 1))
+            return _read_lines(path, enumerate(islice(lines, 1) if head_only else lines, 1))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: can't be read: {error}") from None
 
@@ -195,8 +199,7 @@ def load_cue_files(card: Card, source: Path) -> CueFilesByRoot:
             files = "; ".join(f"{cue_path(source / root, cue)} by {maker}" for root, maker in makers.items())
             raise DataError(
                 f"the cue {cue} must come from one extractor in all of {card.name}: {files}. "
-                f"Move the files of other extractors elsewhere, and run python -m clef.cues --dataset {card.name} --cue "
-                f"{cue}"
+                f"Move the others elsewhere, and run python -m clef.cues --dataset {card.name} --cue {cue}"
             )
     return roots
 

@@ -260,17 +260,27 @@ def open_journal(path: Path, cue: CueName, extractor: str, version: str) -> Iter
     """
     busy = DataError(f"{path}: another process is writing it; let it end, or stop it")
     with io.lock(path.with_name(f".{path.name}.lock"), lambda: busy):
+        header = cue_files.header_line(cue, extractor, version)
+        if path.is_file():
+            _check_maker(path, extractor, version, header)  # first of all: nothing is cut off another's file
         if not _trim_to_whole_lines(path):
-            io.write(path, cue_files.header_line(cue, extractor, version))
+            io.write(path, header)
         existing = cue_files.read_cue_file(path)
-        if (existing.extractor, existing.version) != (extractor, version):
-            raise DataError(
-                f"{path}: made by {existing.made_by}, this is {f'{extractor} {version}'.strip()}; "
-                f"a file has one maker. Continue with that one, or write into another folder with --out"
-            )
         with path.open("a", encoding="utf-8") as file:
             yield Journal(file, existing.values)
             os.fsync(file.fileno())
+
+
+def _check_maker(path: Path, extractor: str, version: str, header: str) -> None:
+    with path.open("rb") as file:
+        if header.encode().startswith(file.read(len(header))):  # all of it, or what a kill has left
+            return
+    head = cue_files.read_cue_file(path, head_only=True)
+    if (head.extractor, head.version) != (extractor, version):
+        raise DataError(
+            f"{path}: made by {head.made_by}, this is {f'{extractor} {version}'.strip()}; "
+            f"a file has one maker. Continue with that one, or write into another folder with --out"
+        )
 
 
 def _trim_to_whole_lines(path: Path) -> bool:

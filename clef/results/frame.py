@@ -311,8 +311,18 @@ def subtract(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first - second
 
 
+def check_folder(folder: Path, names: Iterable[str] = FILE_NAMES) -> None:
+    """Refuse to write files of these names over what was not gathered. Raises CellError."""
+    if not (folder / CELLS).exists() and (foreign := [name for name in names if (folder / name).exists()]):
+        raise CellError(
+            f"{folder}: holds {', '.join(foreign)}, but no gathered grid ({CELLS}); move that elsewhere, or name "
+            "another folder with --results"
+        )
+
+
 def write(folder: Path, gathered: GridResults) -> bool:
     """Write the tables and `cells.json` into `folder`. Return whether that changed any of the files."""
+    check_folder(folder)
     cells = {
         "grid": gathered.grid,
         "cells": [asdict(run) for run in gathered.runs],

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from clef import console, io
+from clef import console, fonts, io
 from clef.cells import records
 from clef.datasets.cards import Card
 from clef.results import data_quality, formats, frame, page
@@ -36,6 +36,7 @@ def gather_grid(plan: str | Path, results: str | Path, show_all: bool = False) -
     with console.ProgressBars("cells") as progress:
         gathered = gather(Path(plan), progress)
     folder = Path(results) / gathered.grid
+    frame.check_folder(folder, (*WRITTEN, PAGE))
     if frame.write(folder, gathered):
         (folder / PAGE).unlink(missing_ok=True)  # it shows the earlier numbers
     publish_tables(folder, gathered, show_all)
@@ -81,6 +82,7 @@ def publish_page(folder: Path, gathered: GridResults, cells: Path | None = None,
     `images`: whether people may be shown (`clef.results.examples.may_show`).
     """
     figures, remarks = _draw_figures(folder, gathered)
+    remarks += fonts.remarks(gathered.names)
     if cells is not None:
         _draw_examples(folder, gathered, cells, images)
     examples, example_remarks = _load_examples(folder, gathered, images)
@@ -106,8 +108,9 @@ def _draw_examples(folder: Path, gathered: GridResults, cells: Path, images: boo
     from clef.results.examples import draw_examples  # slow to import
 
     examples, remarks = draw_examples(gathered, cells, images)
-    for path in [*(folder / EXAMPLES).glob("*.png"), *(folder / EXAMPLES).glob("*.pdf")]:
-        path.unlink()
+    for earlier in records.read_json(folder / EXAMPLES / INDEX).get("examples", []):
+        for form in ("png", "pdf"):
+            (folder / EXAMPLES / f"{earlier['name']}.{form}").unlink(missing_ok=True)
     for image in examples:
         io.write(folder / EXAMPLES / f"{image.name}.png", image.png, durable=False)
         io.write(folder / EXAMPLES / f"{image.name}.pdf", raster.to_pdf(image.png), durable=False)

@@ -72,6 +72,7 @@ def build(
         if manifest := plan.existing():
             finish.remove_leftovers(out, manifest)
             return manifest
+        finish.check_folder(out)
         finish.remove_leftovers(out)
         jobs = plan.jobs()
         _write_missing(jobs, jobs, workers, progress)
@@ -94,6 +95,8 @@ def build_part(
     plan = shard_plan.make_plan(card, source, out, cues)
     with lock_folder(out, shared=True):
         complete = plan.existing()
+        if not complete:
+            finish.check_folder(out)
         jobs = plan.jobs(part.of)
         part_jobs = shard_plan.jobs_of_part(jobs, part)
         if not complete:

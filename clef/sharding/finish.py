@@ -2,9 +2,11 @@
 
 import hashlib
 import re
+import tarfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from clef import io
 from clef.data import manifest as manifests
 from clef.data.manifest import KINDS, Manifest, Shard, Split
 from clef.datasets.policies import describe_counts
-from clef.errors import DataError
+from clef.errors import DataError, ShardError
 from clef.sharding.shard_file import ShardFile, ShardRows
 
 _BUILD_FILES = re.compile(r"\..*\.tmp|.+-\d{6}\.(tar|rows\.npz)|.+\.index\.npy")
@@ -83,15 +85,39 @@ def content_hashes(digests: Sequence[np.ndarray]) -> dict[str, str]:
     return {kind: digest.hexdigest() for kind, digest in zip(KINDS, hashes, strict=True)}
 
 
+def check_folder(out: Path) -> None:
+    """Refuse to begin a set where it would mix with, or write over, what no build has left. Raises ShardError."""
+    visible = [path for path in sorted(out.glob("*")) if not path.name.startswith(".")]
+    foreign = [path for path in visible if not _is_left_by_build(path)]
+    if len(foreign) < len(visible):  # a build was here: files of other names do no harm
+        foreign = [path for path in foreign if _BUILD_FILES.fullmatch(path.name)]
+    if foreign:
+        more = f" and {len(foreign) - 1:,} more" if len(foreign) > 1 else ""
+        raise ShardError(f"{out}: holds {foreign[0].name}{more}, not part of a set; name another folder with --out")
+
+
+def _is_left_by_build(path: Path) -> bool:
+    """Return whether a build made the file: by its name, and a tar without rows by its time: others name theirs so."""
+    if not (_BUILD_FILES.fullmatch(path.name) and path.is_file()):
+        return False
+    if path.suffix != ".tar" or path.with_suffix(".rows.npz").exists():
+        return True
+    try:
+        with tarfile.open(path) as tar:
+            return all(member.mtime == 0 for member in islice(tar, 1))
+    except tarfile.TarError:
+        return False
+
+
 def remove_leftovers(out: Path, manifest: Manifest | None = None) -> None:
     """Remove what killed builds left in `out`: temporary files and, with a manifest, build files that it doesn't name.
 
     The caller must hold the lock of the folder alone.
     """
     kept = set() if manifest is None else file_names(manifest)
+    begins = (".",) if manifest is None else (".", *(f"{split}{mark}" for split in manifest.splits for mark in "-."))
     for path in list(out.glob("*")):
-        stale = path.name.endswith(".tmp") if manifest is None else path.name not in kept
-        if stale and _BUILD_FILES.fullmatch(path.name):
+        if path.name not in kept and path.name.startswith(begins) and _is_left_by_build(path):
             path.unlink()
 
 

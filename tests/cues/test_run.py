@@ -143,6 +143,16 @@ def test_one_process_at_a_time_writes_a_file(tmp_path: Path) -> None:
     assert photo_dataset.values(tmp_path, "face") == {"a": None}
 
 
+@pytest.mark.parametrize("content", ['{"a": 1}', '{"cue": "face", "extractor": "other", "version": "1"}\n{"key": "a'])
+def test_a_file_that_something_else_made_is_left_as_it_is(content: str, tmp_path: Path) -> None:
+    path = files.cue_path(tmp_path, "face")
+    path.parent.mkdir()
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"face\.jsonl: made by other 1, this is|face\.jsonl:1: .* is expected"):
+        extract_cue(fakes.Middle(), two_in_one_image(tmp_path), tmp_path, tmp_path)
+    assert path.read_text() == content
+
+
 @pytest.mark.slow
 def test_out_leaves_the_source_alone(card: Path, tmp_path: Path, expected: bytes) -> None:
     ended = photo_dataset.run(card, *MIDDLE, "--out", str(tmp_path / "elsewhere"))

@@ -60,7 +60,7 @@ def test_the_recorded_metrics_and_predictions_come_out_to_the_last_bit(
     folder = train_cell(tiny(dataset, backbone, method), workers=trained_with)
     before, result = content(folder), records.read_json(folder / "result.json")
     for split in ("test", "test_shift"):
-        outputs = ("--json", tmp_path / "score.json", "--predictions", tmp_path / "predictions.npz")
+        outputs = ("--json", tmp_path / "score.json", "--predictions", tmp_path / "predictions.npz", "--force")
         code, said, _ = run(folder, "--split", split, "--workers", scored_with, *outputs)
         assert (code, "as recorded, to the last bit: the metric, and every prediction" in said) == (0, True)
         score = json.loads((tmp_path / "score.json").read_text())

@@ -493,3 +493,16 @@ def test_the_page_names_every_column_and_every_metric(gathered: GridResults) -> 
     of_table = {name for metric in METRICS.values() for name in (metric.name, metric.class_metric)}
     assert "`METRICS`" in page, "where a new one is listed"
     assert {row.metric for row in gathered.rows.itertuples()} <= named | of_table
+
+
+def test_files_that_were_not_gathered_are_not_written_over(grid: Grid, tmp_path: Path) -> None:
+    add(grid, "caer_s_demo", "vanilla", 0)
+    plan, folder = grid.plan(), tmp_path / "results" / "g"
+    folder.mkdir(parents=True)
+    (folder / "tables.md").write_text("mine")
+    with pytest.raises(CellError, match=r"holds tables\.md, but no gathered grid \(cells\.json\); move that elsewhere"):
+        gather_grid(plan, tmp_path / "results")
+    assert [path.name for path in folder.iterdir()] == ["tables.md"]
+    (folder / "tables.md").unlink()
+    for _ in range(2):  # its own are written anew
+        gather_grid(plan, tmp_path / "results")

@@ -114,9 +114,13 @@ def test_a_page_made_again_without_the_cells_is_the_same(plan: Path, tmp_path: P
         pages.append((tmp_path / "out" / "report.html").read_bytes())
     assert pages[0] == pages[1]
     folder = tmp_path / "out" / "examples"
+    index = json.loads((folder / "examples.json").read_text())
+    index["examples"].append({"about": "x", "name": "of_an_earlier_time", "caption": ""})
     (folder / "of_an_earlier_time.pdf").write_bytes(b"")
+    (folder / "mine.pdf").write_bytes(b"not drawn here")
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.stem != "of_an_earlier_time"}
     assert {f"caer_s_demo-emot_net-{what}-1.{form}" for what in ("gain", "loss") for form in ("png", "pdf")} < {*before}
+    (folder / "examples.json").write_text(json.dumps(index))
     pictures._draw_examples(tmp_path / "out", gathered, plan.parent, None)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before, "the same bytes"
     with Image.open(folder / "caer_s_demo-emot_net-gain-1.png") as printed:

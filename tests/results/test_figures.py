@@ -214,14 +214,19 @@ def test_the_same_rows_give_the_same_bytes_and_old_figures_go(grid: Grid, tmp_pa
         frame.write(folder, gathered)
         assert_same_results(frame.load(folder), gathered)
     (second / "figures").mkdir()
-    (second / "figures" / "of_an_earlier_time.png").write_bytes(b"")
+    (second / "figures" / "figures.txt").write_text("of_an_earlier_time\n")
+    for name in ("of_an_earlier_time.png", "mine.png"):
+        (second / "figures" / name).write_bytes(b"")
     one = draw.draw_figures(first, frame.load(first))
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9}):  # as a user's own settings may be
         other = draw.draw_figures(second, frame.load(second))
     assert one == other
+    assert (second / "figures" / "mine.png").read_bytes() == b"", "it was not drawn here"
+    (second / "figures" / "mine.png").unlink()
     made = {path.name: path.read_bytes() for path in (first / "figures").iterdir()}
     assert made == {path.name: path.read_bytes() for path in (second / "figures").iterdir()}
     names = [f"caer_s_demo-{kind}" for kind in ("classes", "heat", "shift", "learning")]
+    assert made.pop("figures.txt").decode().split() == names
     assert made.keys() == {f"{name}.{form}" for name in names for form in ("png", "pdf")}
     assert all(b"Date" not in content for content in made.values())
 

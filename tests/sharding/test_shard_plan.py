@@ -1,8 +1,10 @@
 """Parts: each shard falls to one, all have about the same to do, and together they make what one process makes."""
 
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -141,3 +143,46 @@ FINISH = (
     "import sys; from pathlib import Path; from clef.sharding import build; from tests.sharding import small_set\n"
     "build.finish_parts(small_set.card(), Path(sys.argv[1]), Path(sys.argv[2]))"
 )
+
+
+@pytest.mark.parametrize("name", ["Happy/0001.png", "train-000000.tar", "notes.txt"])
+def test_no_set_is_begun_among_files_of_others(name: str, small_source: Path, tmp_path: Path) -> None:
+    out, first = tmp_path / "small", Path(name).parts[0]
+    (out / name).parent.mkdir(parents=True)
+    with tarfile.open(out / name, "w") as tar:  # with the time of its member
+        tar.add(small_source / "test.txt")
+    before = (out / name).read_bytes()
+    for part in (None, Part(1, 2)):
+        with pytest.raises(ShardError, match=f"holds {first}, not part of a set; name another folder with --out"):
+            make(small_source, out, part)
+    assert [path.name for path in out.iterdir()] == [first]
+    assert (out / name).read_bytes() == before
+
+
+def make(source: Path, out: Path, part: Part | None) -> None:
+    if part:
+        build.build_part(small_set.card(), source, out, part)
+    else:
+        build.build(small_set.card(), source, out)
+
+
+def test_files_of_others_stay_in_the_folder_of_a_complete_set(
+    small_source: Path, small_shards: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(small_shards, tmp_path / "small")
+    names = {"notes.txt", "backup-000001.tar", "mine.index.npy"}
+    for name in names:
+        (out / name).write_bytes(b"mine")
+    make(small_source, out, None)
+    assert set(small_set.hashes(out)) - set(small_set.hashes(small_shards)) == names
+
+
+def test_a_tar_whose_rows_a_kill_prevented_is_made_again(
+    small_source: Path, small_shards: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "small"
+    make(small_source, out, Part(1, 2))
+    for rows in out.glob("*.rows.npz"):
+        rows.unlink()
+    make(small_source, out, None)
+    assert small_set.hashes(out) == small_set.hashes(small_shards)

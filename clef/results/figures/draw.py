@@ -18,7 +18,7 @@ from clef.results.frame import GridResults, parts_of
 from clef.results.page import Image
 from clef.results.published import backbone_title
 
-FOLDER = "figures"
+FOLDER, INDEX = "figures", "figures.txt"
 FORMS = ("png", "pdf")
 PIXELS_PER_INCH = 122
 """Of a figure on the page."""
@@ -35,7 +35,7 @@ _NAMES_OF_CARD = {"name", "title", "source"}
 def draw_figures(
     folder: Path, gathered: GridResults, progress: Progress = lambda name, done, total: None
 ) -> list[Image]:
-    """Write all figures of a grid into `folder`/figures, as PNG and PDF, and remove earlier ones there.
+    """Write all figures of a grid into `folder`/figures, as PNG and PDF, and remove earlier ones that it lists there.
 
     Returns them for the page.
     """
@@ -49,9 +49,13 @@ def draw_figures(
             width = round(PIXELS_PER_INCH * figure.get_figwidth())
             images.append(Image(about, name, caption, shrink(rendered["png"], PAGE_SCALE), width))
             progress("figures drawn", len(images), len(figures))
-    kept = {f"{image.name}.{form}" for image in images for form in FORMS}
-    for path in [path for form in FORMS for path in (folder / FOLDER).glob(f"*.{form}") if path.name not in kept]:
-        path.unlink()
+    names, index = [image.name for image in images], folder / FOLDER / INDEX
+    earlier = index.read_text(encoding="utf-8").splitlines() if index.exists() else []
+    for name in set(earlier) - set(names):
+        for form in FORMS:
+            (folder / FOLDER / f"{name}.{form}").unlink(missing_ok=True)
+    if names or earlier:
+        io.write(index, "\n".join(names) + "\n", durable=False)
     return images
 
 

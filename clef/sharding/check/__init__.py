@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clef import datasets, io
-from clef.console import ProgressBars
+from clef.console import ProgressBars, check_outputs
 from clef.datasets import cards
 from clef.datasets.cards import LEAK_FREE, Card
 from clef.errors import ConfigError, DataError
@@ -49,6 +49,8 @@ def requested(args: argparse.Namespace) -> bool:
 def run_check(args: argparse.Namespace, card: Card, policies: dict[str, str]) -> int:
     """Check the source of a card and print the report. Return the exit code: 3 if a rule would stop sharding."""
     source = Path(args.source or card.source)
+    card_file = [Path(args.dataset)] if args.dataset.endswith(".yaml") else []
+    check_outputs({"--json": args.json}, [source, Path(args.cues or source), *card_file], args.force)
     datasets.generate_demo(card, source, args.workers)
     variants = {name: cards.load(args.dataset, name, policies) for name in (LEAK_FREE, *card.protocols)}
     near = DEFAULT_NEAR_BITS if args.near is None else args.near

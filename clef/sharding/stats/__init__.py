@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from clef.console import ProgressBars, out
+from clef.console import ProgressBars, check_outputs, out
 from clef.datasets.cards import Card
 from clef.errors import ConfigError
 
@@ -34,6 +34,8 @@ def write_page(args: argparse.Namespace, card: Card, target: Path) -> int:
     for name in ("stats_samples", "stats_seed"):
         if (value := getattr(args, name)) < 0:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: at least 0 is expected")
+    path = Path(args.stats) if args.stats else target.with_name(f"{target.name}.html")
+    check_outputs({"--stats": path if args.stats else None}, [target], args.force)
     manifest = manifests.load(target)
     splits, sheets = [], {}
     with ProgressBars("people") as progress:
@@ -42,7 +44,6 @@ def write_page(args: argparse.Namespace, card: Card, target: Path) -> int:
             splits.append(numbers.count_split(shards, progress))
             if not args.no_images:
                 sheets[name] = page.make_sheet(shards, splits[-1], args.stats_samples, args.stats_seed)
-    path = Path(args.stats) if args.stats else target.with_name(f"{target.name}.html")
     io.write(path, page.render(card, manifest, splits, sheets))
     out.print(f"written to {path}", markup=False, soft_wrap=True)
     if not args.no_images:

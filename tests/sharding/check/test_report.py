@@ -56,6 +56,8 @@ def test_the_json_is_the_same_for_any_number_of_workers_and_any_place(dirty: Pat
 def test_the_json_is_as_documented(dirty: Path, run: Run) -> None:
     code, said, _ = run("--dataset", "emotic", "--source", dirty, "--json", "deep/report.json")
     assert code == 3
+    again = run("--dataset", "emotic", "--source", dirty, "--json", "deep/report.json")
+    assert (again[0], "deep/report.json is there already. Write over it? Add --force" in again[2]) == (2, True)
     report = json.loads(Path("deep/report.json").read_text())
     assert list(report) == sorted(report)
     page = (Path(clef.shard.__file__).parent.parent / "shards/README.md").read_text()
