@@ -52,7 +52,7 @@ if __name__ == "__main__" and __spec__ is None:  # a script of the checkout: its
 
 from clef import console
 from clef.cells import records
-from clef.cells.plan_file import plan_path
+from clef.cells.plan_file import check_grid_file, plan_path
 from clef.config import CellConfig
 from clef.config import grid as grids
 from clef.console import confirm, err, out
@@ -67,6 +67,7 @@ from launch.status import ACTIVE_STATES, CellStatus, GridStatus, no_such_cell, r
 def main() -> int:
     """Run the command."""
     args = parse_arguments(__doc__)
+    check_grid_file(Path(args.out), args.grid)
     if (code := view_or_cancel(args)) is not None:
         return code
     if args.gather:

@@ -55,7 +55,7 @@ def train_grid(make_plan: Callable[[], Plan], args: argparse.Namespace) -> int:
         with ledger.lock(grid, lambda: err.print("another launcher is working on this grid; waiting for it")):
             plan = make_plan()
             plan_table.print_plan(plan, is_local=True)
-            path = write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells])
+            path = write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells], args.grid)
             if not any(cell.state == "done" for cell in plan.cells) and not plan.todo:
                 plan.raise_if_untrainable()  # there is nothing to train, and nothing to show
             trainable = plan.startable(plan.todo)
@@ -84,7 +84,7 @@ def debug_cell(plan: Plan, args: argparse.Namespace) -> int:
     alone = [cell for cell in cells if plan.startable([cell])]
     if not alone:
         raise ConfigError(f"--debug: {cells[0].config.name}: it starts from {_parent_name(cells[0])}; train that first")
-    write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells])
+    write_plan(Path(args.out), plan.name, [cell.as_run() for cell in plan.cells], args.grid)
     cell = alone[0]
     out.print(f"in this process: {cell.config.name} ({cell.folder})", markup=False, soft_wrap=True)
     folder = Path(prepare_cell(cell, 0))

@@ -8,6 +8,7 @@ from typing import Any
 from clef import yaml_config
 from clef.config import RuntimeConfig
 from clef.config import grid as grids
+from clef.config.grid import GRIDS
 from clef.errors import ConfigError, argument_parser
 from clef.yaml_config import unknown
 from launch.profiles import profile_names
@@ -15,7 +16,6 @@ from launch.sbatch_options import parse_sbatch_option
 
 STUCK_MINUTES = 15.0
 """Minutes without a log line or a change of state after which a running cell is called stuck (`--stuck`)."""
-GRIDS = "configs/grids"
 
 
 def parse_arguments(description: str | None) -> argparse.Namespace:

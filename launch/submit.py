@@ -109,7 +109,7 @@ def _keep_shown(proposal: Proposal, shown: Proposal) -> Proposal:
 
 def _submit_all(proposal: Proposal, submitter: "Submitter", args: argparse.Namespace) -> None:
     """Submit the proposal, and a gather job after all that Slurm has then. SetupError when sbatch refuses something."""
-    path = write_plan(Path(args.out), proposal.plan.name, [cell.as_run() for cell in proposal.plan.cells])
+    path = write_plan(Path(args.out), proposal.plan.name, [cell.as_run() for cell in proposal.plan.cells], args.grid)
     refusal = None
     try:
         submitter.submit_cells(proposal.cell_jobs)

@@ -4,12 +4,15 @@ The launcher writes it, and what works on a whole grid (status, audits, tables) 
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from clef.cells.records import validate_as, write_json
+from clef import yaml_config
+from clef.cells.records import read_json, validate_as, write_json
+from clef.config.grid import GRIDS
 from clef.datasets.cards import LEAK_FREE
-from clef.errors import CellError, raise_if_system_error
+from clef.errors import CellError, ConfigError, raise_if_system_error
 
 DEFAULT_CONTROL = "vanilla"
 """The method that others are compared with, of the same dataset, backbone and seed, unless a grid names another."""
@@ -50,11 +53,36 @@ def plan_path(out: Path, grid: str) -> Path:
     return out / grid / "plan.json"
 
 
-def write_plan(out: Path, grid: str, runs: list[PlannedRun]) -> Path:
-    """Write which cells make up the grid, and return the plan's path."""
+def write_plan(out: Path, grid: str, runs: list[PlannedRun], file: Path | None = None) -> Path:
+    """Write which cells make up the grid, and the `file` that says so. Returns the plan's path."""
     path = plan_path(out, grid)
-    write_json(path, {"grid": grid, "cells": [asdict(run) for run in runs]})
+    recorded = {"file": _recorded_path(file)} if file else {}
+    write_json(path, {"grid": grid, **recorded, "cells": [asdict(run) for run in runs]})
     return path
+
+
+def check_grid_file(out: Path, file: Path) -> None:
+    """Refuse a grid file that has the name of another one, whose cells are below `out`. Raises ConfigError.
+
+    A file that was moved, or copied as it is, is the same grid; so is one that was edited where it lies.
+    """
+    path = plan_path(out, file.stem)
+    other = read_json(path).get("file")
+    if not isinstance(other, str) or not file.is_file():
+        return
+    planned = yaml_config.resource(GRIDS).parents[1] / other  # an absolute path stays as it is
+    if planned.is_file() and not planned.samefile(file) and planned.read_bytes() != file.read_bytes():
+        raise ConfigError(
+            f"{file}: {path.parent} holds the cells of another grid of this name, {planned}; rename one of the two "
+            f"files, or give this one an --out and a --results of its own"
+        )
+
+
+def _recorded_path(file: Path) -> str:
+    """Return the absolute path of a grid's file; of one that ships, its place in any copy of the code."""
+    shipped = yaml_config.resource(GRIDS) / file.name
+    is_shipped = file.is_file() and shipped.is_file() and shipped.samefile(file)
+    return f"{GRIDS}/{file.name}" if is_shipped else os.path.abspath(file)
 
 
 def read_plan(path: Path) -> tuple[str, list[PlannedRun]]:

@@ -13,6 +13,8 @@ from clef.config import CellConfig, Strict, resolve
 from clef.errors import ConfigError
 from clef.yaml_config import merge, nest, unknown, validate
 
+GRIDS = "configs/grids"
+"""The grids that ship."""
 AXES = ("dataset", "backbone", "method", "seed")
 Point = Mapping[str, Any]
 """A value on each axis: a cell of the grid."""

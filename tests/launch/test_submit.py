@@ -12,7 +12,9 @@ import pytest
 
 from clef import io
 from clef.cells import records
-from clef.errors import run_command
+from clef.cells.plan_file import write_plan
+from clef.errors import ConfigError, run_command
+from clef.yaml_config import resource
 from launch import grid as command
 from launch import ledger, slurm_commands
 from tests.launch import tiny_grid
@@ -580,3 +582,42 @@ def test_a_source_must_be_there(
         assert launch(grid, "--source", text) == 2
         assert expected in capsys.readouterr().err
     assert slurm.calls == 0
+
+
+# ---- grids of one name ----
+
+
+def test_a_file_of_the_same_name_with_another_grid_is_refused(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("first", "second", "copy"):
+        (tmp_path / folder).mkdir()
+    first = tiny_grid.write(tmp_path / "first/own.yaml")
+    second = tiny_grid.write(tmp_path / "second/own.yaml", seeds=[1])
+    copy = tiny_grid.write(tmp_path / "copy/own.yaml")
+    assert launch(first) == 0
+    for arguments in ((), ("--dry-run",)):
+        assert launch(second, *arguments) == 2
+        said = capsys.readouterr().err
+        assert f"{second}: runs/own holds the cells of another grid of this name, {first}; rename one" in said
+    assert launch(second, "--out", "others") == 0
+    assert launch(copy) == 0, "the same grid elsewhere"
+    tiny_grid.write(first, seeds=[0, 1])
+    assert launch(copy) == 0, "it was planned from this file last"
+    tiny_grid.write(copy, seeds=[2])
+    assert launch(copy) == 0, "edited where it lies"
+    copy.unlink()
+    assert launch(second) == 0, "the other one is gone"
+
+
+@pytest.mark.parametrize("option", [("--status",), ("--cancel", "*"), ("--gather",)])
+def test_no_command_mixes_up_grids_of_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tiny_grid.write(tmp_path / "demo.yaml")
+    write_plan(Path("runs"), "demo", [], resource("configs/grids/demo.yaml"))
+    assert '"file": "configs/grids/demo.yaml"' in Path("runs/demo/plan.json").read_text()
+    monkeypatch.setattr(sys, "argv", ["grid.py", *option, "--grid", str(own)])
+    with pytest.raises(ConfigError, match=r"another grid of this name, .*configs/grids/demo.yaml"):
+        command.main()
