@@ -3,16 +3,18 @@
 Numbers are in percent, except the errors of valence, arousal and dominance (VAD), which are on their scale of 1 to 10.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from clef import metrics
 from clef.config import CellConfig
-from clef.errors import CellError, raise_if_system_error
+from clef.errors import CellError, ConfigError, raise_if_system_error
 from clef.metrics import METRICS, Metric, check_coverage, confusion_matrix
+from clef.yaml_config import unknown
 
 Arrays = dict[str, np.ndarray]
 """The arrays of a file of predictions, as `clef.engine.evaluation` describes them."""
@@ -55,6 +57,8 @@ def _check_shapes(arrays: Arrays, samples: int, classes: int) -> None:
             raise CellError(f"{name} is {arrays[name].shape}, where {' or '.join(map(str, shapes))} is expected")
     if arrays["target"].ndim == 1:
         _check_integers("target", arrays["target"], classes)
+    elif others := _other_than_0_and_1(arrays["target"]):
+        raise CellError(f"target holds {others}, where 0 or 1 is expected")
     metrics.check_labels(arrays["target"])
     if "group" in arrays:
         _check_integers("group", arrays["group"], samples)
@@ -63,6 +67,12 @@ def _check_shapes(arrays: Arrays, samples: int, classes: int) -> None:
 def _check_integers(name: str, values: np.ndarray, count: int) -> None:
     if values.dtype.kind != "i" or (values < 0).any() or (values >= count).any():
         raise CellError(f"{name} holds other than whole numbers from 0 to {count - 1}")
+
+
+def _other_than_0_and_1(target: np.ndarray) -> str:
+    """Return the first few other values of a target, as text."""
+    others = np.unique(target[(target != 0) & (target != 1)])
+    return ", ".join(f"{value:g}" for value in others[:3]) + (", ..." if len(others) > 3 else "")
 
 
 @dataclass(frozen=True)
@@ -154,3 +164,75 @@ def _calibration(arrays: Arrays, classes: list[str], config: CellConfig) -> Iter
     for k in np.flatnonzero(target.sum(0)) if target.ndim == 2 else []:
         error = metrics.calibration_error(metrics.calibration_bins(probability[:, k], target[:, k]))
         yield Measure("ECE", part, classes[k], error, None, int(target[:, k].sum()))
+
+
+# ---- Scores of a user's own ----
+
+
+def check_own(scores: Any, target: Any, classes: Sequence[str] | None, metric: str | None) -> tuple[Arrays, list[str]]:
+    """Return scores and target from anywhere (`clef.results.measures`) as arrays, and the K names of the classes.
+
+    Raises ConfigError that says what was expected and what came.
+    """
+    if hasattr(scores, "columns") and hasattr(target, "columns"):  # data frames
+        if list(scores.columns) != list(target.columns) or not scores.index.equals(target.index):
+            raise ConfigError("scores and target: frames of the same columns and index, in one order, are expected")
+        classes = scores.columns if classes is None else classes
+    scores, target = _numbers("scores", scores), _numbers("target", target)
+    _check_own_shapes(scores, target)
+    names = [str(name) for name in (range(scores.shape[1]) if classes is None else classes)]
+    if len(set(names)) != len(names) or len(names) != scores.shape[1]:
+        raise ConfigError(f"classes: different names are expected, one for each of {scores.shape[1]}, not {names}")
+    task = "multi_label" if target.ndim == 2 else "single_label"
+    valid = [known.name for known in METRICS.values() if known.task == task]
+    if metric is not None and metric not in valid:
+        raise ConfigError(unknown(f"metric {metric!r} of a target of {_shape(target)}", metric, valid))
+    check = _check_binary if target.ndim == 2 else _check_indices
+    check(scores, target)
+    metrics.check_labels(target)
+    return {"scores": scores, "target": target.astype(float if target.ndim == 2 else np.int64)}, names
+
+
+def _check_own_shapes(scores: np.ndarray, target: np.ndarray) -> None:
+    """Raise ConfigError unless scores are N,K finite numbers, and the target is N,K or N."""
+    if scores.ndim != 2:
+        raise ConfigError(
+            f"scores: N,K is expected, a row for each person and a column for each class, not {_shape(scores)}"
+        )
+    if not np.isfinite(scores).all():
+        raise ConfigError(f"scores: {(~np.isfinite(scores)).sum()} of {scores.size} are not finite")
+    if target.shape not in (scores.shape, scores.shape[:1]):
+        rows, columns = scores.shape
+        raise ConfigError(
+            f"target: {rows},{columns} (0 or 1 for each class) or {rows} (the index of the one class) is expected for "
+            f"scores of {_shape(scores)}, not {_shape(target)}"
+        )
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    """Return an array of numbers, from an array, a list, a data frame or a tensor on any device."""
+    try:
+        array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{name}: an array of numbers is expected: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise ConfigError(f"{name}: an array of numbers is expected, not of {array.dtype} ({array.ravel()[:2]})")
+    return array
+
+
+def _shape(array: np.ndarray) -> str:
+    return ",".join(map(str, array.shape)) or "one number"
+
+
+def _check_binary(scores: np.ndarray, target: np.ndarray) -> None:
+    if others := _other_than_0_and_1(target):
+        swapped = "" if _other_than_0_and_1(scores) else "; scores are 0 and 1: were the two exchanged?"
+        raise ConfigError(f"target: 0 or 1 is expected for each class, not {others}{swapped}")
+
+
+def _check_indices(scores: np.ndarray, target: np.ndarray) -> None:
+    classes = scores.shape[1]
+    if outside := sorted({float(value) for value in target} - set(map(float, range(classes)))):
+        shown = ", ".join(f"{value:g}" for value in outside[:3])
+        from_one = "; do they count from 1?" if outside == [classes] and target.min() >= 1 else ""
+        raise ConfigError(f"target: indices of classes, 0 to {classes - 1}, are expected, not {shown}{from_one}")

@@ -1,15 +1,22 @@
 """Each number against an independent library, or against a definition written out slowly."""
 
+import re
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from sklearn import metrics as sklearn
 
-from clef import metrics
+from clef import metrics, results
 from clef.config import CellConfig, resolve
+from clef.errors import CellError, ConfigError
 from clef.metrics import CONVENTIONS, average_precision, ranking_curve, voc_eleven_points
+from clef.results import predictions
 from clef.results.predictions import Measure, measures
 
 Values = dict[tuple[str, str, str], Measure]
@@ -260,3 +267,97 @@ def test_what_is_no_probability_is_not_called_calibrated() -> None:
     linear = metrics.stated_probabilities(several(0), resolve.resolve(regresses))
     assert linear
     np.testing.assert_array_equal(linear[1], np.clip(several(0)["scores"], 0, 1))
+
+
+# ---- scores of a user's own ----
+
+KINDS: dict[str, Any] = {
+    "arrays": np.asarray,
+    "lists": lambda values: np.asarray(values).tolist(),
+    "frames": lambda values: pd.DataFrame(np.asarray(values)) if np.ndim(values) == 2 else pd.Series(values),
+    "tensors": lambda values: torch.tensor(np.asarray(values)),
+    "tensors that are trained": lambda values: torch.tensor(
+        np.asarray(values), dtype=torch.float64, requires_grad=True
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make", [several, one_label])
+def test_scores_of_ones_own_give_what_a_cell_gets(kind: str, make: Any) -> None:
+    arrays = make(0)
+    found = results.measures(KINDS[kind](arrays["scores"]), KINDS[kind](arrays["target"]), CLASSES)
+    expected = by_name(measures(arrays, CLASSES, None))
+    assert len(found) == len(expected)
+    for row in found.itertuples():
+        number = expected[row.metric, "score", row.class_name]
+        assert row.value == pytest.approx(number.value)
+        assert (row.positives is pd.NA) == (number.positives is None)
+
+
+def test_bool_targets_names_and_the_first_metric() -> None:
+    arrays = several(0)
+    found = results.measures(arrays["scores"], arrays["target"] > 0, metric="mAP VOC")
+    assert found.iloc[0][["metric", "class_name"]].tolist() == ["mAP VOC", ""]
+    assert set(found["class_name"]) == {"", *"0123"}, "nobody has the last class"
+    frames = (pd.DataFrame(arrays[name], columns=CLASSES) for name in ("scores", "target"))
+    assert set(results.measures(*frames)["class_name"]) == {"", *"abcd"}
+
+
+SCORES, LABELS = several(0)["scores"][:6].astype(float), several(0)["target"][:6].astype(float)
+
+
+@pytest.mark.parametrize(
+    ("scores", "target", "message"),
+    [
+        (LABELS, SCORES, "target: 0 or 1 is expected .* scores are 0 and 1: were the two exchanged"),
+        (SCORES, LABELS * 0.5, r"target: 0 or 1 is expected for each class, not 0\.5$"),
+        (SCORES, np.where(LABELS, np.nan, 0), "target: 0 or 1 is expected for each class, not nan"),
+        (SCORES, [1, 2, 3, 4, 5, 5], "indices of classes, 0 to 4, are expected, not 5; do they count from 1"),
+        (SCORES, [0, -1, 2, 3, 0.5, 1], r"indices of classes, 0 to 4, are expected, not -1, 0\.5$"),
+        (SCORES, LABELS[:5], r"target: 6,5 .* or 6 .* is expected for scores of 6,5, not 5,5"),
+        (SCORES, LABELS[:, :1], "for scores of 6,5, not 6,1"),
+        (SCORES[:, 0], LABELS[:, 0], "scores: N,K is expected, .* not 6$"),
+        (np.where(SCORES > 1, np.inf, SCORES), LABELS, r"scores: \d+ of 30 are not finite"),
+        (SCORES, list("abcabc"), "target: an array of numbers is expected, not of <U1"),
+        (SCORES, [[1], [2, 3]], "target: an array of numbers is expected"),
+        (None, LABELS, "scores: an array of numbers is expected, not of object"),
+        (pd.DataFrame(SCORES, columns=CLASSES), pd.DataFrame(LABELS, columns=CLASSES[::-1]), "the same columns"),
+    ],
+)
+def test_what_is_no_scores_and_labels_is_named(scores: Any, target: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        results.measures(scores, target)
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"classes": ["a", "b"]}, "classes: different names are expected, one for each of 5"),
+        ({"classes": list("aabcd")}, "classes: different names are expected"),
+        ({"metric": "accuracy"}, "metric 'accuracy' of a target of 6,5: unknown; valid: mAP"),
+    ],
+)
+def test_other_names_and_metrics_are_refused(stated: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        results.measures(SCORES, LABELS, **stated)
+
+
+def test_without_any_label_there_are_no_measures() -> None:
+    with pytest.raises(CellError, match="nobody has any label"):
+        results.measures(SCORES, LABELS * 0)
+
+
+def test_the_example_of_the_docs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```python\n(import numpy.*?)```", page, re.S)
+    exec(example, {})
+    printed = capsys.readouterr().out
+    assert {"mAP VOC 11-point", "tense", "macro F1", "0 > 1"} <= set(re.split(r"\s{2,}|\n", printed))
+
+
+def test_a_file_of_predictions_with_other_targets_is_refused(tmp_path: Path) -> None:
+    arrays = several(0) | {"index": np.arange(60)}
+    np.savez(tmp_path / "predictions-test.npz", **(arrays | {"target": arrays["target"] * 0.3}))  # type: ignore[arg-type]
+    with pytest.raises(CellError, match=r"predictions-test\.npz: target holds 0\.3, where 0 or 1 is expected"):
+        predictions.load(tmp_path / "predictions-test.npz", 60, 5)
