@@ -130,7 +130,13 @@ def _arrays_text(jobs: CellJobs, resources: ResourcesConfig) -> str:
 
 
 def _print_other_jobs(proposal: Proposal, site: Site) -> None:
-    """Print the jobs besides the arrays: those that make shards, and the one that writes the tables."""
+    """Print the jobs besides the arrays: of cells of earlier plans, those that make shards, and the gather job."""
+    planned = {cell.folder.name for cell in proposal.plan.cells if cell.folder}
+    if unplanned := len(proposal.active_jobs.cells.keys() - planned):
+        _print_line(
+            f"jobs of cells that this grid no longer has: {unplanned}; --status lists them once this is submitted, "
+            f"--cancel ends them"
+        )
     for shards in (*proposal.shards_to_make, *proposal.shards_in_progress):
         _print_line(_sharding_text(shards, proposal, site))
     _print_variables(proposal, site)

@@ -6,7 +6,7 @@ from launch.slurm_commands import HELD_STATES, Job
 
 # Slurm's words are those of slurm.schedmd.com/job_reason_codes.html, and sentences of its own such as `launch failed
 # requeued held`. What isn't here ends by itself: Resources, Priority, Dependency, limits on what runs at the same time.
-_AGAIN = "cancel it (--cancel), and submit it again with"
+_AGAIN = "cancel it (--cancel), and submit it again (--retry-failed) with"
 _ADVICE = (
     (r"JobHeldAdmin", "an administrator holds it; ask for its release"),
     (

@@ -11,6 +11,10 @@ from clef.cells import records
 from clef.errors import SetupError
 from launch import grid as command
 from launch import ledger, slurm_commands, status
+from launch.plan import Plan
+from launch.plan_table import print_plan
+from launch.profiles import load_site
+from launch.proposal import CellJobs, Proposal
 from launch.slurm_commands import Job
 from launch.status_view import ViewOptions, print_status
 from launch.waiting import describe_waiting
@@ -185,6 +189,14 @@ def test_it_is_cancelled_like_any_other_and_the_question_says_so(
     assert asked == ["Cancel 1 starting, 1 queued: c-2, c-1 (1 no longer in the plan)?"]
     assert slurm.called("scancel") == ["--quiet 7 9"]
     assert records.read_json(edited / "c-1" / records.CANCELLED)["by"]
+
+
+def test_a_plan_counts_the_jobs_of_cells_that_it_no_longer_has(
+    edited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, site = Plan("g", []), load_site(None, "gpu", [])
+    print_plan(plan, Proposal(plan, ledger.query_active_jobs(edited), CellJobs([], []), [], []), site)
+    assert "jobs of cells that this grid no longer has: 2; --status" in capsys.readouterr().out
 
 
 def test_a_local_launcher_keeps_cells_that_the_plan_no_longer_has(tmp_path: Path) -> None:
