@@ -9,6 +9,7 @@ import errno
 import io
 import json
 import os
+import re
 import select
 import sys
 from collections.abc import Callable, Mapping
@@ -136,6 +137,8 @@ def argument_parser(prog: str, description: str | None) -> argparse.ArgumentPars
     parser = argparse.ArgumentParser(prog=prog, description=description, epilog=EXIT_CODES, formatter_class=keep_lines)
     parser.register("type", Path, lambda text: Path(os.path.expanduser(text)))
     parser.register("type", "path", os.path.expanduser)
+    # Else argparse before Python 3.14 takes a value such as `-5,0,40,60` for an option.
+    parser._negative_number_matcher = re.compile(r"-\.?\d")
     return parser
 
 

@@ -2,7 +2,9 @@
 
 It writes <source>/cues/<cue>.jsonl, line by line; run again, it continues where it stopped. Find faces first:
 landmarks and pose use them. docs/cues.md says what each cue is, which backbones read it, and which environment
-MediaPipe needs.
+MediaPipe needs. For an image of yours, or a folder of them, which `clef.predict --cues` then reads:
+
+  .venv-cues/bin/python -m clef.cues --images photo.jpg --box 120,40,310,480 --cue pose --out photo_cues
 """
 
 import argparse
@@ -15,24 +17,24 @@ from rich.table import Table
 
 from clef import datasets
 from clef.console import ProgressBars, err, out
-from clef.cues import files
+from clef.cues import files, own_images
 from clef.cues.extractor import EXTRACTORS, Extractor, ExtractorSettings, find_extractor
 from clef.cues.run import ExtractionSummary, extract_cue
 from clef.datasets import cards, splits
-from clef.datasets.cards import Card
 from clef.datasets.person import Person
-from clef.datasets.policies import parse_policies
+from clef.datasets.policies import Policies, parse_policies
 from clef.errors import ConfigError, argument_parser, run_command
 
 
 @dataclass(frozen=True)
 class Root:
-    """One root of a dataset; the splits that are read from it share their cue files."""
+    """One root of a dataset, whose splits share their cue files; or a folder of images that are in no dataset."""
 
-    name: str
+    label: str
     source: Path
     out: Path
     people: tuple[Person, ...]
+    policies: Policies
 
 
 def main() -> int:
@@ -41,20 +43,13 @@ def main() -> int:
     if args.list:
         _print_extractors()
         return 0
-    card = cards.load(args.dataset, args.protocol, parse_policies(args.policy))
     extractor = find_extractor(args.cue, args.extractor)(ExtractorSettings(args.weights, args.device))
     summaries = {}
-    for root in _roots(card, Path(args.source or card.source), args.out):
-        label = card.name if root.name == "." else f"{card.name}/{root.name}"
+    for root in [_images_root(args, extractor)] if args.images else _roots(args):
         with ProgressBars("images" if extractor.scope == "image" else "people") as progress:
-            summaries[label] = extract_cue(
-                extractor,
-                root.people,
-                root.source,
-                root.out,
-                args.limit,
-                partial(progress, label),
-                card.policies,
+            advance = partial(progress, root.label)
+            summaries[root.label] = extract_cue(
+                extractor, root.people, root.source, root.out, args.limit, advance, root.policies
             )
         out.print(f"written: {files.cue_path(root.out, extractor.cue)}", markup=False, soft_wrap=True)
     _print_summary(extractor, summaries)
@@ -66,6 +61,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--dataset", type="path", help="a card in shards/ (emotic, caer_s, ...), or a card's path (.yaml)"
     )
+    parser.add_argument("--images", type=Path, help="an image of yours or a folder of them, instead of a dataset")
+    own_images.add_arguments(parser)
     parser.add_argument("--protocol", default=cards.LEAK_FREE, help="how the set is cut into splits, as for clef.shard")
     parser.add_argument(
         "--policy",
@@ -85,20 +82,49 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu"), help="auto: a GPU where there is one")
     parser.add_argument("--list", action="store_true", help="show the extractors, and what each still needs")
     args = parser.parse_args()
-    if not args.list and not (args.dataset and args.cue):
-        raise ConfigError("--dataset and --cue are needed, or --list")
+    if not args.list and not (args.cue and bool(args.dataset) != bool(args.images)):
+        raise ConfigError("--cue and either --dataset or --images are needed, or --list")
+    if args.dataset and (args.box or args.face or args.boxes):
+        raise ConfigError("--box, --face and --boxes: are options of --images")
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit {args.limit}: at least 1 is expected")
     return args
 
 
-def _roots(card: Card, source: Path, target: Path | None) -> list[Root]:
-    """Read all splits, and return their people by root."""
+def _roots(args: argparse.Namespace) -> list[Root]:
+    """Read all splits of the dataset, and return their people by root."""
+    card = cards.load(args.dataset, args.protocol, parse_policies(args.policy))
+    source = Path(args.source or card.source)
+    target = args.out or source
     datasets.generate_demo(card, source)
     people: dict[str, list[Person]] = {}
     for name, reading in splits.read(card, source).items():
         people.setdefault(card.splits[name].root, []).extend(reading.people)
-    return [Root(name, source / name, (target or source) / name, tuple(listed)) for name, listed in people.items()]
+    return [
+        Root(
+            card.name if name == "." else f"{card.name}/{name}",
+            source / name,
+            target / name,
+            tuple(listed),
+            card.policies,
+        )
+        for name, listed in people.items()
+    ]
+
+
+def _images_root(args: argparse.Namespace, extractor: Extractor) -> Root:
+    """Return the people whose boxes are given in images of the user's own; for a cue of images, one in each."""
+    people_of = own_images.list_people(args.images, args)
+    if extractor.scope == "image":
+        people = [given[0] if given else Person(str(image), image, None, ()) for image, given in people_of.items()]
+    else:
+        people = [person for given in people_of.values() for person in given]
+    if not people:
+        raise ConfigError(
+            f"--images {args.images}: say who is in it with --box x1,y1,x2,y2, or --boxes CSV of a folder"
+        )
+    source = own_images.source_folder(args.images)
+    return Root("images", source, args.out or source, tuple(people), Policies(image_rotated="turned"))
 
 
 def _print_summary(extractor: Extractor, summaries: dict[str, ExtractionSummary]) -> None:

@@ -235,7 +235,7 @@ def with_cues(people: Sequence[Person], source: Path, cue_files: Sequence[CueFil
     ambiguous = ambiguous_ids(people)
     result = []
     for person, others in zip(people, _other_boxes(people), strict=True):
-        values = {file.cue: file.values.get(_key_of(file, person, source)) for file in cue_files}
+        values = {file.cue: file.values.get(cue_key(file, person, source)) for file in cue_files}
         if person.id in ambiguous:
             values |= dict.fromkeys(set(values) & set(PERSON_CUES))
         result.append(replace(person, face=person.face or values.get("face"), cues=Cues(**values, others=others)))
@@ -250,7 +250,8 @@ def ambiguous_ids(people: Iterable[Person]) -> set[str]:
     return {person_id for person_id, different in subjects.items() if len(different) > 1}
 
 
-def _key_of(file: CueFile, person: Person, source: Path) -> str:
+def cue_key(file: CueFile, person: Person, source: Path) -> str:
+    """Return the key in a cue file of a person, or of their image."""
     return image_key(source, person.image) if file.cue in IMAGE_CUES else person.id
 
 
@@ -258,7 +259,7 @@ def _count_without_line(people: Sequence[Person], source: Path, cue_files: Seque
     """Return a note for each cue, with the number of people without a line in its file: nobody looked for their cue."""
     without_line = {
         f"cue {file.cue}: no line in its file": sum(
-            _key_of(file, person, source) not in file.values for person in people
+            cue_key(file, person, source) not in file.values for person in people
         )
         for file in cue_files
     }
@@ -267,7 +268,7 @@ def _count_without_line(people: Sequence[Person], source: Path, cue_files: Seque
 
 def _count_unmatched_keys(file: CueFile, people: Sequence[Person], source: Path) -> int:
     """Return how many keys of a cue file match nobody. Raises DataError if none matches anybody."""
-    keys = {_key_of(file, person, source) for person in people}
+    keys = {cue_key(file, person, source) for person in people}
     unmatched = file.values.keys() - keys
     if unmatched and len(unmatched) == len(file.values):
         raise DataError(

@@ -1,5 +1,5 @@
-"""The prediction of a trained cell for an image of yours.
+"""The prediction of a trained cell for images of yours.
 
-`people` finds who is in the image and stores them as shards would; `panel` gives the prediction in numbers and draws
-it.
+`people` finds who is in an image and stores them as shards would; `images` predicts them, `records` writes the numbers,
+and `panel` draws them.
 """

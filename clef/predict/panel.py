@@ -34,6 +34,20 @@ class PersonPrediction:
     """TE, NDE and TIE of CLEF; empty for another method."""
 
     @property
+    def scores(self) -> dict[str, np.ndarray]:
+        """Return the score and, of CLEF, its other effects, by name."""
+        return {"score": self.score} | {name: self.effects[name] for name in ("TE", "NDE") if name in self.effects}
+
+    @property
+    def probabilities(self) -> dict[str, np.ndarray]:
+        """Return the probabilities that the method states, by name."""
+        if self.factual is None:
+            return {}
+        if self.counterfactual is None:
+            return {"probability": self.factual}
+        return {"factual": self.factual, "counterfactual": self.counterfactual}
+
+    @property
     def order(self) -> list[int]:
         """Return the class numbers, the highest score first."""
         return [int(k) for k in np.argsort(-self.score, kind="stable")]
@@ -128,15 +142,8 @@ def _select_classes(prediction: PersonPrediction, truth: Sequence[int]) -> list[
 
 
 def _columns(prediction: PersonPrediction) -> list[Column]:
-    if prediction.factual is None:
-        return [(SCORE, prediction.score)]
-    if prediction.counterfactual is None:
-        return [("probability", prediction.factual)]
-    return [
-        ("factual", prediction.factual),
-        ("counterfactual", prediction.counterfactual),
-        (TIE, prediction.effects[TIE]),
-    ]
+    columns = list(prediction.probabilities.items()) or [(SCORE, prediction.score)]
+    return columns if prediction.counterfactual is None else [*columns, (TIE, prediction.effects[TIE])]
 
 
 def _draw_boxed_image(picture: Image.Image, box: Box) -> Image.Image:

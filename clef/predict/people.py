@@ -5,7 +5,7 @@ but kept in memory, and read from there as a cell reads a split.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ import clef
 from clef.config import CellConfig, InputName
 from clef.console import err
 from clef.cues.detectors import FasterRcnnPerson
-from clef.cues.extractor import Extractor, ExtractorSettings, find_extractor
-from clef.cues.files import CueName
+from clef.cues.extractor import EXTRACTORS, Extractor, ExtractorSettings, find_extractor
+from clef.cues.files import PERSON_CUES, CueFile, CueName, cue_key, with_cues
+from clef.cues.own_images import person_id
 from clef.cues.run import as_stored
 from clef.cues.view import UnreadableImage, read_turned
 from clef.data.dataset import CellDataset
@@ -25,9 +26,10 @@ from clef.data.loader import Batch, BatchLoader
 from clef.data.manifest import FORMAT, Manifest
 from clef.data.shards import SplitShards
 from clef.datasets.cards import Card
-from clef.datasets.person import Cues, Person
+from clef.datasets.orientation import turn_person
+from clef.datasets.person import Person
 from clef.datasets.policies import describe
-from clef.errors import DataError, SetupError
+from clef.errors import ConfigError, DataError, SetupError
 from clef.geometry import Box, best_person, clip
 from clef.sharding.box_policy import Unusable
 from clef.sharding.render import Sample, render
@@ -46,59 +48,102 @@ _CUE_OF_INPUT: dict[InputName, CueName] = {
 
 
 @dataclass(frozen=True)
-class GivenBoxes:
-    """The boxes of the subject and of its face that the user gives, in pixels of the image; None: to be found."""
+class CueSources:
+    """Where cues come from that the user doesn't leave to the usual extractors."""
 
-    box: Box | None = None
-    face: Box | None = None
+    files: tuple[CueFile, ...] = ()
+    """Cue files, which go before extractors."""
+    extractors: Mapping[CueName, str] = field(default_factory=dict)
+    """The extractor of a cue, as `--extractor` names it; by default the cue's first."""
+    weights: Mapping[CueName, Path] = field(default_factory=dict)
+    """The weights file of a cue's extractor; by default the usual one."""
 
 
 class PersonFinder:
-    """Finds the people of an image and their cues, with the extractors that a cell needs.
+    """Finds the people of images and their cues, with the extractors that a cell needs.
 
-    Raises SetupError when it is constructed, before anything is computed, if an extractor lacks its package or weights.
+    Args:
+        config: the cell's config.
+        given: all people whose boxes the user gives; nobody: those whom the detector finds are the subjects.
+        sources: cue files and extractors that the user names.
+        root: the folder from which the keys of cue files count.
+        device: auto (a GPU where there is one) or cpu.
+
+    Raises SetupError, before anything is computed, if an extractor lacks its package or weights, and ConfigError for
+    cue files of people who are only found later.
     """
 
-    def __init__(self, config: CellConfig, given: GivenBoxes, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        config: CellConfig,
+        given: Sequence[Person],
+        sources: CueSources = CueSources(),
+        root: Path = Path(),
+        device: str = "cpu",
+    ) -> None:
         needed = dict.fromkeys(cue for name, cue in _CUE_OF_INPUT.items() if name in config.inputs.present)
-        if given.face:
+        self.root = root
+        self.files = [file for file in sources.files if file.cue in needed]
+        if not given and any(file.cue in PERSON_CUES for file in self.files):
+            raise ConfigError("--cues: say with --box (or --boxes) to whom they belong")
+        for cue in [file.cue for file in self.files]:
+            del needed[cue]
+        if given and all(person.face for person in given):
             needed.pop("face", None)
-        settings = ExtractorSettings(device=device)
-        detects = not given.box or ("agents" in config.inputs.present and _detector_is_ready(settings))
-        classes = {cue: find_extractor(cue) for cue in needed} | ({"person": FasterRcnnPerson} if detects else {})
-        _check_requirements(classes, settings)
-        self.given = given
-        self.detector = FasterRcnnPerson(settings) if detects else None
-        self.extractors: dict[CueName, Extractor] = {cue: classes[cue](settings) for cue in needed}
+        usual = ExtractorSettings(device=device)
+        detects = not given or ("agents" in config.inputs.present and _detector_is_ready(usual))
+        classes = {cue: find_extractor(cue, sources.extractors.get(cue)) for cue in needed}
+        settings = {cue: ExtractorSettings(sources.weights.get(cue), device) for cue in needed}
+        _check_requirements(classes, settings, detects)
+        self.detector = FasterRcnnPerson(usual) if detects else None
+        self.extractors: dict[CueName, Extractor] = {cue: classes[cue](settings[cue]) for cue in needed}
 
-    def find_people(self, image: Path, label: str, folder: Path) -> list[Person]:
-        """Return everyone in the image, or the one whose box is given. A depth map is written into `folder`.
+    def find_people(self, image: Path, given: Sequence[Person], folder: Path) -> list[Person]:
+        """Return the people given for an image with their cues, or everyone in it whom the detector finds.
 
-        Nobody's label is known, so `label` stands for it. Raises DataError for an image that can't be read or shows
-        nobody.
+        A depth map is written into `folder`, which must be another for each image. Raises DataError for an image that
+        can't be read or shows nobody, and for a person of whom a cue file has no line.
         """
         try:
             frame, orientation = read_turned(image)
         except UnreadableImage as reason:
             raise DataError(f"{image}: {reason}") from None
         detected = self.detector.find_people(frame) if self.detector else []
-        boxes = [self.given.box, *_others_than_subject(self.given, detected)] if self.given.box else detected
-        if not boxes:
+        subjects = given or [Person(person_id(image.name, box), image, box, ()) for box in detected]
+        if not subjects:
             raise DataError(f"{image}: no person found; say where one is with --box x1,y1,x2,y2")
-        subjects = 1 if self.given.box else len(boxes)
-        people = [self._person(frame, image, boxes, index, label) for index in range(subjects)]
-        return [_with_stored_cues(person, orientation, frame, folder) for person in people]
+        bystanders = _bystanders(given, detected) if given else []
+        people = []
+        for person in with_cues(subjects, self.root, self.files):
+            others = [*(other.box for other in subjects if other.box and other.box != person.box), *bystanders]
+            self._check_lines(person)
+            person = replace(person, cues=replace(person.cues, others=tuple(others)))
+            people.append(self._find_cues(person, frame, orientation, folder))
+        return people
 
-    def _person(self, frame: np.ndarray, image: Path, boxes: Sequence[Box], index: int, label: str) -> Person:
-        """Return the person at `index` of the boxes, with the cues that the extractors find."""
-        box, face = boxes[index], self.given.face
-        values: dict[str, Any] = {}
+    def _check_lines(self, person: Person) -> None:
+        """Raise DataError for a person of whom a cue file has no line: nobody looked for their cue."""
+        for file in self.files:
+            key = cue_key(file, person, self.root)
+            if key not in file.values:
+                some = next(iter(file.values), "nothing")
+                raise DataError(f"{person.image}: {file.path} has no line of {key!r}; one that it has is {some!r}")
+
+    def _find_cues(self, person: Person, frame: np.ndarray, orientation: int, folder: Path) -> Person:
+        """Return the person with the cues that the extractors find, in pixels of the stored image as in cue files."""
+        turned = turn_person(person, orientation, frame.shape[:2], "turned")
+        assert turned.box
+        face, found = turned.face, dict[str, Any]()
         for cue, extractor in self.extractors.items():
-            values[cue] = extractor.find(frame, self._search_box(frame, box, extractor), face)
-            face = face or values.get("face")
-        values.pop("face", None)  # it is the person's own, not a cue
-        others = tuple(boxes[:index]) + tuple(boxes[index + 1 :])
-        return Person(f"{image}#{index}", image, box, (label,), face, cues=Cues(others=others, **values))
+            value = extractor.find(frame, self._search_box(frame, turned.box, extractor), face)
+            if cue == "face":
+                face = face or value
+            else:
+                found[cue] = as_stored(cue, value, orientation, frame)
+        if found.get("depth") is not None:
+            Image.fromarray(found["depth"]).save(folder / "depth.png")
+            found["depth"] = folder / "depth.png"
+        return replace(person, face=person.face or face, cues=replace(person.cues, **found))
 
     @staticmethod
     def _search_box(frame: np.ndarray, box: Box, extractor: Extractor) -> Box:
@@ -116,40 +161,42 @@ def _detector_is_ready(settings: ExtractorSettings) -> bool:
     return not fault
 
 
-def _others_than_subject(given: GivenBoxes, detected: Sequence[Box]) -> list[Box]:
-    """Return the detected people except for the subject, whose box is given."""
-    subject = best_person(detected, given.box, given.face) if given.box else None
-    return [box for box in detected if box != subject]
+def _bystanders(given: Sequence[Person], detected: Sequence[Box]) -> list[Box]:
+    """Return the detected people who are none of those whose boxes are given."""
+    subjects = [best_person(detected, person.box, person.face) for person in given if person.box]
+    return [box for box in detected if box not in subjects]
 
 
-def _check_requirements(classes: Mapping[CueName, type[Extractor]], settings: ExtractorSettings) -> None:
+def _check_requirements(
+    classes: Mapping[CueName, type[Extractor]], settings: Mapping[CueName, ExtractorSettings], detects: bool
+) -> None:
     """Raise SetupError if extractors can't be used: it names everything that is missing, and what to do instead."""
-    missing = {cue: fault for cue, extractor in classes.items() if (fault := extractor.missing(settings))}
-    if missing:
-        given = {"person": "--box x1,y1,x2,y2", "face": "--face x1,y1,x2,y2"}
-        lines = [f"{cue} by {classes[cue].name}: {fault}" for cue, fault in missing.items()]
-        instead = [f"; or give it with {given[cue]}" if cue in given else "" for cue in missing]
-        raise SetupError("\n".join(line + end for line, end in zip(lines, instead, strict=True)))
+    missing = {cue: (classes[cue].name, fault) for cue in classes if (fault := classes[cue].missing(settings[cue]))}
+    lines = [f"{cue} by {name}: {fault}; {_instead(cue, name)}" for cue, (name, fault) in missing.items()]
+    if detects and (fault := FasterRcnnPerson.missing()):
+        lines.append(f"person by {FasterRcnnPerson.name}: {fault}; or give it with --box x1,y1,x2,y2")
+    if lines:
+        raise SetupError("\n".join(lines))
 
 
-def _with_stored_cues(person: Person, orientation: int, frame: np.ndarray, folder: Path) -> Person:
-    """Return the person with cues as cue files have them: in pixels of the stored image, depth as a file."""
-    names: tuple[CueName, ...] = ("person", "landmarks", "pose", "regions", "depth")
-    found: dict[str, Any] = {name: as_stored(name, getattr(person.cues, name), orientation, frame) for name in names}
-    if found["depth"] is not None:
-        Image.fromarray(found["depth"]).save(folder / "depth.png")
-        found["depth"] = folder / "depth.png"
-    return replace(person, cues=replace(person.cues, **found))
+def _instead(cue: CueName, name: str) -> str:
+    """Return what to do where an extractor can't be used."""
+    others = [other for other in EXTRACTORS[cue] if other != name]
+    ways = [f"choose another with --extractor {cue}={'|'.join(others)}"] if others else []
+    ways += ["give it with --face x1,y1,x2,y2"] if cue == "face" else []
+    return f"or {', or '.join([*ways, 'give it in a cue file with --cues (docs/cues.md#images-of-your-own)'])}"
 
 
-def make_batch(people: Sequence[Person], card: Card, config: CellConfig) -> Batch:
+def make_batch(people: Sequence[Person], config: CellConfig) -> Batch:
     """Return the people as one batch of the cell, in order. Raises DataError where a box or image can't be used.
 
     Their boxes are in pixels of the image as every viewer shows it, turned as its EXIF data says.
     """
-    policies = card.policies.model_copy(update={"image_rotated": "turned"})
-    card = card.model_copy(update={"policies": policies})
-    shards = InMemorySplit(card, [_render_sample(person, card) for person in people])
+    policies = config.card.policies.model_copy(update={"image_rotated": "turned"})
+    card = config.card.model_copy(update={"policies": policies})
+    # Nobody's label is known, and the loader wants one.
+    labeled = [replace(person, labels=card.classes[:1]) for person in people]
+    shards = InMemorySplit(card, [_render_sample(person, card) for person in labeled])
     dataset = CellDataset(shards, config.inputs.present, config.seed, augment=False)
     (batch,) = BatchLoader(dataset, [[(0, index) for index in range(len(shards))]], 0)
     return batch

@@ -274,7 +274,7 @@ def test_all_roots_of_a_demo_set_get_theirs(sources: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--cue", "face"], 2, "--dataset and --cue are needed"),
+        (["--cue", "face"], 2, "--cue and either --dataset or --images are needed"),
         (["--dataset", "caer_s", "--cue", "faces"], 2, "did you mean face?"),
         (["--dataset", "caer_s", "--cue", "face", "--extractor", "harr"], 2, "did you mean haar?"),
         (

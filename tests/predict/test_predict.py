@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from clef.datasets import Person, cards
 from clef.datasets.splits import read
 from clef.predict import panel
 from clef.predict.panel import person_predictions, predictions_from_arrays
-from clef.predict.people import GivenBoxes, PersonFinder, make_batch
+from clef.predict.people import PersonFinder, make_batch
 from clef.sharding import frame, shard_plan
 from tests.conftest import Cells, Run
 
@@ -39,6 +40,11 @@ def people(sources: Path, dataset: str) -> list[Person]:
     return read(cards.load(dataset), sources / dataset)["test"].people
 
 
+def given(person: Person) -> Person:
+    """What a user says of a person: the image, the box and the face."""
+    return Person(person.id, person.image, person.box, (), person.face)
+
+
 def comma(box: tuple[float, ...] | None) -> str:
     return ",".join(map(str, box or ()))
 
@@ -51,34 +57,27 @@ def test_an_image_of_the_set_scores_as_recorded(
 ) -> None:
     folder = cells(dataset, backbone, method)
     model, recorded = clef.load(folder, device="cpu"), np.load(folder / "predictions-test.npz")
-    listed, card = people(sources, dataset), cards.load(dataset)
+    listed = people(sources, dataset)
     assert len(listed) == len(recorded["scores"])
     for index in (0, 11, 40):
         person = listed[index]
-        finder = PersonFinder(model.config, GivenBoxes(person.box, person.face))
-        found = finder.find_people(person.image, card.classes[0], Path())
-        batch = make_batch(found, card, model.config)
+        listed_person = [given(person)]
+        found = PersonFinder(model.config, listed_person).find_people(person.image, listed_person, Path())
+        batch = make_batch(found, model.config)
         np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][index], atol=1e-5)
 
 
 def test_a_photo_is_turned_as_its_exif_data_say(cells: Cells, sources: Path, tmp_path: Path) -> None:
-    model, card = clef.load(cells("emotic_demo", "emot_net", "clef"), device="cpu"), cards.load("emotic_demo")
-    person = people(sources, "emotic_demo")[0]
+    model, person = clef.load(cells("emotic_demo", "emot_net", "clef"), device="cpu"), people(sources, "emotic_demo")[0]
     with Image.open(person.image) as image:
         upright = image.convert("RGB")
     upright.save(tmp_path / "upright.png")
     exif = Image.Exif()
     exif[0x0112] = 6
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "lying.png", exif=exif)
-    given = GivenBoxes(person.box, person.face)
-    batches = [
-        make_batch(
-            PersonFinder(model.config, given).find_people(tmp_path / name, card.classes[0], tmp_path),
-            card,
-            model.config,
-        )
-        for name in ("upright.png", "lying.png")
-    ]
+    subjects = [given(replace(person, image=tmp_path / name)) for name in ("upright.png", "lying.png")]
+    finder = PersonFinder(model.config, subjects)
+    batches = [make_batch(finder.find_people(one.image, [one], tmp_path), model.config) for one in subjects]
     one, other = (model.predict(batch).scores.numpy() for batch in batches)
     np.testing.assert_array_equal(one, other)
 
@@ -87,11 +86,8 @@ def test_cues_that_are_found_are_read_as_those_of_the_shards(
     cells: Cells, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = cells("emotic_demo", "emoticon", "vanilla")
-    model, recorded, card = (
-        clef.load(folder, device="cpu"),
-        np.load(folder / "predictions-test.npz"),
-        cards.load("emotic_demo"),
-    )
+    model, recorded = clef.load(folder, device="cpu"), np.load(folder / "predictions-test.npz")
+    card = cards.load("emotic_demo")
     planned = shard_plan.make_plan(card, sources / "emotic_demo", tmp_path, None)
     planned.jobs()  # the cues join
     index, person = next((i, p) for i, p in enumerate(planned.readings["test"].people) if p.face and p.cues.landmarks)
@@ -99,10 +95,9 @@ def test_cues_that_are_found_are_read_as_those_of_the_shards(
     with Image.open(person.cues.depth) as image:
         depth = np.asarray(image)
     values = {"landmarks": person.cues.landmarks, "pose": person.cues.pose, "depth": depth}
-    monkeypatch.setattr("clef.predict.people.find_extractor", lambda cue: finding(cue, values[cue]))
-    finder = PersonFinder(model.config, GivenBoxes(person.box, person.face))
-    found = finder.find_people(person.image, card.classes[0], tmp_path)
-    batch = make_batch(found, card, model.config)
+    monkeypatch.setattr("clef.predict.people.find_extractor", lambda cue, _: finding(cue, values[cue]))
+    found = PersonFinder(model.config, [given(person)]).find_people(person.image, [given(person)], tmp_path)
+    batch = make_batch(found, model.config)
     assert all(bool(valid) for valid in batch["valid"].values())
     np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][index], atol=1e-5)
 
@@ -120,12 +115,12 @@ def test_others_beside_a_given_box_are_agents_where_the_cell_reads_them(
     sources: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: bool
 ) -> None:
     layer = {"dataset": "emotic_demo", "backbone": {"name": "emoticon", "third": "agents"}, "method": "vanilla"}
-    image, given = people(sources, "emotic_demo")[0].image, GivenBoxes((12.0, 6.0, 58.0, 88.0))
-    monkeypatch.setattr("clef.predict.people.find_extractor", lambda cue: finding(cue, None))
+    subject = Person("x", people(sources, "emotic_demo")[0].image, (12.0, 6.0, 58.0, 88.0), ())
+    monkeypatch.setattr("clef.predict.people.find_extractor", lambda cue, _: finding(cue, None))
     with_detector(monkeypatch, TWO, "" if here else "no weights")
-    (subject,) = PersonFinder(resolve.resolve(layer), given).find_people(image, "Peace", Path())
-    assert subject.box == given.box
-    assert subject.cues.others == ((TWO[1],) if here else ())
+    (found,) = PersonFinder(resolve.resolve(layer), [subject]).find_people(subject.image, [subject], Path())
+    assert found.box == subject.box
+    assert found.cues.others == ((TWO[1],) if here else ())
     note = "also reads the other people in the image, but they can't be found: no weights"
     assert (note in capsys.readouterr().err) is not here
 
@@ -224,14 +219,17 @@ def test_without_a_box_everyone_is_shown_whom_the_detector_finds(
 def test_what_cannot_be_predicted_is_refused(run: Run, cells: Cells, sources: Path, tmp_path: Path) -> None:
     folder, image = cells("caer_s_demo", "emot_net", "vanilla"), people(sources, "caer_s_demo")[0].image
     pose = cells("emotic_demo", "emoticon", "vanilla")
-    (tmp_path / "text.png").write_text("no image")
+    for name in ("text.png", "mine.png"):
+        (tmp_path / name).write_text("no image")
     refusals = [
         ((image, "--cell", "nosuch"), 2, "nosuch: no such folder"),
         ((image, "--cell", folder, "--box", "1,2,3"), 2, "four numbers x1,y1,x2,y2 are expected, not '1,2,3'"),
         ((image, "--cell", folder, "--box", "9,2,3,4"), 2, "left, top, right, bottom are expected, not '9,2,3,4'"),
         ((image, "--cell", folder, "--box", "0,0,inf,4"), 2, "left, top, right, bottom are expected, not '0,0,inf,4'"),
         ((image, "--cell", folder, "--panel", "p.pdf"), 2, "--panel p.pdf: the panel is a PNG; end the name in .png"),
-        ((image, "--cell", folder, "--face", "1,2,3,4"), 2, "--face: needs --box"),
+        (("text.png", "--cell", folder, "--panel", "./text.png"), 2, "--panel text.png: that is a file that this"),
+        ((image, "--cell", folder, "--panel", "mine.png"), 2, "mine.png is there already. Write over it? Add --force"),
+        ((image, "--cell", folder, "--face", "1,2,3,4"), 2, "--face: one for each --box, in the same order"),
         ((image, "--cell", folder, "--box", "900,2,903,4"), 3, "the box is empty, or lies outside the frame"),
         (("none.jpg", "--cell", folder, "--box", "1,2,3,4"), 3, "none.jpg: image missing"),
         (("text.png", "--cell", folder, "--box", "1,2,3,4"), 3, "text.png: image truncated"),
