@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")
 NAMES = {
     "emotic_2017.yaml", "caer_s_hand_checked.yaml", "ncaer_s.yaml", "heco.yaml",
-    "draw.py", "moods.yaml", "my_cell.yaml", "my_reader.py", "sidecars.yaml",
+    "draw.py", "moods.yaml", "my_cell.yaml", "my_reader.py", "sheet.yaml", "sidecars.yaml",
 }  # fmt: skip
 
 
@@ -55,8 +55,12 @@ def test_the_examples_of_a_table_and_of_a_reader_run(project: Path) -> None:
         }  # fmt: skip
         assert manifest["splits"]["test"]["classes"] == {"calm": 4, "tense": 4}
         assert not manifest["splits"]["train"]["left_out"]
-    assert sorted(p.name.partition("-")[0] for p in project.glob("runs/single/*")) == ["moods", "sidecars"]
-    assert len(list(project.glob("runs/single/*/result.json"))) == 2
+    sheet = json.loads((project / "shards/sheet/manifest.json").read_text())["splits"]
+    assert {name: split["samples"] for name, split in sheet.items()} == {"train": 24, "val": 8, "test": 8}
+    assert sheet["val"]["notes"] == {"cut from train by subject: a share of 0.25, seed 0": 8}
+    assert sheet["test"]["content"]["scene.jpg"] == manifests[0]["splits"]["test"]["content"]["scene.jpg"]
+    assert sorted(p.name.partition("-")[0] for p in project.glob("runs/single/*")) == ["moods", "sheet", "sidecars"]
+    assert len(list(project.glob("runs/single/*/result.json"))) == 3
 
 
 def test_a_reader_is_short(project: Path) -> None:
