@@ -164,14 +164,14 @@ def spoil_member(root: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (spoil_format, "format 99, this version reads 3; remove"),
+        (spoil_format, "format 99, this version reads 3; make the shards again in another folder"),
         (other_dataset, "made with another card than the cell's"),
         (lose_split, "made with another card than the cell's"),
         (spoil_json, "manifest.json: damaged"),
-        (meddle, "manifest.json: damaged: not what was written (checksum); remove"),
+        (meddle, "manifest.json: damaged: not what was written (checksum); restore it from a copy"),
         (spoil_field, "manifest.json: damaged: splits"),
         (cut_tar, "train-000000.tar"),
-        (lose_tar, "val-000000.tar: No such file or directory; remove"),
+        (lose_tar, "val-000000.tar: No such file or directory; restore it from a copy"),
         (spoil_index, "train.index.npy: the index can't be read"),
         (spoil_member, "not an image that can be decoded"),
     ],

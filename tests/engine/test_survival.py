@@ -121,7 +121,7 @@ def test_the_watchdog_says_where_a_run_hangs(unbroken: Unbroken) -> None:
 
 def test_reading_that_fails_is_an_error_and_slow_is_none(unbroken: Unbroken) -> None:
     runs, whole = unbroken(1)
-    assert runs.run("io", faults=[Fault("io_error", 5)]) == [1]
+    assert runs.run("io", faults=[Fault("io_error", 5)]) == [5]
     assert "Input/output error" in runs.state("io")["reason"]
     assert runs.run("io", "--resume", faults=[Fault("slow", 6, seconds=0.01)]) == [0]
     assert_equal(everything(runs.cell("io")), whole)
