@@ -109,8 +109,9 @@ def _parent_name(cell: PlannedCell) -> str:
 def machine_slots(cells: list[PlannedCell]) -> int:
     """Return how many cells this machine trains at once: by its GPUs if they ask for GPUs, else one for each core."""
     if any(cell.config.resources.gpus for cell in cells) and shutil.which("nvidia-smi"):
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout.splitlines()
-        return max(1, len(listed) // max(cell.config.resources.gpus for cell in cells))
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace").stdout
+        gpus = sum(line.startswith("GPU ") for line in listed.splitlines())  # what else it says is no GPU
+        return max(1, gpus // max(cell.config.resources.gpus for cell in cells))
     return cores()
 
 

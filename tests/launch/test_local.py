@@ -80,3 +80,25 @@ def test_how_a_cell_ended_is_its_own_word(tmp_path: Path) -> None:
     assert local.final_state(job_that_said("a warning"), tmp_path) == "preempted"
     records.write_json(tmp_path / records.RESULT, {"val": 1.0})
     assert local.final_state(job_that_said("a warning"), tmp_path) == "done"
+
+
+@pytest.mark.parametrize(
+    ("printed", "slots"),
+    [
+        ("GPU 0: NVIDIA H200 (UUID: GPU-1)\nGPU 1: NVIDIA H200 (UUID: GPU-2)\nGPU 2: NVIDIA H200 (UUID: GPU-3)\n", 3),
+        ("GPU 0: NVIDIA H200 (UUID: GPU-1)\n  MIG 3g.71gb  Device 0: (UUID: MIG-1)\n  MIG 3g.71gb  Device 1: (x)\n", 1),
+        (
+            "Welcome!\nNVIDIA-SMI has failed because it couldn't communicate with the driver.\nMake sure of it.\n",
+            1,
+        ),
+    ],
+)
+def test_only_the_gpus_that_nvidia_smi_lists_count(
+    printed: str, slots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "printed.txt").write_text(printed)
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n/bin/cat {tmp_path}/printed.txt\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    cell: Any = SimpleNamespace(config=SimpleNamespace(resources=SimpleNamespace(gpus=1)))
+    assert local.machine_slots([cell]) == slots
