@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from clef import io, metrics
 from clef.config import CellConfig
 from clef.cues.view import read_image
 from clef.geometry import Box
+from clef.predict.lettering import draw_marked_text, draw_text, shorten, text_width
 
 if TYPE_CHECKING:
     from clef.methods import Prediction  # needs torch
@@ -79,8 +80,9 @@ def predictions_from_arrays(config: CellConfig, classes: list[str], arrays: metr
 
 MAX_CLASSES = 8
 HEIGHT, NAMES, BARS, GAP, LINE, TEXT = 600, 260, 300, 40, 60, 30
-"""Pixels: the image's height, the width of the column of names and of a column of bars, the gap between them; a line's
-height and its letters'. A panel as wide as a page of text has over 300 dots an inch, and letters of 5.5 points or more.
+"""Pixels: the image's height, the width of the column of names (twice that at most, for long ones) and of a column of
+bars, the gap between them; a line's height and its letters'. A panel as wide as a page of text has over 300 dots an
+inch, and letters of 5.5 points or more.
 """
 POSITIVE, NEGATIVE, GRAY, FRAME = (0, 114, 178), (213, 94, 0), (110, 110, 110), (240, 228, 66)
 """Okabe and Ito's colours, which colour-blind people can tell apart."""
@@ -116,19 +118,23 @@ def draw_person(
     """
     columns, chosen = [*before, *_columns(prediction)], _select_classes(prediction, truth)
     framed = _draw_boxed_image(picture, box)
-    width = framed.width + 3 * GAP + NAMES + len(columns) * (BARS + GAP)
+    shown = {k: shorten(prediction.classes[k], TEXT, 2 * NAMES) for k in chosen}
+    names = max(NAMES, GAP // 2 + round(max(text_width(name, TEXT) for name in shown.values())))
+    width = framed.width + 3 * GAP + names + len(columns) * (BARS + GAP)
     row = Image.new("RGB", (width, max(HEIGHT, (len(chosen) + 1) * LINE) + 2 * GAP), "white")
     row.paste(framed, (GAP, GAP))
     draw, left = ImageDraw.Draw(row), framed.width + 2 * GAP
     if truth:
-        _draw_marked_text(draw, left, GAP, "truth")
+        draw_marked_text(draw, (left, GAP), "truth", TEXT, FRAME)
     for line, k in enumerate(chosen, 1):
+        place = left, GAP + line * LINE
         if k in truth:
-            _draw_marked_text(draw, left, GAP + line * LINE, prediction.classes[k])
-        draw.text((left, GAP + line * LINE), prediction.classes[k], fill="black", font=_font())
-    left += NAMES
+            draw_marked_text(draw, place, shown[k], TEXT, FRAME)
+        else:
+            draw_text(draw, place, shown[k], TEXT)
+    left += names
     for title, values in columns:
-        draw.text((left, GAP), title, fill="black", font=_font())
+        draw_text(draw, (left, GAP), title, TEXT)
         _draw_bars(draw, left, values[chosen], signed=title in (TIE, SCORE))
         left += BARS + GAP
     return row
@@ -157,13 +163,6 @@ def _draw_boxed_image(picture: Image.Image, box: Box) -> Image.Image:
     return resized
 
 
-def _draw_marked_text(draw: ImageDraw.ImageDraw, left: int, top: int, text: str) -> None:
-    """Draw text on yellow."""
-    x1, y1, x2, y2 = draw.textbbox((left, top), text, font=_font())
-    draw.rectangle((x1 - 8, y1 - 8, x2 + 8, y2 + 8), fill=FRAME)
-    draw.text((left, top), text, fill="black", font=_font())
-
-
 def _draw_bars(draw: ImageDraw.ImageDraw, left: int, values: np.ndarray, signed: bool) -> None:
     """Draw a bar for each value from a common zero; signed values are scaled to the column, others are shares of 1."""
     low, high = (min(0.0, float(values.min())), max(0.0, float(values.max()))) if signed else (0.0, 1.0)
@@ -173,9 +172,5 @@ def _draw_bars(draw: ImageDraw.ImageDraw, left: int, values: np.ndarray, signed:
         top, end = GAP + line * LINE, zero + round(value * scale)
         color = (POSITIVE if value >= 0 else NEGATIVE) if signed else GRAY
         draw.rectangle((min(zero, end), top + 4, max(zero, end), top + LINE - 20), fill=color)
-        draw.text((max(zero, end) + 10, top), f"{value:.2f}", fill="black", font=_font())
+        draw_text(draw, (max(zero, end) + 10, top), f"{value:.2f}", TEXT)
     draw.line((zero, GAP + LINE, zero, GAP + (len(values) + 1) * LINE - 16), fill="black", width=2)
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(TEXT)

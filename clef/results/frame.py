@@ -217,6 +217,12 @@ class GridResults:
         return list(dict.fromkeys(run.method for run in self.runs))
 
     @property
+    def names(self) -> str:
+        """Return all names that pictures show, one after the other: whatever letters they have."""
+        cards = [(card.title, *card.classes, *card.test_splits) for card in self.cards.values()]
+        return " ".join((*self.backbones, *self.methods, *(name for names in cards for name in names)))
+
+    @property
     def clef_presets(self) -> list[str]:
         """Return the planned presets of CLEF, in the plan's order."""
         return list(dict.fromkeys(run.method for run in self.runs if run.preset_of and run.is_clef))

@@ -8,22 +8,32 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich.cells import cell_len
 
 from clef.datasets.cards import Card
 from clef.results.figures.raster import PAGE_WIDTH
-from clef.results.figures.style import ERROR_BARS, PAIR, add_legend, look, main_methods, panel_grid, panel_row
+from clef.results.figures.style import (
+    ERROR_BARS,
+    MANY_CLASSES,
+    PAIR,
+    add_legend,
+    class_ticks,
+    look,
+    main_methods,
+    panel_grid,
+    panel_row,
+)
 from clef.results.frame import GridResults
 from clef.results.published import backbone_title
 
 _MAX_HEIGHT = 7.6
 """Inches that the rows of a heat map may take, so that it stays on one page."""
-_MANY_CLASSES = 10
-"""With so many classes or more, their names are turned, and numbers in fields are smaller or left out."""
 FEWEST = 10
 """Predictions that a bin of a reliability diagram must hold: fewer would make a line jump."""
 _LARGEST = 60
 """The area, in points², of the mark of a bin that holds everything. Areas grow with the root of a bin's share, because
 most bins hold little."""
+_TURNED: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
 STATED, OBSERVED = "reliability, stated", "reliability, observed"
 
 
@@ -58,7 +68,8 @@ def bars(part: GridResults, card: Card, split: str) -> Figure | None:
         axes.set_ylabel(f"{metric}, %")
         axes.grid(axis="y")
         axes.tick_params(axis="x", length=0)
-    axes.set_xticks(positions, list(card.classes), **_turned(card))
+    names, turned = class_ticks(card.classes)
+    axes.set_xticks(positions, names, **(_TURNED if turned else {}))
     axes.set_xlim(-0.6, len(card.classes) - 0.4)
     add_legend(figure, methods)
     return figure
@@ -93,7 +104,8 @@ def heat_map(part: GridResults, card: Card, split: str) -> Figure | None:
     mesh = axes.pcolormesh(values, cmap="cividis", edgecolors="white", linewidth=0.5)
     _write_values(axes, values)
     axes.axvline(len(card.classes), color="white", linewidth=4)
-    axes.set_xticks(np.arange(len(columns)) + 0.5, [*card.classes, card.metric], **_turned(card))
+    names, turned = class_ticks([*card.classes, card.metric])
+    axes.set_xticks(np.arange(len(columns)) + 0.5, names, **(_TURNED if turned else {}))
     axes.set_yticks(
         np.arange(len(pairs)) + 0.5, [f"{backbone_title(backbone)}, {method}" for backbone, method in pairs]
     )
@@ -107,18 +119,12 @@ def heat_map(part: GridResults, card: Card, split: str) -> Figure | None:
 def _write_values(axes: Axes, values: np.ndarray) -> None:
     """Write each number into its field, in black where the field is bright."""
     low, high = np.nanmin(values), np.nanmax(values)
-    size = 5.5 if values.shape[1] > _MANY_CLASSES else 7
+    size = 5.5 if values.shape[1] > MANY_CLASSES else 7
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             color = "black" if value > (low + high) / 2 else "white"
             text = f"{value:.0f}" if size < 7 else f"{value:.1f}"
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=color, fontsize=size)
-
-
-def _turned(card: Card) -> dict[str, Any]:
-    """Return how the names of classes are turned, where there are many."""
-    many = len(card.classes) >= _MANY_CLASSES
-    return {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if many else {}
 
 
 def _chance(part: GridResults, split: str, metric: str, card: Card) -> np.ndarray:
@@ -141,8 +147,9 @@ def matrices(part: GridResults, card: Card, split: str) -> Figure | None:
     backbones = [name for name in part.backbones if name in set(rows["backbone"])]
     if not backbones:
         return None
-    width = 0.8 + 1.55 * len(methods)
-    figure, grid = panel_grid(len(backbones), len(methods), 1.65, width, sharex=True, sharey=True)
+    more = 0.05 * max(0, max(map(cell_len, class_ticks(card.classes)[0])) - 9)  # inches, for names longer than usual
+    width, height = min(0.8 + 1.55 * len(methods) + more, PAGE_WIDTH), 1.65 + more / len(backbones)
+    figure, grid = panel_grid(len(backbones), len(methods), height, width, sharex=True, sharey=True)
     for backbone, row in zip(backbones, grid, strict=True):
         for method, axes in zip(methods, row, strict=True):
             shares = [
@@ -168,11 +175,12 @@ def _draw_matrix(axes: Axes, values: np.ndarray, card: Card) -> None:
     axes.pcolormesh(values, cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=0.3)
     style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 5.5}
     for (true, predicted), value in np.ndenumerate(values):
-        if len(values) <= _MANY_CLASSES and value >= 0.5:
+        if len(values) <= MANY_CLASSES and value >= 0.5:
             color = "white" if value > 65 else "black"
             axes.text(predicted + 0.5, true + 0.5, f"{value:.0f}", color=color, **style)
-    axes.set_xticks(positions, list(card.classes), rotation=45, ha="right", rotation_mode="anchor", fontsize=6)
-    axes.set_yticks(positions, list(card.classes), fontsize=6)
+    names, _ = class_ticks(card.classes)
+    axes.set_xticks(positions, names, **_TURNED, fontsize=6)
+    axes.set_yticks(positions, names, fontsize=6)
     axes.set(xlim=(0, len(values)), ylim=(len(values), 0), aspect="equal")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -40,7 +40,7 @@ def draw_figures(
     Returns them for the page.
     """
     images: list[Image] = []
-    with style():
+    with style(gathered.names):
         figures = list(_figures(gathered))
         for about, name, caption, figure in figures:
             rendered = {form: render(figure, form) for form in FORMS}

@@ -1,6 +1,7 @@
 """How all figures look, and how they are rendered: the same numbers give the same bytes."""
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -8,11 +9,18 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from rich.cells import cell_len
 
+from clef.fonts import DEJAVU, find_fonts
 from clef.results.figures.raster import PAGE_WIDTH
 
 MAX_METHODS = 4
 """Methods that a figure of many panels has room for."""
+MANY_CLASSES = 10
+"""With so many classes or more, their names are turned, and numbers in fields are smaller or left out."""
+_LETTERS_OF_A_NAME, _LETTERS_IN_A_ROW = 26, 110
+"""At most: of a class at an axis, and of all classes side by side over the width of a page."""
 ERROR_BARS: dict[str, Any] = {"capsize": 2, "elinewidth": 0.8, "capthick": 0.8}
 PAIR = ("vanilla", "clef")
 """The methods that others are compared with."""
@@ -35,17 +43,26 @@ _SETTINGS: Any = {
     "grid.color": "#cccccc",
     "axes.axisbelow": True,
     "hatch.linewidth": 0.4,
+    "text.parse_math": False,  # a name may have dollar signs
     "pdf.fonttype": 42,  # embed fonts as letters, not as drawings: journals ask for it
 }
 _NO_DATES = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Draw and render figures in this style within the block, whatever the user's own matplotlib settings are."""
-    with matplotlib.rc_context():
+def style(text: str = "") -> Iterator[None]:
+    """Draw and render figures in this style within the block, whatever the user's own matplotlib settings are.
+
+    `text`: letters that the figures show; those that DejaVu Sans lacks are taken from other fonts of this machine.
+    """
+    others = [font for font in find_fonts(text) if font.family != DEJAVU]
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # `clef.fonts.remarks` says it once
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
+        for font in others:
+            fontManager.addfont(font.file)
+        matplotlib.rcParams["font.family"] = [DEJAVU, *(font.family for font in others)]
         yield
 
 
@@ -90,6 +107,23 @@ def share_panels(methods: Sequence[str]) -> list[list[str]]:
 def main_methods(methods: Sequence[str]) -> list[str]:
     """Return the methods that a figure with room for `MAX_METHODS` shows: those of the papers before others."""
     return sorted(methods, key=lambda name: name not in _FIXED_COLORS)[:MAX_METHODS]
+
+
+def class_ticks(classes: Sequence[str]) -> tuple[list[str], bool]:
+    """Return the names of classes at an axis, and whether they must be turned to have room side by side.
+
+    A long name loses its middle. Letters such as Japanese ones count twice.
+    """
+    names = [_shorten(name) for name in classes]
+    return names, len(names) >= MANY_CLASSES or len(names) * max(map(cell_len, names)) > _LETTERS_IN_A_ROW
+
+
+def _shorten(name: str) -> str:
+    kept, shown = len(name), name
+    while cell_len(shown) > _LETTERS_OF_A_NAME:
+        kept -= 1
+        shown = f"{name[: (kept + 1) // 2]}...{name[len(name) - kept // 2 :]}"
+    return shown
 
 
 def add_legend(figure: Figure, names: Sequence[str]) -> None:
