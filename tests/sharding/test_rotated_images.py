@@ -198,7 +198,7 @@ def table(tmp_path: Path) -> Path:
     rows = ["path,x1,y1,x2,y2,labels,split"]
     for number, split in enumerate(("train", "val", "test")):
         noise((50 + number, 60)).save(tmp_path / f"{split}.jpg", exif=exif(6 if split == "train" else 1))
-        rows.append(f"{split}.jpg,5,5,45,45,calm,{split}")
+        rows.append(f"{split}.jpg,5,5,45,55,calm,{split}")
     (tmp_path / "people.csv").write_text("\n".join(rows) + "\n")
     return tmp_path
 
@@ -208,6 +208,7 @@ def test_a_table_says_what_boxes_refer_to_before_it_is_sharded(table: Path) -> N
         build.build(cards.load("table"), table, table / "shards")
     report = check_source({"leak_free": cards.load("table")}, "leak_free", table, table)
     assert report.stops == ["image_rotated"]
+    assert report.rules["image_rotated"].splits["train"].found == {"box beyond the image as stored": 1}
     card = cards.load("table", policies={"image_rotated": "turned"})
     report = check_source({"leak_free": card}, "leak_free", table, table)
     met = report.rules["image_rotated"].splits

@@ -34,7 +34,7 @@ class RuleCount:
     """Images, where only decoding shows the fault."""
     examples: list[str]
     found: dict[str, int]
-    """The spellings that met the rule and how many people each, for rules about labels."""
+    """The spellings, or other facts, that met the rule and how many people each, for rules about labels."""
 
 
 @dataclass(frozen=True)

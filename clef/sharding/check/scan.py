@@ -23,6 +23,7 @@ from clef.datasets.orientation import turn_person
 from clef.datasets.person import EXAMPLES, Person, Reading
 from clef.datasets.policies import RULES, allowed_policies
 from clef.errors import DataError
+from clef.geometry import clip, turned_size
 from clef.sharding import frame
 from clef.sharding.box_policy import Flags, Unusable, clip_subject_and_face
 
@@ -223,11 +224,14 @@ class SplitOutcome:
 
 def judge_split(card: Card, reading: Reading, scans: Mapping[Path, ImageScan]) -> SplitOutcome:
     """Return what sharding would decide about each person of a split. `card` must have no policy that stops."""
-    result = SplitOutcome(left_out=Counter(reading.left_out), notes=Counter(reading.notes), spellings=reading.spellings)
+    spellings = {rule: Counter(counts) for rule, counts in reading.spellings.items()}
+    result = SplitOutcome(left_out=Counter(reading.left_out), notes=Counter(reading.notes), spellings=spellings)
     for rule, examples in reading.examples.items():
         result.examples[rule] += examples
     for person in reading.people:
         flags = Flags(card.policies, person)
+        for fact in _boxes_beyond(person, scans[person.image]):
+            spellings.setdefault("image_rotated", Counter())[fact] += 1
         try:
             _judge_person(person, scans[person.image], flags)
         except Unusable as reason:
@@ -239,6 +243,14 @@ def judge_split(card: Card, reading: Reading, scans: Mapping[Path, ImageScan]) -
         for rule in flags.met:
             result._note(rule, person)
     return result
+
+
+def _boxes_beyond(person: Person, scan: ImageScan) -> Iterator[str]:
+    """Yield what the box of a person in an image that EXIF turns can't refer to; who chooses a policy wants to know."""
+    if scan.orientation == 1 or scan.refused or person.box is None:
+        return
+    sizes = {"as stored": turned_size(scan.size, scan.orientation), "as turned": scan.size}
+    yield from (f"box beyond the image {name}" for name, size in sizes.items() if clip(person.box, size) != person.box)
 
 
 def _judge_person(person: Person, scan: ImageScan, flags: Flags) -> None:
