@@ -30,7 +30,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from clef import io, process
-from clef.console import Progress, out
+from clef.console import Progress, add_force_option, check_outputs, out
 from clef.errors import SetupError
 
 IMAGE_SIZE = "1280x853"
@@ -62,6 +62,14 @@ def add_report_options(parser: argparse.ArgumentParser, command: str, rounds: in
     parser.add_argument("--rounds", type=positive, default=rounds, help=f"medians are over so many (default: {rounds})")
     path = Path(f"results/bench/{command}.json")
     parser.add_argument("--json", type=Path, default=path, metavar="PATH", help=f"default: {path}")
+    add_force_option(parser)
+
+
+def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    """Parse the arguments; refuse a file for --json that is there already, unless it is the default."""
+    args = parser.parse_args(arguments)
+    check_outputs({"--json": args.json if args.json != parser.get_default("json") else None}, [], args.force)
+    return args
 
 
 def positive(text: str) -> int:

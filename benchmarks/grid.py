@@ -60,7 +60,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argument_parser("python -m benchmarks grid", __doc__)
     parser.add_argument("--cells", type=common.positive, default=10_000, help="at least so many cells (10000)")
     common.add_report_options(parser, "grid", rounds=5)
-    return parser.parse_args(arguments)
+    return common.parse(parser, arguments)
 
 
 def _write_manifests(folder: Path, cells: int) -> Grid:

@@ -45,8 +45,10 @@ def make_dataset(folder: Path, people: int, size: tuple[int, int], shards: int, 
     )
     if path.is_file():
         if path.read_text(encoding="utf-8") != text:
-            raise ConfigError(f"{folder}: holds a set of other people or sizes; remove it, or name another with --keep")
+            raise ConfigError(f"{folder}: holds a set of other people or sizes; name another folder with --keep")
         return path
+    if others := sorted({each.name for each in folder.iterdir()} - {root.name}):
+        raise ConfigError(f"{folder}: holds {others[0]}, which is no part of a set; name an empty folder with --keep")
     images = _write_annotations(root, people, size)
     with ProcessPoolExecutor(mp_context=get_context("forkserver"), initializer=ignore_interrupts) as pool:
         jobs = [(image, size, seed) for seed, image in enumerate(images)]

@@ -65,7 +65,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     text = "also measure other loaders, where they are installed"
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help=text)
     common.add_report_options(parser, "loading", rounds=5)
-    return parser.parse_args(arguments)
+    return common.parse(parser, arguments)
 
 
 def _make_dataset(args: argparse.Namespace, folder: Path) -> tuple[Card, str]:

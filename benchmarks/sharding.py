@@ -51,7 +51,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     text = "compare one process with so many (default: 2)"
     parser.add_argument("--processes", type=common.positive, default=2, metavar="N", help=text)
     common.add_report_options(parser, "sharding", rounds=5)
-    return parser.parse_args(arguments)
+    return common.parse(parser, arguments)
 
 
 def sharder(processes: int) -> str:

@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     parser = argument_parser("python -m benchmarks training", __doc__)
     parser.add_argument("--steps", type=common.positive, default=40, help="steps of each loop in a round (40)")
     common.add_report_options(parser, "training", rounds=201)
-    args = parser.parse_args(arguments)
+    args = common.parse(parser, arguments)
     host = common.machine()
     common.show_machine(host)
     with common.work_folder() as folder:

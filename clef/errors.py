@@ -113,9 +113,10 @@ def system_error(error: BaseException, path: Path | str | None = None) -> SetupE
     None for others: a file that is missing, or isn't what it should be. Whoever reads a file asks this first, because
     one that can't be read now must not be called damaged. `path` is named where the error itself names none.
     """
-    advice = _ADVICE.get(error.errno or 0) if isinstance(error, OSError) else None
-    where = getattr(error, "filename", None) or path
-    if advice is None or (advice is _SERVER and not where):  # without a file, it is the error of a socket
+    if not isinstance(error, OSError) or error.errno not in _ADVICE:
+        return None
+    advice, where = _ADVICE[error.errno], error.filename or path
+    if advice is _SERVER and not where:  # it is the error of a socket
         return None
     return SetupError(f"{f'{where}: ' if where else ''}{error.strerror}; {advice}")
 

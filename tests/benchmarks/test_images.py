@@ -54,3 +54,9 @@ def test_a_kept_dataset_is_used_again_and_another_is_refused(tmp_path: Path) -> 
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.jpg")} == before
     with pytest.raises(ConfigError, match="other people or sizes"):
         make(tmp_path, people=31)
+
+
+def test_a_folder_with_files_of_others_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sharded").mkdir()
+    with pytest.raises(ConfigError, match="holds sharded, which is no part of a set; name an empty folder"):
+        make(tmp_path)
