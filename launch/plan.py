@@ -8,7 +8,7 @@ cell not submitted? Start at the list of files in grid.py.
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clef import console
@@ -34,8 +34,8 @@ FINAL_STATES = ("failed", "cancelled")
 class PlannedCell:
     """One cell: its config, its folder once it has a signature, and its state.
 
-    With a folder, the state is that of `records.state_of`. Without one it is `sharding`, or says why the cell is
-    untrainable: `no shards`, `wrong shards`, `no weights` or `wrong config`, which `error` explains.
+    With a folder, the state is that of `records.state_of`, or `not writable`. Without one it is `sharding`, or says why
+    the cell is untrainable: `no shards`, `wrong shards`, `no weights` or `wrong config`, which `error` explains.
     """
 
     config: CellConfig
@@ -184,7 +184,7 @@ def _plan_cell(
 ) -> PlannedCell:
     """Find a cell's folder and state, or why it has none. `parent`: the cell of this grid that it starts from."""
     if parent:
-        if parent.folder is None:
+        if parent.folder is None or parent.error:
             return PlannedCell(config, None, parent.state, parent.error)
         method = config.method.model_copy(update={"start_from": str(parent.folder)})
         config = config.model_copy(update={"method": method})
@@ -203,9 +203,15 @@ def _plan_cell(
     if folder.name in cancelled and state not in ("done", "running", "queued"):
         state = "cancelled"
     parent_skipped = parent is not None and state != "done" and parent.skipped
-    return PlannedCell(
+    cell = PlannedCell(
         config, folder, state, parent=parent.folder if parent else None, retry=retry, parent_skipped=parent_skipped
     )
+    try:
+        if cell.todo:
+            records.check_writable(folder)
+    except SetupError as error:
+        return replace(cell, state="not writable", error=error)
+    return cell
 
 
 def cell_folder(cell: PlannedCell) -> Path:

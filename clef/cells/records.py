@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from clef import io
-from clef.errors import raise_if_system_error
+from clef.errors import SetupError, raise_if_system_error
 
 RESULT, STATE, LOG, CONFIG, LOCK = "result.json", "state.json", "log.jsonl", "config.yaml", "lock"
 ENVIRONMENT = "environment.json"
@@ -134,6 +134,33 @@ def state_of(folder: Path, has_job: bool = False) -> str:
     if state == "done":  # its result was removed
         return "new"
     return "died" if state == "running" else state  # nobody holds its lock: it was killed
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a cell's folder that another user made and in which this user can't train. Raises SetupError.
+
+    A run makes and removes files in each folder, and adds to the lock and to what ends in .jsonl.
+    """
+    for path in (folder, *folder.rglob("*")) if folder.exists() else ():
+        is_folder = path.is_dir()
+        needed = os.W_OK | os.X_OK if is_folder else os.W_OK
+        if (is_folder or path.suffix == ".jsonl" or path.name == LOCK) and not _may(path, needed):
+            raise SetupError(
+                f"{path}: you may not write to it, so a run of this cell would fail; it belongs to {_owner(path)}, who "
+                f"can allow it with chmod -R g+rwX {folder} (and umask 002 for what comes). Or train elsewhere: set "
+                f"runtime.output_dir"
+            )
+
+
+def _may(path: Path, needed: int) -> bool:
+    return os.access(path, needed, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except KeyError:
+        return f"user {path.stat().st_uid}"
 
 
 def append_log(folder: Path, record: dict[str, Any]) -> None:

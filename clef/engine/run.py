@@ -52,6 +52,8 @@ def run_cell(
     if result := records.read_json(folder / records.RESULT):
         return result
     variables.check_ranks()  # before the lock: only the first rank holds it
+    if is_first_rank():
+        records.check_writable(folder)
     on_preempted = on_preempted or (lambda why, position: _record_preempted(folder, why, position))
     with ExitStack() as stack:
         if is_first_rank():  # it alone holds the lock

@@ -31,7 +31,7 @@ def hashes(config: CellConfig) -> dict[str, str]:
     Raises SetupError where a file is missing, or is not the one that its name stands for.
     """
     folder = Path(config.runtime.weights)
-    return {encoder: _checked(name, path_of(name, folder)) for encoder, name in needed(config).items()}
+    return {encoder: _checked(name, path_of(name, folder).absolute()) for encoder, name in needed(config).items()}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from clef.cells import attempts, records
 from clef.config import RequeueConfig
 from clef.engine import run, slurm_task
 from clef.engine.slurm_task import Requeue
-from clef.errors import Preempted
+from clef.errors import Preempted, SetupError
 from launch import ledger
 
 NOW = datetime(2026, 3, 1, 12, 0)
@@ -245,3 +245,11 @@ def test_the_lock_is_waited_for_as_long_as_was_said(
         run.acquire_cell_lock(stack, tmp_path, patience=600)
         assert io.is_locked(lock)
     assert capsys.readouterr().err.count("waiting for it to end, 10 minutes at most") == 2
+
+
+def test_a_cell_that_may_not_be_written_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, needed, **_: os.stat(path).st_mode & needed == needed)
+    tmp_path.chmod(0o755)
+    with pytest.raises(SetupError, match=rf"{tmp_path}: you may not write to it.*belongs to \w+, who can allow it"):
+        run.run_cell(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -250,6 +250,30 @@ def test_the_state_of_an_untrainable_cell_says_what_is_wrong(
     assert error in str(cell.error)
 
 
+@pytest.mark.parametrize(("name", "mode"), [("", 0o755), ("checkpoints", 0o755), ("log.jsonl", 0o644), ("lock", 0o644)])
+def test_a_cell_that_a_colleague_may_not_write_is_not_trained(
+    one_cell: list[CellConfig], monkeypatch: pytest.MonkeyPatch, name: str, mode: int
+) -> None:
+    """What a member of no group may do, by the modes alone."""
+    monkeypatch.setattr(os, "access", lambda path, needed, **_: os.stat(path).st_mode & needed == needed)
+    folder = folder_of(one_cell)
+    (folder / "checkpoints").mkdir()
+    for path in (folder / "checkpoints", folder):
+        path.chmod(0o777)
+    for file in ("log.jsonl", "lock", "state.json"):
+        (folder / file).touch()
+        (folder / file).chmod(0o666)
+    (folder / "state.json").chmod(0o644)  # a new one takes its place
+    assert planned(one_cell).todo
+    (folder / name).chmod(mode)
+    cell = planned(one_cell)
+    assert (cell.state, cell.todo, cell.folder) == ("not writable", False, folder)
+    assert str(cell.error).startswith(f"{folder / name}: you may not write to it")
+    assert f"chmod -R g+rwX {folder}" in str(cell.error)
+    records.write_state(folder, "failed", reason="x")
+    assert planned(one_cell).state == "failed", "it is not to be trained"
+
+
 def test_missing_weights_stand_in_the_way(shards: Path, tmp_path: Path) -> None:
     extra = nest({"runtime": {"shards": str(shards), "weights": str(tmp_path)}})
     made = grids.resolve_cells(grid(backbones=["emot_net"]), "grid", extra)
