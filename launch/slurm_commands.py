@@ -226,7 +226,7 @@ def _parse_elapsed(elapsed: str) -> int:
 
 
 def _parse_sacct_row(ids: str, state: str, node: str, elapsed: str, name: str) -> Iterator[tuple[str, Job]]:
-    """Yield the job of a line; the tasks of an array that never began share one line (`12_[0,4-6%2]`)."""
+    """Yield the job of a line; the tasks of an array that never began share one line (`12_[0,4-6,9-13:2%2]`)."""
     word, _, user = state.partition(" by ")  # `CANCELLED by 1000`
     reason = f"by {_user_name(user)}" if user else NEVER_SATISFIED if word == "CANCELLED" else ""
     job = Job(word, reason, "" if node == "None assigned" else node, name, int(elapsed or 0))
@@ -234,9 +234,8 @@ def _parse_sacct_row(ids: str, state: str, node: str, elapsed: str, name: str) -
     if not bracket:
         yield ids, job
         return
-    for part in tasks.partition("]")[0].partition("%")[0].split(","):
-        first, _, last = part.partition("-")
-        for task in range(int(first), int(last or first) + 1):
+    for first, last, step in re.findall(r"(\d+)(?:-(\d+)(?::(\d+))?)?", tasks.partition("]")[0].partition("%")[0]):
+        for task in range(int(first), int(last or first) + 1, int(step or 1)):
             yield f"{array}_{task}", job
 
 

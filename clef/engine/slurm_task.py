@@ -197,6 +197,8 @@ COMMAND_TIMEOUT = 20
 """Seconds that Slurm's commands may take: the job was asked to stop, and has `runtime.grace` for all of it."""
 TIME_LIMIT_MARGIN = timedelta(minutes=3)
 """A signal so short before the time limit announces that. submitit asks for it 90 s before; Slurm may be 60 s early."""
+OUTPUT_VARIABLES = {"SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0"}
+"""How Slurm's commands print times, and that they print a list of tasks whole, however long it is."""
 STATES_AFTER_SCANCEL = ("CANCELLED", "COMPLETING")
 """States of a cancelled job, which completes until its processes have ended."""
 
@@ -204,10 +206,12 @@ STATES_AFTER_SCANCEL = ("CANCELLED", "COMPLETING")
 def run_slurm(command: list[str], seconds: float, environment: Mapping[str, str] | None = None) -> str:
     """Run a command of Slurm and return its stdout, in which a site may print lines of its own, in any encoding.
 
-    Raises OSError or subprocess.SubprocessError: it can't be run, fails, or takes more than `seconds`.
+    The user's own formats are overruled. Raises OSError or subprocess.SubprocessError: it can't be run, fails, or takes
+    more than `seconds`.
     """
+    variables = {**(os.environ if environment is None else environment), **OUTPUT_VARIABLES}
     done = subprocess.run(
-        command, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds, check=True, env=environment
+        command, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds, check=True, env=variables
     )
     return done.stdout
 

@@ -244,6 +244,22 @@ def test_output_in_another_encoding_is_read(slurm: Slurm) -> None:
     assert slurm_commands.query_jobs({"12"})["12"].state == "TIMEOUT"
 
 
+def test_tasks_in_steps_and_a_list_that_is_cut_off_are_read(slurm: Slurm) -> None:
+    slurm.says(
+        "sacct", "9_[0,3-7:2,10-11%4]|CANCELLED by 0|None assigned|0|c\n8_[0-2,5,...]|PENDING|None assigned|0|c\n"
+    )
+    found = slurm_commands.query_accounting({"8", "9"}) or {}
+    assert list(found) == [*(f"9_{i}" for i in (0, 3, 5, 7, 10, 11)), *(f"8_{i}" for i in (0, 1, 2, 5))]
+
+
+def test_formats_of_the_users_change_no_answer(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
+    monkeypatch.setenv("SLURM_BITSTR_LEN", "8")
+    said = slurm.folder / "squeue"
+    said.write_text('#!/bin/sh\necho "1|N/A|RUNNING|$SLURM_TIME_FORMAT $SLURM_BITSTR_LEN|n|0:01|clef"\n')
+    assert slurm_commands.query_jobs({"1"})["1"].reason == "standard 0"
+
+
 @pytest.mark.parametrize("printed", [BANNER + "12\n", BANNER + "12;one\n", "12\nqueue: short\n"])
 def test_the_number_that_sbatch_prints_is_found_among_other_lines(slurm: Slurm, printed: str) -> None:
     slurm.says("sbatch", printed)
