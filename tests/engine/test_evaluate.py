@@ -99,7 +99,8 @@ def test_val_is_held_against_what_validation_said(run: Run, tiny: Make, tmp_path
     by_step = {line["step"]: line["val"] for line in lines if "val" in line}
     assert len(set(by_step.values())) == 2, "else the weights could be mistaken for one another"
     for wanted in ("best", *(f"step-{step:09d}" for step in by_step)):
-        code, said, _ = run(folder, "--split", "val", "--checkpoint", wanted, "--json", tmp_path / "s.json")
+        written = ("--json", tmp_path / "s.json", "--force")
+        code, said, _ = run(folder, "--split", "val", "--checkpoint", wanted, *written)
         assert (code, "as recorded, to the last bit: the metric" in said) == (0, True)
         value = by_step[int(wanted[5:])] if wanted != "best" else max(by_step.values())
         assert json.loads((tmp_path / "s.json").read_text())["value"] == value
