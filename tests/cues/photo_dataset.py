@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import skimage.data
 from PIL import Image
 
@@ -58,6 +59,18 @@ def run(card: Path, *arguments: str, python: str | Path = sys.executable) -> sub
     command = [str(python), "-m", "clef.cues", "--dataset", str(card), "--source", str(card.parent), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, capture_output=True, text=True, cwd=card.parent, env=environment)
+
+
+def train_dlib(path: Path) -> list[tuple[int, int]]:
+    """Write a shape predictor that knows her face, and return its 68 marks: the published one is not for everyone."""
+    dlib = pytest.importorskip("dlib")
+    marks = [(FACE[0] + i % 9 * 10, FACE[1] + i // 9 * 13) for i in range(68)]
+    shape = dlib.full_object_detection(dlib.rectangle(*FACE), [dlib.point(*mark) for mark in marks])
+    options = dlib.shape_predictor_training_options()
+    options.tree_depth, options.cascade_depth, options.oversampling_amount = 2, 4, 5
+    options.num_test_splits, options.feature_pool_size, options.num_threads = 10, 100, 1
+    dlib.train_shape_predictor([pixels()] * 2, [[shape]] * 2, options).save(str(path))
+    return marks
 
 
 def values(source: Path, cue: str) -> dict[str, Any]:

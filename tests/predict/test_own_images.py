@@ -119,6 +119,22 @@ def test_what_an_extractor_lacks_is_said_with_every_way_round_it(run: Run, cells
         assert (code, message in said) == (2, True)
 
 
+@pytest.mark.slow
+def test_landmarks_come_from_another_extractor(
+    run: Run, cells: Cells, with_cues: tuple[int, Person], tmp_path: Path
+) -> None:
+    person = with_cues[1]
+    assert person.box
+    write_cues(tmp_path / "found", person_id(person.image.name, person.box), person.image.name, person)
+    files.cue_path(tmp_path / "found", "landmarks").unlink()
+    photo_dataset.train_dlib(tmp_path / "mine.dat")
+    options = ("--cell", cells("emotic_demo", "emoticon", "vanilla"), "--box", comma(person.box))
+    more = ("--face", comma(person.face), "--cues", tmp_path / "found", "--extractor", "landmarks=dlib")
+    code, said, shown = run(person.image, *options, *more, "--weights", f"landmarks={tmp_path / 'mine.dat'}")
+    assert code == 0, shown
+    assert "without" not in said
+
+
 @pytest.fixture
 def photos(sources: Path, tmp_path: Path) -> Path:
     """A folder of three images and a table of them: two people, one, one in a file that is no image."""
