@@ -88,25 +88,32 @@ def _predict_one(args: argparse.Namespace, given: list["Person"], model: "Traine
 def _predict_folder(
     args: argparse.Namespace, people_of: "PeopleByImage", model: "TrainedModel", finder: "PersonFinder"
 ) -> int:
-    """Write the predictions for all images of a folder. Raises one error that names the images that failed."""
+    """Write the predictions for all images of a folder; if interrupted, for those that are done.
+
+    Raises one error that names the images that failed.
+    """
     from clef.cues.files import image_key
     from clef.predict import records
     from clef.predict.images import predict_images
 
-    with ProgressBars("images") as progress:
-        result = predict_images(people_of, args.image, model, finder, progress)
     rows: list[records.Record] = []
-    for image, given in people_of.items():
-        name = image_key(args.image, image)
-        if name in result.failed:
-            rows += records.make_error_records(name, given, str(result.failed[name]))
-        else:
-            rows += records.make_records(name, result.people[name])
-    records.write(args.out, rows)
-    people = sum(map(len, result.people.values()))
-    out.print(f"written: {args.out}: {people:,} people of {len(result.people):,} images", markup=False, soft_wrap=True)
-    if result.failed:
-        raise _failure(result.failed, len(people_of), args.out)
+    failed: dict[str, ClefError] = {}
+    done = 0
+    try:
+        with ProgressBars("images") as progress:
+            for done, (image, outcome) in enumerate(predict_images(people_of, model, finder), 1):
+                name = image_key(args.image, image)
+                if isinstance(outcome, ClefError):
+                    failed[name] = outcome
+                    rows += records.make_error_records(name, people_of[image], str(outcome))
+                else:
+                    rows += records.make_records(name, outcome)
+                progress("predicted", done, len(people_of))
+    finally:
+        records.write(args.out, rows)
+        out.print(f"written: {args.out}: {done:,} of {len(people_of):,} images", markup=False, soft_wrap=True)
+    if failed:
+        raise _failure(failed, len(people_of), args.out)
     return 0
 
 

@@ -1,13 +1,11 @@
 """The prediction for every person of an image, or of many images with one model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from clef.console import Progress
-from clef.cues.files import image_key
 from clef.cues.own_images import PeopleByImage
 from clef.datasets.person import Person
 from clef.errors import ClefError, DataError, SetupError
@@ -28,14 +26,6 @@ class PredictedPerson:
     """The inputs that the cell reads and this person lacks."""
 
 
-@dataclass
-class PredictedImages:
-    """The predictions for many images, by the image's path below their folder, and what failed there."""
-
-    people: dict[str, list[PredictedPerson]]
-    failed: dict[str, ClefError]
-
-
 def predict_image(
     image: Path, given: Sequence[Person], model: "TrainedModel", finder: PersonFinder
 ) -> list[PredictedPerson]:
@@ -52,15 +42,11 @@ def predict_image(
 
 
 def predict_images(
-    people_of: PeopleByImage, folder: Path, model: "TrainedModel", finder: PersonFinder, progress: Progress
-) -> PredictedImages:
-    """Return the predictions for all images below a folder. One that can't be used fails alone."""
-    result = PredictedImages({}, {})
-    for done, (image, given) in enumerate(people_of.items(), 1):
-        name = image_key(folder, image)
+    people_of: PeopleByImage, model: "TrainedModel", finder: PersonFinder
+) -> Iterator[tuple[Path, list[PredictedPerson] | ClefError]]:
+    """Yield the predictions for each image, or why there are none: one that can't be used fails alone."""
+    for image, given in people_of.items():
         try:
-            result.people[name] = predict_image(image, given, model, finder)
+            yield image, predict_image(image, given, model, finder)
         except (DataError, SetupError) as error:
-            result.failed[name] = error
-        progress("predicted", done, len(people_of))
-    return result
+            yield image, error

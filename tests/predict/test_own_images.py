@@ -16,6 +16,7 @@ import clef.predict.__main__ as command
 from clef.cues import files
 from clef.cues.own_images import person_id
 from clef.datasets import Person, cards
+from clef.predict import images
 from clef.sharding import shard_plan
 from tests.conftest import Cells, Run
 from tests.cues import photo_dataset
@@ -138,10 +139,10 @@ def test_landmarks_come_from_another_extractor(
 @pytest.fixture
 def photos(sources: Path, tmp_path: Path) -> Path:
     """A folder of three images and a table of them: two people, one, one in a file that is no image."""
-    images = dict.fromkeys(person.image for person in people(sources, "caer_s_demo"))
+    some = dict.fromkeys(person.image for person in people(sources, "caer_s_demo"))
     folder = tmp_path / "photos"
     (folder / "b").mkdir(parents=True)
-    for name, image in zip(("a.png", "b/b.png"), images, strict=False):
+    for name, image in zip(("a.png", "b/b.png"), some, strict=False):
         (folder / name).write_bytes(image.read_bytes())
     (folder / "c.png").write_text("no image")
     rows = [
@@ -159,7 +160,7 @@ def test_a_folder_and_a_table_become_records(run: Run, cells: Cells, photos: Pat
     options = (photos, "--cell", cells("caer_s_demo", "emot_net", "clef"), "--boxes", "people.csv")
     code, said, shown = run(*options, "--out", "out.json")
     assert code == 3
-    assert "written: out.json: 3 people of 2 images" in said
+    assert "written: out.json: 3 of 3 images" in said
     assert "1 of 3 images could not be predicted; out.json has the reasons, and the others:" in shown
     assert "c.png: image truncated" in shown
     records = json.loads(Path("out.json").read_text())
@@ -178,6 +179,22 @@ def test_a_folder_and_a_table_become_records(run: Run, cells: Cells, photos: Pat
         one["score"]["Happy"] for one in records if "score" in one
     ]
     assert [bool(row["error"]) for row in rows] == [False, False, True, False]
+
+
+def test_an_interrupted_folder_leaves_what_is_done(
+    run: Run, cells: Cells, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell, whole = cells("caer_s_demo", "emot_net", "clef"), images.predict_image
+
+    def predict_image(image: Path, *arguments: Any) -> Any:
+        if image.name == "b.png":
+            raise KeyboardInterrupt
+        return whole(image, *arguments)
+
+    monkeypatch.setattr(images, "predict_image", predict_image)
+    code, said, _ = run(photos, "--cell", cell, "--boxes", "people.csv", "--out", "out.json")
+    assert (code, "written: out.json: 2 of 3 images" in said) == (130, True)
+    assert [one["image"] for one in json.loads(Path("out.json").read_text())] == ["a.png", "a.png", "c.png"]
 
 
 def test_one_image_of_a_folder_scores_as_it_does_alone(run: Run, cells: Cells, photos: Path) -> None:
