@@ -252,7 +252,12 @@ def test_what_another_launcher_took_during_the_question_is_left_to_it(
 
 def answer(monkeypatch: pytest.MonkeyPatch, during_question: Callable[[], None]) -> None:
     """Have somebody at a terminal say yes, after something has happened."""
-    monkeypatch.setattr("builtins.input", lambda _: during_question() or "y")
+
+    def say_yes(_: str) -> str:
+        during_question()
+        return "y"
+
+    monkeypatch.setattr("builtins.input", say_yes)
     monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": staticmethod(lambda: True)}))
 
 
