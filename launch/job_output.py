@@ -1,5 +1,6 @@
 """The output of a cell's processes: their stdout and stderr, which lie in files."""
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -43,15 +44,17 @@ def last_error(paths: Iterable[Path]) -> str | None:
     """Return what the end of stderr says of how a process ended, of the first rank that wrote anything there.
 
     Whatever its words are, the last line is in it: a shell's `can't cd to /x` says neither error nor exception. Before
-    that comes the exception or error above it, if there is one, and behind it Slurm's reason, if it has one.
+    that comes the exception or error above it, if there is one, and behind it what Slurm says after it, if that is more
+    than an exit code.
     """
     for path in paths:
         lines = last_lines(path, ERROR_LINES) if path.suffix == ".err" else []
         if lines:
             own = [line for line in lines if not SLURM_LINE.match(line)]
-            reasons = [line for line in lines if SLURM_LINE.match(line) and SLURM_SAYS_WHY.match(line)]
+            end = itertools.takewhile(SLURM_LINE.match, reversed(lines))  # above it may be that of an earlier attempt
+            reasons = [line for line in end if SLURM_SAYS_WHY.match(line)]
             last = [line for line in own if not line[0].isspace()] or own
-            words = [*_errors(own)[-1:], *last[-1:], *reasons[-1:]] or lines[-1:]
+            words = [*_errors(own)[-1:], *last[-1:], *reasons[:1]] or lines[-1:]
             return "; ".join(dict.fromkeys(line.strip() for line in words))
     return None
 

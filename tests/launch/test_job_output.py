@@ -38,6 +38,8 @@ Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.
          "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."),
         ("Illegal instruction (core dumped)\n", "Illegal instruction (core dumped)"),
         ("x.py:3: UserWarning: 3 leaked semaphores\n  warnings.warn(\n", "x.py:3: UserWarning: 3 leaked semaphores"),
+        ("slurmstepd: error: *** JOB 7 ON n CANCELLED AT 2026-11-30T23:23:02 DUE TO PREEMPTION ***\n"
+         "sh: 4: cd: can't cd to /nope\n" + EXITED, "sh: 4: cd: can't cd to /nope"),
         (EXITED, EXITED.strip()),
         (OVER, OVER.strip()),
     ],
