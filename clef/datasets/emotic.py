@@ -90,15 +90,16 @@ class Emotic:
         self.note = f"annotations from {self._relative(chosen)}"
         self.note += f", not from {', '.join(map(self._relative, others))}" if others else ""
         self.faces = _read_faces(root / "faces.csv")
+        self.faces_counted = False
+        self.lists: dict[str, tuple[dict[str, Annotation], Counter[str]]] = {}
 
     def read(self, split: str) -> Reading:
         """Return the people of a split, in the order of the annotation file. Raises DataError."""
         reading = Reading(policies=self.card.policies)
-        people_of, ids = Counter[str](), set[str]()
-        for annotation in self.annotations.read(split, reading):
-            person_id = f"{annotation.image}#{self.annotations.id_prefix}{people_of[annotation.image]}"
-            people_of[annotation.image] += 1
-            ids.add(person_id)
+        self._count_unmatched_faces(reading)
+        listed, notes = self._list_people(split)
+        reading.notes += notes
+        for person_id, annotation in listed.items():
             faults = Faults(reading, f"{annotation.where}: person {person_id}")
             try:
                 reading.people.append(self._make_person(annotation, person_id, faults))
@@ -110,10 +111,30 @@ class Emotic:
                 f"{self.annotations.path}: {split}: valence, arousal and dominance lie between -1 and 1; EMOTIC's are "
                 "1 to 10: multiply or shift them back"
             )
-        reading.unmatched = {name: where for name, (_, where) in self.faces.items() if name not in ids}
-        reading.images = len(people_of)
+        reading.images = len({annotation.image for annotation in listed.values()})
         reading.notes[self.note] += reading.listed
         return reading
+
+    def _list_people(self, split: str) -> tuple[dict[str, Annotation], Counter[str]]:
+        """Return the annotations of a split by the person's id, in order, and notes about them. They are read once."""
+        if split not in self.lists:
+            people_of, scratch = Counter[str](), Reading()
+            people: dict[str, Annotation] = {}
+            for annotation in self.annotations.read(split, scratch):
+                people[f"{annotation.image}#{self.annotations.id_prefix}{people_of[annotation.image]}"] = annotation
+                people_of[annotation.image] += 1
+            self.lists[split] = people, scratch.notes
+        return self.lists[split]
+
+    def _count_unmatched_faces(self, reading: Reading) -> None:
+        """Count the rows of the face file that match nobody in any split, once: with the first split that is read."""
+        unmatched = {} if self.faces_counted else {name: where for name, (_, where) in self.faces.items()}
+        self.faces_counted = True
+        for split in SPLITS if unmatched else ():
+            for name in self._list_people(split)[0] if self.annotations.has(split) else ():
+                unmatched.pop(name, None)
+        for where in unmatched.values():
+            reading.keeps("box_unmatched", where)
 
     def _make_person(self, annotation: Annotation, person_id: str, faults: Faults) -> Person:
         if not annotation.has_annotators:
@@ -197,6 +218,10 @@ class MatAnnotations:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.splits = _read_variable_names(path)
+
+    def has(self, split: str) -> bool:
+        """Return whether the split is there."""
+        return split in self.splits
 
     def read(self, split: str, reading: Reading) -> Iterator[Annotation]:
         """Yield the people of a split, in the order of the file; count images without people in `reading.notes`."""
@@ -313,6 +338,10 @@ class CsvAnnotations:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def has(self, split: str) -> bool:
+        """Return whether the split is there."""
+        return (self.path / f"{split}.csv").is_file()
 
     def read(self, split: str, reading: Reading) -> Iterator[Annotation]:
         """Yield the people of a split, in the order of its file."""

@@ -71,8 +71,6 @@ class Reading:
     policies: Policies = field(default_factory=Policies)
     images: int = 0
     """Images in which the source lists people of this split, left out or not; 0: the reader doesn't say."""
-    unmatched: dict[str, str] = field(default_factory=dict)
-    """Of a file that serves all splits, the rows that match nobody whom the source lists for this one: id -> place."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """By rule, the first ids or paths where it was met."""
     spellings: dict[str, Counter[str]] = field(default_factory=dict)

@@ -23,18 +23,7 @@ def read_listed(card: Card, source: Path) -> dict[str, Reading]:
     """Return every split as `read` does, but before the rules that compare people and splits with each other."""
     roots = sorted({split.root for split in card.splits.values()})
     readers = {root: open_reader(card, source / root) for root in roots}
-    readings = {name: readers[split.root].read(split.split) for name, split in card.splits.items()}
-    for root in roots:
-        _count_unmatched([readings[name] for name, split in card.splits.items() if split.root == root])
-    return readings
-
-
-def _count_unmatched(of_root: list[Reading]) -> None:
-    """Count, at the first split of a root, the rows of a file for all of its splits that match a person of none."""
-    first = of_root[0]
-    for name, where in first.unmatched.items():
-        if all(name in reading.unmatched for reading in of_root):
-            first.keeps("box_unmatched", where)
+    return {name: readers[split.root].read(split.split) for name, split in card.splits.items()}
 
 
 def apply_cross_split_rules(readings: dict[str, Reading]) -> None:
