@@ -2,11 +2,15 @@
 
 import json
 import os
+import select
+import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -32,15 +36,14 @@ def state(base: Path, name: str) -> dict[str, object]:
     return next((records.read_json(path) for path in (base / "runs/two").glob(f"{name}-*/state.json")), {})
 
 
-def processes(base: Path) -> list[str]:
-    """The command lines in which the folder of this test is named."""
-    found = []
+def processes(base: Path) -> dict[str, str]:
+    """The processes in whose command lines the folder of this test is named: each one's state (T: stopped)."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:
-            continue
-    return [line for line in found if str(base) in line]
+        with suppress(OSError):
+            if os.fsencode(base) in path.read_bytes():
+                found[path.parent.name] = path.with_name("stat").read_text().rpartition(")")[2].split()[0]
+    return found
 
 
 def test_two_launchers_a_cancelled_cell_and_ctrl_c(shards: Path, tmp_path: Path) -> None:
@@ -74,7 +77,7 @@ def test_two_launchers_a_cancelled_cell_and_ctrl_c(shards: Path, tmp_path: Path)
     words = (tmp_path / "said").read_text()
     assert "Traceback" not in words
     assert "which save themselves first" in words
-    assert processes(tmp_path) == []
+    assert processes(tmp_path) == {}
     looked = tiny_grid.launch(grid, shards, tmp_path, "--status", "--json")
     assert json.loads(looked.stdout)["counts"] == {"preempted": 1, "cancelled": 1}
 
@@ -91,3 +94,62 @@ def test_two_launchers_a_cancelled_cell_and_ctrl_c(shards: Path, tmp_path: Path)
     assert f"in this process: {FIRST}" in debugged.stdout
     assert "continues after step" in debugged.stderr
     assert set(tiny_grid.results(tmp_path, "two")) == {FIRST, SECOND}
+
+
+@contextmanager
+def shell(base: Path, environment: dict[str, str]) -> Iterator[Callable[[bytes], int]]:
+    """An interactive shell on a terminal: a function that types. The terminal closes with the block."""
+    ours, terminal = os.openpty()
+    command = ["setsid", "--ctty", "bash", "--norc", "--noprofile", "-i"]
+    bash = subprocess.Popen(
+        command, cwd=base, stdin=terminal, stdout=terminal, stderr=terminal,
+        env={**environment, "HISTFILE": ""},
+    )  # fmt: skip
+    os.close(terminal)
+
+    closing = threading.Event()
+
+    def read() -> None:  # a terminal that nobody reads would block those who write to it
+        with (base / "screen").open("wb", buffering=0) as screen:
+            while not closing.is_set():
+                if select.select([ours], [], [], 0.1)[0]:
+                    screen.write(os.read(ours, 1 << 12))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield lambda typed: os.write(ours, typed)
+    finally:
+        closing.set()
+        reader.join()
+        os.close(ours)
+        bash.wait(60)
+
+
+def test_a_grid_is_stopped_and_continued_in_a_terminal_that_then_closes(shards: Path, tmp_path: Path) -> None:
+    slow = [Fault("slow", step, seconds=0.4) for step in range(3, 400)]
+    grid = tiny_grid.write(
+        tmp_path / "two.yaml",
+        {"set": {"epochs": 100, "runtime": {"log_every": 1, "num_workers": 0, "watchdog": 4}}},
+        datasets=["caer_s_demo"], backbones=["caer_net"], methods=["vanilla"], seeds=[0],
+    )  # fmt: skip
+    places = ["--grid", grid, "--shards", shards, "--out", tmp_path / "runs", "--results", tmp_path / "results"]
+    command = [sys.executable, tiny_grid.ROOT / "launch/grid.py", "--local", "1", *places]
+
+    def step() -> int:
+        return int(str(state(tmp_path, FIRST).get("step") or 0))
+
+    with shell(tmp_path, faults.environment(tmp_path / "faults", *slow)) as typed:
+        typed(shlex.join(map(str, command)).encode() + b"\n")
+        until(lambda: step() > 2)
+        typed(b"\x1a")  # Ctrl-Z
+        until(lambda: len(processes(tmp_path)) > 2 and set(processes(tmp_path).values()) == {"T"})
+        before = step()
+        time.sleep(5)  # longer than the watchdog waits
+        typed(b"fg\n")
+        until(lambda: step() > before + 3)
+    until(lambda: not processes(tmp_path))
+    assert state(tmp_path, FIRST)["state"] == "preempted"
+    reason = str(state(tmp_path, FIRST)["reason"])
+    assert reason.startswith("preempted by SIGHUP")
+    assert "saved after step" in reason
