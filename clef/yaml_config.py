@@ -87,13 +87,18 @@ def parse(arguments: Iterable[str]) -> dict[str, Any]:
         key, equals, text = argument.partition("=")
         if not equals or not all(key.split(".")):
             raise ConfigError(f"{argument!r}: overrides are written key=value or key.sub=value")
-        if stated.setdefault(key, text) != text:
-            raise ConfigError(f"{key}={stated[key]} contradicts {argument}: state it once")
+        state_once(stated, key, text, argument)
         try:
             layers.append(nest(expand({key: _parse_value(text)})))
         except yaml.YAMLError:
             raise ConfigError(f"{argument!r}: {text!r} is not a YAML value") from None
     return merge(*layers)
+
+
+def state_once(stated: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Add what the command line states for a key, at `where`. ConfigError if it has stated something else before."""
+    if stated.setdefault(key, value) != value:
+        raise ConfigError(f"{where} contradicts {key}={stated[key]}: state one of them")
 
 
 def with_option(settings: Mapping[str, Any], key: str, option: str, value: str | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from clef import yaml_config
 from clef.config import ResourcesConfig, Strict
 from clef.errors import ConfigError
-from clef.yaml_config import unknown, validate
+from clef.yaml_config import state_once, unknown, validate
 from launch.sbatch_options import GPU_OPTIONS, MEMORY_OPTIONS, OptionValue, kept_variables, parse_sbatch_option
 
 FOLDER = "slurm/profiles"
@@ -152,8 +152,7 @@ def load_site(profile: str | None, partition: str | None, options: list[str]) ->
     stated: dict[str, str | bool] = {"partition": partition} if partition else {}
     for text in options:
         key, value = parse_sbatch_option(text)
-        if stated.setdefault(key, value) != value:
-            raise ConfigError(f"--sbatch {text} contradicts {key}={stated[key]}: state one of them")
+        state_once(stated, key, value, f"--sbatch {text}")
     return Site(site, stated)
 
 
@@ -169,13 +168,14 @@ def find_sources(profile: Profile, stated: list[str], card_sources: Mapping[str,
         for name, folder in candidates
         if name in card_sources and (path := Path(folder).expanduser()).is_dir()
     }
+    chosen: dict[str, Path] = {}
     for text in stated:
         name, equals, folder = text.partition("=")
         if not (equals and folder):
             raise ConfigError(f"--source {text}: DATASET=FOLDER is expected")
         if name not in card_sources:
             raise ConfigError(unknown(f"--source {text}: {name}", name, card_sources))
-        folders[name] = Path(folder).expanduser()
-        if not folders[name].is_dir():
+        state_once(chosen, name, Path(folder).expanduser(), f"--source {text}")
+        if not chosen[name].is_dir():
             raise ConfigError(f"--source {text}: no such folder")
-    return folders
+    return folders | chosen

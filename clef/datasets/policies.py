@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from clef.errors import ConfigError, DataError
-from clef.yaml_config import Strict
+from clef.yaml_config import Strict, state_once
 
 Skip = Literal["skip", "raise"]
 Keep = Literal["keep", "skip", "raise"]
@@ -98,4 +98,8 @@ def parse_policies(stated: Sequence[str]) -> dict[str, str]:
     """Return the policies that `--policy rule=word` states. Raises ConfigError; the card checks the words."""
     if malformed := [text for text in stated if "=" not in text]:
         raise ConfigError(f"--policy {malformed[0]}: RULE=WORD is expected, such as box_tiny=skip")
-    return {rule: word for rule, _, word in (text.partition("=") for text in stated)}
+    policies: dict[str, str] = {}
+    for text in stated:
+        rule, _, word = text.partition("=")
+        state_once(policies, rule, word, f"--policy {text}")
+    return policies

@@ -13,6 +13,7 @@ from clef.config import resolve as cell
 from clef.config.cell import RENAMED
 from clef.config.methods import METHODS
 from clef.datasets import cards
+from clef.datasets.policies import parse_policies
 from clef.errors import ClefError, ConfigError, argument_parser
 from clef.yaml_config import merge, nest, parse, read_yaml
 
@@ -208,3 +209,9 @@ def test_home_is_meant_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
     parser.add_argument("--a", type=Path)
     parser.add_argument("--b", type="path")
     assert vars(parser.parse_args(["--a=~/x", "--b=~/y"])) == {"a": Path("/home/me/x"), "b": "/home/me/y"}
+
+
+def test_one_policy_is_stated_once() -> None:
+    assert parse_policies(["box_tiny=skip", "box_tiny=skip"]) == {"box_tiny": "skip"}
+    with pytest.raises(ConfigError, match="--policy box_tiny=keep contradicts box_tiny=skip: state one of them"):
+        parse_policies(["box_tiny=skip", "box_tiny=keep"])

@@ -92,7 +92,7 @@ def test_without_a_word_of_it_the_defaults_hold(monkeypatch: pytest.MonkeyPatch)
     [
         (("--out", "a", "runtime.output_dir=b"), "--out a contradicts runtime.output_dir=b: state one of them"),
         (("--shards", "a", "runtime.shards=b"), "--shards a contradicts runtime.shards=b: state one of them"),
-        (("epochs=1", "epochs=2"), "epochs=1 contradicts epochs=2: state it once"),
+        (("epochs=1", "epochs=2"), "epochs=2 contradicts epochs=1: state one of them"),
     ],
 )
 def test_contradictions_are_refused(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], expected: str) -> None:

@@ -124,6 +124,8 @@ def test_where_datasets_lie(tmp_path: Path) -> None:
     own = {"b": str(tmp_path / "site"), "c": str(tmp_path / "site"), "d": str(tmp_path / "gone"), "other": "x"}
     found = profiles.find_sources(Profile(sources=own), [f"c={tmp_path / 'said'}"], datasets)
     assert {name: path.name for name, path in found.items()} == {"a": "card", "b": "site", "c": "said"}
+    with pytest.raises(ConfigError, match=r"--source a=.*site contradicts a=.*said: state one of them"):
+        profiles.find_sources(Profile(), [f"a={tmp_path / 'said'}", f"a={tmp_path / 'site'}"], datasets)
 
 
 @pytest.mark.parametrize("name", profiles.profile_names())
