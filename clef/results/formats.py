@@ -6,12 +6,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table as RichTable
+
+from clef.fonts import find_fonts, missing_letters
 
 DASH = "–"
 UNTRAINED = "°"
 """After a method or its number: something was initialized at random although weights could have been named."""
+_FORMULA = re.compile(r"^[=@\t\r]|^[+-](?![\d.,]+°?(?: (?:±|to) [+-]?[\d.,]+°?)?$)")
+"""The beginning of what a spreadsheet takes for a formula; a signed number or interval is none."""
 _TEXT_COLUMNS = ("backbone", "method", "control", "split", "system", "class", "setting", "verdict", "part", "cause")
 """Columns of words; all others hold numbers."""
 
@@ -50,25 +55,31 @@ def to_markdown(tables: list[Table], *grids: str) -> str:
     """Return all tables as one Markdown page, of one grid or of several side by side."""
     lines = [f"# Results of the grid {' next to '.join(f'`{grid}`' for grid in grids)}", ""]
     for table in tables:
-        lines += [f"## {_markdown_cell(table.title)}", "", _markdown_row(table.columns)]
+        lines += [f"## {_markdown_name(table.title)}", "", _markdown_row(table.columns)]
         lines.append("| " + " | ".join("---:" if numeric else "---" for numeric in table.numeric) + " |")
         lines += [_markdown_row(row) for row in table.rows]
-        lines += ["", *(f"- {_markdown_cell(note)}" for note in table.notes), *([""] if table.notes else [])]
+        lines += ["", *(f"- {_markdown_note(note)}" for note in table.notes), *([""] if table.notes else [])]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _markdown_row(cells: list[str]) -> str:
-    return "| " + " | ".join(map(_markdown_cell, cells)) + " |"
+    return "| " + " | ".join(map(_markdown_name, cells)) + " |"
 
 
-def _markdown_cell(text: str) -> str:
+def _markdown_name(text: str) -> str:
+    """Return text in which nothing is markup: it may be the name of a class."""
+    return re.sub(r"[\\`*<\[|]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
+
+
+def _markdown_note(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
 def to_csv(tables: list[Table]) -> str:
     """Return all tables as CSV: title, heads, rows, and a line for each note; an empty line between tables.
 
-    Titles and notes are lines of one field; every table has more columns than that.
+    Titles and notes are lines of one field; every table has more columns than that. A name that a spreadsheet would
+    compute (`=1+1`) has an apostrophe in front.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -76,7 +87,8 @@ def to_csv(tables: list[Table]) -> str:
         if i:
             writer.writerow([])
         notes = [[" ".join(note.split())] for note in table.notes]
-        writer.writerows([[table.title], table.columns, *table.rows, *notes])
+        rows = [[table.title], table.columns, *table.rows, *notes]
+        writer.writerows([_FORMULA.sub(r"'\g<0>", cell) for cell in row] for row in rows)
     return text.getvalue()
 
 
@@ -93,9 +105,12 @@ def to_rich(table: Table, width: int) -> list[RichTable]:
 
 
 def _column_widths(table: Table) -> list[int]:
-    """Return how many letters each column needs at least: heads can be broken between words, cells can't."""
+    """Return how many letters each column needs at least: heads can be broken between words, cells can't.
+
+    Letters such as Japanese ones count twice.
+    """
     return [
-        max(len(text) for text in (*column.split(), *(row[i] for row in table.rows)))
+        max(cell_len(text) for text in (*column.split(), *(row[i] for row in table.rows)))
         for i, column in enumerate(table.columns)
     ]
 
@@ -117,7 +132,7 @@ def split_columns(table: Table, width: int) -> list[list[int]]:
 def _rich_piece(table: Table, piece: list[int], needed: list[int], width: int) -> RichTable:
     """Return some columns of a table. Heads take several lines where that saves room, cells never do."""
     shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
-    tight = sum(max(needed[i], len(table.columns[i])) + 3 for i in piece) + 1 > width
+    tight = sum(max(needed[i], cell_len(table.columns[i])) + 3 for i in piece) + 1 > width
     for i in piece:
         justify = "right" if table.numeric[i] else "left"
         shown.add_column(escape(table.columns[i]), justify=justify, width=needed[i] if tight else None)  # type: ignore[arg-type]
@@ -128,8 +143,14 @@ def _rich_piece(table: Table, piece: list[int], needed: list[int], width: int) -
 
 # LaTeX
 
+_PDFLATEX = r"\usepackage[utf8]{inputenc}"
+_LUALATEX = r"""% Names have letters that pdflatex lacks: compile this with lualatex (Debian: texlive-luatex,
+% fonts-lmodern), where the fonts that are named here are installed. Without a font: LETTERS
+\usepackage{fontspec}
+\directlua{luaotfload.add_fallback("names", {FONTS})}
+\setmainfont{Latin Modern Roman}[RawFeature={fallback=names}]"""
 _PREAMBLE = r"""\documentclass[a4paper]{article}
-\usepackage[utf8]{inputenc}
+ENCODING
 \usepackage[margin=2cm]{geometry}
 \usepackage{booktabs}
 \usepackage{graphicx}
@@ -139,15 +160,28 @@ _LATEX_LETTERS = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''",
     "–": "--", "−": "$-$", "±": r"$\pm$", "°": r"$^\circ$", "×": r"$\times$", "’": "'",
+    "‘": "`", "“": "``", "”": "''", "—": "---", "…": r"\ldots{}",
 }  # fmt: skip
+_LATEX_LACKS = "«»ÐðÞþĐđĄąĘęĮįŲųŊŋĦħĸĿŀŉŦŧſ"
+"""The letters of Latin-1 and Latin Extended-A that pdflatex's standard fonts don't have."""
 _FLOAT_WIDTH, _FLOAT_ROWS = 140, 50
 """Letters and rows of a float: as many as fit on a page in readable letters."""
 _MINUS = re.compile(r"-(?=\d)")
 
 
 def to_latex(tables: list[Table]) -> str:
-    """Return all tables as a LaTeX document (booktabs), each on a page of its own, to be copied into a paper."""
-    return _PREAMBLE + "".join(f"\n{_latex_table(table)}\\clearpage\n" for table in tables) + "\n\\end{document}\n"
+    """Return all tables as a LaTeX document (booktabs), each on a page of its own, to be copied into a paper.
+
+    It is one for pdflatex, or, if names have letters that this lacks, for lualatex with fonts of this machine.
+    """
+    text = "".join(f"\n{_latex_table(table)}\\clearpage\n" for table in tables)
+    others = "".join({letter for letter in text if ord(letter) >= 0x180 or letter in _LATEX_LACKS})
+    encoding = _PDFLATEX
+    if others:
+        families = ", ".join(f'"{font.family}:"' for font in find_fonts(others))
+        encoding = _LUALATEX.replace("FONTS", families or '"Latin Modern Roman:"')
+        encoding = encoding.replace("LETTERS", " ".join(missing_letters(others)) or "none")
+    return _PREAMBLE.replace("ENCODING", encoding) + text + "\n\\end{document}\n"
 
 
 def _latex_table(table: Table) -> str:
@@ -201,6 +235,5 @@ def _latex_head(text: str) -> str:
 
 
 def _latex_text(text: str) -> str:
-    """Return text with LaTeX's special letters escaped; other letters beyond Latin become question marks."""
-    letters = " ".join(text.split())
-    return "".join(_LATEX_LETTERS.get(letter, letter if ord(letter) < 0x180 else "?") for letter in letters)
+    """Return text with LaTeX's special letters escaped."""
+    return "".join(_LATEX_LETTERS.get(letter, letter) for letter in " ".join(text.split()))

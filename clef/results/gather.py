@@ -54,7 +54,7 @@ def write_tables(folder: Path, gathered: GridResults) -> list[Table]:
     """Write all tables into `folder`, in each format, and return them."""
     tables = all_tables(gathered)
     io.write(folder / "tables.md", formats.to_markdown(tables, gathered.grid))
-    io.write(folder / "tables.csv", formats.to_csv(tables))
+    io.write(folder / "tables.csv", formats.to_csv(tables).encode("utf-8-sig"))  # Excel asks for the mark
     io.write(folder / "tables.tex", formats.to_latex(tables))
     return tables
 

@@ -138,7 +138,7 @@ def test_tables_are_a_function_of_what_is_on_disk(full: Path, gathered: GridResu
     for name in frame.FILE_NAMES:
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), "gathered anew"
     write_tables(tmp_path, again)
-    for name, text in (("md", to_markdown(made, "g")), ("csv", to_csv(made)), ("tex", to_latex(made))):
+    for name, text in (("md", to_markdown(made, "g")), ("csv", "\ufeff" + to_csv(made)), ("tex", to_latex(made))):
         assert (tmp_path / f"tables.{name}").read_text("utf-8") == text
 
 

@@ -160,7 +160,34 @@ def test_what_latex_would_take_for_commands_is_text() -> None:
     assert r"\caption{50 \% \& more\_of \$x\$}" in text
     assert r"a\#b \\" in text
     assert r"\{1\}\textasciitilde{}\textasciicircum{}\textbackslash{} \\" in text
-    assert r"\item --$\pm$$^\circ$$<$$|$$>$ ?" in text
+    assert r"\item --$\pm$$^\circ$$<$$|$$>$ Ж" in text
+
+
+def preamble(name: str) -> str:
+    return to_latex([Table(name, ["class"], [["x"]])]).split(r"\begin{document}")[0]
+
+
+def test_letters_beyond_latin_ask_for_lualatex_and_the_fonts_that_have_them() -> None:
+    assert r"\usepackage[utf8]{inputenc}" in preamble("Glück, Überraschung, żal, cœur, ß – ± …")
+    for name in ("Радость", "ĘŁ", "«oui»"):
+        assert "inputenc" not in preamble(name)
+        assert "% Names have letters that pdflatex lacks: compile this with lualatex" in preamble(name)
+        assert 'add_fallback("names", {"DejaVu Sans:"})' in preamble(name)
+        assert "Without a font: none" in preamble(name)
+    assert "Without a font: \U0001f9ff" in preamble("\U0001f9ff")
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        *((name, "'" + name) for name in ("=1+1", "+1+2", "-x", "@sum", "-1+cmd|'/C'!A0", "\t=1", "+", "-1.2 to")),
+        *((text, text) for text in ("+5.00", "-5.00°", "+5.00 ± 0.10", "-7.42 to -4.77", "–", "1=1", "a-b", "")),
+    ],
+)
+def test_a_spreadsheet_computes_no_names(cell: str, shown: str) -> None:
+    text = formats.to_csv([Table("t", ["class", "a"], [[cell, "1"]])])
+    rows = list(csv.reader(io.StringIO(text)))
+    assert rows[2] == [shown, "1"]
 
 
 def test_what_a_terminal_would_take_for_markup_is_text() -> None:
@@ -176,6 +203,18 @@ def test_what_a_terminal_would_take_for_markup_is_text() -> None:
 def test_what_markdown_would_take_for_a_column_is_text() -> None:
     lines = formats.to_markdown([Table("a | b\nc", ["x|y", "z"], [["1|2", "3"]])], "g").splitlines()
     assert lines[2:7] == ["## a \\| b c", "", "| x\\|y | z |", "| ---: | ---: |", "| 1\\|2 | 3 |"]
+    marked = formats.to_markdown([Table("t", ["class", "Y_e"], [[r"*a* _b_ `c` <d> [e] \|", "3"]])], "g").splitlines()
+    assert marked[4] == "| class | Y_e |"
+    assert marked[6] == r"| \*a\* \_b\_ \`c\` \<d> \[e] \\\| | 3 |"
+
+
+def test_a_terminal_has_room_for_wide_letters() -> None:
+    table = Table("t", ["class", *(f"number {i}" for i in range(6))], [["喜怒哀楽", *["12.34"] * 6]])
+    for width in range(30, 100, 7):
+        for piece in formats.to_rich(table, width):
+            console = Console(width=width, file=io.StringIO(), no_color=True)
+            console.print(piece)
+            assert "喜怒哀楽" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_table_wider_and_longer_than_a_page_comes_in_floats() -> None:
@@ -192,6 +231,7 @@ def test_a_table_wider_and_longer_than_a_page_comes_in_floats() -> None:
     assert set(found) == cells(table.columns, table.rows), "each number once, below its head"
 
 
+LATIN = " ".join(chr(i) for i in range(0xA1, 0x180) if chr(i) not in formats._LATEX_LACKS)
 COMPILER = shutil.which("pdflatex") or shutil.which("tectonic")
 
 
@@ -200,7 +240,7 @@ COMPILER = shutil.which("pdflatex") or shutil.which("tectonic")
     COMPILER is None and os.environ.get("CI") != "true", reason="no TeX here: neither pdflatex nor tectonic"
 )
 def test_latex_compiles(tmp_path: Path) -> None:
-    notes = ["what % & _ $ # ~ ^ \\ { } < > | mean: 1.0 ± 0.2 – 20° × 3 ’", "naïve Schrödinger Ж"]
+    notes = ["what % & _ $ # ~ ^ \\ { } < > | mean: 1.0 ± 0.2 – 20° × 3 ’", "naïve Schrödinger", LATIN]
     rows = [["[1em]", "0"], ["mine:Net_2", "3"], ["\\x^2", "–"], ["[2] cells", "1"], ["* all", "2"]]
     odd = Table("a_b: 50 % & {more}", ["[backbone]", "seeds"], rows, notes * 60)
     many = Table("many", ["class", *(f"number {i}" for i in range(40))], [["long words", *["12.34 ± 5.67"] * 40]] * 130)
@@ -212,3 +252,25 @@ def test_latex_compiles(tmp_path: Path) -> None:
     assert (tmp_path / "tables.pdf").read_bytes().startswith(b"%PDF")
     assert "Missing character" not in done.stdout
     assert "Float too large" not in done.stdout, "many notes, columns and rows go over more than a page"
+
+
+def has_lualatex() -> bool:
+    find = shutil.which("kpsewhich") and shutil.which("lualatex") and shutil.which("fc-list")
+    if not find:
+        return False
+    packages = subprocess.run(["kpsewhich", "luaotfload.sty", "fontspec.sty"], capture_output=True, text=True)
+    return (
+        packages.returncode == 0
+        and "DejaVuSans.ttf" in subprocess.run(["fc-list"], capture_output=True).stdout.decode()
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_lualatex(), reason="NOT TESTED: no lualatex with luaotfload and fontspec here")
+def test_lualatex_compiles_letters_beyond_latin(tmp_path: Path) -> None:
+    table = Table("Радость & Ę", ["class"], [["Радость"], ["שמחה_50 %"], ["«oui» Ψ"]])
+    (tmp_path / "tables.tex").write_text(to_latex([table]), encoding="utf-8")
+    command = ["lualatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in (tmp_path / "tables.log").read_text(errors="replace")
