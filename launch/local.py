@@ -6,6 +6,7 @@ SIGHUP and `--cancel` ask cells to save themselves before they end.
 
 import argparse
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -108,11 +109,21 @@ def _parent_name(cell: PlannedCell) -> str:
 
 def machine_slots(cells: list[PlannedCell]) -> int:
     """Return how many cells this machine trains at once: by its GPUs if they ask for GPUs, else one for each core."""
-    if any(cell.config.resources.gpus for cell in cells) and shutil.which("nvidia-smi"):
+    most = max(cell.config.resources.gpus for cell in cells)
+    limited = _gpus_left_visible()
+    if most and limited:
+        return max(1, len(limited) // most)
+    if most and limited is None and shutil.which("nvidia-smi"):
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace").stdout
         gpus = sum(line.startswith("GPU ") for line in listed.splitlines())  # what else it says is no GPU
-        return max(1, gpus // max(cell.config.resources.gpus for cell in cells))
+        return max(1, gpus // most)
     return cores()
+
+
+def _gpus_left_visible() -> list[str] | None:
+    """Return the GPUs to which the user limits this launcher, by CUDA's names; None where it may use all."""
+    stated = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if stated is None else [name.strip() for name in stated.split(",") if name.strip()]
 
 
 def count_states(states: Mapping[Path, str], *which: str) -> int:
@@ -236,7 +247,7 @@ def _is_cancelled(cell: PlannedCell) -> bool:
 
 def _start_cell(cell: PlannedCell, logs: Path, slot: int, threads: int, python: str) -> submitit.Job[str]:
     executor = submitit.LocalExecutor(folder=logs / cell_folder(cell).name, python=python)
-    gpus = cell.config.resources.gpus
+    gpus, limited = cell.config.resources.gpus, _gpus_left_visible()
     first = slot * gpus
     executor.update_parameters(
         timeout_min=math.ceil(cell.config.resources.hours * 60),
@@ -244,6 +255,8 @@ def _start_cell(cell: PlannedCell, logs: Path, slot: int, threads: int, python: 
         gpus_per_node=gpus,
         visible_gpus=tuple(range(first, first + gpus)),
     )
+    if limited is not None:  # names, which submitit doesn't take as an argument
+        executor.parameters["visible_gpus"] = limited[first : first + gpus]
     folder = prepare_cell(cell, threads)
     with _signals_blocked_in_children():
         return executor.submit(TrainCell(), folder)

@@ -1,6 +1,8 @@
 """A grid on this machine, end to end: what fails is named, the rest finishes, and running it again mends it."""
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +10,9 @@ from typing import Any
 import pytest
 
 from clef.cells import records
+from clef.config import CellConfig
 from launch import local
+from launch.plan import PlannedCell
 from tests.launch import tiny_grid
 
 FAILS = "emotic_demo-caer_net-vanilla-s0"
@@ -28,7 +32,9 @@ def test_a_failed_cell_stops_no_other_and_only_it_is_run_again(shards: Path, tmp
     tar = tiny_grid.cut_short(shards, tmp_path / "shards", "emotic_demo")
     tables = tmp_path / "results/small/tables.md"
 
-    first = tiny_grid.launch(grid, tmp_path / "shards", tmp_path, "--local", "2")
+    # Of a notebook or another launcher around this one: no cell waits for these ranks.
+    ranks = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    first = tiny_grid.launch(grid, tmp_path / "shards", tmp_path, "--local", "2", environment=os.environ | ranks)
     assert first.returncode == 6, first.stderr
     assert "1 of 3 cells failed" in first.stderr
     trained = tiny_grid.change_times(tmp_path, "small")
@@ -102,3 +108,21 @@ def test_only_the_gpus_that_nvidia_smi_lists_count(
     monkeypatch.setenv("PATH", str(tmp_path))
     cell: Any = SimpleNamespace(config=SimpleNamespace(resources=SimpleNamespace(gpus=1)))
     assert local.machine_slots([cell]) == slots
+
+
+def test_gpus_are_those_that_the_user_left_visible(
+    tiny: Callable[..., CellConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = PlannedCell(tiny(**{"resources.gpus": 2}), tmp_path / "cell", "new")
+    given: list[str] = []
+    monkeypatch.setattr(local, "prepare_cell", lambda cell, threads: "cell")
+    monkeypatch.setattr(
+        local.submitit.LocalExecutor, "submit", lambda self, *_: given.append(",".join(self.parameters["visible_gpus"]))
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5, GPU-1f,7")
+    assert local.machine_slots([cell]) == 2
+    for slot in (0, 1):
+        local._start_cell(cell, tmp_path, slot, 1, "python")
+    assert given == ["4,5", "GPU-1f,7"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert local.machine_slots([cell]) == local.cores()
