@@ -26,6 +26,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from clef import fonts
 from clef.cells import lookup
 from clef.console import ProgressBars, add_force_option, check_outputs, out
 from clef.errors import ClefError, ConfigError, DataError, argument_parser, run_command
@@ -78,7 +79,8 @@ def _predict_one(args: argparse.Namespace, given: list["Person"], model: "Traine
     if args.panel:
         boxes = [one.person.box for one in predicted if one.person.box]
         panel.save_panel(args.panel, args.image, boxes, [one.prediction for one in predicted])
-        out.print(f"panel: {args.panel}", markup=False, soft_wrap=True)
+        for line in (f"panel: {args.panel}", *fonts.remarks(" ".join(model.classes))):
+            out.print(line, markup=False, soft_wrap=True)
     if args.out:
         records.write(args.out, records.make_records(args.image.name, predicted))
         out.print(f"written: {args.out}", markup=False, soft_wrap=True)
