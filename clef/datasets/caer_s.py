@@ -230,7 +230,7 @@ class CaerSLayout:
     def _has_images(self, folder: Path) -> bool:
         """Return whether there are class folders with images; a folder of box files has the same tree without any."""
         return all(
-            any(path.suffix.lower() in folders.IMAGE_SUFFIXES for path in self._images_below(folder, name).glob("*/*"))
+            any(folders.list_images(of_class)[0] for of_class in folders.subfolders(self._images_below(folder, name)))
             for name in _OTHER_FOLDER
         )
 

@@ -54,11 +54,12 @@ def find_nested(root: Path, is_dataset: Callable[[Path], bool]) -> Path | None:
             raise DataError(f"{root}: the dataset is in {' and in '.join(map(str, found))}; name one of them")
         if found:
             return found[0]
-        level = [child for folder in level for child in _subfolders(folder)]
+        level = [child for folder in level for child in subfolders(folder)]
     return None
 
 
-def _subfolders(folder: Path) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder by name, without junk; nothing where there is no folder that may be read."""
     try:
         return [child for child in sorted(folder.iterdir()) if not is_junk(child.name) and child.is_dir()]
     except (FileNotFoundError, NotADirectoryError, PermissionError):

@@ -153,6 +153,18 @@ def test_rows_of_the_face_file_that_match_nobody_are_counted_once(tmp_path: Path
         splits.read(cards.load("emotic", policies={"label_unknown": "skip", "box_unmatched": "raise"}), tmp_path)
 
 
+def test_vad_that_seems_to_be_on_another_scale_is_refused(tmp_path: Path) -> None:
+    train = [
+        image(f"{i}.jpg", train_person(BOX, "Peace", values=vad(*values)))
+        for i, values in enumerate([(0.5, 0.6, 1), (math.nan, 0.1, 0.2)])
+    ]
+    write(tmp_path, train, ONE_VAL, ONE_TEST)
+    with pytest.raises(
+        DataError, match=r"Annotations\.mat: train: valence, arousal and dominance lie between -1 and 1"
+    ):
+        Emotic(tmp_path, CARD).read("train")
+
+
 def test_boxes_that_seem_to_be_shares_of_the_frame_are_refused(tmp_path: Path) -> None:
     train = [image("a.jpg", train_person((0.1, 0.2, 0.9, 1.02), "Peace"), train_person((0, 0, 0, 0), "Pain"))]
     write(tmp_path, train, ONE_VAL, ONE_TEST)

@@ -66,6 +66,8 @@ def test_a_zip_file_nested_in_itself(moved: tuple[str, ...], tmp_path: Path, box
         target.parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).rename(target)
     shutil.copytree(tmp_path / "CAER-S", tmp_path / "__MACOSX/CAER-S")
+    for folder in (tmp_path / "CAER-S/CAER-S/train", next(tmp_path.rglob("crop")) / "train"):
+        dirty(folder)
     readings = read(tmp_path)
     assert people(readings) == clean
     assert readings["test"].notes["the dataset is in CAER-S/CAER-S"] == 21
