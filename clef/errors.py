@@ -157,6 +157,11 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = INTERRUPTED
+    except UnicodeEncodeError as error:
+        if error.encoding == "utf-8" or error.encoding != sys.getfilesystemencoding():
+            raise
+        _print_error(f"{error.object}: a file can't have this name in {error.encoding}; set LC_ALL=C.UTF-8")
+        code = SetupError.exit_code
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             _exit(READER_GONE)

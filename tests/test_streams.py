@@ -82,3 +82,13 @@ def test_letters_that_a_terminal_lacks_are_escaped(
     shown = printed.getvalue().decode(encoding)
     assert json.loads(shown) == [text], "JSON remains what it was"
     assert ("喜び" in shown) == (encoding in ("euc-jp", "utf-8"))
+
+
+@pytest.mark.slow
+def test_a_name_that_the_locale_lacks_is_named_with_what_to_set(tmp_path: Path) -> None:
+    names = {"PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    script = "from clef.errors import run_command; run_command(lambda: open('\\u559c.yaml'))"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | names)
+    said = r"error: \u559c.yaml: a file can't have this name in ascii; set LC_ALL=C.UTF-8"
+    assert (done.returncode, " ".join(done.stderr.split())) == (5, said)
