@@ -14,7 +14,7 @@ from clef.cues import view
 from clef.cues.detectors import load_faster_rcnn
 from clef.data import manifest as manifests
 from clef.data.shards import SplitShards
-from clef.datasets.emotic import _read_variable_names
+from clef.datasets.emotic_annotations import _read_variable_names
 from clef.demo import generate
 from clef.engine import atomic_dir, checkpoint
 from clef.errors import SetupError, system_error
