@@ -149,7 +149,7 @@ class RuntimeConfig(Strict):
     requeue: RequeueConfig = RequeueConfig()
     lock_minutes: Annotated[float, Field(ge=0)] = 45.0
     """How long a job waits while another process trains its cell, such as one that outlived its node's slurmd. Ranks
-    wait an hour for each other.
+    wait an hour for each other to begin.
     """
     deterministic: bool = False
     """Refuse kernels that may not give the same bits twice (torch.use_deterministic_algorithms); slower on GPUs."""

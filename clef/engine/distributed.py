@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,9 @@ def matmul_dtype(accelerator: Accelerator) -> str:
 # ---- Ranks ----
 
 RANKS_WAIT_MINUTES = 60.0
-"""How long a rank waits for the others: to begin, and in each exchange."""
+"""How long a rank waits for the others: to begin, and in an exchange where no watchdog would end it sooner."""
+EXCHANGE_HOURS = 24
+"""How long it waits in an exchange where one does, by torch's clock: there, time passes while a job is suspended."""
 ANNOUNCE_AFTER_S = 15
 """Seconds until a rank says that it waits for others to begin."""
 
@@ -98,6 +101,14 @@ def waiting_announced() -> Iterator[None]:
 def _announce_waiting() -> None:
     text = f"waiting for the other ranks, {RANKS_WAIT_MINUTES:g} minutes at most: {variables.describe_ranks()}"
     print(text, file=sys.stderr, flush=True)
+
+
+def outlast_suspension() -> None:
+    """Let the ranks wait EXCHANGE_HOURS for each other from now on."""
+    if dist.is_initialized():
+        # Public from torch 2.14 on; `_set_pg_timeout` before.
+        set_timeout = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
+        set_timeout(timedelta(hours=EXCHANGE_HOURS))
 
 
 def on_all_ranks(accelerator: Accelerator, work: Callable[[], Any]) -> list[Any]:

@@ -173,6 +173,8 @@ def _train_and_test(
     trainer = _make_trainer(config, folder, manifest, accelerator, on_preempted)
     session = provenance.session_record(folder, config, manifest, accelerator)
     with Display(config.name, trainer.total_steps, config.epochs, is_main) as display, trainer.watchdog:
+        if config.runtime.watchdog:  # from here on it ends a run that hangs
+            distributed.outlast_suspension()
         display.print(session_line(session, config))
         if resume and trainer.resume():
             display.print(f"continues after step {trainer.progress.step}/{trainer.total_steps}")

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from accelerate.commands.launch import launch_command_parser
 from accelerate.state import AcceleratorState
 from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
@@ -137,6 +139,17 @@ def test_threads_are_as_stated_with_ranks_on_cpus(tiny: Make, no_ranks: None, mo
         monkeypatch.setenv(name, value)
     with run.running_ranks(tiny(**{"runtime.threads": 3})):
         assert torch.get_num_threads() == 3
+
+
+def test_ranks_wait_longer_for_each_other_than_a_job_is_suspended(
+    tiny: Make, no_ranks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ONE_RANK.items():
+        monkeypatch.setenv(name, value)
+    with run.running_ranks(tiny()):
+        distributed.outlast_suspension()
+        backend = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+        assert backend.options._timeout == timedelta(hours=24)
 
 
 @pytest.mark.parametrize(
