@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from clef import io
 from clef.datasets.cards import Card
+from clef.datasets.parsing import require_pixels
 from clef.datasets.person import Cues, Person, Reading
 from clef.errors import DataError
 from clef.geometry import JOINTS, NUM_LANDMARKS, Box
@@ -146,6 +147,8 @@ def _read_lines(path: Path, lines: Iterator[tuple[int, str]]) -> CueFile:
         except ValueError as error:
             raise DataError(f"{path}:{number}: {error}") from None
         values[key] = path.parent / value if cue == "depth" and value else value
+    if cue in ("face", "person"):
+        require_pixels([box for box in values.values() if box], str(path))
     return CueFile(path, cue, str(first["extractor"]), str(first["version"]), values)
 
 

@@ -43,8 +43,8 @@ def test_any_tool_may_write_it(tmp_path: Path) -> None:
     path = files.cue_path(tmp_path, "face")
     path.parent.mkdir()
     head = '{"version": 2, "cue": "face", "extractor": "x", "note": "more"}'
-    path.write_bytes(f'{head}\r\n{{"value": [0, 0, 1, 1], "key": "é\u2028#0"}}'.encode())
-    assert files.read_cue_file(path).values == {"é\u2028#0": (0, 0, 1, 1)}
+    path.write_bytes(f'{head}\r\n{{"value": [0, 0, 9, 9], "key": "é\u2028#0"}}'.encode())
+    assert files.read_cue_file(path).values == {"é\u2028#0": (0, 0, 9, 9)}
     assert files.read_cue_file(path).made_by == "x 2"
 
 
@@ -127,10 +127,10 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
 
 
 def test_the_digest_tells_of_every_byte_and_of_depth_images(tmp_path: Path) -> None:
-    write(tmp_path, "face", files.finding_line("a", [0, 0, 1, 1]))
+    write(tmp_path, "face", files.finding_line("a", [0, 0, 8, 8]))
     write(tmp_path, "depth", files.finding_line("a", "depth/a.png"))
     seen = {files.digest_files(files.find_cue_files(tmp_path))}
-    write(tmp_path, "face", files.finding_line("a", [0, 0, 1, 2]))
+    write(tmp_path, "face", files.finding_line("a", [0, 0, 8, 9]))
     seen.add(files.digest_files(files.find_cue_files(tmp_path)))
     (tmp_path / "cues/depth").mkdir()
     (tmp_path / "cues/depth/a.png").write_bytes(b"12")
@@ -139,3 +139,10 @@ def test_the_digest_tells_of_every_byte_and_of_depth_images(tmp_path: Path) -> N
     seen.add(files.digest_files(files.find_cue_files(tmp_path)))
     assert len(seen) == 4
     assert files.digest_files(files.find_cue_files(tmp_path)) in seen
+
+
+@pytest.mark.parametrize("cue", ["face", "person"])
+def test_boxes_that_seem_to_be_shares_of_the_frame_are_refused(tmp_path: Path, cue: CueName) -> None:
+    path = write(tmp_path, cue, files.finding_line("a.jpg#0", [0.1, 0.2, 0.5, 1]), files.finding_line("b.jpg#0", None))
+    with pytest.raises(DataError, match=rf"{cue}\.jsonl: all boxes lie between 0 and 1.*pixels are expected"):
+        files.read_cue_file(path)
