@@ -67,18 +67,21 @@ def numbers(tables: str) -> list[list[str]]:
 def test_a_grid_is_one_array_a_gather_job_and_nothing_twice(
     cluster: dict[str, str], shards: Path, tmp_path: Path
 ) -> None:
+    """With variables that would override what the plan states, or end every job, as sbatch reads them."""
     grid = tiny_grid.write(tmp_path / "whole.yaml")
     tables = tmp_path / "results/whole/tables.md"
+    stated = {"EXPORT": "NONE", "TIMELIMIT": "2", "PARTITION": "cpu", "NO_REQUEUE": "1", "ARRAY_INX": "0-1"}
+    variables = {f"SBATCH_{name}": value for name, value in stated.items()} | {"SRUN_EXPORT_ENV": "NONE"}
 
-    first = tiny_grid.launch(grid, shards, tmp_path, "--partition", "gpu", "--yes", environment=cluster)
+    first = tiny_grid.launch(grid, shards, tmp_path, "--partition", "gpu", "--yes", environment=cluster | variables)
     assert first.returncode == 0, first.stderr
     assert "8 to train, as one job array" in first.stdout
     [array], gather = submitted(first.stdout)
     known = jobs(cluster, "clef-whole")
     assert {job.get("ArrayJobId", job["JobId"]) for job in known.values()} == {array, gather}
     assert known[gather]["Dependency"].startswith(f"afterany:{array}_")
-    assert {(job["NumCPUs"], job["TimeLimit"], job["Partition"]) for job in known.values()} == {
-        ("1", "01:00:00", "gpu")
+    assert {(job["NumCPUs"], job["TimeLimit"], job["Partition"], job["Requeue"]) for job in known.values()} == {
+        ("1", "01:00:00", "gpu", "1")
     }
 
     again = tiny_grid.launch(grid, shards, tmp_path, "--partition", "gpu", "--yes", environment=cluster)
