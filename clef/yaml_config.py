@@ -255,7 +255,8 @@ class _UniqueKeys(yaml.SafeLoader):
 def locate(path: Path, key: str, name: str) -> str:
     """Return `path:line` of the last `name` in the list or mapping `key` of a YAML file; `path` if it isn't there."""
     content = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
-    values = [value for top, value in content.value if top.value == key and not isinstance(value, yaml.ScalarNode)]
+    pairs = content.value if content else []  # of an empty file there is no content
+    values = [value for top, value in pairs if top.value == key and not isinstance(value, yaml.ScalarNode)]
     names = [item[0] if isinstance(item, tuple) else item for value in values for item in value.value]
     lines = [node.start_mark.line + 1 for node in names if node.value == name]
     return f"{path}:{lines[-1]}" if lines else str(path)
