@@ -173,21 +173,24 @@ def cached_dictionary(
 def cluster_features(table: np.ndarray, config: DictionaryConfig) -> tuple[np.ndarray, np.ndarray]:
     """Return centers N,d and prior N, float32, of features M,dim.
 
+    Sums depend on the number of threads, so scikit-learn gets as many as PyTorch, whatever else the environment says.
     Raises ConfigError when samples or dimensions are too few.
     """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
+    from threadpoolctl import threadpool_limits
 
     samples, dim = table.shape
     if config.size > samples:
         raise ConfigError(f"method.dictionary.size: {config.size} clusters of {samples} train samples; ask for fewer")
-    if config.components is not None:
-        if config.components > min(samples, dim):
-            raise ConfigError(
-                f"method.dictionary.components: {config.components} of {samples} samples of {dim} features; ask for "
-                f"at most {min(samples, dim)}"
-            )
-        table = PCA(config.components, random_state=config.seed).fit_transform(table)
-    clusters = KMeans(config.size, init="k-means++", n_init=KMEANS_RESTARTS, random_state=config.seed).fit(table)
+    if config.components is not None and config.components > min(samples, dim):
+        raise ConfigError(
+            f"method.dictionary.components: {config.components} of {samples} samples of {dim} features; ask for "
+            f"at most {min(samples, dim)}"
+        )
+    with threadpool_limits(torch.get_num_threads()):
+        if config.components is not None:
+            table = PCA(config.components, random_state=config.seed).fit_transform(table)
+        clusters = KMeans(config.size, init="k-means++", n_init=KMEANS_RESTARTS, random_state=config.seed).fit(table)
     prior = np.bincount(clusters.labels_, minlength=config.size) / samples
     return clusters.cluster_centers_.astype(np.float32), prior.astype(np.float32)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from clef.config import DictionaryConfig
 from clef.engine.feature_cache import cluster_features
@@ -90,6 +91,16 @@ def test_the_same_seed_gives_the_same_dictionary() -> None:
     points, _ = groups()
     first, second = (cluster_features(points, DictionaryConfig(size=8, components=4, seed=2)) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_environments_threads_do_not_change_the_dictionary() -> None:
+    points = np.random.default_rng(0).normal(size=(1500, 24)).astype(np.float32)
+    dictionaries = []
+    for threads in (1, 2):  # of OpenMP and BLAS, as OMP_NUM_THREADS or the number of cores would set them
+        with threadpool_limits(threads):
+            torch.set_num_threads(1)
+            dictionaries.append(cluster_features(points, DictionaryConfig(size=16, components=8)))
+    assert all(np.array_equal(a, b) for a, b in zip(*dictionaries, strict=True))
 
 
 @pytest.mark.parametrize(("size", "components", "said"), [(91, None, "91 clusters of 90"), (3, 11, "at most 10")])
