@@ -28,7 +28,7 @@ THIRDS = ("typical", "middle", "atypical")
 
 def audit_rows(config: CellConfig, passes: Passes, prior: np.ndarray, maker: RowMaker) -> Iterator[AuditRow]:
     """Yield every number of a split. `prior` N,K: the probability of each label given the context alone."""
-    if (level := metrics.chance(maker.target, len(maker.classes))) is not None:
+    if (level := metrics.chance(maker.target, len(maker.classes), maker.headline)) is not None:
         yield maker.number("chance", level)
     several = maker.target.ndim == 2
     if several and (value := chance_in_third(maker.has_class)) is not None:

@@ -96,6 +96,12 @@ def test_a_method_without_counterfactual_or_branch_has_no_such_rows(tiny: Make, 
     assert names >= {"blanked.TIE", "swap.all.moved.score", "value.score", "context_only.score", "atypical.score"}
 
 
+def test_the_chance_level_is_that_of_the_headline(tiny: Make, passes: Passes) -> None:
+    for headline, expected in ((None, 100 / K), ("accuracy", 100 / K), ("macro F1", None)):
+        maker = RowMaker("test", NAMES, np.arange(N) % K, headline)
+        assert find_value(list(audit_rows(tiny(), passes, RNG.random((N, K)), maker)), "test", "chance") == expected
+
+
 def test_a_branch_swap_needs_a_score_that_is_made_of_the_parts(tiny: Make, passes: Passes) -> None:
     def two_experts(arrays: Arrays) -> Arrays:
         return {name: arrays[name] for name in ("index", "Y_e", "Y_c")} | {"scores": arrays["Y_e"]}
