@@ -7,6 +7,7 @@ this file says it with the valid keys. `resource` finds the YAML that ships with
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, Union
@@ -119,13 +120,7 @@ def with_option(settings: Mapping[str, Any], key: str, option: str, value: str |
 
 
 def _parse_value(text: str) -> Any:
-    value = expand_home(yaml.safe_load(text)) if text else ""
-    if isinstance(value, str):  # YAML 1.1 takes 1e-3 for text
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    return expand_home(yaml.load(text, _Loader)) if text else ""
 
 
 def expand_home(content: Any) -> Any:
@@ -163,7 +158,10 @@ def _explain(model: type[BaseModel], content: Mapping[str, Any], fault: Any) -> 
     if fault["type"] == "missing":
         return f"{dotted}: missing"
     text = fault["msg"].removeprefix("Value error, ")
-    return f"{dotted or 'value'}: {text[0].lower() + text[1:]}, not {fault['input']!r}"
+    hint = (
+        "; in quotes it is text" if fault["type"] == "string_type" and isinstance(fault["input"], int | float) else ""
+    )
+    return f"{dotted or 'value'}: {text[0].lower() + text[1:]}, not {fault['input']!r}{hint}"
 
 
 def unknown(where: str, key: str, valid: Iterable[str]) -> str:
@@ -239,8 +237,26 @@ def names(folder: str) -> list[str]:
     return sorted(path.stem for path in resource(folder).glob("*.yaml"))
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that is stated twice; PyYAML would take the last one in silence."""
+_DECIMAL = r"[-+]?(?:0|[1-9][0-9]*)"
+_FLOAT = r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=e))(?:e[-+]?[0-9]+)?|[-+]?\.inf|\.nan"
+_NUMBERS = {
+    f"tag:yaml.org,2002:{kind}": re.compile(rf"(?:{form})\Z", re.IGNORECASE)
+    for kind, form in (("int", _DECIMAL), ("float", _FLOAT))
+}
+"""How numbers are written: as in YAML 1.2, but what begins with further zeros (010) is text, as an account may be."""
+_NUMBER_BEGINS = list("+-.0123456789")
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads numbers as YAML 1.2 does, and refuses a key that is stated twice.
+
+    PyYAML alone would take 1e-3 for text, 010 for 8, 16:30 for 990, 2024-01-01 for a date, and the last of two keys.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in forms if tag.rpartition(":")[2] in ("bool", "null", "merge")]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return the mapping of a node. Raises ConstructorError, which names the line."""
@@ -250,6 +266,20 @@ class _UniqueKeys(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value} is stated twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that either `_Loader` or PyYAML alone would take for a number."""
+
+
+for _kind, _form in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_kind, _form, _NUMBER_BEGINS)
+    _Dumper.add_implicit_resolver(_kind, _form, _NUMBER_BEGINS)
+
+
+def to_yaml(content: Mapping[str, Any]) -> str:
+    """Return a mapping as YAML text, its keys in their order."""
+    return yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def locate(path: Path, key: str, name: str) -> str:
@@ -265,11 +295,13 @@ def locate(path: Path, key: str, name: str) -> str:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping that a YAML file holds; an empty file is an empty mapping. Raises ConfigError."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: can't be read: byte {error.start} is not UTF-8; save it in that encoding") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if content is None:

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from clef import yaml_config
 from clef.config import CellConfig, CustomMethodConfig, VanillaConfig
 from clef.config.backbones import BACKBONES
 from clef.config.methods import METHODS
@@ -46,7 +45,7 @@ def registered(kind: Kind) -> list[str]:
 def to_yaml(config: CellConfig, with_card: bool = True) -> str:
     """Return the whole resolved config as YAML text; without the record of its dataset's card, just its settings."""
     content = config.model_dump(mode="json", exclude=set() if with_card else {"card"})
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    return yaml_config.to_yaml(content)
 
 
 def from_yaml(path: Path) -> CellConfig:

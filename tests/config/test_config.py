@@ -150,6 +150,53 @@ def test_files_that_are_not_yaml_mappings(tmp_path: Path, text: Any, message: st
         yaml_config.read_yaml(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001), ("5E4", 50_000.0), (".5", 0.5), ("1.", 1.0), ("-3", -3), ("0", 0), ("1.0e-05", 1e-5),
+        ("010", "010"), ("16:30", "16:30"), ("2:00:00", "2:00:00"), ("2024-01-01", "2024-01-01"), ("1_000", "1_000"),
+        ("0x1f", "0x1f"), ("1e", "1e"), ("1.2.3", "1.2.3"), ("no", False), ("on", True), ("~", None),
+    ],
+)  # fmt: skip
+def test_numbers_in_yaml(tmp_path: Path, text: str, value: Any) -> None:
+    """As YAML 1.2 has them (yaml.org/spec/1.2.2, 10.3.2), but leading zeros make text; truth values as in YAML 1.1."""
+    (tmp_path / "x.yaml").write_text(f"a: {text}\nb: [{{c: {text}}}]\n")
+    content = yaml_config.read_yaml(tmp_path / "x.yaml")
+    assert [content["a"], content["b"][0]["c"], parse([f"a={text}"])["a"]] == [value] * 3
+    assert type(content["a"]) is type(value)
+
+
+@pytest.mark.parametrize("value", ["1e-3", "010", "16:30", "2024-01-01", "no", "12e4", ".nan", 1e-5, 1e22, 0.1, 7])
+def test_yaml_that_is_written_says_the_same_to_other_readers(tmp_path: Path, value: Any) -> None:
+    (tmp_path / "x.yaml").write_text(yaml_config.to_yaml({"a": value}))
+    assert (
+        yaml_config.read_yaml(tmp_path / "x.yaml") == yaml.safe_load((tmp_path / "x.yaml").read_text()) == {"a": value}
+    )
+
+
+def test_a_seed_with_leading_zeros_is_decimal() -> None:
+    assert resolve(*BASE, "seed=010").seed == 10
+    with pytest.raises(ConfigError, match=r"seed: .*not '1:30'"):
+        resolve(*BASE, "seed=1:30")
+
+
+@pytest.mark.parametrize("name", ["no", "3"])
+def test_a_name_that_yaml_takes_for_another_value_needs_quotes(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"label: input should be a valid string, not .*; in quotes it is text"):
+        resolve(*BASE, f"label={name}")
+    assert resolve(*BASE, f"label='{name}'").label == name
+
+
+@pytest.mark.parametrize("line_end", ["\r\n", "\r"])
+def test_line_ends_and_marks_of_other_systems(tmp_path: Path, line_end: str) -> None:
+    text = f"\ufeffa: 1{line_end}b: {{c: x}}{line_end}"
+    (tmp_path / "x.yaml").write_bytes(text.encode())
+    assert yaml_config.read_yaml(tmp_path / "x.yaml") == {"a": 1, "b": {"c": "x"}}
+    (tmp_path / "x.yaml").write_bytes(text.encode("utf-16"))
+    with pytest.raises(ConfigError, match="byte 0 is not UTF-8; save it in that encoding"):
+        yaml_config.read_yaml(tmp_path / "x.yaml")
+
+
 def test_merge_and_nest() -> None:
     assert merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": [1]}) == {"a": {"b": 3, "c": 2}, "d": [1]}
     assert nest({"a.b": 1, "a": {"c.d": 2}}) == {"a": {"b": 1, "c": {"d": 2}}}

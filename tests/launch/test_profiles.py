@@ -59,6 +59,13 @@ def test_the_command_line_goes_before_the_profile(tmp_path: Path) -> None:
     assert over.options(NO_GPU)["partition"] == "short"
 
 
+def test_times_and_numbers_of_accounts_reach_sbatch_as_written(tmp_path: Path) -> None:
+    text = "{account: 00123, sbatch: {begin: 16:30:00, time-min: 1:30:00, deadline: 2024-01-31, comment: 1_000}}"
+    options = profiles.load_site(write(tmp_path / "own.yaml", text), None, []).options(NO_GPU)
+    expected = {"begin": "16:30:00", "time_min": "1:30:00", "deadline": "2024-01-31", "comment": "1_000"}
+    assert options == {"account": "00123"} | expected | MEMORY
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
