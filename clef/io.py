@@ -65,10 +65,16 @@ def _finite_or_none(content: Any) -> Any:
 
 
 def flush_folder(folder: Path) -> None:
-    """Flush to disk which files a folder holds. Their content is flushed when they are written."""
+    """Flush to disk which files a folder holds. Their content is flushed when they are written.
+
+    A file system that can't do that for folders (CIFS, VirtualBox's shared folders) is left to do it in its own time.
+    """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
     finally:
         os.close(handle)
 

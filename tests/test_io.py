@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,20 @@ def test_a_lock_that_cannot_be_tried_may_be_held(refusal: int, tmp_path: Path, m
     monkeypatch.setattr(os, "open", refuse)
     assert io.is_locked(tmp_path / "lock")
     assert records.state_of(tmp_path) == "running"
+
+
+def test_a_file_system_that_flushes_no_folders_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CIFS before Linux 4.17 and VirtualBox's shared folders answer EINVAL; a failing device is still an error."""
+
+    def refuse(code: int) -> None:
+        def fsync(handle: int) -> None:
+            if stat.S_ISDIR(os.fstat(handle).st_mode):
+                raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, "fsync", fsync)
+
+    refuse(errno.EINVAL)
+    io.flush_folder(tmp_path)
+    refuse(errno.EIO)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        io.flush_folder(tmp_path)
