@@ -5,6 +5,7 @@ optional, and imported only for letters beyond ASCII.
 """
 
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,6 +50,15 @@ def remarks(text: str) -> list[str]:
     ]
 
 
+def shorten(text: str, fits: Callable[[str], bool]) -> str:
+    """Return text without so much of its middle that it `fits`, with three points there instead."""
+    kept, shown = len(text), text
+    while kept > 2 and not fits(shown):
+        kept -= 1
+        shown = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
+    return shown
+
+
 def _beyond_ascii(text: str) -> set[str]:
     """Return the letters beyond ASCII that a font must have: no spaces, and none that only steer the others."""
     plain = (letter for letter in text if not letter.isascii() and not letter.isspace())
@@ -61,11 +71,13 @@ def _find_fonts(letters: str) -> tuple[Font, ...]:
         return ()
     from matplotlib import font_manager, get_data_path
 
-    first = _read(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf", letters)
+    def covering(file: str) -> Font | None:
+        known = _read(file)
+        return Font(Path(file), known.family, frozenset(c for c in letters if ord(c) in known.codes)) if known else None
+
+    first = covering(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf")
     fonts, missing = [first] if first and first.letters else [], set(letters) - (first.letters if first else set())
-    others = [
-        font for file in sorted(font_manager.findSystemFonts()) if missing and (font := _read(Path(file), letters))
-    ]
+    others = [font for file in sorted(font_manager.findSystemFonts()) if missing and (font := covering(file))]
     while best := max(others, key=lambda font: len(font.letters & missing), default=None):
         if not best.letters & missing:
             break
@@ -74,14 +86,21 @@ def _find_fonts(letters: str) -> tuple[Font, ...]:
     return tuple(fonts)
 
 
-def _read(file: Path, letters: str) -> Font | None:
-    """Return a font file as far as `letters` go; None for one that can't be drawn with (a bitmap, or damaged)."""
+class _FontFile(NamedTuple):
+    family: str
+    codes: frozenset[int]
+    """Code points of its letters."""
+
+
+@cache  # every name that is drawn asks all fonts
+def _read(file: str) -> _FontFile | None:
+    """Return what a font file has; None for one that can't be drawn with (a bitmap, or damaged)."""
     from matplotlib.ft2font import FT2Font
 
     try:
-        font = FT2Font(str(file))
+        font = FT2Font(file)
     except (OSError, RuntimeError):
         return None
     if not font.scalable or font.style_flags:  # bitmaps; bold and italic, beside which there is a regular one
         return None
-    return Font(file, font.family_name, frozenset(c for c in letters if font.get_char_index(ord(c))))
+    return _FontFile(font.family_name, frozenset(font.get_charmap()))

@@ -53,6 +53,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: files)
     known = list(font_manager.fontManager.ttflist)
     fonts._find_fonts.cache_clear()
+    fonts._read.cache_clear()
     yield files
     fonts._find_fonts.cache_clear()
     font_manager.fontManager.ttflist[:] = known
@@ -63,6 +64,12 @@ def test_dejavu_comes_first_then_the_font_with_most_of_the_rest(installed: list[
     assert [font.family for font in fonts.find_fonts("Glück, Радость")] == ["DejaVu Sans"]
     assert [font.family for font in fonts.find_fonts("Glück 喜怒")] == ["DejaVu Sans", "Two"]
     assert fonts.missing_letters("Glück 喜怒哀\u200d\ufe0f") == "哀", "what only steers other letters needs no font"
+
+
+def test_each_font_is_read_once_however_many_names_there_are(installed: list[str]) -> None:
+    for name in ("喜", "怒", "喜怒", "哀", "Радость 喜"):
+        fonts.find_fonts(name)
+    assert fonts._read.cache_info().misses == 1 + len(installed)
 
 
 def test_letters_that_no_font_has_are_named_with_what_to_install(installed: list[str]) -> None:

@@ -90,19 +90,19 @@ def _read_table(path: Path, folder: Path) -> PeopleByImage:
     if missing := [name for name in ("path", *_BOX) if name not in table.header]:
         raise DataError(f"{path}: no column {', '.join(missing)}; there are: {column_names(table.header)}")
     people: PeopleByImage = {}
-    ids: dict[str, Box] = {}
+    ids: dict[str, tuple[str, Box]] = {}
     for row in table.rows:
         name = parse_path(row.values["path"], row.where)
         box = _parse_subject([row.values[side] for side in _BOX], row)
         face_texts = [row.values.get(side, "").strip() for side in _FACE]
         face = _parse_subject(face_texts, row) if any(face_texts) else None
         known = row.values.get("id", "").strip() or person_id(name, box)
-        if ids.setdefault(known, box) != box:
+        if ids.setdefault(known, (name, box)) != (name, box):
             raise DataError(f"{row.where}: the id {known!r:.80} is in an earlier row, too")
         people.setdefault(folder / name, []).append(Person(known, folder / name, box, (), face))
     if not people:
         raise DataError(f"{path}: no rows")
-    require_pixels(ids.values(), str(path))
+    require_pixels((box for _, box in ids.values()), str(path))
     return people
 
 

@@ -39,12 +39,7 @@ def text_width(text: str, size: int) -> float:
 
 def shorten(text: str, size: int, width: float) -> str:
     """Return text that is at most `width` pixels wide: without its middle, where it is wider."""
-    kept = len(text)
-    shown = text
-    while kept > 2 and text_width(shown, size) > width:
-        kept -= 1
-        shown = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
-    return shown
+    return fonts.shorten(text, lambda shown: text_width(shown, size) <= width)
 
 
 def _stretches(place: Place, text: str, size: int) -> Iterator[tuple[float, int, str, Font]]:

@@ -212,6 +212,7 @@ def test_what_does_not_fit_a_folder_is_refused(run: Run, cells: Cells, photos: P
         "empty.csv": "path,x1,y1,x2,y2\na.png,9,8,2,9\n",
         "shares.csv": "path,x1,y1,x2,y2\na.png,0.1,0.2,0.5,0.6\n",
         "twice.csv": "path,x1,y1,x2,y2,id\na.png,1,2,3,4,i\na.png,1,2,3,5,i\n",
+        "two.csv": "path,x1,y1,x2,y2,id\na.png,1,2,3,4,i\nb/b.png,1,2,3,4,i\n",
     }  # fmt: skip
     for name, text in tables.items():
         Path(name).write_text(text)
@@ -228,6 +229,7 @@ def test_what_does_not_fit_a_folder_is_refused(run: Run, cells: Cells, photos: P
         ((photos, "--out", "x.csv", "--boxes", "empty.csv"), 3, "empty.csv:2: left, top, right, bottom are expected"),
         ((photos, "--out", "x.csv", "--boxes", "shares.csv"), 3, "shares of the frame"),
         ((photos, "--out", "x.csv", "--boxes", "twice.csv"), 3, "twice.csv:3: the id 'i' is in an earlier row, too"),
+        ((photos, "--out", "x.csv", "--boxes", "two.csv"), 3, "two.csv:3: the id 'i' is in an earlier row, too"),
     ]
     for arguments, code, message in refusals:
         found, _, said = run(*arguments, "--cell", cell)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from rich.cells import cell_len
 
-from clef.fonts import DEJAVU, find_fonts
+from clef.fonts import DEJAVU, find_fonts, shorten
 from clef.results.figures.raster import PAGE_WIDTH
 
 MAX_METHODS = 4
@@ -114,16 +114,8 @@ def class_ticks(classes: Sequence[str]) -> tuple[list[str], bool]:
 
     A long name loses its middle. Letters such as Japanese ones count twice.
     """
-    names = [_shorten(name) for name in classes]
+    names = [shorten(name, lambda shown: cell_len(shown) <= _LETTERS_OF_A_NAME) for name in classes]
     return names, len(names) >= MANY_CLASSES or len(names) * max(map(cell_len, names)) > _LETTERS_IN_A_ROW
-
-
-def _shorten(name: str) -> str:
-    kept, shown = len(name), name
-    while cell_len(shown) > _LETTERS_OF_A_NAME:
-        kept -= 1
-        shown = f"{name[: (kept + 1) // 2]}...{name[len(name) - kept // 2 :]}"
-    return shown
 
 
 def add_legend(figure: Figure, names: Sequence[str]) -> None:
