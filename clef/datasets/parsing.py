@@ -108,6 +108,12 @@ def look_relative(boxes: Iterable[Box]) -> bool:
     return any(known) and all(-1 <= side <= 1.5 for side in known)
 
 
+def look_sized(boxes: Iterable[Box]) -> bool:
+    """Return whether boxes seem to be x, y, width, height: more than 1 in 100 would end before they begin."""
+    inverted = [x2 < x1 or y2 < y1 for x1, y1, x2, y2 in boxes]
+    return sum(inverted) * 100 > len(inverted)
+
+
 def require_pixels(boxes: Iterable[Box], where: str) -> None:
     """Raise DataError, which names `where`, for boxes that seem to be shares of the frame, 0-1."""
     if look_relative(boxes):
@@ -142,7 +148,7 @@ class CsvTable:
 
 
 def read_csv(path: Path, delimiter: str = ",", encoding: str | None = None) -> CsvTable:
-    """Read a CSV file with a header. Empty lines are skipped. Raises DataError.
+    """Read a CSV file with a header. Rows without any entry are skipped. Raises DataError.
 
     Unless `encoding` is stated, it is UTF-8, or UTF-16 where the file begins with that encoding's byte order mark.
     """
@@ -154,7 +160,9 @@ def read_csv(path: Path, delimiter: str = ",", encoding: str | None = None) -> C
             lines = csv.reader(file, delimiter=delimiter, strict=True)
             header = _read_header(lines)
             _check_header(header, delimiter, path)
-            rows = [_make_row(header, values, f"{path}:{lines.line_num}") for values in lines if values]
+            rows = [
+                _make_row(header, values, f"{path}:{lines.line_num}") for values in lines if any(map(str.strip, values))
+            ]
             return CsvTable(header, tuple(rows))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None

@@ -12,7 +12,16 @@ from pathlib import Path
 from clef.datasets import folders
 from clef.datasets.cards import Card
 from clef.datasets.orientation import read_size
-from clef.datasets.parsing import CsvRow, Faults, LeftOut, look_relative, look_rescaled, parse_labels, parse_vad
+from clef.datasets.parsing import (
+    CsvRow,
+    Faults,
+    LeftOut,
+    look_relative,
+    look_rescaled,
+    look_sized,
+    parse_labels,
+    parse_vad,
+)
 from clef.datasets.person import Person, Reading, parse_box, parse_path
 from clef.datasets.table_file import BOX, FACE, VAD, Table, TableOptions, check_options, is_set, read_table
 from clef.errors import DataError
@@ -162,7 +171,12 @@ class TableReader:
 
     def _stated_box(self, row: CsvRow, columns: tuple[str, ...]) -> Box | None:
         texts = [self._number_text(row, column) for column in columns]
-        return parse_box(texts, row.where) if any(texts) else None
+        if not any(texts):
+            return None
+        x1, y1, x2, y2 = parse_box(texts, row.where)
+        if self.options.box_form == "size":
+            return x1, y1, x1 + x2 - self.options.box_origin, y1 + y2 - self.options.box_origin
+        return x1, y1, x2, y2
 
     def _to_pixels(self, box: Box, row: CsvRow, image: Path) -> Box:
         """Return a box that is in shares of the frame in pixels; NaN where the image can't be read: it is left out."""
@@ -196,11 +210,17 @@ class TableReader:
 
     def _check_units(self, table: Table) -> None:
         """Raise DataError for boxes or VAD that seem to be in other units than usual, unless the card states which."""
-        for columns, what in ((BOX, "boxes"), (FACE, "face boxes")) if self.options.boxes is None else ():
-            if look_relative(box for row in table.rows if (box := self._stated_box(row, columns))):
+        for columns, what in ((BOX, "boxes"), (FACE, "face boxes")):
+            boxes = [box for row in table.rows if (box := self._stated_box(row, columns))]
+            if self.options.boxes is None and look_relative(boxes):
                 raise DataError(
                     f"{table.path}: all {what} lie between 0 and 1, so they seem to be shares of the frame. "
                     "State in the card which they are: reader_options.boxes: relative, or pixels"
+                )
+            if self.options.box_form is None and look_sized(boxes):
+                raise DataError(
+                    f"{table.path}: many {what} end before they begin, so {columns[2]}, {columns[3]} seem to be width "
+                    "and height. State in the card which they are: reader_options.box_form: size, or corners"
                 )
         asked = self.card.vad and self.options.vad_range is None
         if asked and look_rescaled(value for row in table.rows for value in self._vad(row)):

@@ -47,6 +47,9 @@ class TableOptions(Strict):
     """Of that hash."""
     boxes: Literal["pixels", "relative"] | None = None
     """Whether boxes are in pixels or in shares of the frame, 0-1. Unless stated: pixels, and refused if none is one."""
+    box_form: Literal["corners", "size"] | None = None
+    """Whether x2, y2 are a corner, or width and height as in COCO. Unless stated: a corner, and refused if they seem
+    not to be."""
     box_origin: Literal[0, 1] = 0
     """Whether boxes count pixels from 0 and are half-open, or from 1 and are inclusive."""
     vad_range: tuple[float, float] | None = None

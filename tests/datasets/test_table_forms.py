@@ -118,6 +118,24 @@ def test_boxes_in_shares_of_the_frame(tmp_path: Path) -> None:
         read(tmp_path, "a.png,10,20,50,100,calm,train", boxes="relative")
 
 
+def test_boxes_of_width_and_height(tmp_path: Path) -> None:
+    Image.new("RGB", (200, 100)).save(tmp_path / "a.png")
+    rows = ["a.png,100,50,40,30,calm,train", "a.png,1,2,30,20,calm,train"]
+    with pytest.raises(DataError, match=r"many boxes end before they begin, so x2, y2 seem .*box_form: size, or cor"):
+        read(tmp_path, *rows)
+    assert [p.box for p in read(tmp_path, *rows, box_form="size").people] == [(100, 50, 140, 80), (1, 2, 31, 22)]
+    assert read(tmp_path, *rows, box_form="size", box_origin=1).people[1].box == (0, 1, 30, 21)
+    assert read(tmp_path, *rows, box_form="corners").people[0].box == (100, 50, 40, 30)
+    shares = read(tmp_path, "a.png,0.5,0.5,0.25,0.2,calm,train", box_form="size", boxes="relative")
+    assert shares.people[0].box == pytest.approx((100, 50, 150, 70))
+    few = [f"a.png,{i},0,99,99,calm,train" for i in range(100)]
+    assert read(tmp_path, "a.png,9,9,1,1,calm,train", *few).listed == 101, "a slip is a fault of one person"
+
+
+def test_rows_of_a_spreadsheet_that_were_emptied(tmp_path: Path) -> None:
+    assert read(tmp_path, "a.jpg,1,2,3,4,calm,train", ",,,,,,", " , ,,,,,", "b.jpg,1,2,3,4,calm,train").listed == 2
+
+
 def test_shares_of_a_frame_that_exif_turns_follow_the_policy(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
