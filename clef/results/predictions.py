@@ -190,6 +190,7 @@ def check_own(scores: Any, target: Any, classes: Sequence[str] | None, metric: s
     check = _check_binary if target.ndim == 2 else _check_indices
     check(scores, target)
     metrics.check_labels(target)
+    scores = scores if scores.dtype.kind == "f" else scores.astype(float)  # a negated uint8 or bool is none
     return {"scores": scores, "target": target.astype(float if target.ndim == 2 else np.int64)}, names
 
 
@@ -212,7 +213,10 @@ def _check_own_shapes(scores: np.ndarray, target: np.ndarray) -> None:
 def _numbers(name: str, values: Any) -> np.ndarray:
     """Return an array of numbers, from an array, a list, a data frame or a tensor on any device."""
     try:
-        array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+        if hasattr(values, "detach"):
+            values = values.detach().cpu()
+            values = values.float() if values.is_floating_point() and values.itemsize < 4 else values  # bfloat16, ...
+        array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{name}: an array of numbers is expected: {error}") from None
     if array.dtype.kind not in "biuf":

@@ -295,6 +295,28 @@ def test_scores_of_ones_own_give_what_a_cell_gets(kind: str, make: Any) -> None:
         assert (row.positives is pd.NA) == (number.positives is None)
 
 
+def levels(seed: int) -> dict[str, np.ndarray]:
+    """Scores of a few levels, 0 among them, which every type of number holds."""
+    rng = np.random.default_rng(seed)
+    return {"scores": rng.integers(0, 4, (60, 5)), "target": rng.integers(0, 2, (60, 5))}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "float16", "bfloat16", "int64"])
+def test_scores_of_any_type_of_number_against_scikit_learn(dtype: str) -> None:
+    arrays = levels(0)
+    scores = torch.tensor(arrays["scores"]).to(getattr(torch, dtype))
+    found = results.measures(scores if dtype == "bfloat16" else scores.numpy(), arrays["target"])
+    expected = 100 * sklearn.average_precision_score(arrays["target"], arrays["scores"])
+    assert found["value"][0] == pytest.approx(expected)
+
+
+def test_yes_and_no_are_scores_too() -> None:
+    arrays = levels(1)
+    yes = arrays["scores"] > 1
+    expected = 100 * sklearn.average_precision_score(arrays["target"], yes.astype(float))
+    assert results.measures(yes, arrays["target"])["value"][0] == pytest.approx(expected)
+
+
 def test_bool_targets_names_and_the_first_metric() -> None:
     arrays = several(0)
     found = results.measures(arrays["scores"], arrays["target"] > 0, metric="mAP VOC")
