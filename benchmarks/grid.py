@@ -28,7 +28,7 @@ from clef.data import manifest as manifests
 from clef.data.manifest import KINDS, Manifest, Split
 from clef.datasets import cards
 from clef.errors import argument_parser
-from launch import ledger, plan, plan_table, status, status_view
+from launch import ledger, plan, plan_table, slurm_answer, status_view
 from launch.plan import Plan
 from launch.slurm_commands import Job
 
@@ -125,12 +125,12 @@ def _write_half_trained(planned: Plan, grid: Path) -> None:
         )
         records.write_json(grid / ledger.SUBMISSIONS / f"{entry.tag}.json", asdict(entry), durable=False)
     now = time.time()
-    records.write_json(grid / status.ANSWER_FILE, asdict(status.SlurmAnswer(jobs, now, now)), durable=False)
+    records.write_json(grid / slurm_answer.ANSWER_FILE, asdict(slurm_answer.SlurmAnswer(jobs, now, now)), durable=False)
 
 
 def _status(folder: Path, grid: Grid) -> Seconds:
     """Return what each step from the grid's folder to the status on the screen takes."""
-    status.QUERY_INTERVAL_S = float("inf")
+    slurm_answer.QUERY_INTERVAL_S = float("inf")
     clock = _Clock()
     listing = status_view.make_listing(plan_path(folder / "runs", NAME), status_view.ViewOptions(None, False, 15.0))
     took = {"cells, jobs and details": clock()}

@@ -23,8 +23,9 @@ from clef.errors import ConfigError
 from launch.job_output import last_error, output_files
 from launch.options import STUCK_MINUTES
 from launch.plan_table import STATE_STYLES
+from launch.slurm_answer import describe_ending
 from launch.slurm_commands import Job
-from launch.status import ACTIVE_STATES, CellStatus, GridStatus, ShardingJob, describe_ending, no_such_cell, read_status
+from launch.status import ACTIVE_STATES, CellStatus, GridStatus, ShardingJob, no_such_cell, read_status
 
 LISTED_STATES = ("running", "starting", "died", "failed")
 """States of cells that are listed where there are too many cells to list all."""

@@ -31,7 +31,7 @@ from clef.cells import lookup
 from clef.console import ProgressBars, add_force_option, check_outputs, out
 from clef.errors import ClefError, ConfigError, DataError, argument_parser, run_command
 
-if TYPE_CHECKING:  # --help must not wait for NumPy
+if TYPE_CHECKING:  # --help must not wait for torch
     from clef.cues.files import CueName
     from clef.cues.own_images import PeopleByImage
     from clef.datasets.person import Person

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks import grid as bench
-from launch import plan_table, status, status_view
+from launch import plan_table, slurm_answer, status_view
 
 
 def test_it_plans_a_grid_and_shows_its_status_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_table, "out", plan_table.out)  # both are replaced while it measures
-    monkeypatch.setattr(status, "QUERY_INTERVAL_S", status.QUERY_INTERVAL_S)
+    monkeypatch.setattr(slurm_answer, "QUERY_INTERVAL_S", slurm_answer.QUERY_INTERVAL_S)
     grid = bench._write_manifests(tmp_path, 100)
     planned = bench._plan(tmp_path, grid)
     assert planned["planned and shown"] == pytest.approx(sum(v for k, v in planned.items() if k != "planned and shown"))

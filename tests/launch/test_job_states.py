@@ -10,7 +10,7 @@ from clef import io
 from clef.cells import records
 from clef.errors import SetupError
 from launch import grid as command
-from launch import ledger, slurm_commands, status
+from launch import ledger, slurm_answer, slurm_commands, status
 from launch.plan import Plan
 from launch.plan_table import print_plan
 from launch.profiles import load_site
@@ -68,7 +68,7 @@ def test_an_unknown_state_lasts_no_longer_than_squeue_lists_the_job(slurm: Slurm
     )  # fmt: skip
     slurm.says("squeue", "")
     slurm.says("sacct", "7|REVOKED|None assigned|0|clef\n")
-    assert status.query_slurm(grid, {"7"}, interval=0.0).jobs["7"].state == status.FORGOTTEN
+    assert slurm_answer.query_slurm(grid, {"7"}, interval=0.0).jobs["7"].state == slurm_commands.FORGOTTEN
     assert states(grid) == {"c": "new"}
     assert ledger.query_active_jobs(grid).cells == {}
 

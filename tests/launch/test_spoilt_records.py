@@ -10,7 +10,7 @@ from clef.cells import records
 from clef.cells.plan_file import PlannedRun, plan_path, read_plan, write_plan
 from clef.console import out
 from clef.errors import CellError, SetupError
-from launch import ledger, status, status_view
+from launch import ledger, slurm_answer, status, status_view
 from launch.status_view import ViewOptions
 
 RUN = PlannedRun("a", "emotic", "emot_net", "clef", 0, "a")
@@ -72,7 +72,7 @@ def test_a_spoilt_answer_of_slurm_is_asked_for_anew(
     grid: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (grid / ledger.SUBMISSIONS / "t.json").write_text(json.dumps(ENTRY))
-    (grid / status.ANSWER_FILE).write_bytes(content)
+    (grid / slurm_answer.ANSWER_FILE).write_bytes(content)
     monkeypatch.setenv("PATH", "")
     assert "Slurm doesn't answer" in shown(grid)
 

@@ -14,7 +14,7 @@ from clef.cells.plan_file import PlannedRun, write_plan
 from clef.data import manifest as manifests
 from clef.errors import CellError, SetupError
 from launch import grid as command
-from launch import ledger, slurm_commands, status, status_view
+from launch import ledger, slurm_answer, slurm_commands, status, status_view
 from launch.slurm_commands import Job
 from tests.launch.status_grid import SQUEUE, Slurm, details, planned, states, submitted
 
@@ -109,14 +109,14 @@ def test_the_newest_job_of_a_cell_counts(slurm: Slurm, tmp_path: Path) -> None:
     submitted(grid, "12", "c", array=False, created="2026-01-02")
     submitted(grid, "14", "c", array=False, created="2026-01-03", dropped=True)
     assert states(grid) == {"c": "queued"}, "Slurm has not been asked about it yet"
-    (grid / status.ANSWER_FILE).unlink()
+    (grid / slurm_answer.ANSWER_FILE).unlink()
     assert states(grid) == {"c": "died"}
 
 
 def test_what_ended_is_remembered_when_slurm_has_forgotten(
     slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "QUERY_INTERVAL_S", 0.0)
+    monkeypatch.setattr(slurm_answer, "QUERY_INTERVAL_S", 0.0)
     grid = planned(tmp_path, "runs", "cut", "unseen")
     submitted(grid, "1", *["x"] * 3, "cut", "runs")
     submitted(grid, "3", "unseen", array=False)
@@ -124,9 +124,9 @@ def test_what_ended_is_remembered_when_slurm_has_forgotten(
     assert states(grid) == {"runs": "starting", "cut": "cancelled", "unseen": "new"}
     slurm.says("squeue", "")
     slurm.says("sacct", SACCT)
-    found = status.query_slurm(grid, {"1_3", "1_4", "3"}, interval=0.0)
+    found = slurm_answer.query_slurm(grid, {"1_3", "1_4", "3"}, interval=0.0)
     assert {key: job.state for key, job in found.jobs.items() if key in ("1_3", "1_4", "3")} == {
-        "1_3": "CANCELLED", "1_4": status.FORGOTTEN, "3": "CANCELLED"
+        "1_3": "CANCELLED", "1_4": slurm_commands.FORGOTTEN, "3": "CANCELLED"
     }  # fmt: skip
     assert [arguments.rpartition("--jobs=")[2] for arguments in slurm.called("sacct")] == ["3", "1,3"], (
         "of what squeue has forgotten"
@@ -150,8 +150,8 @@ def test_a_slurm_that_does_not_answer_is_said_and_not_asked_again_at_once(slurm:
     submitted(grid, "1", *["x"] * 4, "running")
     submitted(grid, "30", "silent", array=False)
     assert states(grid)["running"] == "starting"
-    old = json.loads((grid / status.ANSWER_FILE).read_text())
-    (grid / status.ANSWER_FILE).write_text(json.dumps(old | {"tried": old["tried"] - 3700}))
+    old = json.loads((grid / slurm_answer.ANSWER_FILE).read_text())
+    (grid / slurm_answer.ANSWER_FILE).write_text(json.dumps(old | {"tried": old["tried"] - 3700}))
     slurm.says("squeue", "Unable to contact slurm controller", code=1)
     for _ in range(3):
         grid_status = status.read_status(grid / "plan.json")
@@ -186,7 +186,7 @@ def test_a_running_cell_without_a_word_is_stuck(slurm: Slurm, tmp_path: Path) ->
     assert not details(grid, "c", stuck=30.0).stuck
     text = SQUEUE.replace("1-01:01:12", "2:00")
     slurm.says("squeue", text)
-    (grid / status.ANSWER_FILE).unlink()
+    (grid / slurm_answer.ANSWER_FILE).unlink()
     assert not details(grid, "c").stuck, "it was queued again, and its job has just begun"
 
 
@@ -232,7 +232,7 @@ def test_the_jobs_that_blocked_cells_wait_for_are_told(slurm: Slurm, tmp_path: P
         "job 21, which makes the shards of mine, runs on n1, for 2 min so far",
         "job 22, which submits the cells of mine, waits (Dependency)",
     ]
-    (grid / status.ANSWER_FILE).unlink()
+    (grid / slurm_answer.ANSWER_FILE).unlink()
     slurm.says("squeue", "21|N/A|FAILED|NonZeroExitCode|n1|2:06|c\n22|N/A|CANCELLED|DependencyNeverSatisfied||0:00|c\n")
     log = grid / "slurm/t21/21_0_log.err"
     log.parent.mkdir(parents=True)
