@@ -21,7 +21,7 @@ clef grid.
 #   what was submitted, and which cells are claimed?   ledger.py
 #   what runs, what is queued, what failed?            status.py (status_view.py, logs.py and job_output.py show it)
 #   what is Slurm told, and what does it answer?       submit.py, slurm_commands.py, slurm_answer.py (for the status)
-#   how are cells trained on this machine?             local.py
+#   how are cells trained on this machine?             local.py (local_progress.py shows it)
 #   which code does a job run?                         code_snapshot.py
 #
 # Why was a cell not submitted? Start at make_proposal in proposal.py. Either

@@ -100,7 +100,7 @@ def _keep_shown(proposal: Proposal, shown: Proposal) -> Proposal:
     for count, text in (
         (len(before - now), f"of the cells shown are no longer to be submitted: {changed}"),
         (len(before & now - left), f"of the cells shown start from cells that have ended without a result; {again}"),
-        (len(now - before), f"cells can be submitted now that were not shown; {again}"),
+        (len(now - before), f"of the cells that were not shown can be submitted now; {again}"),
     ):
         if count:
             err.print(f"{count} {text}", soft_wrap=True)

@@ -292,7 +292,7 @@ def test_a_cell_whose_parent_ends_during_the_question_is_left_out(
     said = capsys.readouterr()
     assert slurm.calls == 3, "nothing was submitted"
     assert "1 of the cells shown start from cells that have ended without a result; run it again" in said.err
-    assert "1 cells can be submitted now that were not shown; run it again to submit them" in said.err
+    assert "1 of the cells that were not shown can be submitted now; run it again to submit them" in said.err
     assert launch(grid, "--retry-failed") == 0
     assert slurm.options(5)["dependency"] == "afterok:4"
 
