@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from clef import geometry
-from clef.datasets.orientation import read_orientation, turn_image
+from clef.datasets.orientation import open_image, read_orientation, turn_image
 from clef.errors import raise_if_system_error
 from clef.geometry import Box
 
@@ -63,9 +63,17 @@ def crop_view(frame: np.ndarray, box: Box, margin: float = 0.1, longest: int = 6
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return the image in RGB. Grey of 16 bits is scaled to 8 bits; Pillow alone would turn almost all of it white."""
-    if image.mode.startswith("I;16"):
-        image = image.point(lambda value: value * (1 / 256)).convert("L")
+    """Return the image in RGB. Grey of 16 bits is scaled to 8 bits; Pillow alone would turn almost all of it white.
+
+    Raises ValueError for grey of other ranges, such as floats: nothing tells what is white.
+    """
+    if image.mode.startswith(("I", "F")):  # Pillow's mode I holds 16 bits as well, such as those of a PGM
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
+            raise ValueError(f"grey of mode {image.mode}")
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    elif image.mode == "P":  # by way of RGBA, else Pillow warns of a palette with transparency
+        image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -83,9 +91,8 @@ def read_turned(path: Path) -> tuple[np.ndarray, int]:
 
     Raises UnreadableImage, and SetupError where the system won't read it.
     """
-    Image.MAX_IMAGE_PIXELS = None  # instead of Pillow's limit, MAX_PIXELS holds
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadableImage("image too large")
             orientation = read_orientation(image)
@@ -97,4 +104,4 @@ def read_turned(path: Path) -> tuple[np.ndarray, int]:
         raise_if_system_error(error, path)
         raise UnreadableImage(f"image unreadable: {error.strerror}" if error.strerror else "image truncated") from None
     except (SyntaxError, ValueError):
-        raise UnreadableImage("image truncated or not an image") from None
+        raise UnreadableImage("image truncated, not an image, or of neither 8 nor 16 bits") from None

@@ -5,9 +5,10 @@ turned picture. Which of the two a dataset's boxes refer to is stated by the ima
 have it and it tells, and otherwise by the policy of `image_rotated`.
 """
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from clef.datasets.person import Person
 from clef.errors import raise_if_system_error
@@ -22,6 +23,19 @@ _TRANSPOSITIONS = {
     8: "ROTATE_90",
 }  # fmt: skip
 """Pillow's name of the transposition by which an image of each orientation is turned."""
+
+
+def open_image(file: Path | IO[bytes]) -> "Image.Image":
+    """Open an image without the limits that Pillow has for what strangers upload: callers limit its pixels.
+
+    A PNG may hold text of up to 64 MB, such as the history that an image editor writes; Pillow stops at 1 MB.
+    """
+    from PIL import Image, PngImagePlugin
+
+    Image.MAX_IMAGE_PIXELS = None
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+    warnings.filterwarnings("ignore", "Corrupt EXIF data")  # names no file, and the pixels may be sound
+    return Image.open(file)
 
 
 def read_orientation(image: "Image.Image") -> int:
@@ -50,11 +64,8 @@ def size_when_turned(image: "Image.Image", orientation: int) -> Size:
 
 def read_size(path: Path, turned: bool = False) -> Size | None:
     """Return height and width from an image's header, as stored or as turned; None when it can't be read."""
-    from PIL import Image
-
-    Image.MAX_IMAGE_PIXELS = None  # only the header is read, so a huge image does no harm
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return size_when_turned(image, read_orientation(image)) if turned else (image.height, image.width)
     except (OSError, SyntaxError, ValueError) as error:
         raise_if_system_error(error, path)

@@ -23,7 +23,7 @@ class Policies(Strict):
     """A field for each rule, that is, each known fault: its name, its policies, its default and what it is about."""
 
     image_missing: Skip = Field("skip", description="the image is not there")
-    image_unreadable: Skip = Field("skip", description="the image is truncated or not an image")
+    image_unreadable: Skip = Field("skip", description="the image is truncated, not an image, or grey in floats")
     image_too_large: Skip = Field("skip", description="the image has more pixels than storage.max_pixels")
     image_converted: Keep = Field("keep", description="the image is grey, CMYK or has a palette: made RGB")
     image_misnamed: Keep = Field("keep", description="the image is of another format than its name says")

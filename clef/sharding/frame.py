@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from clef.cues.view import to_rgb
-from clef.datasets.orientation import read_orientation, size_when_turned, turn_image
+from clef.datasets.orientation import open_image, read_orientation, size_when_turned, turn_image
 from clef.errors import raise_if_system_error
 from clef.geometry import PixelBox, Size, round_outward, turn_back, turn_box, turned_size
 
@@ -87,9 +87,8 @@ def decode_frame(path: Path, max_pixels: int, short_side: int | None) -> Frame:
     except OSError as error:
         raise_if_system_error(error, path)
         raise UnusableImage("image_missing" if not path.exists() else "image_unreadable") from None
-    Image.MAX_IMAGE_PIXELS = None  # `max_pixels` is the limit
     try:
-        image = Image.open(io.BytesIO(data))
+        image = open_image(io.BytesIO(data))
         if image.width * image.height > max_pixels:
             raise UnusableImage("image_too_large")
         orientation = read_orientation(image)
