@@ -146,6 +146,7 @@ def argument_parser(prog: str, description: str | None) -> argparse.ArgumentPars
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main` and exit with 0, the code it returns, or that of its error, without a traceback."""
     prepare_streams()
+    os.environ.pop("MPLBACKEND", None)  # no command opens windows, and a notebook's backend may be none here
     try:
         code = _call(main)
     except Preempted as error:

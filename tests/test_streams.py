@@ -68,6 +68,14 @@ def test_a_pipe_of_something_else_that_breaks_is_a_fault() -> None:
         run_command(main)
 
 
+def test_figures_do_not_depend_on_the_backend_of_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "module://not_installed.backend_inline")
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: None)
+    assert not left.value.code
+    assert "MPLBACKEND" not in os.environ
+
+
 @pytest.mark.parametrize("say", [out.print, print])
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "euc-jp", "utf-8"])
 def test_letters_that_a_terminal_lacks_are_escaped(

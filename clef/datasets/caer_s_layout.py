@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -32,8 +32,8 @@ class CaerSOptions(Strict):
     """How many frames between train and val are left out."""
     lists: str | None = None
     """Such as `{split}.txt`: lists that state the images of train, val and test. Val's lie in the test folder."""
-    images: str = "{split}"
-    """The folders of train's and test's images, below the source."""
+    images: str | dict[Literal["train", "test"], str] = "{split}"
+    """The folders of train's and test's images, below the source: `{test: valid}` if only test has another name."""
     boxes: Names | None = None
     """The face boxes. Unless stated: those in the lists, and without lists they are looked for."""
     person_boxes: Names | None = None
@@ -62,7 +62,8 @@ class CaerSLayout:
         if dataset is None:
             raise DataError(
                 f"{root}: {card.title} not found. Expected, with <source> = {root}:\n"
-                f"{card.layout.rstrip()}\nRequest the set at {card.request}."
+                f"{card.layout.rstrip()}\nRequest the set at {card.request}. "
+                "If a folder has another name: reader_options.images, such as {test: valid}"
             )
         self.dataset = dataset
         """The folder of the images: the source, or one below it where the zip file nests itself."""
@@ -80,7 +81,9 @@ class CaerSLayout:
         )
 
     def _images_below(self, folder: Path, name: str) -> Path:
-        return folders.find(folder, self.options.images.replace("{split}", name))
+        images = self.options.images
+        stated = images.get(name, name) if isinstance(images, dict) else images.replace("{split}", name)
+        return folders.find(folder, stated)
 
     def _find(self, name: str) -> Path:
         """Return the path of a box file or list: below the source, or else in the folder of the dataset."""

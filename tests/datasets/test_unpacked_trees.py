@@ -58,6 +58,15 @@ def test_folders_in_another_case(tmp_path: Path, boxes: dict[str, Boxes]) -> Non
     assert people(read(tmp_path)) == clean
 
 
+def test_a_test_folder_of_another_name(tmp_path: Path, boxes: dict[str, Boxes]) -> None:
+    clean = people(read(tmp_path))
+    (tmp_path / "test").rename(tmp_path / "valid")
+    with pytest.raises(DataError, match=r"If a folder has another name: reader_options\.images, such as {test: valid}"):
+        read(tmp_path)
+    card = CARD.model_copy(update={"reader_options": CARD.reader_options | {"images": {"test": "valid"}}})
+    assert people(splits.read(card, tmp_path)) == clean
+
+
 @pytest.mark.parametrize("moved", [("train", "test"), ("train", "test", "crop")])
 def test_a_zip_file_nested_in_itself(moved: tuple[str, ...], tmp_path: Path, boxes: dict[str, Boxes]) -> None:
     clean = people(read(tmp_path))
