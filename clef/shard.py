@@ -131,7 +131,7 @@ def _verify(target: Path, workers: int) -> int:
     if faults:
         plural = "s" if len(faults) > 1 else ""
         foreign = all(fault.endswith(NOT_STATED) for fault in faults)
-        again = f"restore what is damaged from a copy, or remove {target} and run this again without --verify"
+        again = "restore what is damaged from a copy, or make the shards again in another folder (--out)"
         remedy = "the set itself is complete: move what isn't part of it elsewhere" if foreign else again
         raise ShardError("\n  ".join([f"{target}: {len(faults)} fault{plural}:", *faults, remedy]))
     out.print(f"{target}: complete: every byte is as it was written")

@@ -182,6 +182,7 @@ def test_damaged_shards(run: Run, damaged: Path, damage: Callable[[Path], None],
     assert message in said
     assert code == 4
     assert "Traceback" not in said
+    assert "remove" not in said, "the other files are sound"
 
 
 @pytest.mark.slow

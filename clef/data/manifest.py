@@ -139,11 +139,17 @@ def path_of(root: Path) -> Path:
     return root / FILE_NAME
 
 
+def remedy(dataset: str) -> str:
+    """Return what to do about a file of a set that is damaged, for an error's text. The others may well be sound."""
+    command = f"python -m clef.shard --dataset {dataset} --out FOLDER"
+    return f"restore it from a copy, or make the shards again in another folder: {command}"
+
+
 def load(root: Path) -> Manifest:
     """Read the manifest of the set in `root`. ShardError when there is none, or one that this version can't read."""
     path = path_of(root)
     hint = f"make the shards with: python -m clef.shard --dataset {root.name} --out {root.parent}"
-    again = f"restore it from a copy, or remove {root} and {hint}"
+    again = remedy(root.name)
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:

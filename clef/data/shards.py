@@ -70,8 +70,7 @@ class SplitShards:
     @property
     def remedy(self) -> str:
         """Return what to do about damage, for an error's text."""
-        command = f"python -m clef.shard --dataset {self.manifest.dataset} --out {self.root.parent}"
-        return f"restore it from a copy, or remove {self.root} and run: {command}"
+        return manifests.remedy(self.manifest.dataset)
 
     def __getstate__(self) -> dict[str, object]:
         """Return what is pickled: no open files and no mapped index, for a spawned worker opens its own."""

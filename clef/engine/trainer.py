@@ -319,7 +319,7 @@ class Trainer:
         if path is None and (damaged := atomic_dir.quarantined(self.checkpoints)):
             raise CellError(
                 f"{self.checkpoints}: no checkpoint is left to continue from, just damaged ones "
-                f"({', '.join(damaged)}); train the cell again with --restart, or remove its folder"
+                f"({', '.join(damaged)}); train the cell again with --restart, or move its folder elsewhere"
             )
         return path
 

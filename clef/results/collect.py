@@ -232,7 +232,7 @@ def _describe_damage(result: dict[str, Any]) -> str:
             "of an older version, which didn't record what was done to the data; gather it with that one, or train the "
             "cell in another folder (--out)"
         )
-    return "not that of a cell; remove it and run the grid again"
+    return "not that of a cell; move it elsewhere and run the grid again"
 
 
 def _reason(run: PlannedRun, grid: Path) -> str:
@@ -240,7 +240,7 @@ def _reason(run: PlannedRun, grid: Path) -> str:
     folder = grid / str(run.folder)
     state, kind = read_state(folder), state_of(folder)
     if kind == "done":
-        return f"its {RESULT} is damaged; remove it and run the grid again"
+        return f"its {RESULT} is damaged; move it elsewhere and run the grid again"
     if kind == "new":
         failed = run.parent and state_of(grid / run.parent) in ("failed", "died", "cancelled")
         return "not run: the cell that it starts from has failed" if failed else "not run yet"

@@ -455,7 +455,7 @@ def test_a_cell_whose_records_are_damaged_is_named_with_what_to_do(grid: Grid) -
     (grid.out / "g" / grid.runs[-1].name / "state.json").write_text(json.dumps({"state": "stopped", "step": 3}))
     gathered = gather(grid.plan())
     assert gathered.missing == {
-        "caer_s_demo-emot_net-vanilla-s0": "its result.json is damaged; remove it and run the grid again",
+        "caer_s_demo-emot_net-vanilla-s0": "its result.json is damaged; move it elsewhere and run the grid again",
         "caer_s_demo-emot_net-vanilla-s1": "stopped",
     }
 

@@ -218,7 +218,7 @@ def test_a_backbone_of_ones_own_has_no_published_number(grid: Grid) -> None:
 def test_a_result_that_is_none_is_a_missing_number(grid: Grid, content: dict) -> None:
     grid.add("emotic", "emot_net", "clef", 0, content)
     name = "emotic-emot_net-clef-s0"
-    reason = "its result.json is not that of a cell; remove it and run the grid again"
+    reason = "its result.json is not that of a cell; move it elsewhere and run the grid again"
     gathered = gather(grid.plan())
     assert (len(gathered.rows), gathered.missing) == (0, {name: reason})
 
