@@ -67,6 +67,7 @@ class CaerSLayout:
             )
         self.dataset = dataset
         """The folder of the images: the source, or one below it where the zip file nests itself."""
+        self._image_folders = {name: self._images_below(dataset, name) for name in _OTHER_FOLDER}
 
     @property
     def nested(self) -> str:
@@ -96,7 +97,7 @@ class CaerSLayout:
 
     def image_folder(self, folder: str) -> Path:
         """Return the path of the folder `train` or `test`. The two may be one."""
-        return self._images_below(self.dataset, folder)
+        return self._image_folders[folder]
 
     def counting_split(self, folder: str) -> str:
         """Return the one split with which everything is counted that concerns a folder as a whole."""
