@@ -83,8 +83,9 @@ class CaerSLayout:
 
     def _images_below(self, folder: Path, name: str) -> Path:
         images = self.options.images
-        stated = images.get(name, name) if isinstance(images, dict) else images.replace("{split}", name)
-        return folders.find(folder, stated)
+        if isinstance(images, str):
+            return folders.find(folder, images.replace("{split}", name))
+        return folders.find(folder, next((stated for key, stated in images.items() if key == name), name))
 
     def _find(self, name: str) -> Path:
         """Return the path of a box file or list: below the source, or else in the folder of the dataset."""
