@@ -31,6 +31,9 @@ class Policies(Strict):
         "stored",
         description="EXIF turns the image, and its boxes may be in pixels of the image as stored, or as turned",
     )
+    image_resized: Keep = Field(
+        "keep", description="the annotations state another size of the image, so its boxes may not fit"
+    )
     image_shared: Keep = Field("skip", description="the image is in val, and in another split too")
     box_outside: Literal["clamp", "skip", "raise"] = Field("clamp", description="the box reaches beyond the frame")
     box_empty: Skip = Field("skip", description="the box is empty, or lies outside the frame")

@@ -79,6 +79,8 @@ def clip_subject_and_face(person: Person, size: Size, flags: Flags) -> tuple[Box
 
 
 def _clip_subject(person: Person, size: Size, flags: Flags) -> Box:
+    if person.image_size is not None and sorted(person.image_size) != sorted(size):  # they may be turned
+        flags.add("image_resized")
     box = clip(person.box, size)
     if box is None:  # a box with NaN, too
         flags.refuse("box_empty")

@@ -64,6 +64,7 @@ def twice(split: str) -> Callable[[EmoticSet], object]:
 
 
 JPEG = encoded(picture(77))
+SMALLER = (WIDTH - 2, HEIGHT - 2)
 EMOTIC = [
     Fault("a box beyond the frame", "box_outside", person(box=(-3.5, 6, WIDTH + 9.5, 80))),
     Fault("a box beyond the frame, in test", "box_outside", person("test", box=(11, -1, 60, 80)), {"test": 1}),
@@ -79,6 +80,7 @@ EMOTIC = [
     Fault("CMYK under a .jpg name", "image_converted", image("train0.jpg", encoded(picture(77, "CMYK")))),
     Fault("a grey JPEG", "image_converted", image("test1.jpg", encoded(picture(77, "L"))), {"test": 1}),
     Fault("a JPEG that EXIF turns", "image_rotated", image("train0.jpg", encoded(picture(77), orientation=6))),
+    Fault("a smaller copy of an image", "image_resized", image("train0.jpg", encoded(picture(77, size=SMALLER)))),
     Fault("a truncated image", "image_unreadable", image("train0.jpg", JPEG[: len(JPEG) // 2])),
     Fault("an empty file", "image_unreadable", image("train0.jpg", b"")),
     Fault("a file that is no image", "image_unreadable", image("val0.jpg", b"<html>404</html>"), {"val": 1}),
