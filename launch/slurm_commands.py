@@ -23,7 +23,7 @@ from submitit.helpers import DelayedSubmission
 
 from clef import io
 from clef.engine.slurm_task import run_slurm
-from clef.errors import SetupError
+from clef.errors import ConfigError, SetupError
 
 # What squeue and sacct print (slurm.schedmd.com/job_state_codes.html). REVOKED is in no list, as a later Slurm's states
 # are: it means that another cluster of a federation may run the job.
@@ -59,6 +59,8 @@ SBATCH_TIMEOUT_S = 300
 """How long sbatch may take: it asks a busy controller again and again."""
 JOB_LIMIT = re.compile(r"(?:Assoc|QOS)\w*SubmitJob\w*Limit")
 """How Slurm names a limit of the jobs that wait or run, such as AssocMaxSubmitJobLimit."""
+LOG_PATTERN = re.compile(r"%\d*[A-Za-z%]|[\\\n]")
+"""What Slurm replaces or drops in the names of logs (slurm.schedmd.com/sbatch.html, filename patterns)."""
 Work = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function for submitit to pickle, and its arguments."""
 
@@ -247,6 +249,15 @@ def _user_name(number: str) -> str:
 
 
 # ---- sbatch ----
+
+
+def check_log_folder(folder: Path) -> None:
+    """Raise ConfigError for a folder whose logs Slurm would write elsewhere; the job would fail without a trace."""
+    if found := LOG_PATTERN.search(str(folder.absolute())):
+        raise ConfigError(
+            f"{folder.absolute()}: Slurm would replace {found[0]!r} in the names of logs; name another folder with "
+            "--out, or the grid otherwise"
+        )
 
 
 def write_script(executor: submitit.SlurmExecutor, work: list[Work], array: bool) -> Path:

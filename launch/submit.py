@@ -56,6 +56,7 @@ def submit_grid(propose: Callable[..., Proposal], site: Site, args: argparse.Nam
     looked at again, and nothing is submitted that wasn't shown.
     """
     grid = Path(args.out) / args.grid.stem
+    slurm_commands.check_log_folder(grid)
     shown = None
     if not args.yes:
         shown = propose(dry=True)

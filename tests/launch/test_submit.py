@@ -178,6 +178,16 @@ def test_a_user_who_has_all_jobs_already_is_refused(
     assert "error: sbatch refused a job: AssocMaxSubmitJobLimit" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("folder", "pattern"), [("run%j", "%j"), ("50%3A", "%3A"), ("a%%", "%%"), ("a\\b", "\\\\")])
+def test_a_folder_whose_logs_would_lie_elsewhere_is_refused(
+    folder: str, pattern: str, tmp_path: Path, slurm: FakeSlurm, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch(tiny_grid.write(tmp_path / "logs.yaml"), "--out", str(tmp_path / folder)) == 2
+    assert f"Slurm would replace '{pattern}' in the names of logs; name another" in capsys.readouterr().err
+    assert not (tmp_path / folder).exists()
+    slurm_commands.check_log_folder(tmp_path / "50% ü 'x\" $y" / "100%")
+
+
 def test_a_job_that_may_not_be_queued_again(tmp_path: Path, slurm: FakeSlurm, launch: Launch) -> None:
     assert launch(tiny_grid.write(tmp_path / "once.yaml"), "--sbatch", "no-requeue") == 0
     assert {"requeue", "no-requeue"} & set(slurm.options(1)) == {"no-requeue"}
