@@ -60,6 +60,7 @@ def test_two_launchers_a_cancelled_cell_and_ctrl_c(shards: Path, tmp_path: Path)
         launcher = subprocess.Popen(
             command, cwd=tmp_path, stdout=said, stderr=said, start_new_session=True,
             env=faults.environment(tmp_path / "faults", *slow),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in a background
         )  # fmt: skip
     try:
         until(lambda: all(state(tmp_path, name).get("step") for name in (FIRST, SECOND)))
