@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, Union
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
-from clef.errors import ConfigError
+from clef.errors import ConfigError, raise_if_system_error
 
 
 class Strict(BaseModel):
@@ -295,11 +295,13 @@ def locate(path: Path, key: str, name: str) -> str:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping that a YAML file holds; an empty file is an empty mapping. Raises ConfigError."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        with path.open(encoding="utf-8-sig") as file:  # whose name errors give
+            content = yaml.load(file, _Loader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except OSError as error:
-        raise ConfigError(f"{path}: can't be read: {error}") from None
+        raise_if_system_error(error, path)
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: can't be read: byte {error.start} is not UTF-8; save it in that encoding") from None
     except yaml.YAMLError as error:

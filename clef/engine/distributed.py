@@ -83,7 +83,7 @@ ANNOUNCE_AFTER_S = 15
 def waiting_announced() -> Iterator[None]:
     """Say who is waited for, and why, when the ranks have not come together within a moment of this block.
 
-    Raises SetupError when they have not in time.
+    Raises SetupError when they have not in time, or where the port that they meet at is another program's.
     """
     timer = threading.Timer(ANNOUNCE_AFTER_S, _announce_waiting)
     timer.daemon = True
@@ -91,7 +91,13 @@ def waiting_announced() -> Iterator[None]:
         timer.start()
     try:
         yield
-    except dist.DistError:
+    except dist.DistError as error:
+        if "EADDRINUSE" in str(error):
+            port = os.environ.get("MASTER_PORT")
+            raise SetupError(
+                f"MASTER_PORT={port}: another program on this machine uses this port; name another (accelerate launch "
+                "--main_process_port, torchrun --master_port)"
+            ) from None
         text = f"the other ranks did not come within {RANKS_WAIT_MINUTES:g} minutes: {variables.describe_ranks()}"
         raise SetupError(text) from None
     finally:

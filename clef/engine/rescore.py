@@ -21,7 +21,7 @@ from clef.engine.evaluation import Arrays, evaluate, sample_groups
 from clef.engine.feature_cache import FrozenFeatures
 from clef.engine.model_io import find_weights, restore_method
 from clef.engine.run import running_ranks
-from clef.errors import CellError, ConfigError
+from clef.errors import CellError, ConfigError, raise_if_system_error
 from clef.methods import Method
 from clef.metrics import summary
 
@@ -166,6 +166,7 @@ def _difference(path: Path, arrays: Arrays) -> float:
                 raise CellError(f"{path}: predictions of another method or split; they can't be compared")
             return max(_largest_difference(kept[key], value) for key, value in arrays.items())
     except (OSError, ValueError) as error:
+        raise_if_system_error(error, path)
         raise CellError(f"{path}: predictions can't be read: {error}") from None
 
 

@@ -1,6 +1,7 @@
 """What environment variables may say of a run, and what they may not."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -182,13 +183,30 @@ def test_variables_of_one_rank_may_be_there(
     variables.check_ranks()
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_port_that_another_program_uses_is_named(tiny: Make, no_ranks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        for name, value in {**ONE_RANK, "WORLD_SIZE": "2", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SetupError, match=f"MASTER_PORT={port}: another program"), run.running_ranks(tiny()):
+            pass
+
+
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_a_rank_that_is_alone_says_whom_it_waits_for(
     tiny: Make, no_ranks: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], rank: str
 ) -> None:
     monkeypatch.setattr(distributed, "ANNOUNCE_AFTER_S", 0.1)
     monkeypatch.setattr(distributed, "RANKS_WAIT_MINUTES", 0.01)
-    for name, value in {**ONE_RANK, "RANK": rank, "WORLD_SIZE": "2", "MASTER_PORT": "12345"}.items():
+    for name, value in {**ONE_RANK, "RANK": rank, "WORLD_SIZE": "2", "MASTER_PORT": str(free_port())}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SetupError, match="the other ranks did not come within"), run.running_ranks(tiny()):
         pass
