@@ -92,7 +92,7 @@ def test_damage_is_found_while_copying(kind: str, small_shards: Path, tmp_path: 
     data[offset] ^= 1
     tar.write_bytes(data)
     for _ in range(2):  # what the first attempt left is not gone on with
-        with pytest.raises(ShardError, match=r"spoilt: .*remove"):
+        with pytest.raises(ShardError, match=r"spoilt: .*restore it from a copy"):
             reshard(spoilt, 3, tmp_path / "copy/small")
         assert not (tmp_path / "copy/small").exists()
     shutil.copytree(small_shards, spoilt, dirs_exist_ok=True)
