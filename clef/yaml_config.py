@@ -28,6 +28,7 @@ class Strict(BaseModel):
 
 
 M = TypeVar("M", bound=BaseModel)
+K = TypeVar("K", bound=str)
 
 
 # ---- Unions: the part of a config that its `name` decides ----
@@ -96,7 +97,7 @@ def parse(arguments: Iterable[str]) -> dict[str, Any]:
     return merge(*layers)
 
 
-def state_once(stated: dict[str, Any], key: str, value: Any, where: str) -> None:
+def state_once(stated: dict[K, Any], key: K, value: Any, where: str) -> None:
     """Add what the command line states for a key, at `where`. ConfigError if it has stated something else before."""
     if stated.setdefault(key, value) != value:
         raise ConfigError(f"{where} contradicts {key}={stated[key]}: state one of them")

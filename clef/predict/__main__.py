@@ -176,7 +176,7 @@ def _cue_sources(args: argparse.Namespace) -> "CueSources":
 def _by_cue(option: str, stated: list[str]) -> dict["CueName", str]:
     """Return what an option states for each cue, as `CUE=VALUE`. Raises ConfigError."""
     from clef.cues.files import ALL_CUES
-    from clef.yaml_config import unknown
+    from clef.yaml_config import state_once, unknown
 
     values: dict[CueName, str] = {}
     for text in stated:
@@ -185,7 +185,7 @@ def _by_cue(option: str, stated: list[str]) -> dict["CueName", str]:
             raise ConfigError(f"{option} {text}: CUE=... is expected, such as landmarks=...")
         if cue not in ALL_CUES:
             raise ConfigError(f"{option} {text}: {unknown(repr(cue), cue, ALL_CUES)}")
-        values[cue] = value
+        state_once(values, cue, value, f"{option} {text}")
     return values
 
 

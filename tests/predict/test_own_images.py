@@ -115,6 +115,8 @@ def test_what_an_extractor_lacks_is_said_with_every_way_round_it(run: Run, cells
     code, _, said = run(*options, "--extractor", "landmarks=dlib", "--weights", "landmarks=here.dat")
     assert code == 5
     assert "landmarks by dlib" in said
+    code, _, said = run(*options, "--extractor", "landmarks=dlib", "--extractor", "landmarks=mediapipe")
+    assert (code, "--extractor landmarks=mediapipe contradicts landmarks=dlib: state one of them" in said) == (2, True)
     for wrong, message in (("lips=x", "--extractor lips=x: 'lips'"), ("dlib", "--extractor dlib: CUE=... is expected")):
         code, _, said = run(*options, "--extractor", wrong)
         assert (code, message in said) == (2, True)
