@@ -68,7 +68,7 @@ class PlannedCell:
         return PlannedRun(
             name=config.name,
             dataset=config.card.name,
-            backbone=config.backbone.name,
+            backbone=config.backbone_name,
             method=config.method_label,
             seed=config.seed,
             folder=self.folder.name if self.folder else None,
@@ -186,6 +186,8 @@ def _plan_cell(
     if parent:
         if parent.folder is None or parent.error:
             return PlannedCell(config, None, parent.state, parent.error)
+        if not parent.config.runtime.checkpoints:
+            return PlannedCell(config, None, "wrong config", _no_weights_to_start_from(config, parent))
         method = config.method.model_copy(update={"start_from": str(parent.folder)})
         config = config.model_copy(update={"method": method})
     if isinstance(manifest, ShardError):
@@ -212,6 +214,13 @@ def _plan_cell(
     except SetupError as error:
         return replace(cell, state="not writable", error=error)
     return cell
+
+
+def _no_weights_to_start_from(config: CellConfig, parent: PlannedCell) -> ConfigError:
+    return ConfigError(
+        f"{config.name}: it starts from {parent.config.name}, which keeps no weights (runtime.checkpoints=false); set "
+        f"runtime.checkpoints=true where method={parent.config.method_label}"
+    )
 
 
 def cell_folder(cell: PlannedCell) -> Path:
@@ -257,6 +266,7 @@ def _with_absolute_paths(config: CellConfig) -> CellConfig:
     if method.get("start_from"):
         entries.append((method, "start_from"))
     encoders = [method[name] for name in config.method.encoders]
+    encoders += content["backbone"].get("encoders", {}).values()
     weight_entries = [(weights, key) for key in weights] + [(encoder, "weights") for encoder in encoders]
     entries += [(mapping, key) for mapping, key in weight_entries if "/" in mapping[key]]
     for mapping, key in entries:

@@ -40,6 +40,9 @@ Cells = Callable[..., Path]
 PEOPLE = {"emotic_demo": 150, "caer_s_demo": 210}
 
 
+TINY_STREAM = {"network": "resnet18", "width": 0.0625, "weights": "none", "dim": None, "trainable": True}
+
+
 def tiny_backbone(name: str) -> dict[str, Any]:
     """Settings that make a backbone's recipe tiny: thin, on small images, from random weights."""
     recipe = recipe_settings("backbones", name)
@@ -50,6 +53,8 @@ def tiny_backbone(name: str) -> dict[str, Any]:
         elif "size" in config:
             inputs[key] = {"size": [24, 24]}
     backbone: dict[str, Any] = {"name": name, "width": 0.0625}
+    if encoders := recipe["backbone"].get("encoders"):
+        backbone["encoders"] = dict.fromkeys(encoders, TINY_STREAM)
     if weights := recipe["backbone"].get("weights"):
         backbone["weights"] = dict.fromkeys(weights, "none")
     return {"backbone": backbone, "inputs": inputs}

@@ -18,13 +18,14 @@ from clef.data.manifest import MEMBER_OF_INPUT, Manifest
 from clef.datasets.cards import Card
 from clef.errors import CellError, ConfigError, ShardError
 
-SCHEMA = 5
+SCHEMA = 7
 """Raised whenever the meaning of a config changes. 2: switches of methods and inputs; cues in shards. 3: protocols.
 4: accumulation, batch statistics over ranks, TF32. 5: standard names of keys (`clef.config.cell.RENAMED`).
 6: the card's part (`clef.datasets.cards.IN_SIGNATURE`); weights by their content alone.
+7: encoders by name, with the filter and the shape in which an image reaches them.
 """
 
-NOT_IDENTITY = ("runtime", "resources", "label", "against", "dataset", "card")
+NOT_IDENTITY = ("runtime", "resources", "label", "backbone_label", "against", "dataset", "card")
 """Parts of the config that can't change the result, and those that enter in another form: a dataset is known by what
 its card says, not by the path of that file.
 """
@@ -42,8 +43,9 @@ def compute_signature(
     """
     identity: dict[str, Any] = config.model_dump(mode="json", exclude=set(NOT_IDENTITY))
     identity["card"] = config.card.identity
-    for encoder in (identity["backbone"], *(identity["method"][key] for key in config.method.encoders)):
-        encoder.pop("weights")  # by their sha256, in `weights`; an encoder that isn't there starts at random
+    encoders = [identity["backbone"], *identity["backbone"].get("encoders", {}).values()]
+    for encoder in (*encoders, *(identity["method"][key] for key in config.method.encoders)):
+        encoder.pop("weights", None)  # by their sha256, in `weights`; an encoder that isn't there starts at random
     identity["method"].pop("probabilities", None)  # a custom method's; it changes no result
     if not identity["optimizer"]["options"]:  # said by cells with an optimizer of your own alone
         del identity["optimizer"]["options"]
@@ -125,7 +127,7 @@ def check_cell(folder: Path, config: CellConfig, manifest: Manifest) -> None:
     Pre-trained files need not be here where the cell has recorded what it started from.
     """
     check_shards(config, manifest)
-    recorded = records.read_json(folder / records.ENVIRONMENT)
+    recorded = records.read_environment(folder)
     signature, content = signature_of(config, manifest, recorded.get("weights")), content_of(config, manifest)
     if folder.name.rpartition("-")[2] == signature:
         return

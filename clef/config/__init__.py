@@ -7,6 +7,7 @@ from clef.config.backbones import (
     CustomBackboneConfig,
     EmotiConConfig,
     EmotNetConfig,
+    EncodersConfig,
     GnnCnnConfig,
 )
 from clef.config.cell import (
@@ -18,6 +19,7 @@ from clef.config.cell import (
     RuntimeConfig,
     ScheduleConfig,
 )
+from clef.config.encoders import EncoderConfig, FusionConfig, StreamConfig
 from clef.config.inputs import (
     INPUTS,
     AnyInput,
@@ -38,7 +40,6 @@ from clef.config.methods import (
     CounterfactualConfig,
     CustomMethodConfig,
     DictionaryConfig,
-    EncoderConfig,
     KlConfig,
     VanillaConfig,
 )
@@ -64,7 +65,9 @@ __all__ = [
     "EmotNetConfig",
     "EmotiConConfig",
     "EncoderConfig",
+    "EncodersConfig",
     "FrameName",
+    "FusionConfig",
     "GnnCnnConfig",
     "HeightWidth",
     "InputConfig",
@@ -78,6 +81,7 @@ __all__ = [
     "ResourcesConfig",
     "RuntimeConfig",
     "ScheduleConfig",
+    "StreamConfig",
     "Strict",
     "VanillaConfig",
 ]

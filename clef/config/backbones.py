@@ -4,11 +4,13 @@ To add one: its line in BACKBONES, with a config class above it if it has option
 what else it takes. A class is named by a string, since planning a grid must not import torch.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from clef.config.inputs import InputName
+from clef.config.encoders import FusionConfig, StreamConfig
+from clef.config.inputs import ImageName, InputName
 from clef.config.recipes import recipe_inputs
 from clef.yaml_config import Strict, tagged_union
 
@@ -37,6 +39,11 @@ class BackboneConfig(Strict):
     def takes_weights(self) -> bool:
         """Return whether its encoders can start from pre-trained weights, with these options."""
         return True
+
+    @property
+    def streams(self) -> Mapping[InputName, StreamConfig]:
+        """Return the encoders that have settings of their own, by the input that each reads."""
+        return {}
 
 
 class EmotNetConfig(BackboneConfig):
@@ -95,6 +102,50 @@ class EmotiConConfig(BackboneConfig):
         return ("agents",) if self.third == "depth" else ("depth",)
 
 
+class EncodersConfig(BackboneConfig):
+    """The options of encoders by name."""
+
+    name: Literal["encoders"] = "encoders"
+    encoders: dict[ImageName, StreamConfig]
+    """What reads each input: a name such as timm:NAME, or a name with settings. null leaves out one of the recipe's."""
+    fusion: FusionConfig = FusionConfig()
+
+    @field_validator("encoders", mode="before")
+    @classmethod
+    def _without_those_left_out(cls, value: Any) -> Any:
+        return {name: each for name, each in value.items() if each is not None} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _has_streams_with_weights_of_their_own(self) -> "EncodersConfig":
+        if not self.encoders:
+            raise ValueError("encoders: empty; name one for an input, such as body: timm:NAME")
+        if self.weights:
+            raise ValueError("weights: each encoder states its own, as encoders.INPUT.weights")
+        return self
+
+    @model_validator(mode="after")
+    def _zero_shot_has_what_compares_with_text(self) -> "EncodersConfig":
+        for name, encoder in self.encoders.items() if self.fusion.name == "zero_shot" else ():
+            if encoder.library != "open_clip":
+                raise ValueError(
+                    f"encoders.{name}: {encoder.network} can't be compared with text, as zero_shot does; name a model "
+                    "of open_clip, such as open_clip:ViT-B-16/openai, or take another fusion"
+                )
+            if encoder.trainable:
+                raise ValueError(f"encoders.{name}.trainable: zero_shot trains nothing; set it to false")
+        return self
+
+    @property
+    def reads(self) -> tuple[InputName, ...]:
+        """Return the inputs that have an encoder."""
+        return tuple(name for name in recipe_inputs(self.name) if name in self.encoders)
+
+    @property
+    def streams(self) -> Mapping[InputName, StreamConfig]:
+        """Return the encoders."""
+        return self.encoders  # type: ignore[return-value]  # the names of images are names of inputs
+
+
 class CustomBackboneConfig(BackboneConfig):
     """A backbone of your own, `module:Class`."""
 
@@ -120,6 +171,7 @@ BACKBONES = {
     "gnn_cnn": BackboneEntry("clef.models.gnn_cnn:GnnCnn", GnnCnnConfig),
     "cd_net": BackboneEntry("clef.models.cd_net:CdNet", CdNetConfig),
     "emoticon": BackboneEntry("clef.models.emoticon:EmotiCon", EmotiConConfig),
+    "encoders": BackboneEntry("clef.models.encoder_fusion:EncoderFusion", EncodersConfig),
 }
 """The shipped backbones by name, in the order in which documents list them."""
 

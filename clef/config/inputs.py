@@ -7,6 +7,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from clef.yaml_config import Strict
 
 FrameName = Literal["context", "scene", "scene_without_face", "scene_without_extended_face", "scene_without_person"]
+ImageName = Literal[FrameName, "body", "face"]
+"""The inputs that are color images."""
 InputName = Literal[
     "context",
     "scene",
@@ -58,7 +60,11 @@ class InputConfig(Strict):
     """How an image reaches the network."""
 
     size: HeightWidth = (224, 224)
-    """The image is squashed to this size, whatever its shape."""
+    """What the image is brought to, by `fit`."""
+    fit: Literal["squash", "letterbox"] = "squash"
+    """squash: to the size, whatever its shape; letterbox: as large as fits, in the middle of black bars."""
+    interpolation: Literal["area", "bilinear", "bicubic", "lanczos", "nearest"] = "area"
+    """How it is resized: area as OpenCV defines it, the others as Pillow does, with antialiasing."""
     crop: HeightWidth | None = None
     """Cut this size out of it: anywhere when training, the centre otherwise."""
     flip: bool = False

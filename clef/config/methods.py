@@ -9,19 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
+from clef.config.encoders import EncoderConfig
 from clef.config.inputs import FrameName, InputConfig, InputName
 from clef.yaml_config import Strict, tagged_union
-
-Network = Literal["resnet18", "resnet50", "resnet152", "vgg16"]
-
-
-class EncoderConfig(Strict):
-    """A network that reads a frame."""
-
-    network: Network = "resnet50"
-    width: Annotated[float, Field(gt=0, le=4)] = 1.0
-    weights: str = "places365"
-    """places365, imagenet, a file's path, or none (random)."""
 
 
 class ContextBranchConfig(EncoderConfig):

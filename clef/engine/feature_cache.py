@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clef import io, signals, weights
 from clef.config import CcimConfig, CellConfig, DictionaryConfig, EncoderConfig, InputConfig, InputName
@@ -29,7 +29,7 @@ from clef.data.shards import SplitShards
 from clef.errors import ConfigError, SetupError
 from clef.methods import ConfounderDictionary, Method
 from clef.models import WeightLoader
-from clef.models.context_branch import FEATURES, ContextBranch, make_frozen_encoder
+from clef.models.frozen import FEATURES, FrozenEncoder
 
 BATCH_SIZE = 64
 VERSION = 1
@@ -44,11 +44,11 @@ class FrozenFeatures:
 
     def __init__(self, config: CellConfig, method: Method, device: torch.device, say: Say) -> None:
         self.config, self.device, self.say = config, device, say
-        branch = getattr(method, "context_branch", None) if config.method.branch else None
-        self.branch: ContextBranch | None = branch
-        self.used = branch is not None and branch.frozen and not config.inputs.images[branch.input].augments
+        branch = next((e for e in method.frozen_encoders() if e.role == "context_branch"), None)
+        self.encoder = None if branch is None or config.inputs.images[branch.input].augments else branch
+        self.used = self.encoder is not None
         backbone_reads = method.backbone.reads if method.backbone is not None else ()
-        dropped = [branch.input] if self.used and branch is not None and branch.input not in backbone_reads else []
+        dropped = [self.encoder.input] if self.encoder and self.encoder.input not in backbone_reads else []
         self.decoded_inputs = config.inputs.without(*dropped).present
         """The inputs to decode. A frozen context branch gets features in place of its own, which is decoded only if the
         backbone reads it too."""
@@ -61,18 +61,16 @@ class FrozenFeatures:
             return batch
         self.prepare(split)
         rows = self._tables[split.name][batch["index"].numpy()]
-        return batch | {FEATURES: torch.from_numpy(rows)}
+        return batch | {FEATURES: {"context_branch": torch.from_numpy(rows)}}
 
     def prepare(self, split: SplitShards) -> None:
         """Get the features of a split ready, which may take long: here, or in another process that has begun."""
         if not self.used or split.name in self._tables:
             return
-        branch = self.config.method.branch
-        assert branch is not None
-        assert self.branch is not None
-        image = self.config.inputs.images[branch.input]
-        recipe = FeatureRecipe(branch, "context_branch", branch.input, image, self.config.seed)
-        table = cached_features(recipe, self.branch.encoder, split, self.config, self.device, self.say)
+        assert self.encoder is not None
+        image = self.config.inputs.images[self.encoder.input]
+        recipe = FeatureRecipe(self.encoder.config, self.encoder.role, self.encoder.input, image, self.config.seed)
+        table = cached_features(recipe, self.encoder, split, self.config, self.device, self.say)
         self._tables[split.name] = table
 
 
@@ -92,16 +90,22 @@ class FeatureRecipe:
             "version": VERSION,
             "network": self.encoder.network,
             "width": self.encoder.width,
+            "precision": self.encoder.features,
             "weights": weights.hashes(config).get(self.role, f"random {self.seed}"),
             "input": self.name,
-            "image": self.image.model_dump(mode="json", include={"size", "crop", "mean", "std"}),
+            "image": self.image.model_dump(mode="json", exclude={"flip", "jitter"}),
             "content": [content[MEMBER_OF_INPUT[self.name]], content["meta.json"]],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def cached_features(
-    recipe: FeatureRecipe, encoder: nn.Module, split: SplitShards, config: CellConfig, device: torch.device, say: Say
+    recipe: FeatureRecipe,
+    encoder: FrozenEncoder,
+    split: SplitShards,
+    config: CellConfig,
+    device: torch.device,
+    say: Say,
 ) -> np.ndarray:
     """Return the features of every sample of a split, N,dim by index, mapped from their file; compute them if need be.
 
@@ -128,16 +132,14 @@ def cached_features(
 
 @torch.inference_mode()
 def _compute_features(
-    recipe: FeatureRecipe, encoder: nn.Module, split: SplitShards, config: CellConfig, device: torch.device
+    recipe: FeatureRecipe, encoder: FrozenEncoder, split: SplitShards, config: CellConfig, device: torch.device
 ) -> np.ndarray:
     inputs = {recipe.name: recipe.image}
     dataset = CellDataset(split, inputs, seed=0, augment=False, cache=node_cache(config.runtime))
-    encoder = encoder.to(device).eval()
     rows: list[Tensor] = []
     for batch in BatchLoader(dataset, EvaluationBatches(len(split), BATCH_SIZE, 0, 1), config.runtime.num_workers):
         signals.raise_if_stop_requested()
-        with torch.autocast(device.type, enabled=False):  # cells of other precisions share the table
-            rows.append(encoder(to_device(batch, inputs, device)[recipe.name]).cpu())
+        rows.append(encoder.encode(to_device(batch, inputs, device)[recipe.name]).cpu())
     return torch.cat(rows).numpy()
 
 
@@ -162,7 +164,7 @@ def cached_dictionary(
     path.parent.mkdir(parents=True, exist_ok=True)
     with io.lock(path.with_suffix(".lock")):
         if not path.exists():
-            encoder = make_frozen_encoder(settings, "dictionary", load, settings.seed)
+            encoder = FrozenEncoder("dictionary", "context", settings, load, settings.seed)
             centers, prior = cluster_features(cached_features(recipe, encoder, split, config, device, say), settings)
             with io.atomic(path) as file:
                 np.savez(file, centres=centers, prior=prior)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from clef.config import CellConfig, LossConfig
 from clef.data.batch_memory import Batch
 from clef.models import Backbone, BackboneOutput, WeightLoader
+from clef.models.frozen import FrozenEncoder
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits B,K and targets (B,K float, or B int) to one number."""
@@ -104,6 +105,11 @@ class Method(nn.Module):
         """Return Y_c, B,K, of a method that has a context branch, else None."""
         return None
 
+    def frozen_encoders(self) -> list[FrozenEncoder]:
+        """Return the encoders of the backbone and of `self.context_branch` that are never trained."""
+        owners = (self.backbone, getattr(self, "context_branch", None))
+        return [encoder for owner in owners if owner is not None for encoder in owner.frozen_encoders()]
+
     def predict(self, output: BackboneOutput | None, context: Tensor | None, target: Tensor) -> Prediction:
         """Return scores, the method's own losses, and effects. Always called in float32, with autocast off.
 
@@ -123,11 +129,10 @@ class Method(nn.Module):
     def encoder_and_head_groups(self, parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
         """Return those of `parameters` that are trained as groups: the backbone's encoders, and all else, the heads."""
         trained = [p for p in parameters if p.requires_grad]
-        encoders = self.backbone.encoder_parameters() if self.backbone is not None else set()
-        groups = (
-            ([p for p in trained if p in encoders], 1.0),
-            ([p for p in trained if p not in encoders], self.head_lr_multiplier),
-        )
+        encoders = self.backbone.encoder_rates() if self.backbone is not None else {}
+        rates = sorted({encoders[p] for p in trained if p in encoders})
+        groups = [([p for p in trained if encoders.get(p) == rate], rate) for rate in rates]
+        groups.append(([p for p in trained if p not in encoders], self.head_lr_multiplier))
         return [{"params": p, "weight_decay": weight_decay, "lr_multiplier": rate} for p, rate in groups if p]
 
     def _backbone_losses(self, output: BackboneOutput | None, batch: Batch) -> dict[str, Tensor]:

@@ -1,13 +1,16 @@
 """What a backbone is: a CAER model that reads certain inputs and gives a joint feature, logits and, if asked, VAD."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_args
 
 from torch import Tensor, nn
 
 from clef.config import BackboneConfig, InputName
 from clef.data.batch_memory import Batch
 from clef.errors import ConfigError
+
+if TYPE_CHECKING:
+    from clef.models.frozen import FrozenEncoder
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,13 @@ class Backbone(nn.Module):
         """Return the inputs that it needs of a batch."""
         return self.config.reads or self.inputs
 
-    def encoder_parameters(self) -> set[nn.Parameter]:
-        """Return the parameters of the networks that pre-trained weights exist for."""
-        return {parameter for network in self._encoders for parameter in network.parameters()}
+    def encoder_rates(self) -> dict[nn.Parameter, float]:
+        """Return the parameters of the networks that pre-trained weights exist for, each with its relative rate."""
+        return {parameter: 1.0 for network in self._encoders for parameter in network.parameters()}
+
+    def frozen_encoders(self) -> "list[FrozenEncoder]":
+        """Return the encoders that are never trained, whose features may come with a batch."""
+        return []
 
     def build(self, config: Any, load: WeightLoader) -> None:
         """Make the layers up to the joint feature, and set `feature_dim`.

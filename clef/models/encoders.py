@@ -10,6 +10,24 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.vgg import cfgs, make_layers
 
+from clef.config import EncoderConfig
+from clef.models.named import build_named
+
+
+def build_encoder(config: EncoderConfig) -> nn.Module:
+    """Return the encoder that a config names, B,3,H,W -> B,dim, with random weights."""
+    return build_named(config.network) if config.is_named else make_encoder(config.network, config.width)
+
+
+def encoder_dim(config: EncoderConfig) -> int:
+    """Return the numbers in its feature, without building it."""
+    if config.is_named:
+        assert config.dim is not None, "a resolved config states it"
+        return config.dim
+    if config.network == "vgg16":
+        return scaled(4096, config.width)
+    return scaled(512, config.width) * _LAYERS[config.network][0].expansion
+
 
 def make_encoder(network: str, width: float = 1.0) -> "ResNetEncoder | Vgg16Encoder":
     """Return an encoder B,3,H,W -> B,`dim` with random weights: resnet18, resnet50, resnet152 or vgg16."""

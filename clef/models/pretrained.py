@@ -38,8 +38,10 @@ class Pretrained:
 
     def __init__(self, config: CellConfig, read: bool = True) -> None:
         self.folder = Path(config.runtime.weights)
-        self.names = weights.needed(config) if read else {}
-        self.stated = set(weights.stated(config))
+        self.names = weights.needed(config)
+        if not read:  # of a trained cell, only what no checkpoint holds
+            self.names = {role: name for role, name in self.names.items() if role in frozen_roles(config)}
+        self.stated, self.backbone = set(weights.stated(config)), set(config.backbone.weights)
         self.asked: set[str] = set()
 
     def __call__(self, encoder: str, network: nn.Module) -> None:
@@ -55,9 +57,16 @@ class Pretrained:
 
     def check_used(self) -> None:
         """Refuse weights for encoders that the model doesn't have: a misspelt name would leave one random."""
-        # CCIM's dictionary is not part of the model, and its network is built only where there is none yet.
-        if unused := sorted(self.stated - self.asked - {weights.DICTIONARY}):
+        # All other names are those of encoders that the config has; some are built only when they are needed.
+        if unused := sorted(self.stated & self.backbone - self.asked):
             raise ConfigError(unknown(f"backbone.weights.{unused[0]}", unused[0], self.asked))
+
+
+def frozen_roles(config: CellConfig) -> set[str]:
+    """Return the names, as in `clef.weights`, of the encoders of the model that are never trained."""
+    branch = config.method.branch
+    frozen = {str(name) for name, stream in config.backbone.streams.items() if not stream.trainable}
+    return frozen | ({"context_branch"} if branch and not branch.trainable else set())
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from clef.config import CellConfig, EncoderConfig
+from clef.config.encoders import PUBLISHED
 from clef.weights.files import RANDOM, locate, path_of, verify_digest
 
 DICTIONARY = "dictionary"
@@ -15,9 +16,12 @@ DICTIONARY = "dictionary"
 
 def stated(config: CellConfig) -> dict[str, str]:
     """Return what every encoder of a cell starts from, by encoder: a name, a path, or none."""
-    backbone = config.backbone.weights if config.method.builds_backbone and config.backbone.takes_weights else {}
-    method = {encoder: _full_name(settings) for encoder, settings in config.method.encoders.items()}
-    return {**backbone, **method}
+    encoders: dict[str, EncoderConfig] = dict(config.method.encoders)
+    named: dict[str, str] = {}
+    if config.method.builds_backbone:
+        encoders |= config.backbone.streams
+        named |= config.backbone.weights if config.backbone.takes_weights else {}
+    return named | {encoder: _full_name(settings) for encoder, settings in encoders.items()}
 
 
 def needed(config: CellConfig) -> dict[str, str]:
@@ -67,6 +71,8 @@ def random_by_choice(configs: Iterable[CellConfig]) -> int:
 
 
 def _full_name(encoder: EncoderConfig) -> str:
+    if encoder.weights == PUBLISHED:
+        return encoder.network
     plain = encoder.weights == RANDOM or "/" in encoder.weights
     return encoder.weights if plain else f"{encoder.weights}-{encoder.network}"
 

@@ -50,10 +50,13 @@ def test_vanilla_reads_no_context_and_caer_s_gets_cross_entropy() -> None:
             r"optimizer\.lrr: unknown \(did you mean lr\?\); "
             r"valid: gradient_accumulation_steps, head_lr_multiplier, lr, max_grad_norm, momentum",
         ),
-        ("optimiser.lr=1", r"optimiser: unknown \(did you mean optimizer\?\); valid: against, backbone, batch_size"),
+        (
+            "optimiser.lr=1",
+            r"optimiser: unknown \(did you mean optimizer\?\); valid: against, backbone, backbone_label, batch_size",
+        ),
         (
             "method.context_branch.netwrk=2",
-            r"netwrk: unknown \(did you mean network\?\); valid: input, lr_multiplier, network",
+            r"netwrk: unknown \(did you mean network\?\); valid: dim, features, input, lr_multiplier, network",
         ),
         (
             "method.klx=1",

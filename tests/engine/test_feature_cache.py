@@ -17,7 +17,8 @@ from clef.data.shards import SplitShards
 from clef.engine import feature_cache, run
 from clef.engine.feature_cache import FrozenFeatures
 from clef.errors import SetupError
-from clef.models.context_branch import FEATURES, ContextBranch
+from clef.models.context_branch import ContextBranch
+from clef.models.frozen import FEATURES
 from tests.conftest import WITH_BRANCH
 
 Make = Callable[..., CellConfig]
@@ -43,7 +44,8 @@ def test_kept_features_are_those_of_the_encoder(tiny: Make) -> None:
     places = [3, 0, len(split) - 1]
     batch = kept.add_features(batch_of(split, config.inputs.present, places), split)
     images = to_device(batch, config.inputs.present, CPU)["context"]
-    torch.testing.assert_close(batch[FEATURES], branch.encoder(images), atol=1e-5, rtol=1e-4)
+    expected = branch.frozen_encoders()[0].network()(images)
+    torch.testing.assert_close(batch[FEATURES]["context_branch"], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_they_are_computed_once_for_all_cells(tiny: Make) -> None:
@@ -75,7 +77,7 @@ def test_whatever_changes_them_makes_others(tiny: Make, change: dict[str, Any]) 
 def test_cells_of_another_precision_share_them(tiny: Make) -> None:
     _, kept, split, _ = setting(tiny(**FROZEN))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rows = kept.add_features({"index": torch.arange(20)}, split)[FEATURES]
+        rows = kept.add_features({"index": torch.arange(20)}, split)[FEATURES]["context_branch"]
     assert not torch.equal(rows, rows.bfloat16().float()), "computed in float32 whatever is around"
 
 
@@ -97,9 +99,8 @@ def test_a_cell_trains_on_them_and_leaves_the_encoder_alone(tiny: Make, tmp_path
     result = run.run_cell(tmp_path / "cell")
     assert set(result["splits"]) == {"test", "test_shift"}
     weights = load_file(tmp_path / "cell/checkpoints/best.safetensors")
-    branch = ContextBranch(config.method.branch, 7, lambda encoder, network: None, config.seed)  # type: ignore[arg-type]
-    for name, value in branch.encoder.state_dict().items():
-        assert torch.equal(value, weights[f"context_branch.encoder.{name}"]), name
+    branch = [name for name in weights if name.startswith("context_branch.")]
+    assert branch == ["context_branch.classifier.bias", "context_branch.classifier.weight"], "it is in no checkpoint"
     assert len(list((tmp_path / "cache/features").glob("*.npy"))) == 4
 
 

@@ -22,8 +22,11 @@ class FixedBackbone(nn.Module):
         self.feature = None if feature is None else nn.Parameter(feature.clone())
         self.feature_dim = 0 if feature is None else feature.shape[1]
 
-    def encoder_parameters(self) -> set[nn.Parameter]:
-        return set()
+    def encoder_rates(self) -> dict[nn.Parameter, float]:
+        return {}
+
+    def frozen_encoders(self) -> list[Any]:
+        return []
 
     def forward(self, batch: dict[str, Any]) -> BackboneOutput:
         return BackboneOutput(self.logits, self.vad, feature=self.feature)

@@ -8,12 +8,28 @@ from pydantic import TypeAdapter
 from clef.config.backbones import BACKBONES, AnyBackboneConfig, BackboneConfig
 from clef.models import Backbone, build_backbone
 
-CASES: dict[str, dict[str, Any]] = {name: {"name": name} for name in BACKBONES} | {
-    "emot_net decomposed": {"name": "emot_net", "variant": "decomposed"},
-    "caer_net feature_norm": {"name": "caer_net", "feature_norm": True},
-    "gnn_cnn": {"name": "gnn_cnn", "layers": 2},
-    "emoticon agents": {"name": "emoticon", "third": "agents"},
-}
+STREAM = {"network": "resnet18", "width": 0.0625, "weights": "none", "trainable": True}
+STREAMS = (
+    "context", "scene", "scene_without_face", "scene_without_extended_face", "scene_without_person", "body", "face"
+)  # fmt: skip
+CASES: dict[str, dict[str, Any]] = (
+    {name: {"name": name} for name in BACKBONES}
+    | {
+        "emot_net decomposed": {"name": "emot_net", "variant": "decomposed"},
+        "caer_net feature_norm": {"name": "caer_net", "feature_norm": True},
+        "gnn_cnn": {"name": "gnn_cnn", "layers": 2},
+        "emoticon agents": {"name": "emoticon", "third": "agents"},
+        "encoders": {"name": "encoders", "encoders": dict.fromkeys(STREAMS, STREAM)},
+    }
+    | {
+        f"encoders {fusion}": {
+            "name": "encoders",
+            "encoders": dict.fromkeys(("scene", "body", "face"), STREAM),
+            "fusion": {"name": fusion, "dim": 256},
+        }
+        for fusion in ("linear", "gated", "attention")
+    }
+)
 """Every backbone as its recipe has it, and some of their variants."""
 IMAGES = ("scene", "body", "face", "context", "scene_without_face")
 
@@ -49,6 +65,7 @@ def batch(samples: int = 2, classes: int = 26, size: int = 40, single: bool = Fa
         "regions": boxes(rand(samples, 5, 4)),
         "agents": boxes(rand(samples, 5, 4)),
     }
+    inputs |= {name: rand(samples, 3, size, size) * 4 - 2 for name in STREAMS if name not in inputs}
     inputs["valid"] = {name: torch.ones(samples, dtype=torch.bool) for name in inputs}
     several = (rand(samples, classes) < 0.3).float()
     several[:, 0] = 1

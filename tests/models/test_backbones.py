@@ -89,9 +89,11 @@ def test_an_input_that_is_read_but_not_listed_is_named(config: BackboneConfig, w
 def test_a_frozen_context_branch_keeps_parameters_and_statistics() -> None:
     config = ContextBranchConfig(network="resnet18", width=0.0625, weights="none", trainable=False)
     branch = ContextBranch(config, 7, lambda encoder, network: None).train()
-    before = {k: v.clone() for k, v in branch.encoder.state_dict().items()}
+    encoder = branch.frozen_encoders()[0].network()
+    before = {k: v.clone() for k, v in encoder.state_dict().items()}
     branch({"context": torch.randn(4, 3, 32, 32)}).sum().backward()
-    assert all(torch.equal(before[k], v) for k, v in branch.encoder.state_dict().items())
+    assert all(torch.equal(before[k], v) for k, v in encoder.state_dict().items())
+    assert list(branch.state_dict()) == ["classifier.weight", "classifier.bias"], "no checkpoint holds what is frozen"
     assert {n for n, p in branch.named_parameters() if p.grad is not None} == {"classifier.weight", "classifier.bias"}
 
 

@@ -173,6 +173,7 @@ def test_weights_are_asked_for_by_the_names_that_the_recipe_states(case: str) ->
         build_backbone(config(**CASES[case]), 26, False, asked.__setitem__)
     recipe = yaml_config.read_yaml(yaml_config.resource(f"configs/backbones/{name}.yaml"))
     stated = recipe["backbone"].get("weights", {}) if config(**CASES[case]).takes_weights else {}
+    stated |= {name: stream.network for name, stream in config(**CASES[case]).streams.items()}
     assert set(asked) == set(stated)
     for encoder, network in asked.items():
         assert type(network).__name__ == ("Vgg16Encoder" if stated[encoder].endswith("vgg16") else "ResNetEncoder")
