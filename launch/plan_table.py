@@ -91,7 +91,7 @@ def _table(plan: Plan, letters: dict[ResourcesConfig, str]) -> Table:
 
 def _row_key(cell: PlannedCell) -> tuple[str, str, str]:
     config = cell.config
-    return config.dataset_name, config.backbone.name, config.method_label
+    return config.dataset_name, config.backbone_name, config.method_label
 
 
 def _seed_ranges(seeds: list[int]) -> str:

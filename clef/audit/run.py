@@ -94,7 +94,7 @@ def _facts(
         "cell": folder.name,
         "signature": folder.name.rpartition("-")[2],
         "dataset": config.dataset_name,
-        "backbone": config.backbone.name,
+        "backbone": config.backbone_name,
         "method": config.method_label,
         "seed": config.seed,
         "metric": config.card.metric,

@@ -181,6 +181,8 @@ class CellConfig(Strict):
     method: AnyMethodConfig
     label: str | None = None
     """What tables call this reading of the method, where a grid has several."""
+    backbone_label: str | None = None
+    """What they call this reading of the backbone."""
     against: str | None = "vanilla"
     """The method of the same grid, as tables call it, that they compare this one with; null: none."""
     inputs: Inputs
@@ -246,8 +248,13 @@ class CellConfig(Strict):
     @property
     def name(self) -> str:
         """Return the cell's name within its grid: dataset, backbone, method and seed."""
-        backbone = self.backbone.name.rpartition(":")[2]
+        backbone = self.backbone_name.rpartition(":")[2]
         return f"{self.dataset_name}-{backbone}-{self.method_label}-s{self.seed}"
+
+    @property
+    def backbone_name(self) -> str:
+        """Return the backbone, or the name of its reading."""
+        return self.backbone_label or self.backbone.name
 
     @property
     def method_label(self) -> str:

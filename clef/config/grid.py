@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from clef import yaml_config
 from clef.config import CellConfig, Strict, resolve
+from clef.config.recipes import Kind
 from clef.errors import ConfigError
 from clef.yaml_config import merge, nest, unknown, validate
 
 GRIDS = "configs/grids"
 """The grids that ship."""
 AXES = ("dataset", "backbone", "method", "seed")
+_KINDS: Mapping[str, Kind] = {"backbone": "backbones", "method": "methods"}
+"""The axes that may list presets, with the kind of recipe behind them."""
 Point = Mapping[str, Any]
 """A value on each axis: a cell of the grid."""
 FROM_GRID = "@"
@@ -23,25 +26,23 @@ FROM_GRID = "@"
 
 
 class CellSelector(Strict):
-    """Selects the cells that match on every axis given. `method` names a preset, or the method that presets are of."""
+    """Selects the cells that match on every axis given. A preset is named itself, or by what it is a reading of."""
 
     dataset: str | None = None
     backbone: str | None = None
     method: str | None = None
     seed: int | None = None
 
-    def matches(self, point: Point, method: str) -> bool:
-        """Return whether the cell at `point` lies in it; `method` is the one that the cell's preset is of."""
-        stated = {axis: getattr(self, axis) for axis in AXES}
-        return all(
-            value in (None, point[axis]) or (axis == "method" and value == method) for axis, value in stated.items()
-        )
+    def matches(self, point: Point, behind: Point) -> bool:
+        """Return whether the cell at `point` lies in it; `behind` has what the cell's presets are of in their place."""
+        return all(getattr(self, axis) in (None, point[axis], behind[axis]) for axis in AXES)
 
 
 class Preset(Strict):
-    """A reading of a method, with a name of its own."""
+    """A reading of a method or of a backbone, with a name of its own."""
 
-    method: str
+    method: str | None = None
+    backbone: str | None = None
     set: dict[str, Any] = {}
     """Its settings; they win over the grid's overrides. `method.start_from: "@NAME"` starts from the trained cell of
     that method (or preset) with the same dataset, backbone and seed."""
@@ -49,6 +50,14 @@ class Preset(Strict):
     """Train this many times as long, with the steps of the schedule stretched alike."""
     against: str | None = "vanilla"
     """The method or preset of the grid that it is compared with; null: none, as of a control."""
+
+    @model_validator(mode="after")
+    def _is_of_one(self) -> "Preset":
+        if (self.method is None) == (self.backbone is None):
+            raise ValueError("the method or the backbone that it is a reading of is expected: one of the two")
+        if self.backbone and (stated := self.model_fields_set & {"epochs_times", "against"}):
+            raise ValueError(f"{min(stated)}: only a preset of a method has it")
+        return self
 
 
 class Override(Strict):
@@ -64,15 +73,19 @@ class Grid(Strict):
     datasets: list[str] = Field(min_length=1)
     backbones: list[str] = Field(min_length=1)
     methods: list[str] = Field(min_length=1)
-    """Methods, and the names of presets."""
+    """Methods, and as among the backbones, the names of presets."""
     presets: dict[str, Preset] = {}
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     exclude: list[CellSelector] = []
     overrides: list[Override] = []
 
-    def preset(self, name: str) -> Preset:
-        """Return the preset of that name, or the method itself as one without settings."""
-        return self.presets.get(name) or Preset(method=name)
+    def preset(self, axis: str, name: str) -> Preset:
+        """Return the preset of that name, or the backbone or method itself as one without settings."""
+        return self.presets.get(name) or Preset.model_validate({axis: name})
+
+    def behind(self, point: Point) -> Point:
+        """Return the point with the backbone and the method that its presets are of in place of their names."""
+        return {**point, **{axis: getattr(self.preset(axis, point[axis]), axis) for axis in ("backbone", "method")}}
 
 
 def load_grid(path: Path) -> Grid:
@@ -101,15 +114,13 @@ def resolve_cells(grid: Grid, where: str, extra: Mapping[str, Any]) -> list[Cell
     `where` names the grid in errors, and `extra` holds settings that win over the grid's. Raises ConfigError for a
     grid that contradicts itself, and for settings that no cell can have.
     """
-    _check_backbones(grid, where)
-    _check_selectors(grid, where)
     _check_presets(grid, where)
+    _check_selectors(grid, where)
     cells: list[CellConfig] = []
     resolved: dict[Any, _Resolved] = {}
     for values in itertools.product(grid.datasets, grid.backbones, grid.methods, grid.seeds):
         point = dict(zip(AXES, values, strict=True))
-        method = grid.preset(str(point["method"])).method
-        if not any(exclusion.matches(point, method) for exclusion in grid.exclude):
+        if not any(exclusion.matches(point, grid.behind(point)) for exclusion in grid.exclude):
             cells.append(_resolve_cell(grid, point, where, extra, resolved))
     if len({config.name for config in cells}) < len(cells):
         raise ConfigError(f"{where}: some axis lists a value twice")
@@ -129,18 +140,21 @@ def _resolve_cell(
 
     Resolving takes its time, so `resolved` keeps what was resolved, for the cells that differ in their seed alone.
     """
-    preset = grid.preset(point["method"])
-    overrides = tuple(i for i, override in enumerate(grid.overrides) if override.where.matches(point, preset.method))
+    backbone, method = (grid.preset(axis, point[axis]) for axis in ("backbone", "method"))
+    behind = grid.behind(point)
+    overrides = tuple(i for i, override in enumerate(grid.overrides) if override.where.matches(point, behind))
     key = (point["dataset"], point["backbone"], point["method"], overrides)
     if key not in resolved:
-        settings = merge(*(nest(grid.overrides[i].set) for i in overrides), nest(preset.set), extra)
-        _check_axes(settings, {**point, "method": preset.method}, where)
-        axes = {**point, "backbone": {"name": point["backbone"]}, "method": {"name": preset.method}}
-        named = {"label": point["method"], "against": preset.against} if point["method"] in grid.presets else {}
+        layers = [grid.overrides[i].set for i in overrides] + [backbone.set, method.set]
+        settings = merge(*map(nest, layers), extra)
+        _check_axes(settings, behind, where)
+        axes = {**behind, "backbone": {"name": backbone.backbone}, "method": {"name": method.method}}
+        named = {"label": point["method"], "against": method.against} if point["method"] in grid.presets else {}
+        named |= {"backbone_label": point["backbone"]} if point["backbone"] in grid.presets else {}
         config = resolve.resolve(merge(settings, axes, named), where)
-        resolved[key] = settings, _train_longer(config, preset.epochs_times)
+        resolved[key] = settings, _train_longer(config, method.epochs_times)
     settings, first = resolved[key]
-    _check_axes(settings, {**point, "method": preset.method}, where)
+    _check_axes(settings, behind, where)
     config = first.model_copy(update={"seed": point["seed"]})
     _check_start(grid, config, point, where)
     return config
@@ -151,24 +165,17 @@ def _train_longer(config: CellConfig, times: int) -> CellConfig:
     return config.model_copy(update={"epochs": config.epochs * times, "schedule": schedule})
 
 
-def _check_backbones(grid: Grid, where: str) -> None:
-    """Refuse a backbone that does not exist."""
-    registered = resolve.registered("backbones")
-    for name in grid.backbones:
-        if ":" not in name and name not in registered:
-            raise ConfigError(f"{where}: " + unknown(f"backbones: {name!r}", name, registered))
-
-
 def _check_start(grid: Grid, config: CellConfig, point: Point, where: str) -> None:
     """Refuse to start from a cell that this grid doesn't train, or one that is not vanilla."""
     start = config.method.parent
     if start is None or not start.startswith(FROM_GRID):
         return
     name = start.removeprefix(FROM_GRID)
-    method = grid.preset(name).method
-    excluded = any(exclusion.matches({**point, "method": name}, method) for exclusion in grid.exclude)
+    parent = {**point, "method": name}
+    method = grid.preset("method", name).method
+    excluded = any(exclusion.matches(parent, grid.behind(parent)) for exclusion in grid.exclude)
     if name not in grid.methods or method != "vanilla" or excluded:
-        vanilla = [m for m in grid.methods if grid.preset(m).method == "vanilla"]
+        vanilla = [m for m in grid.methods if grid.preset("method", m).method == "vanilla"]
         raise ConfigError(
             f"{where}: presets.{point['method']}: method.start_from={start}: a vanilla method of this grid is expected "
             f"({', '.join(FROM_GRID + m for m in vanilla) or 'it has none'}), in the same cells"
@@ -176,23 +183,25 @@ def _check_start(grid: Grid, config: CellConfig, point: Point, where: str) -> No
 
 
 def _check_presets(grid: Grid, where: str) -> None:
-    """Refuse presets that shadow a method, that nothing uses, or that name what does not exist."""
-    methods = resolve.registered("methods")
+    """Refuse presets that shadow a backbone or method, that nothing uses, or that name what does not exist."""
+    for axis, kind in _KINDS.items():
+        shipped, used = resolve.registered(kind), getattr(grid, kind)
+        presets = {name: of for name, preset in grid.presets.items() if (of := getattr(preset, axis))}
+        for name, of in presets.items():
+            if name in shipped or not re.fullmatch("[A-Za-z0-9_]+", name):
+                raise ConfigError(f"{where}: presets.{name}: another name is expected, of letters, digits and _")
+            if name not in used:
+                raise ConfigError(f"{where}: presets.{name}: not among the grid's {kind}")
+            if ":" not in of and of not in shipped:
+                raise ConfigError(f"{where}: " + unknown(f"presets.{name}.{axis}: {of!r}", of, shipped))
+        for name in used:
+            if ":" not in name and name not in (*shipped, *presets):
+                raise ConfigError(f"{where}: " + unknown(f"{kind}: {name!r}", name, [*shipped, *presets]))
     for name, preset in grid.presets.items():
-        if name in methods or not re.fullmatch("[A-Za-z0-9_]+", name):
-            raise ConfigError(f"{where}: presets.{name}: another name is expected, of letters, digits and _")
-        if name not in grid.methods:
-            raise ConfigError(f"{where}: presets.{name}: not among the grid's methods")
         others = [other for other in grid.methods if other != name]
         if preset.against not in (None, "vanilla", *others):
             text = unknown(f"presets.{name}.against: {preset.against!r}", str(preset.against), others)
             raise ConfigError(f"{where}: {text}")
-        if ":" not in preset.method and preset.method not in methods:
-            text = unknown(f"presets.{name}.method: {preset.method!r}", preset.method, methods)
-            raise ConfigError(f"{where}: {text}")
-    for name in grid.methods:
-        if ":" not in name and name not in methods and name not in grid.presets:
-            raise ConfigError(f"{where}: " + unknown(f"methods: {name!r}", name, [*methods, *grid.presets]))
 
 
 def _check_selectors(grid: Grid, where: str) -> None:
@@ -203,8 +212,8 @@ def _check_selectors(grid: Grid, where: str) -> None:
     ):
         for selector, axis in itertools.product(selectors, AXES):
             value, values = getattr(selector, axis), list(getattr(grid, f"{axis}s"))
-            if axis == "method":
-                values += [preset.method for preset in grid.presets.values()]
+            if axis in _KINDS:
+                values += [of for preset in grid.presets.values() if (of := getattr(preset, axis))]
             if value is not None and value not in values:
                 raise ConfigError(f"{where}: " + unknown(f"{key}.{axis}: {value!r}", str(value), map(str, values)))
 

@@ -302,7 +302,7 @@ def _result_record(
         "cell": config.name,
         "signature": folder.name.rpartition("-")[2],
         "dataset": config.dataset,
-        "backbone": config.backbone.name,
+        "backbone": config.backbone_name,
         "method": config.method_label,
         "seed": config.seed,
         "metric": card.metric,

@@ -14,6 +14,7 @@ from clef.config import grid as grids
 from clef.config.grid import Grid
 from clef.engine.run import run_cell
 from clef.errors import ConfigError
+from clef.yaml_config import validate
 from launch import plan as plans
 from launch.plan import PlannedCell
 from tests.conftest import TINY
@@ -24,7 +25,7 @@ SHIPPED = ("ablations", "ambiguities")
 
 def configs(**changes: Any) -> list[CellConfig]:
     grid = {"datasets": ["caer_s"], "backbones": ["emot_net"], "methods": ["vanilla", "clef"], "seeds": [0]}
-    return grids.resolve_cells(Grid.model_validate(grid | changes), "grid", {})
+    return grids.resolve_cells(validate(Grid, grid | changes, "grid"), "grid", {})
 
 
 def test_a_preset_is_its_method_with_its_settings_under_its_own_name() -> None:
@@ -87,6 +88,20 @@ def test_what_a_preset_is_compared_with_goes_into_the_plan_and_not_into_the_sign
         ({"methods": ["x"], "presets": {"x": {"method": "clf"}}}, "'clf': unknown (did you mean clef?)"),
         ({"methods": ["clef", "cleff"]}, "'cleff': unknown (did you mean clef?)"),
         (
+            {"backbones": ["x"], "presets": {"x": {"backbone": "cear_net"}}},
+            "'cear_net': unknown (did you mean caer_net?)",
+        ),
+        ({"methods": ["x"], "presets": {"x": {"backbone": "caer_net"}}}, "presets.x: not among the grid's backbones"),
+        ({"methods": ["x"], "presets": {"x": {}}}, "presets.x: the method or the backbone that it is a reading of"),
+        (
+            {"backbones": ["x"], "presets": {"x": {"backbone": "caer_net", "against": None}}},
+            "presets.x: against: only a preset of a method has it",
+        ),
+        (
+            {"backbones": ["x"], "presets": {"x": {"backbone": "caer_net", "set": {"backbone.name": "cd_net"}}}},
+            "backbone=cd_net: backbone is an axis",
+        ),
+        (
             {"methods": ["x"], "presets": {"x": {"method": "clef", "set": {"method.name": "vanilla"}}}},
             "method=vanilla: method is an axis",
         ),
@@ -108,6 +123,36 @@ def test_presets_that_make_no_sense_are_refused(changes: dict[str, Any], expecte
     with pytest.raises(ConfigError) as error:
         configs(**changes)
     assert expected in str(error.value)
+
+
+def test_a_preset_of_a_backbone_is_a_backbone_of_the_grid_under_its_own_name(tmp_path: Path) -> None:
+    made = configs(
+        backbones=["emot_net", "thin", "wide"],
+        methods=["vanilla", "late"],
+        presets={
+            "thin": {"backbone": "emot_net", "set": {"backbone.width": 0.5}},
+            "wide": {"backbone": "emot_net", "set": {"backbone.width": 2, "epochs": 5}},
+            "late": {"method": "clef", "set": {"method.start_from": "@vanilla", "epochs": 9}},
+        },
+        overrides=[
+            {"where": {"backbone": "emot_net"}, "set": {"backbone": {"width": 1.5, "dropout": 0.25}, "epochs": 3}},
+            {"where": {"backbone": "thin", "method": "vanilla"}, "set": {"epochs": 4}},
+        ],
+        exclude=[{"backbone": "wide", "method": "clef"}],
+    )
+    assert [(c.name, c.backbone.width, c.backbone.dropout, c.epochs) for c in made] == [
+        ("caer_s-emot_net-vanilla-s0", 1.5, 0.25, 3),
+        ("caer_s-emot_net-late-s0", 1.5, 0.25, 9),
+        ("caer_s-thin-vanilla-s0", 0.5, 0.25, 4),
+        ("caer_s-thin-late-s0", 0.5, 0.25, 9),
+        ("caer_s-wide-vanilla-s0", 2, 0.25, 5),
+    ]
+    runs = [PlannedCell(config, None, "new").as_run() for config in made]
+    assert [run.backbone for run in runs] == ["emot_net", "emot_net", "thin", "thin", "wide"]
+    # Its name changes no result: the same settings under another name are the same cell.
+    again = made[2].model_copy(update={"backbone_label": "other"})
+    assert compute_signature(made[2], {}, {}) == compute_signature(again, {}, {})
+    assert compute_signature(made[2], {}, {}) != compute_signature(made[0], {}, {})
 
 
 # ---- the shipped grids ----
