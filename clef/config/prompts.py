@@ -18,7 +18,7 @@ def as_lists(stated: Mapping[Any, Any]) -> Prompts:
     prompts = {str(name): [texts] if isinstance(texts, str) else texts for name, texts in stated.items()}
     for name, texts in prompts.items():
         if not (isinstance(texts, list) and texts and all(isinstance(text, str) and text.strip() for text in texts)):
-            raise ValueError(f"{name}: a prompt, or a list of them, is expected")
+            raise ValueError(f"a prompt, or a list of them, is expected for {name}")
     return prompts
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from clef import yaml_config
-from clef.config import CellConfig, CustomMethodConfig, VanillaConfig
+from clef.config import CcimConfig, CellConfig, CustomMethodConfig, EncodersConfig, VanillaConfig
 from clef.config.backbones import BACKBONES
 from clef.config.methods import METHODS
+from clef.config.prompts import NAMES, find_prompts
 from clef.config.recipes import Kind, recipe_settings
 from clef.datasets import cards
 from clef.errors import ConfigError
@@ -29,6 +30,7 @@ def resolve(settings: Mapping[str, Any], where: str = "config") -> CellConfig:
     recorded = _card_to_record(card, settings, where)
     config = validate(CellConfig, merge(method, backbone, settings) | {"card": recorded}, where)
     config = _with_inputs_that_are_read(config, settings, where)
+    config = _with_prompts(config, where)
     _check_loss(config, card, where)
     if "val" not in card.splits and config.selection == "best":
         raise ConfigError(
@@ -111,6 +113,23 @@ def _with_inputs_that_are_read(config: CellConfig, settings: Mapping[str, Any], 
         text = unknown(f"inputs.{name}", name, read)
         raise ConfigError(f"{where}: {text} (what this backbone and method read)")
     return config.model_copy(update={"inputs": inputs.without(*(set(inputs.present) - read))})
+
+
+def _with_prompts(config: CellConfig, where: str) -> CellConfig:
+    """Return the config with the prompts themselves where a zero-shot head has the name of some, or a file's path."""
+    backbone = config.backbone
+    if not isinstance(backbone, EncodersConfig) or backbone.fusion.name != "zero_shot":
+        return config
+    if isinstance(config.method, CcimConfig):
+        raise ConfigError(
+            f"{where}: backbone.fusion: zero_shot is nothing but a classifier, and ccim brings its own; take another"
+        )
+    try:
+        prompts = find_prompts(backbone.fusion.prompts or NAMES, config.card.classes)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: backbone.fusion.prompts: {error}") from None
+    fusion = backbone.fusion.model_copy(update={"prompts": prompts})
+    return config.model_copy(update={"backbone": backbone.model_copy(update={"fusion": fusion})})
 
 
 def _check_loss(config: CellConfig, card: cards.Card, where: str) -> None:

@@ -45,7 +45,7 @@ class TrainStep:
             self.method = self.method.to(memory_format=torch.channels_last)
         self.parameters = [parameter for parameter in self.method.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(self.method, config.optimizer)
-        self.wrapped = accelerator.prepare(self.method)
+        self.wrapped = accelerator.prepare_model(self.method, evaluation_mode=not self.parameters)
         self.guard = NonFiniteGuard(accelerator.device)
         if accelerator.scaler is None:  # with fp16, the gradient scaler decides which steps are skipped
             self.guard.attach(self.optimizer)
@@ -148,6 +148,7 @@ def build_optimizer(method: Method, config: OptimizerConfig) -> Optimizer:
     Raises ConfigError for an optimizer of your own that can't be used.
     """
     groups = method.parameter_groups(config.weight_decay)
+    groups = groups or [{"params": [], "weight_decay": config.weight_decay, "lr_multiplier": 1.0}]  # nothing is trained
     if ":" in config.name:
         optimizer = _build_own_optimizer(groups, config)
     else:

@@ -27,7 +27,7 @@ from clef.data.loader import BatchLoader, to_device
 from clef.data.manifest import Manifest
 from clef.data.order import Order, RankBatches
 from clef.data.shards import SplitShards
-from clef.engine import atomic_dir, checkpoint, feature_cache, model_io
+from clef.engine import atomic_dir, checkpoint, class_embeddings, feature_cache, model_io
 from clef.engine.checkpoint import TrainingProgress, TrainState
 from clef.engine.distributed import Watchdog, on_all_ranks, synchronize_buffers
 from clef.engine.evaluation import evaluate
@@ -54,22 +54,24 @@ class Trainer:
         self.val_split = SplitShards(config.shards, "val", manifest) if "val" in manifest.splits else None
         self.metric_name = config.card.metric
         self.order = Order(len(self.train_split), config.batch_size, config.seed)
-        self.total_steps = self.order.num_batches(config.epochs)
 
         # The model, with the same initial weights on every rank, and what updates it.
         torch.manual_seed(config.seed)
         class_counts = [manifest.splits["train"].classes[name] for name in manifest.classes]
         method = methods.build(config, class_counts, len(self.train_split), self._load_dictionary)
+        class_embeddings.set_class_embeddings(config, method, self._print)
         model_io.load_parent_backbone(config, method)
         self.train_step = TrainStep(config, method, accelerator)
         self.method, self.optimizer = self.train_step.method, self.train_step.optimizer
+        # A method without any trained weight, as a zero-shot one, is only scored.
+        self.total_steps = self.order.num_batches(config.epochs) if self.train_step.parameters else 0
 
         # What is computed or decoded once: features of frozen networks, images in the node's cache.
         self.frozen = FrozenFeatures(config, self.method, accelerator.device, self._print)
         self.cache = node_cache(config.runtime)
         if self.cache:  # take the room for every split now, not at the first validation
             self.cache.reserve(manifest, tuple(manifest.splits), self.frozen.decoded_inputs)
-        for name in manifest.splits:
+        for name in manifest.splits if self.total_steps else [name for name in manifest.splits if name != "train"]:
             self.frozen.prepare(SplitShards(config.shards, name, manifest))
 
         checkpoint.seed_all(config.seed * 10_007 + rank)  # from here on, other dropout on every rank
@@ -163,6 +165,8 @@ class Trainer:
         return step % self.config.runtime.log_every == 0 or step == self.total_steps
 
     def _validation_is_due(self) -> bool:
+        if not self.total_steps:
+            return not self.progress.history
         return self._epochs_done() > (self.progress.history[-1]["epoch"] if self.progress.history else 0)
 
     def _save_is_due(self, last_step: int) -> bool:
@@ -271,7 +275,7 @@ class Trainer:
         self.progress.history.append(record)
         remark = "  best so far" if is_best and score is not None and self.config.selection == "best" else ""
         text = f"  val {format_score(score)}{remark}" if self.val_split else ""
-        display.print(f"epoch {epoch}/{self.config.epochs}{text}")
+        display.print((f"epoch {epoch}/{self.config.epochs}" if self.total_steps else "nothing to train") + text)
         if self.is_main:
             self.log.append(record)
         return True

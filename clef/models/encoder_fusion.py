@@ -15,6 +15,7 @@ from clef.data.batch_memory import Batch
 from clef.models.backbone import Backbone, WeightLoader
 from clef.models.encoders import build_encoder, encoder_dim, scaled
 from clef.models.frozen import FrozenEncoder, read_images
+from clef.models.zero_shot import TextClassifier, UnitFeatures
 
 
 class EncoderFusion(Backbone):
@@ -31,10 +32,18 @@ class EncoderFusion(Backbone):
                 load(name, self.encoders[name])
             else:
                 self._frozen[name] = FrozenEncoder(name, name, stream, load)
-        self.feature_dim = scaled(config.fusion.dim, config.width)
         dims = [encoder_dim(stream) for stream in self.streams.values()]
+        self.is_zero_shot = config.fusion.name == "zero_shot"
+        if self.is_zero_shot:
+            self.feature_dim, self.fusion = sum(dims) + len(dims), UnitFeatures()
+            return
+        self.feature_dim = scaled(config.fusion.dim, config.width)
         self.fusion = _FUSIONS[config.fusion.name](dims, self.feature_dim, config.fusion)
         self.dropout = nn.Dropout(config.dropout)
+
+    def make_classifier(self, classes: int) -> nn.Module:
+        """Return the head: a layer that is trained, or one that is made of texts."""
+        return TextClassifier(classes, self.feature_dim) if self.is_zero_shot else super().make_classifier(classes)
 
     def frozen_encoders(self) -> list[FrozenEncoder]:
         """Return those that are not trained."""
@@ -48,10 +57,11 @@ class EncoderFusion(Backbone):
     def features(self, batch: Batch) -> Tensor:
         """Return the joint feature, B,feature_dim, of the images B,3,H,W (or of features that came with the batch)."""
         valid = torch.stack([batch["valid"][name] for name in self.streams], dim=1)
-        features = [
-            F.layer_norm(self._encode(name, batch), (encoder_dim(stream),)) for name, stream in self.streams.items()
-        ]
-        joint: Tensor = self.dropout(self.fusion(features, valid))
+        features = [self._encode(name, batch) for name in self.streams]
+        if self.is_zero_shot:
+            units: Tensor = self.fusion(features, valid)
+            return units
+        joint: Tensor = self.dropout(self.fusion([F.layer_norm(f, f.shape[1:]) for f in features], valid))
         return joint
 
     def _encode(self, name: str, batch: Batch) -> Tensor:

@@ -56,11 +56,18 @@ def _build_timm(model: str, size: Size | None) -> nn.Module:
 
 
 def _build_open_clip(model: str, size: Size | None) -> nn.Module:
+    visual: nn.Module = build_open_clip(model, size).visual  # type: ignore[assignment]
+    visual.output_tokens = False  # CoCa's tower would return those besides the pooled feature
+    return visual
+
+
+def build_open_clip(model: str, size: Size | None = None) -> nn.Module:
+    """Return a whole open_clip model NAME/PRETRAINED, encoders of images and of texts, with random weights."""
     import open_clip
 
     architecture, _, tag = model.partition("/")
     quick = (open_clip.get_pretrained_cfg(architecture, tag) or {}).get("quick_gelu", False)
-    whole = open_clip.create_model(
+    whole: nn.Module = open_clip.create_model(
         architecture,
         force_quick_gelu=quick,
         force_image_size=size,
@@ -68,9 +75,7 @@ def _build_open_clip(model: str, size: Size | None) -> nn.Module:
         pretrained_image=False,
         pretrained_text=False,
     )
-    visual: nn.Module = whole.visual
-    visual.output_tokens = False  # CoCa's tower would return those besides the pooled feature
-    return visual
+    return whole
 
 
 def _build_torchvision(model: str, size: Size | None) -> nn.Module:

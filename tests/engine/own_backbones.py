@@ -1,4 +1,4 @@
-"""A backbone as a user might bring it, whose weights share memory in every way that torch allows."""
+"""Backbones as a user might bring them: one whose weights share memory in all ways that torch allows, one without."""
 
 import torch
 from torch import Tensor, nn
@@ -32,3 +32,35 @@ class Shared(Backbone):
         body, scene = (self.encoders[name](batch[name]) for name in self.inputs)
         body = (body - self.center) * self.scale + self.shift
         return torch.cat([body, scene - self.origin], dim=1) @ self.mixing @ self.mixing.t()
+
+
+class Fixed(Backbone):
+    """Scores that follow from the mean color alone: no weight is trained."""
+
+    inputs = ("scene",)
+
+    def build(self, config: BackboneConfig, load: WeightLoader) -> None:
+        """Make nothing."""
+        self.feature_dim = 3
+
+    def make_classifier(self, classes: int) -> nn.Module:
+        """Return a head with nothing to train."""
+        return FixedHead(classes)
+
+    def features(self, batch: Batch) -> Tensor:
+        """Return the mean color, B,3."""
+        return batch["scene"].mean((2, 3))
+
+
+class FixedHead(nn.Module):
+    """A fixed matrix."""
+
+    matrix: Tensor
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("matrix", torch.linspace(-1, 1, 3 * classes).reshape(classes, 3))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Return logits, B,K."""
+        return feature @ self.matrix.T

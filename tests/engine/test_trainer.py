@@ -13,8 +13,9 @@ import torch
 
 from clef.cells import records
 from clef.cells.identity import write_config
-from clef.config import CellConfig
+from clef.config import CellConfig, resolve
 from clef.data import manifest as manifests
+from clef.data.dataset import CellDataset
 from clef.data.shards import SplitShards
 from clef.engine import atomic_dir, checkpoint, distributed
 from clef.engine.run import run_cell
@@ -90,6 +91,24 @@ def test_a_cell_leaves_a_complete_record(tiny: Make, tmp_path: Path, dataset: st
         assert line["grad_norm"] > 0
         assert set(line) == set(stated)
     assert [line["epoch"] for line in lines if "val" in line] == [1]
+
+
+def test_a_method_without_a_trained_weight_is_scored_without_a_step(tiny: Make, tmp_path: Path) -> None:
+    stated = tiny(method="vanilla", epochs=2).model_dump(mode="json")
+    config = resolve.resolve(stated | {"backbone": {"name": "tests.engine.own_backbones:Fixed"}})
+    result = train(config, tmp_path)
+    assert (result["steps"], result["best_epoch"], result["run"]["samples_seen"]) == (0, 0, 0)
+    [line] = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert line == {"epoch": 0, "step": 0, "val": result["val"]}
+    assert records.read_json(tmp_path / "state.json")["state"] == "done"
+    image = config.inputs.images["scene"]
+    shards = SplitShards(config.shards, "test")
+    scores = np.load(tmp_path / "predictions-test.npz")["scores"]
+    matrix = np.linspace(-1, 1, 3 * len(config.card.classes)).reshape(-1, 3)
+    for place in range(0, len(shards), 7):
+        picture = CellDataset(shards, {"scene": image}, 0, augment=False)[(0, place)]["scene"]
+        color = (picture.double().mean((1, 2)).numpy() / 255 - image.mean) / image.std
+        np.testing.assert_allclose(scores[place], matrix @ color, rtol=1e-4)
 
 
 @pytest.mark.slow
