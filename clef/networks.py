@@ -22,6 +22,8 @@ DISTRIBUTIONS = {"timm": "timm", "open_clip": "open_clip_torch", "torchvision": 
 """What is installed for each prefix of a name."""
 EXTRA = "pip install 'clef-caer[encoders]'"
 PACKAGE = Path(__file__).parent
+FOLDER = "~/.cache/clef/networks"
+"""Where records are kept."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,21 @@ def describe(names: Iterable[str]) -> dict[str, NetworkRecord]:
     is not installed.
     """
     names = sorted(set(names))
-    by_library = {library: [name for name in names if name.startswith(f"{library}:")] for library in DISTRIBUTIONS}
-    known = {library: _read_kept(library) for library, asked in by_library.items() if asked}
-    missing = [name for library, kept in known.items() for name in by_library[library] if name not in kept]
-    if missing:
-        for name, answer in _ask(missing).items():
-            if "error" in answer:
-                raise ConfigError(answer["error"])
-            known[name.partition(":")[0]][name] = _from_json(answer)
-        for library, kept in known.items():
-            _keep(library, kept)
-    return {name: known[name.partition(":")[0]][name] for name in names}
+    new = [name for name in names if name not in _known]
+    for library in sorted({name.partition(":")[0] for name in new}):
+        _known.update(_read_kept(library))
+    if missing := [name for name in new if name not in _known]:
+        _known.update(_ask(missing))
+        for library in {name.partition(":")[0] for name in missing}:
+            _keep(library)
+    for name in names:
+        if isinstance(answer := _known[name], str):
+            raise ConfigError(answer)
+    return {name: answer for name in names if isinstance(answer := _known[name], NetworkRecord)}
+
+
+_known: dict[str, NetworkRecord | str] = {}
+"""What this process knows, by name; a text says why there is no record."""
 
 
 def version(library: str) -> str:
@@ -91,16 +97,21 @@ def _from_json(content: dict[str, Any]) -> NetworkRecord:
     return NetworkRecord(**content | tuples)
 
 
-def _ask(names: list[str]) -> dict[str, dict[str, Any]]:
-    """Return what the libraries answer, in another process: a record, or `error` and why there is none."""
+def _ask(names: list[str]) -> dict[str, NetworkRecord | str]:
+    """Return what the libraries answer, in another process: a record, or why there is none."""
     path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "clef.models.named", *names]
     ended = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
     if ended.returncode:
         reason = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
         raise SetupError(f"{', '.join(names)}: can't be looked up: {reason:.300}; run {EXTRA}")
-    answers: dict[str, dict[str, Any]] = json.loads(ended.stdout.strip().splitlines()[-1])
-    return answers
+    return parse(ended.stdout.strip().splitlines()[-1])
+
+
+def parse(text: str) -> dict[str, NetworkRecord | str]:
+    """Return the answers of `clef.models.named` from their JSON."""
+    answers: dict[str, dict[str, Any]] = json.loads(text)
+    return {name: answer["error"] if "error" in answer else _from_json(answer) for name, answer in answers.items()}
 
 
 # ---- What was asked before ----
@@ -108,7 +119,7 @@ def _ask(names: list[str]) -> dict[str, dict[str, Any]]:
 
 def _path(library: str) -> Path:
     """Return the file of the records of a library's version: with another version, they are asked again."""
-    return Path(f"~/.cache/clef/networks/{library}-{version(library)}.json").expanduser()
+    return Path(FOLDER).expanduser() / f"{library}-{version(library)}.json"
 
 
 def _read_kept(library: str) -> dict[str, NetworkRecord]:
@@ -119,9 +130,10 @@ def _read_kept(library: str) -> dict[str, NetworkRecord]:
         return {}
 
 
-def _keep(library: str, records: dict[str, NetworkRecord]) -> None:
+def _keep(library: str) -> None:
+    records = {name: record for name, record in sorted(_known.items()) if name.startswith(f"{library}:")}
+    content = {name: asdict(record) for name, record in records.items() if isinstance(record, NetworkRecord)}
     with suppress(OSError):  # a home that can't be written: they are asked each time
-        content = {name: asdict(record) for name, record in sorted(records.items())}
         io.write(_path(library), io.to_json(content), durable=False)
 
 

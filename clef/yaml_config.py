@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
@@ -162,7 +162,11 @@ def _explain(model: type[BaseModel], content: Mapping[str, Any], fault: Any) -> 
     hint = (
         "; in quotes it is text" if fault["type"] == "string_type" and isinstance(fault["input"], int | float) else ""
     )
-    return f"{dotted or 'value'}: {text[0].lower() + text[1:]}, not {fault['input']!r}{hint}"
+    # What several settings have to do with each other names them itself.
+    found = (
+        "" if fault["type"] == "value_error" and isinstance(fault["input"], Mapping) else f", not {fault['input']!r}"
+    )
+    return f"{dotted or 'value'}: {text[0].lower() + text[1:]}{found}{hint}"
 
 
 def unknown(where: str, key: str, valid: Iterable[str]) -> str:
@@ -175,9 +179,14 @@ def unknown(where: str, key: str, valid: Iterable[str]) -> str:
 
 def _readable_path(loc: tuple[Any, ...], content: Any) -> list[str]:
     """Return pydantic's location without the tags it puts in for members of a union and keys of a dict."""
-    path = []
+    path: list[str] = []
+    tagged = False
     for i, part in enumerate(loc):
         last = i == len(loc) - 1
+        if not tagged and isinstance(content, Mapping) and content.get("name") == part:  # the tag of a union
+            tagged = True
+            continue
+        tagged = False
         if isinstance(content, Mapping) and (part in content or last):
             content = content.get(part)
         elif isinstance(content, (list, tuple)) and isinstance(part, int) and part < len(content):
@@ -248,7 +257,14 @@ _NUMBERS = {
 _NUMBER_BEGINS = list("+-.0123456789")
 
 
-class _Loader(yaml.SafeLoader):
+if TYPE_CHECKING:
+    _BaseLoader, _BaseDumper = yaml.SafeLoader, yaml.SafeDumper
+else:  # with libyaml, a cell's config is read ten times as fast; PyYAML may be installed without it
+    _BaseLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    _BaseDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _Loader(_BaseLoader):
     """Reads numbers as YAML 1.2 does, and refuses a key that is stated twice.
 
     PyYAML alone would take 1e-3 for text, 010 for 8, 16:30 for 990, 2024-01-01 for a date, and the last of two keys.
@@ -269,7 +285,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(_BaseDumper):
     """Quotes text that either `_Loader` or PyYAML alone would take for a number."""
 
 

@@ -1,5 +1,6 @@
 """What many tests share: two small demo sets, their shards, tiny cells on them, and the marks of slow tests."""
 
+import json
 import os
 
 # Before torch is imported: tests run side by side, and tiny tensors gain nothing from threads.
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from clef import io, process
+from clef import io, networks, process
 from clef.config import CellConfig, resolve
 from clef.config.backbones import BACKBONES
 from clef.config.methods import METHODS
@@ -40,20 +41,22 @@ Cells = Callable[..., Path]
 PEOPLE = {"emotic_demo": 150, "caer_s_demo": 210}
 
 
-TINY_STREAM = {"network": "resnet18", "width": 0.0625, "weights": "none", "dim": None, "trainable": True}
+TINY_STREAM = {"network": "resnet18", "width": 0.0625, "weights": "none", "trainable": True}
 
 
 def tiny_backbone(name: str) -> dict[str, Any]:
     """Settings that make a backbone's recipe tiny: thin, on small images, from random weights."""
     recipe = recipe_settings("backbones", name)
     inputs: dict[str, Any] = {}
-    for key, config in recipe["inputs"].items():
+    encoders = recipe["backbone"].get("encoders", {})
+    read = {key: config for key, config in recipe["inputs"].items() if not encoders or key in encoders}
+    for key, config in read.items():
         if "crop" in config:
             inputs[key] = {"size": [28, 36], "crop": [24, 24]}
         elif "size" in config:
             inputs[key] = {"size": [24, 24]}
     backbone: dict[str, Any] = {"name": name, "width": 0.0625}
-    if encoders := recipe["backbone"].get("encoders"):
+    if encoders:
         backbone["encoders"] = dict.fromkeys(encoders, TINY_STREAM)
     if weights := recipe["backbone"].get("weights"):
         backbone["weights"] = dict.fromkeys(weights, "none")
@@ -95,6 +98,21 @@ def pytest_xdist_auto_num_workers() -> int:
 SLOW_FIXTURES = {"browser", "cells", "mediapipe"}
 """Fixtures that start another process or train: a test that uses one is `slow`."""
 SLOW_FOLDERS = {"soak"}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _libraries_are_asked_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Look networks up in this process, which may have imported their library, and keep nothing in the home folder."""
+
+    def ask(names: list[str]) -> dict[str, Any]:
+        from clef.models import named
+
+        return networks.parse(json.dumps(named.answer(names)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "_ask", ask)
+        patch.setattr(networks, "FOLDER", str(tmp_path_factory.mktemp("networks")))
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks

@@ -76,7 +76,7 @@ class EncoderConfig(Strict):
 
 
 class StreamConfig(EncoderConfig):
-    """The encoder of one input, in the backbone `encoders`. Its name alone stands for it and the usual settings."""
+    """The encoder of one input, in the backbone `encoders`."""
 
     network: str
     weights: str = PUBLISHED
@@ -84,11 +84,6 @@ class StreamConfig(EncoderConfig):
     """False: neither its parameters nor its batch-norm statistics change, and no checkpoint holds it."""
     lr_multiplier: Annotated[float, Field(ge=0)] = 1.0
     """The rate of a trainable one, relative to the base rate."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        return {"network": value} if isinstance(value, str) else value
 
 
 TEMPLATE = "a photo of a person who feels {}"

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from clef import yaml_config
 from clef.config import CellConfig, Strict, resolve
+from clef.config.named_encoders import ask_at_once
 from clef.config.recipes import Kind
 from clef.errors import ConfigError
 from clef.yaml_config import merge, nest, unknown, validate
@@ -116,6 +117,7 @@ def resolve_cells(grid: Grid, where: str, extra: Mapping[str, Any]) -> list[Cell
     """
     _check_presets(grid, where)
     _check_selectors(grid, where)
+    ask_at_once([override.set for override in grid.overrides] + [preset.set for preset in grid.presets.values()])
     cells: list[CellConfig] = []
     resolved: dict[Any, _Resolved] = {}
     for values in itertools.product(grid.datasets, grid.backbones, grid.methods, grid.seeds):

@@ -8,6 +8,7 @@ from clef import yaml_config
 from clef.config import CcimConfig, CellConfig, CustomMethodConfig, EncodersConfig, VanillaConfig
 from clef.config.backbones import BACKBONES
 from clef.config.methods import METHODS
+from clef.config.named_encoders import recorded_settings, spell_out, without_replaced
 from clef.config.prompts import NAMES, find_prompts
 from clef.config.recipes import Kind, recipe_settings
 from clef.datasets import cards
@@ -21,14 +22,17 @@ def resolve(settings: Mapping[str, Any], where: str = "config") -> CellConfig:
     `where` names them in errors. Raises ConfigError for unknown keys and names, wrong values, and settings that
     contradict each other.
     """
-    settings = expand(settings)
+    settings = spell_out(expand(settings))
     card = cards.load(_name(settings, "dataset", where), str(settings.get("protocol", cards.LEAK_FREE)))
     method = _default_settings("methods", _name(settings, "method", where))
     backbone = _default_settings("backbones", _name(settings, "backbone", where))
     if card.task == "single_label":  # the papers' multi-label losses don't apply
         backbone |= {"loss": {"categories": "cross_entropy"}}
     recorded = _card_to_record(card, settings, where)
-    config = validate(CellConfig, merge(method, backbone, settings) | {"card": recorded}, where)
+    recipes = without_replaced(merge(method, backbone), settings)
+    config = validate(CellConfig, merge(recipes, settings) | {"card": recorded}, where)
+    if libraries := recorded_settings(config, settings, where):
+        config = validate(CellConfig, merge(recipes, libraries, settings) | {"card": recorded}, where)
     config = _with_inputs_that_are_read(config, settings, where)
     config = _with_prompts(config, where)
     _check_loss(config, card, where)

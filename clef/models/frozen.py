@@ -28,7 +28,8 @@ class FrozenEncoder:
         """
         self.role, self.input, self.config, self.seed = role, input_name, config, seed
         self.dim = encoder_dim(config)
-        self._load, self._network = load, None
+        self._load = load
+        self._network: nn.Module | None = None
 
     def network(self) -> nn.Module:
         """Return the network, in evaluation mode and without gradients; build it, and load its weights, at first."""

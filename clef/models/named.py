@@ -16,17 +16,14 @@ import torch
 from torch import nn
 
 from clef import registry
-from clef.errors import ConfigError, SetupError
+from clef.errors import ConfigError
 from clef.networks import NetworkRecord, version
 
-Size = tuple[int, int]
 
+def build_named(name: str) -> nn.Module:
+    """Return the network of a name, with random weights.
 
-def build_named(name: str, size: Size | None = None) -> nn.Module:
-    """Return the network of a name, with random weights; `size`: height and width of its images, where not its own.
-
-    Raises ConfigError for a name that does not exist, or whose network takes no images of that size, and SetupError
-    where the library is not installed.
+    Raises ConfigError for a name that does not exist, and SetupError where the library is not installed.
     """
     library, _, model = name.partition(":")
     if library not in _BUILD:
@@ -36,52 +33,46 @@ def build_named(name: str, size: Size | None = None) -> nn.Module:
         return network
     version(library)
     try:
-        return _BUILD[library](model, size)
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:  # what libraries raise for what they lack
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{name}: {library} can't build it{f' for images of {size}' if size else ''}: {reason:.300}"
-                          ) from None  # fmt: skip
+        return _BUILD[library](model)
+    except (RuntimeError, ValueError) as error:  # what libraries raise for a name that they lack
+        raise ConfigError(f"{name}: {library} can't build it: {' '.join(str(error).split()):.300}") from None
 
 
-def _build_timm(model: str, size: Size | None) -> nn.Module:
+def _build_timm(model: str) -> Any:
     import timm
 
-    own = tuple(timm.get_pretrained_cfg(model).input_size[1:]) if timm.is_model(model.partition(".")[0]) else size
-    # A network of fixed size is a transformer with a table of positions, which this argument has it interpolate.
-    other = size not in (None, own) and timm.get_pretrained_cfg(model).fixed_input_size
-    network: nn.Module = timm.create_model(
-        model, pretrained=False, num_classes=0, **({"dynamic_img_size": True} if other else {})
-    )
-    return network
+    config = timm.get_pretrained_cfg(model)
+    try:
+        if config and config.fixed_input_size:  # a table of positions, to be interpolated for images of another size
+            return timm.create_model(model, num_classes=0, dynamic_img_size=True)
+    except TypeError:  # a network that takes its own size alone
+        pass
+    return timm.create_model(model, num_classes=0)
 
 
-def _build_open_clip(model: str, size: Size | None) -> nn.Module:
-    visual: nn.Module = build_open_clip(model, size).visual  # type: ignore[assignment]
+def _build_open_clip(model: str) -> Any:
+    import open_clip
+
+    architecture, _, tag = model.partition("/")
+    visual: Any = open_clip.create_model(
+        architecture,
+        force_quick_gelu=(open_clip.get_pretrained_cfg(architecture, tag) or {}).get("quick_gelu", False),
+        pretrained_text=False,
+        device=torch.get_default_device(),  # open_clip would move it to the CPU
+    ).visual
     visual.output_tokens = False  # CoCa's tower would return those besides the pooled feature
     return visual
 
 
-def build_open_clip(model: str, size: Size | None = None) -> nn.Module:
-    """Return a whole open_clip model NAME/PRETRAINED, encoders of images and of texts, with random weights."""
-    import open_clip
-
-    architecture, _, tag = model.partition("/")
-    quick = (open_clip.get_pretrained_cfg(architecture, tag) or {}).get("quick_gelu", False)
-    whole: nn.Module = open_clip.create_model(
-        architecture,
-        force_quick_gelu=quick,
-        force_image_size=size,
-        device=torch.get_default_device(),  # open_clip would move it to the CPU
-        pretrained_image=False,
-        pretrained_text=False,
-    )
-    return whole
-
-
-def _build_torchvision(model: str, size: Size | None) -> nn.Module:
+def _build_torchvision(model: str) -> Any:
     from torchvision import models
 
-    network: nn.Module = models.get_model(model.partition("/")[0], weights=None)
+    architecture, _, tag = model.partition("/")
+    own: Any = models.get_model_weights(architecture)[tag or "DEFAULT"].meta
+    is_transformer = architecture.startswith("vit_")  # whose table of positions has the size that it was trained at
+    network: nn.Module = models.get_model(
+        architecture, **({"image_size": own["min_size"][0]} if is_transformer else {})
+    )
     heads = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not heads:
         raise ValueError("it has no linear classifier to leave out")
@@ -89,7 +80,7 @@ def _build_torchvision(model: str, size: Size | None) -> nn.Module:
     return network
 
 
-_BUILD: dict[str, Callable[[str, Size | None], nn.Module]] = {
+_BUILD: dict[str, Callable[[str], nn.Module]] = {
     "timm": _build_timm,
     "open_clip": _build_open_clip,
     "torchvision": _build_torchvision,
@@ -114,7 +105,7 @@ def _timm_facts(model: str) -> dict[str, Any]:
     from timm.data import resolve_data_config
 
     _check("timm", model, {*timm.list_models(), *timm.list_pretrained()})
-    config = timm.get_pretrained_cfg(model)
+    config: Any = timm.get_pretrained_cfg(model)
     data = resolve_data_config({}, pretrained_cfg=config.to_dict())
     return {
         "size": data["input_size"][1:],
@@ -135,9 +126,9 @@ def _open_clip_facts(model: str) -> dict[str, Any]:
     architecture, _, tag = model.partition("/")
     _check("open_clip", architecture, open_clip.list_models())
     _check(f"open_clip's {architecture}", tag, open_clip.list_pretrained_tags_by_model(architecture))
-    published = open_clip.get_pretrained_cfg(architecture, tag)
+    published: Any = open_clip.get_pretrained_cfg(architecture, tag)
     data = merge_preprocess_dict(asdict(PreprocessCfg()), published)
-    size = open_clip.get_model_config(architecture)["vision_cfg"]["image_size"]
+    size: Any = open_clip.get_model_config(architecture)["vision_cfg"]["image_size"]
     repository, _, file = published.get("hf_hub", "").rpartition("/")
     return {
         "size": (size, size) if isinstance(size, int) else tuple(size),
@@ -155,7 +146,7 @@ def _torchvision_facts(model: str) -> dict[str, Any]:
 
     architecture, _, tag = model.partition("/")
     _check("torchvision", architecture, models.list_models(module=models))
-    weights = models.get_model_weights(architecture)
+    weights: Any = models.get_model_weights(architecture)
     _check(f"torchvision's {architecture}", tag or "DEFAULT", [*weights.__members__])
     chosen = weights[tag or "DEFAULT"]
     data = chosen.transforms()
@@ -187,17 +178,17 @@ def _check(library: str, name: str, valid: Iterable[str]) -> None:
     raise ConfigError(f"{library} has no {name!r}{hint}")
 
 
-def main(names: list[str]) -> None:
-    """Print one line of JSON: by name, the record, or `error` and why there is none."""
+def answer(names: Iterable[str]) -> dict[str, Any]:
+    """Return by name what JSON can hold of its record, or `error` and why there is none."""
     answers: dict[str, Any] = {}
     for name in names:
         try:
             answers[name] = asdict(record_of(name))
-        except (ConfigError, SetupError) as error:
-            text = str(error)
-            answers[name] = {"error": text if text.startswith(name) else f"{name}: {text}"}
-    print(json.dumps(answers))
+        except Exception as error:  # of a library: the other names are answered all the same
+            text = " ".join(str(error).split()) or type(error).__name__
+            answers[name] = {"error": text if text.startswith(name) else f"{name}: {text:.300}"}
+    return answers
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    print(json.dumps(answer(sys.argv[1:])))
