@@ -137,5 +137,5 @@ def test_a_function_of_ones_own(monkeypatch: pytest.MonkeyPatch, made: Any, text
         return
     with pytest.raises(ConfigError, match=text):
         named.build_named(name)
-    with pytest.raises(ConfigError, match="module clef.models.named has no 'nothing'"):
+    with pytest.raises(ConfigError, match="has no 'nothing'"):
         named.build_named("clef.models.named:nothing")
