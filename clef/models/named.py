@@ -51,17 +51,22 @@ def _build_timm(model: str) -> Any:
 
 
 def _build_open_clip(model: str) -> Any:
+    visual = build_open_clip(model).visual
+    visual.output_tokens = False  # CoCa's tower would return those besides the pooled feature
+    return visual
+
+
+def build_open_clip(model: str) -> Any:
+    """Return a whole model NAME/PRETRAINED of open_clip, with its encoder of texts, and random weights."""
     import open_clip
 
     architecture, _, tag = model.partition("/")
-    visual: Any = open_clip.create_model(
+    return open_clip.create_model(
         architecture,
         force_quick_gelu=(open_clip.get_pretrained_cfg(architecture, tag) or {}).get("quick_gelu", False),
         pretrained_text=False,
         device=torch.get_default_device(),  # open_clip would move it to the CPU
-    ).visual
-    visual.output_tokens = False  # CoCa's tower would return those besides the pooled feature
-    return visual
+    )
 
 
 def _build_torchvision(model: str) -> Any:

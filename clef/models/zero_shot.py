@@ -6,7 +6,6 @@ with. Streams that are there are averaged. So the head is one fixed matrix, and 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +58,7 @@ def embed_classes(config: EncoderConfig, role: str, texts: list[list[str]], load
     tokenize = _tokenizer(config.network)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: Any = build_open_clip(_model_of(config.network)).eval()
+        model = build_open_clip(_model_of(config.network)).eval()
     load(role, model)
     means = [F.normalize(model.encode_text(tokenize(each), normalize=True).mean(0), dim=0) for each in texts]
     bias = getattr(model, "logit_bias", None)

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from clef import weights
+from clef import networks, weights
 from clef.cells import records
 from clef.cells.identity import NOT_IDENTITY, compute_signature, write_config
 from clef.cells.plan_file import read_plan, write_plan
-from clef.config import CellConfig
+from clef.config import CellConfig, EncoderConfig
 from clef.config import grid as grids
 from clef.config.grid import Grid
 from clef.engine.run import run_cell
@@ -240,3 +240,26 @@ def test_every_preset_plans_and_trains_a_step(shards: Path, tmp_path: Path, grid
         write_config(cell.folder, cell.config.model_copy(update={"runtime": runtime}))
         run_cell(cell.folder)
     assert records.read_json(plan.cells[-1].folder / records.STATE)["step"] == 1
+
+
+@pytest.mark.slow
+def test_the_grid_of_encoders_compares_published_networks_of_permissive_licenses() -> None:
+    for library in ("timm", "open_clip"):
+        pytest.importorskip(library, reason=f"NOT TESTED: {library} is not installed")
+    grid = grids.load_grid(tiny_grid.ROOT / "configs/grids/encoders.yaml")
+    made = grids.resolve_cells(grid, "encoders", {})
+    assert len({config.name for config in made}) == 2 * 10 * (6 * 3 + 2 + 1)
+    records = networks.describe({e.network for c in made for e in (*c.backbone.streams.values(), *_encoders(c))})
+    assert len(records) == 7
+    assert all(record.pretrained for record in records.values())
+    licenses = {record.license for name, record in records.items() if not name.startswith("open_clip:")}
+    assert licenses == {"apache-2.0"}, "open_clip states none; OpenAI's CLIP is under MIT"
+    branches = {
+        encoder.model_dump_json(exclude={"size", "components", "input"}) for c in made for encoder in _encoders(c)
+    }
+    assert len({branch for branch in branches if '"trainable":false' in branch}) == 1
+    assert {c.inputs.context for c in made if c.method.branch} == {made[10].inputs.context}
+
+
+def _encoders(config: CellConfig) -> list[EncoderConfig]:
+    return list(config.method.encoders.values())
