@@ -74,9 +74,13 @@ def shape(name: InputName, config: AnyInput) -> tuple[int, ...]:
 
 
 def flops(network: Backbone, config: CellConfig) -> int:
-    """Return the floating-point operations of a sample, forward: a multiply-add is two; only products count."""
+    """Return the floating-point operations of a sample, forward: a multiply-add is two; only products count.
+
+    Those of frozen encoders don't: their features are computed once.
+    """
     with FAKE, FlopCounterMode(display=False) as counter, torch.no_grad():
         batch: dict[str, Any] = {"valid": {}, "target": torch.ones(1, network.classes)}
+        batch["features"] = {encoder.role: torch.ones(1, encoder.dim) for encoder in network.frozen_encoders()}
         for name in network.reads:
             batch[name] = torch.ones(1, *shape(name, config.inputs.present[name]))
             batch["valid"][name] = torch.ones(1, dtype=torch.bool)
@@ -106,7 +110,8 @@ _SIZES_NOTE = "\n".join(
         " the recipe trains them), on CAER-S with 7.",
         "GFLOPs are of one sample's forward pass on EMOTIC, and a multiply-add counts as two operations.",
         "Only matrix products and convolutions count, and a complex product counts as a real one.",
-        "`backbone.width` scales all channels, for trials; 1 is the size above.",
+        "Frozen encoders are not counted: their features are computed once, for all cells.",
+        "`backbone.width` scales all channels, for trials (of `encoders`, the fusion); 1 is the size above.",
     )
 )
 _RECIPES = ("backbone", "loss on EMOTIC", "optimizer", "learning rate", "epochs", "batch", "weights")
@@ -141,7 +146,8 @@ def _recipe(variant: Variant) -> tuple[str, ...]:
     course = {"step": f"times {schedule.gamma:g} every {schedule.step_size} epochs"}.get(schedule.name, schedule.name)
     new = optimizer.head_lr_multiplier
     rate = f"{optimizer.lr:g}" + (f" ({optimizer.lr * new:g} new layers)" if new != 1 else "") + f", {course}"
-    weights = ", ".join(f"{encoder}: {name}" for encoder, name in config.backbone.weights.items())
+    start = config.backbone.weights | {name: stream.network for name, stream in config.backbone.streams.items()}
+    weights = ", ".join(f"{encoder}: {name}" for encoder, name in start.items())
     return (
         variant.title,
         _loss(config),

@@ -40,7 +40,7 @@ class Pretrained:
         self.folder = Path(config.runtime.weights)
         self.names = weights.needed(config)
         if not read:  # of a trained cell, only what no checkpoint holds
-            self.names = {role: name for role, name in self.names.items() if role in frozen_roles(config)}
+            self.names = {role: name for role, name in self.names.items() if role in weights.frozen(config)}
         self.stated, self.backbone = set(weights.stated(config)), set(config.backbone.weights)
         self.asked: set[str] = set()
 
@@ -60,13 +60,6 @@ class Pretrained:
         # All other names are those of encoders that the config has; some are built only when they are needed.
         if unused := sorted(self.stated & self.backbone - self.asked):
             raise ConfigError(unknown(f"backbone.weights.{unused[0]}", unused[0], self.asked))
-
-
-def frozen_roles(config: CellConfig) -> set[str]:
-    """Return the names, as in `clef.weights`, of the encoders of the model that are never trained."""
-    branch = config.method.branch
-    frozen = {str(name) for name, stream in config.backbone.streams.items() if not stream.trainable}
-    return frozen | ({"context_branch"} if branch and not branch.trainable else set())
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -1,13 +1,14 @@
 """Which pre-trained weights the encoders of cells start from."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from clef.config import CellConfig, EncoderConfig
 from clef.config.encoders import PUBLISHED
+from clef.errors import SetupError
 from clef.weights.files import RANDOM, locate, path_of, verify_digest
 
 DICTIONARY = "dictionary"
@@ -36,6 +37,29 @@ def hashes(config: CellConfig) -> dict[str, str]:
     """
     folder = Path(config.runtime.weights)
     return {encoder: _checked(name, path_of(name, folder).absolute()) for encoder, name in needed(config).items()}
+
+
+def frozen(config: CellConfig) -> set[str]:
+    """Return the encoders of the model that are never trained: no checkpoint holds their weights."""
+    branch = config.method.branch
+    streams = config.backbone.streams if config.method.builds_backbone else {}
+    names = {str(name) for name, stream in streams.items() if not stream.trainable}
+    return names | ({"context_branch"} if branch and not branch.trainable else set())
+
+
+def check_frozen(config: CellConfig, recorded: Mapping[str, str]) -> None:
+    """Refuse other weights of frozen encoders than those that a trained cell recorded: sha256 by encoder.
+
+    Raises SetupError where a file is missing or another one.
+    """
+    folder = Path(config.runtime.weights)
+    for encoder in sorted(frozen(config) & set(needed(config)) & set(recorded)):
+        path = path_of(needed(config)[encoder], folder).absolute()
+        if _checked(needed(config)[encoder], path) != recorded[encoder]:
+            raise SetupError(
+                f"{path}: not the weights that the cell's frozen encoder {encoder} had in training, whose sha256 is "
+                f"{recorded[encoder]}; restore that file"
+            )
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,30 @@ def test_neither_pretrained_files_nor_the_place_of_the_shards_are_needed(
     assert (code, "as recorded, to the last bit" in said) == (0, True)
 
 
+def test_a_frozen_encoder_needs_the_file_that_it_was_trained_with(run: Run, tiny: Make, tmp_path: Path) -> None:
+    import torch
+
+    from clef.models.encoders import make_encoder
+    from clef.weights import cells as weights_of_cells
+
+    def save(seed: int) -> None:
+        torch.manual_seed(seed)
+        torch.save(make_encoder("resnet18", 0.0625).state_dict(), tmp_path / "mine.pth")
+        weights_of_cells._checked.cache_clear()
+
+    save(0)
+    stream = {"weights": str(tmp_path / "mine.pth"), "trainable": False}
+    folder = train_cell(tiny(backbone="encoders", method="vanilla", **{"backbone.encoders.body": stream}))
+    code, said, _ = run(folder)
+    assert (code, "as recorded, to the last bit" in said) == (0, True)
+    save(1)
+    code, _, error = run(folder)
+    assert (code, "mine.pth: not the weights that the cell's frozen encoder body had in training" in error) == (5, True)
+    (tmp_path / "mine.pth").unlink()
+    code, _, error = run(folder)
+    assert (code, "mine.pth: no such weights file" in error) == (5, True)
+
+
 def other_images(root: Path) -> None:
     manifest = manifests.load(root / "caer_s_demo")
     manifest.splits["val"].content["body.jpg"] = "0" * 64
