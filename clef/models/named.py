@@ -10,10 +10,12 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from clef import registry
 from clef.errors import ConfigError
@@ -38,16 +40,43 @@ def build_named(name: str) -> nn.Module:
         raise ConfigError(f"{name}: {library} can't build it: {' '.join(str(error).split()):.300}") from None
 
 
-def _build_timm(model: str) -> Any:
+def _build_timm(model: str, **settings: Any) -> Any:
     import timm
 
     config = timm.get_pretrained_cfg(model)
     try:
         if config and config.fixed_input_size:  # a table of positions, to be interpolated for images of another size
-            return timm.create_model(model, num_classes=0, dynamic_img_size=True)
+            return timm.create_model(model, num_classes=0, dynamic_img_size=True, **settings)
     except TypeError:  # a network that takes its own size alone
         pass
-    return timm.create_model(model, num_classes=0)
+    return timm.create_model(model, num_classes=0, **settings)
+
+
+def load_timm(model: str, state: dict[str, Tensor], in_order: bool) -> tuple[nn.Module, list[str]]:
+    """Return timm's network with the weights that timm makes of those published, and which of its own are missing.
+
+    `in_order`: the names are others, the order of the network with its classifier is the same (as are all shapes).
+    """
+    import timm
+
+    if in_order:
+        full: Any = timm.create_model(model)
+        if len(state) != len(full.state_dict()):
+            raise ValueError(f"{len(state)} tensors, where the network has {len(full.state_dict())}")
+        full.load_state_dict(timm.models.remap_state_dict(state, full, allow_reshape=False))
+        full.reset_classifier(0)
+        return full, []
+    missing: list[str] = []
+    original = nn.Module.load_state_dict
+
+    def load(module: nn.Module, *arguments: Any, **settings: Any) -> Any:
+        result = original(module, *arguments, **settings)
+        missing.extend(result.missing_keys)
+        return result
+
+    with mock.patch.object(nn.Module, "load_state_dict", load):  # timm only logs what is missing
+        network = _build_timm(model, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
+    return network, missing
 
 
 def _build_open_clip(model: str) -> Any:
@@ -61,12 +90,21 @@ def build_open_clip(model: str) -> Any:
     import open_clip
 
     architecture, _, tag = model.partition("/")
-    return open_clip.create_model(
-        architecture,
-        force_quick_gelu=(open_clip.get_pretrained_cfg(architecture, tag) or {}).get("quick_gelu", False),
-        pretrained_text=False,
-        device=torch.get_default_device(),  # open_clip would move it to the CPU
-    )
+    with mock.patch("logging.warning"):  # that it has no weights yet
+        return open_clip.create_model(
+            architecture,
+            force_quick_gelu=(open_clip.get_pretrained_cfg(architecture, tag) or {}).get("quick_gelu", False),
+            pretrained_text=False,
+            device=torch.get_default_device(),  # open_clip would move it to the CPU
+        )
+
+
+def load_open_clip(model: nn.Module, path: Path) -> list[str]:
+    """Load a checkpoint into a whole model of open_clip, as it does itself; return the weights that are missing."""
+    import open_clip
+
+    model_any: Any = model
+    return list(getattr(open_clip.load_checkpoint(model_any, str(path)), "missing_keys", ()))
 
 
 def _build_torchvision(model: str) -> Any:

@@ -17,7 +17,10 @@ from torch import Tensor, nn
 
 from clef import weights
 from clef.config import CellConfig
+from clef.config.encoders import PACKAGED
 from clef.errors import ConfigError, SetupError, raise_if_system_error
+from clef.models.named import build_open_clip, load_open_clip, load_timm
+from clef.weights.files import is_published
 from clef.yaml_config import unknown
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights", "params")
@@ -52,8 +55,12 @@ class Pretrained:
             )
         self.asked.add(encoder)
         if encoder in self.names:
-            path = weights.path_of(self.names[encoder], self.folder)
-            load_weights(network, path)
+            name = self.names[encoder]
+            path = weights.path_of(name, self.folder)
+            if is_published(name) or name in PACKAGED:
+                load_published(network, name, path)
+            else:
+                load_weights(network, path)
 
     def check_used(self) -> None:
         """Refuse weights for encoders that the model doesn't have: a misspelt name would leave one random."""
@@ -77,6 +84,36 @@ def load_weights(network: nn.Module, path: Path) -> None:
         layers = sorted({prefix + key.rpartition(".")[0] for key in further})
         raise SetupError(f"{path}: not weights of this network, which has no layers {', '.join(layers):.200}")
     network.load_state_dict({key: value for key, value in state.items() if key not in further}, strict=False)
+
+
+def load_published(network: nn.Module, name: str, path: Path) -> None:
+    """Load what a library publishes for a network, or what a package brings, as the library itself does.
+
+    `network`: what `clef.models.named` builds of that name; of open_clip also the whole model. Raises SetupError where
+    the file can't be read, or leaves a weight of the network random.
+    """
+    library, _, model = PACKAGED.get(name, name).partition(":")
+    if library == "torchvision":
+        load_weights(network, path)
+        return
+    try:
+        if library == "open_clip":
+            full = build_open_clip(model)
+            incompatible = load_open_clip(full, path)
+            source = full if hasattr(network, "encode_text") else full.visual
+        else:
+            state = _unwrap(_read(path), path)
+            source, incompatible = load_timm(model, state, in_order=name in PACKAGED)
+        if incompatible:
+            raise RuntimeError(f"{', '.join(incompatible):.200} missing in it")
+        network.load_state_dict(source.state_dict())
+    except SetupError:
+        raise
+    except Exception as error:  # libraries raise many kinds
+        raise_if_system_error(error, path)
+        _unwrap(_read(path), path)  # says what the file is, where it is no weights
+        reason = " ".join(str(error).split())
+        raise SetupError(f"{path}: not the weights of {name}, for its library: {reason:.300}") from None
 
 
 def _find_prefix(state: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> str:

