@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clef.config import EncodersConfig, FusionConfig
+from clef.config import EncodersConfig, FusionConfig, InputName
 from clef.data.batch_memory import Batch
 from clef.models.backbone import Backbone, WeightLoader
 from clef.models.encoders import build_encoder, encoder_dim, scaled
@@ -25,7 +25,8 @@ class EncoderFusion(Backbone):
         """Make the trainable encoders, note the frozen ones, and make the fusion."""
         self.streams = {name: config.streams[name] for name in config.reads}
         self.encoders = nn.ModuleDict()
-        self._frozen: dict[str, FrozenEncoder] = {}
+        self.fusion: nn.Module
+        self._frozen: dict[InputName, FrozenEncoder] = {}
         for name, stream in self.streams.items():
             if stream.trainable:
                 self.encoders[name] = build_encoder(stream)
@@ -35,7 +36,8 @@ class EncoderFusion(Backbone):
         dims = [encoder_dim(stream) for stream in self.streams.values()]
         self.is_zero_shot = config.fusion.name == "zero_shot"
         if self.is_zero_shot:
-            self.feature_dim, self.fusion = sum(dims) + len(dims), UnitFeatures()
+            self.feature_dim = sum(dims) + len(dims)
+            self.fusion = UnitFeatures()
             return
         self.feature_dim = scaled(config.fusion.dim, config.width)
         self.fusion = _FUSIONS[config.fusion.name](dims, self.feature_dim, config.fusion)
@@ -51,8 +53,8 @@ class EncoderFusion(Backbone):
 
     def encoder_rates(self) -> dict[nn.Parameter, float]:
         """Return the rate of each trainable encoder's parameters, relative to the base rate."""
-        rates = {name: stream.lr_multiplier for name, stream in self.streams.items()}
-        return {p: rates[name] for name, encoder in self.encoders.items() for p in encoder.parameters()}
+        trainable = [(stream, self.encoders[name]) for name, stream in self.streams.items() if stream.trainable]
+        return {p: stream.lr_multiplier for stream, encoder in trainable for p in encoder.parameters()}
 
     def features(self, batch: Batch) -> Tensor:
         """Return the joint feature, B,feature_dim, of the images B,3,H,W (or of features that came with the batch)."""
@@ -64,7 +66,7 @@ class EncoderFusion(Backbone):
         joint: Tensor = self.dropout(self.fusion([F.layer_norm(f, f.shape[1:]) for f in features], valid))
         return joint
 
-    def _encode(self, name: str, batch: Batch) -> Tensor:
+    def _encode(self, name: InputName, batch: Batch) -> Tensor:
         if name in self._frozen:
             return self._frozen[name](batch)
         return read_images(self.encoders[name], batch[name], self.streams[name]).float()

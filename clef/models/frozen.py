@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from clef.config import EncoderConfig
+from clef.config import EncoderConfig, InputName
 from clef.data.batch_memory import Batch
 from clef.errors import ConfigError
 from clef.models.backbone import WeightLoader
@@ -20,7 +20,9 @@ class FrozenEncoder:
     built where all its features were computed beforehand. It is always in evaluation mode and float32.
     """
 
-    def __init__(self, role: str, input_name: str, config: EncoderConfig, load: WeightLoader, seed: int = 0) -> None:
+    def __init__(
+        self, role: str, input_name: InputName, config: EncoderConfig, load: WeightLoader, seed: int = 0
+    ) -> None:
         """Note what to build.
 
         `role`: its name in `clef.weights`, which is that of its input, `context_branch` or `dictionary`. Random weights
