@@ -83,7 +83,7 @@ SMALL = (
         (("shard",), 2, "the following arguments are required: --dataset"),
         ((*CELL,), 4, "no shards here"),
         ((*CELL, "epochs=0"), 2, "epochs: input should be greater than or equal to 1"),
-        ((*CELL, "lr=1"), 2, "lr: unknown; valid: against, backbone, batch_size"),
+        ((*CELL, "lr=1"), 2, "lr: unknown; valid: against, backbone, backbone_label, batch_size"),
         ((*CELL, "epochs"), 2, "'epochs': overrides are written key=value"),
         (("train", "--config", "none.yaml"), 2, "none.yaml: no such file"),
         (("train", "dataset=emotic"), 2, "method is missing; set it, for example method=clef"),
@@ -216,6 +216,28 @@ def test_what_this_machine_or_cell_cannot_do(
     assert message in said
     assert found == code
     assert "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "code", "message"),
+    [
+        (
+            "timm:test_vit",
+            5,
+            "are not there; on a machine with internet run `python -m clef.weights --fetch timm:test_vit",
+        ),
+        ("timm:tset_vit", 2, "error: timm:tset_vit: timm has no 'tset_vit'; did you mean test_vit"),
+    ],
+)
+def test_an_encoder_by_name_that_is_not_here(
+    run: Run, damaged: Path, tmp_path: Path, network: str, code: int, message: str
+) -> None:
+    pytest.importorskip("timm", reason="NOT TESTED: timm is not installed (extra: encoders)")
+    branch = f"method.context_branch={{network: '{network}', weights: published}}"
+    found, said = run(*CELL[:3], *SMALL, CELL[4], "method=clef", branch, f"runtime.weights={tmp_path}")
+    assert message in said
+    assert found == code
 
 
 @pytest.mark.slow
