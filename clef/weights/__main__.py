@@ -176,7 +176,7 @@ def _print_sources(needed: Sequence[NeededFile], records: dict[str, NetworkRecor
         if name in records:
             source = f"{files.recorded_source(path) or records[name].source}; {license_note(records[name])}"
         elif package := FILES[name].package:
-            source = f"pip install {package}"
+            source = f"pip install {package}; license apache-2.0"
         else:
             known = FILES[name]
             source = known.url or f"no official PyTorch file; convert the Caffe model {known.caffe}, or name your own"

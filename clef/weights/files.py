@@ -47,7 +47,7 @@ class WeightFile:
     sha256: str | None = None
     """How its sha256 begins, where its publisher says so."""
     package: str | None = None
-    """The package on PyPI that it is a part of; `file` is then its path there."""
+    """The package on PyPI that it is a part of (Apache-2.0); `file` is then its path there."""
 
 
 def _torchvision(name: str, file: str) -> WeightFile:
@@ -100,7 +100,8 @@ def is_published(name: str) -> bool:
 def locate(name: str, folder: Path) -> Path:
     """Return where the file of a name (`places365-resnet18`) or path should lie. Raises ConfigError if unknown."""
     if is_published(name):
-        paths = [published_path(name, folder, ending) for ending in _ENDINGS]
+        endings = (".pth",) if name.startswith("torchvision:") else _ENDINGS
+        paths = [published_path(name, folder, ending) for ending in endings]
         return next((path for path in paths if path.is_file()), paths[0])
     if "/" in name:
         return Path(name).expanduser()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from clef import io
+from clef import io, networks
 from clef.cells import records
 from clef.cells.identity import check_cell
 from clef.cells.plan_file import PlannedRun, write_plan
@@ -21,6 +21,7 @@ from clef.config import grid as grids
 from clef.config.grid import Grid
 from clef.data import manifest as manifests
 from clef.errors import ConfigError, SetupError, ShardError
+from clef.networks import NetworkRecord
 from clef.results import gather
 from clef.yaml_config import nest, read_yaml, resource
 from launch import ledger, local, plan_table
@@ -281,6 +282,19 @@ def test_missing_weights_stand_in_the_way(shards: Path, tmp_path: Path) -> None:
     assert (cell.state, cell.todo) == ("no weights", False)
     assert isinstance(cell.error, SetupError)
     assert str(tmp_path) in str(cell.error)
+
+
+def test_missing_weights_of_an_encoder_by_name_are_one_line_with_the_command(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = NetworkRecord("timm:a", (32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", 8)
+    monkeypatch.setitem(networks._known, "timm:a", record)
+    extra = nest({"runtime": {"shards": str(shards), "weights": str(tmp_path)}})
+    extra["backbone"] = {"encoders": {"context": None, "body": {"network": "timm:a", "weights": "published"}}}
+    cell = planned(grids.resolve_cells(grid(backbones=["encoders"], methods=["vanilla"]), "grid", extra))
+    assert cell.state == "no weights"
+    assert f"run `python -m clef.weights --fetch timm:a --folder {tmp_path}`" in str(cell.error)
+    assert "\n" not in str(cell.error)
 
 
 def test_only_what_changes_the_result_changes_the_folder(one_cell: list[CellConfig], tmp_path: Path) -> None:
