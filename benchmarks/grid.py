@@ -1,40 +1,53 @@
-"""How long planning a large grid and looking at its status takes, and how much memory.
+"""How long planning a large grid, its status and its tables take, and how much memory.
 
-The cells are those of the demo grid with many seeds. Their manifests are written, but no shards. Nothing is trained,
-and Slurm is not asked: its answer is in the grid's folder, as for every command shortly after another one.
+The cells are those of the demo grid with 20 seeds and many learning rates, set up as cells of seconds are: without
+checkpoints and without predictions. Their manifests are written, but no shards. Nothing is trained, and Slurm is not
+asked: its answer is in the grid's folder, as for every command shortly after another one. Results are of random
+scores.
 """
 
 import argparse
-import io
 import multiprocessing
 import resource
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from benchmarks import common
 from benchmarks.common import Spread, spread
-from clef import yaml_config
+from clef import io, yaml_config
 from clef.cells import records
-from clef.cells.plan_file import plan_path, write_plan
+from clef.cells.plan_file import plan_path, read_plan, write_plan
+from clef.config import CellConfig, resolve
 from clef.config import grid as grids
 from clef.config.grid import Grid
 from clef.console import Progress, ProgressBars, out
 from clef.data import manifest as manifests
 from clef.data.manifest import KINDS, Manifest, Split
 from clef.datasets import cards
-from clef.errors import argument_parser
+from clef.errors import CellError, argument_parser
+from clef.metrics import summary
+from clef.results import collect, frame
+from clef.results.gather import write_tables
 from launch import ledger, plan, plan_table, slurm_answer, status_view
 from launch.plan import Plan
 from launch.slurm_commands import Job
 
 NAME = "large"
-TARGETS = {"planned and shown": 10.0, "status": 1.0}
-"""Seconds that 10,000 cells may take."""
+TARGETS = {"planned and shown": 10.0, "folders": 10.0, "status": 1.0, "gathered": 10.0}
+"""Seconds that 12,000 cells may take."""
+SMALL = {"checkpoints": False, "predictions": "none"}
+SEEDS = 20
+PEOPLE, EPOCHS, LINES = 500, 20, 90
+"""Of a cell: people of whom there are scores, epochs in its log, and lines besides."""
 ARRAY = 1000
 """Cells in an array: the limit of many sites."""
 Seconds = dict[str, float]
@@ -58,7 +71,7 @@ def main(arguments: list[str]) -> int:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argument_parser("python -m benchmarks grid", __doc__)
-    parser.add_argument("--cells", type=common.positive, default=10_000, help="at least so many cells (10000)")
+    parser.add_argument("--cells", type=common.positive, default=12_000, help="at least so many cells (12000)")
     common.add_report_options(parser, "grid", rounds=5)
     return common.parse(parser, arguments)
 
@@ -67,7 +80,14 @@ def _write_manifests(folder: Path, cells: int) -> Grid:
     """Write what planning reads of the shards, and return the grid."""
     content = yaml_config.read_yaml(yaml_config.resource("configs/grids/demo.yaml"))
     a_seed = len(content["datasets"]) * len(content["backbones"]) * len(content["methods"])
-    grid = Grid.model_validate(content | {"seeds": list(range(-(-cells // a_seed)))})
+    rates = range(1, 1 + -(-cells // (a_seed * SEEDS)))
+    presets = {
+        f"{name}-{rate}": {"backbone": name, "set": {"optimizer.lr": rate / 1000}}
+        for name in content["backbones"]
+        for rate in rates
+    }
+    chosen = {"backbones": list(presets), "presets": presets, "seeds": list(range(min(SEEDS, -(-cells // a_seed))))}
+    grid = Grid.model_validate(content | chosen)
     for name in grid.datasets:
         card = cards.load(name)
         split = Split(
@@ -87,12 +107,11 @@ def _write_manifests(folder: Path, cells: int) -> Grid:
 def _plan(folder: Path, grid: Grid) -> Seconds:
     """Return what each step from the grid file's content to the plan on the screen and on disk takes."""
     took, clock = {}, _Clock()
-    places = {"runtime": {"shards": str(folder / "shards"), "output_dir": str(folder / "runs")}}
-    cells = grids.resolve_cells(grid, NAME, places)
+    cells = _cells(folder, grid)
     took["configs"] = clock()
     planned = plan.make_plan(NAME, cells)
     took["signatures and states"] = clock()
-    plan_table.out = Console(file=io.StringIO(), width=140)
+    plan_table.out = Console(file=StringIO(), width=140)
     plan_table.print_plan(planned)
     took["table"] = clock()
     write_plan(folder / "runs", NAME, [cell.as_run() for cell in planned.cells])
@@ -100,6 +119,25 @@ def _plan(folder: Path, grid: Grid) -> Seconds:
     if not (folder / "runs" / NAME / ledger.SUBMISSIONS).exists():
         _write_half_trained(planned, folder / "runs" / NAME)
     return took | {"planned and shown": sum(took.values())}
+
+
+def _cells(folder: Path, grid: Grid) -> list[CellConfig]:
+    places = {"shards": str(folder / "shards"), "output_dir": str(folder / "runs")}
+    return grids.resolve_cells(grid, NAME, {"runtime": places | SMALL})
+
+
+def _prepare(folder: Path, grid: Grid) -> Seconds:
+    """Return what making the folders of all cells, with a config in each, takes."""
+    empty = folder / "prepared"
+    shutil.rmtree(empty, ignore_errors=True)
+    cells = [
+        config.model_copy(update={"runtime": config.runtime.model_copy(update={"output_dir": str(empty)})})
+        for config in _cells(folder, grid)
+    ]
+    planned, clock = plan.make_plan(NAME, cells), _Clock()
+    for cell in planned.cells:
+        plan.prepare_cell(cell, threads=1)
+    return {"folders": clock()}
 
 
 def _write_half_trained(planned: Plan, grid: Path) -> None:
@@ -134,12 +172,66 @@ def _status(folder: Path, grid: Grid) -> Seconds:
     clock = _Clock()
     listing = status_view.make_listing(plan_path(folder / "runs", NAME), status_view.ViewOptions(None, False, 15.0))
     took = {"cells, jobs and details": clock()}
-    Console(file=io.StringIO(), width=140).print(status_view.render(listing, 140))
+    Console(file=StringIO(), width=140).print(status_view.render(listing, 140))
     took["table"] = clock()
     return took | {"status": sum(took.values())}
 
 
-RUNS = {"plan": _plan, "status": _status}
+def _gather(folder: Path, grid: Grid) -> Seconds:
+    """Return what each step from the folders of trained cells to all tables takes."""
+    _, runs = read_plan(plan_path(folder / "runs", NAME))
+    last = folder / "runs" / NAME / str(runs[-1].folder)
+    if not (last / records.CONFIG).exists():
+        _write_trained(folder, grid, [folder / "runs" / NAME / str(run.folder) for run in runs])
+    took, clock = {}, _Clock()
+    gathered = collect.gather(plan_path(folder / "runs", NAME))
+    took["cells"] = clock()
+    frame.write(folder / "results", gathered)
+    took["long form on disk"] = clock()
+    write_tables(folder / "results", gathered)
+    took["tables"] = clock()
+    if gathered.missing:
+        raise CellError(f"{len(gathered.missing)} cells gave no numbers: {next(iter(gathered.missing.values()))}")
+    return took | {"gathered": sum(took.values())}
+
+
+def _write_trained(folder: Path, grid: Grid, folders: list[Path]) -> None:
+    """Write what each cell leaves once it is done: its config, its log and its result."""
+    texts: dict[tuple[str, str, str], tuple[str, dict[str, Any], str]] = {}
+    environment = records.environment() | {"dtype": "float32", "ranks": 1, "content": {}}
+    for config, cell in zip(_cells(folder, grid), folders, strict=True):
+        key = config.dataset, config.backbone_name, config.method_label
+        if key not in texts:
+            text = resolve.to_yaml(config).replace(f"\nseed: {config.seed}\n", "\nseed: @\n")
+            texts[key] = text, _result(config) | {"environment": environment}, _log()
+        text, result, log = texts[key]
+        io.write(cell / records.CONFIG, text.replace("\nseed: @\n", f"\nseed: {config.seed}\n"), durable=False)
+        io.write(cell / records.LOG, log, durable=False)
+        facts = {"seed": config.seed, "signature": cell.name.rpartition("-")[2]}
+        records.write_json(cell / records.RESULT, result | facts, durable=False)
+
+
+def _result(config: CellConfig) -> dict[str, Any]:
+    """Return the result of a cell that scored at random."""
+    card, rng = config.card, np.random.default_rng(config.seed)
+    split = {"listed": PEOPLE, "samples": PEOPLE, "left_out": {}, "notes": {}}
+    policies = card.policies.model_dump()
+    data = {"protocol": card.protocol, "policies": policies, "shards": "", "splits": dict.fromkeys(card.splits, split)}
+    shape = PEOPLE, len(card.classes)
+    single = card.task == "single_label"
+    target = rng.integers(shape[1], size=PEOPLE) if single else rng.integers(2, size=shape).astype(float)
+    scores = summary({"scores": rng.normal(size=shape), "target": target}, list(card.classes), card.metric)
+    return {"metric": card.metric, "data": data, "splits": dict.fromkeys(card.test_splits, scores), "random_init": []}
+
+
+def _log() -> str:
+    step = {"losses": {"factual": 1.0, "counterfactual": 0.1}, "images_per_s": 1e4, "lr": 0.1, "grad_norm": 1.5}
+    lines = [{"step": n, "epoch": n / LINES, **step} for n in range(LINES)]
+    lines += [{"epoch": n, "step": n, "val": 20.0 + n} for n in range(EPOCHS)]
+    return "".join(io.to_json(line, indent=None) + "\n" for line in lines)
+
+
+RUNS = {"plan": _plan, "prepare": _prepare, "status": _status, "gather": _gather}
 
 
 class _Clock:

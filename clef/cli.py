@@ -16,6 +16,7 @@ COMMANDS = {
     "shard": ("clef.shard", "check a dataset, and write it as shards"),
     "cues": ("clef.cues.__main__", "find faces, poses, regions and depth before sharding"),
     "weights": ("clef.weights.__main__", "list, fetch and verify pre-trained files"),
+    "features": ("clef.features", "compute the features of frozen encoders ahead of the cells"),
     "grid": ("launch.grid", "plan a grid, train what is missing (on Slurm or here), show and cancel it"),
     "train": ("clef.train", "train and test one cell"),
     "evaluate": ("clef.evaluate", "score a trained cell again"),

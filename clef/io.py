@@ -102,18 +102,30 @@ def lock(
 ) -> Iterator[None]:
     """Hold the lock file at `path` inside the block, alone or (`shared`) together with others who share it.
 
-    When another process holds it: raise `busy()` if that is given, else call `waiting()` and wait.
+    When another process holds it: raise `busy()` if that is given, else call `waiting()` and wait. Who holds the lock
+    may remove its file: those who have waited for it then lock the file that is there now.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    with path.open("ab+") as file:  # NFS requires read access for a shared lock, write access for the other
-        if not _try_lock(file, kind):
-            if busy:
-                raise busy()
-            if waiting:
-                waiting()
-            fcntl.flock(file, kind)
-        yield
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:  # NFS requires read access for a shared lock, write access for the other
+            if not _try_lock(file, kind):
+                if busy:
+                    raise busy()
+                if waiting:
+                    waiting()
+                fcntl.flock(file, kind)
+            if _is_at(path, file):
+                yield
+                return
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    """Return whether an open file is the one at `path`: not one that was removed or replaced since it was opened."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _try_lock(file: IO[bytes], kind: int) -> bool:
@@ -169,15 +181,16 @@ def _open_lock(path: Path) -> int:
 
 
 def load_array(file: Path | IO[bytes], mapped: bool = False) -> "np.ndarray":
-    """Return the array of a .npy file; `mapped`: its values are read only when they are used.
+    """Return the array of a .npy file.
 
-    Raises OSError when the file can't be read, and ValueError when it isn't one array. NumPy itself raises more kinds
-    of errors: it gives the header to Python's tokenizer, which fails in many ways on a damaged one.
+    `mapped`: its values are read only when they are used, and a change to them stays in memory. Raises OSError when
+    the file can't be read, and ValueError when it isn't one array. NumPy itself raises more kinds of errors: it gives
+    the header to Python's tokenizer, which fails in many ways on a damaged one.
     """
     import numpy as np  # only here: whoever imports this file for the others need not wait
 
     try:
-        array = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
+        array = np.load(file, mmap_mode="c" if mapped else None, allow_pickle=False)
     except (OSError, ValueError):
         raise
     except Exception as error:

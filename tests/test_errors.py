@@ -37,7 +37,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "plan.json": plan_file.read_plan,
     "state.json": records.read_json,
     "cells.json": lambda path: frame.load(path.parent),
-    "predictions-test.npz": lambda path: predictions.load(path, 1, 1),
+    "predictions-test.npz": lambda path: predictions.load(path.parent, "test", 1, 1),
     "train-000000.rows.npz": lambda path: shard_file.read_rows(
         shard_file.ShardFile(out=path.parent, split="train", number=0, fingerprint="", parts=1)
     ),

@@ -1,12 +1,14 @@
 """JSON that every other program reads, and locks that others hold."""
 
 import errno
+import fcntl
 import json
 import math
+import multiprocessing
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -80,3 +82,42 @@ def test_a_file_system_that_flushes_no_folders_is_written_to(tmp_path: Path, mon
     refuse(errno.EIO)
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         io.flush_folder(tmp_path)
+
+
+def _remove_while_held(folder: Path, times: int) -> None:
+    for _ in range(times):
+        with io.lock(folder / "lock"):
+            os.close(os.open(folder / "held", os.O_CREAT | os.O_EXCL))  # fails if another process is in here
+            (folder / "held").unlink()
+            with (folder / "turns").open("a") as file:
+                file.write(".")
+            (folder / "lock").unlink()
+
+
+@pytest.mark.slow
+def test_a_lock_whose_file_is_removed_by_its_holder_is_never_held_twice(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_remove_while_held, args=(tmp_path, 200)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(100)
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert (tmp_path / "turns").read_text() == "." * 800
+
+
+def test_a_lock_file_that_was_removed_while_it_was_waited_for_is_not_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flock, calls = tmp_path / "lock", fcntl.flock, list[int]()
+
+    def removed_before_the_first(file: IO[bytes], kind: int) -> None:
+        if not calls:
+            path.unlink()
+        calls.append(kind)
+        flock(file, kind)
+
+    monkeypatch.setattr(fcntl, "flock", removed_before_the_first)
+    with io.lock(path):
+        assert len(calls) == 2
+        assert io.is_locked(path)

@@ -13,9 +13,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from clef.cells.records import ATTEMPTS
 from clef.config import RequeueConfig
 
-FILE = "attempts.jsonl"
+FILE = ATTEMPTS
 """In the cell's folder: a line when an attempt begins, and one when it ends."""
 BEGAN = "began"
 
@@ -46,7 +47,9 @@ def begin(folder: Path, job: str) -> Attempt:
 
 
 def end(folder: Path, attempt: Attempt, how: str) -> None:
-    """Record how an attempt ended."""
+    """Record how an attempt ended, unless the cell is done and has removed its record of attempts."""
+    if not (folder / FILE).exists():
+        return
     _append(folder, {"job": attempt.job, "restart": attempt.restart, "how": how, "at": _now()})
 
 

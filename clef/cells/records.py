@@ -1,7 +1,8 @@
 """What a cell writes about itself: its state, a log line now and then, its environment, its result. No torch.
 
 `runs/<grid>/<cell name>-<signature>/` holds config.yaml, state.json, log.jsonl, environment.json, checkpoints/,
-predictions-<split>.npz and, once all is done, result.json.
+predictions-<split>.npz and, once all is done, result.json. What `remove_temporary` lists goes when a cell with
+`runtime.checkpoints=false` is done: clusters count files, and its result says all of it.
 """
 
 import errno
@@ -10,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import time
@@ -24,12 +26,12 @@ from clef import io
 from clef.errors import SetupError, raise_if_system_error
 
 RESULT, STATE, LOG, CONFIG, LOCK = "result.json", "state.json", "log.jsonl", "config.yaml", "lock"
-ENVIRONMENT = "environment.json"
+ENVIRONMENT, ATTEMPTS, CHECKPOINTS = "environment.json", "attempts.jsonl", "checkpoints"
 CANCELLED = "cancelled.json"
 """Who cancelled the cell. A file of its own, since the job that is cancelled still writes its state while it ends."""
 _PACKAGES = (
     "torch", "torchvision", "accelerate", "submitit", "webdataset", "numpy", "scipy", "scikit-learn", "pillow",
-    "simplejpeg", "opencv-python-headless", "safetensors", "pydantic",
+    "simplejpeg", "opencv-python-headless", "safetensors", "pydantic", "timm", "open_clip_torch",
 )  # fmt: skip
 """What may have a part in a number, where it is installed."""
 STATES = ("running", "stopped", "preempted", "failed", "died", "cancelled", "done")
@@ -134,6 +136,19 @@ def state_of(folder: Path, has_job: bool = False) -> str:
     if state == "done":  # its result was removed
         return "new"
     return "died" if state == "running" else state  # nobody holds its lock: it was killed
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """Return on what machine, and with which code and data, a cell is trained or was; nothing where it never began."""
+    environment = read_json(folder / ENVIRONMENT) or read_json(folder / RESULT).get("environment")
+    return environment if isinstance(environment, dict) else {}
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what the folder of a small cell that is done no longer needs. Call it with the cell's lock held."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # of a run with other settings
+    for name in (STATE, ENVIRONMENT, ATTEMPTS, LOCK):  # the lock last
+        (folder / name).unlink(missing_ok=True)
 
 
 def check_writable(folder: Path) -> None:

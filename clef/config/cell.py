@@ -140,6 +140,12 @@ class RuntimeConfig(Strict):
     """Steps between two checkpoints, besides the one after every epoch; 0: no count of steps asks for one."""
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 15.0
     """Minutes between two checkpoints, looked at when a log line is due; 0: the clock asks for none."""
+    checkpoints: bool = True
+    """False, for cells of seconds: none is written, so an interrupted run begins anew, and no weights are left to load,
+    audit or start from. A cell that is done then has four files at most.
+    """
+    predictions: Literal["full", "none"] = "full"
+    """none: no score of a sample is kept, only the metrics in result.json; intervals over images need the scores."""
     keep_checkpoints: bool = False
     """Of a cell that is done, keep the checkpoints too, not just the best weights."""
     grace: Annotated[float, Field(gt=0)] = 60.0
@@ -155,6 +161,13 @@ class RuntimeConfig(Strict):
     """Refuse kernels that may not give the same bits twice (torch.use_deterministic_algorithms); slower on GPUs."""
     stop_after: Annotated[int, Field(ge=0)] | None = None
     """Save and stop after this many steps in all, to continue with `--resume`."""
+
+    @model_validator(mode="after")
+    def _asks_for_no_checkpoint_without_any(self) -> "RuntimeConfig":
+        for key in ("keep_checkpoints", "checkpoint_every", "stop_after"):
+            if not self.checkpoints and getattr(self, key):
+                raise ValueError(f"{key}: no checkpoint is written with checkpoints=false; set it to true")
+        return self
 
 
 RENAMED = {

@@ -86,9 +86,9 @@ class InputConfig(Strict):
         return self.crop or self.size
 
     @property
-    def augments(self) -> bool:
-        """Return whether training sees it in other ways than evaluation."""
-        return bool(self.flip or self.jitter or (self.crop and self.crop != self.size))
+    def varies(self) -> bool:
+        """Return whether training sees ever new pictures of a sample, and not just that one or its mirror image."""
+        return bool(self.jitter or (self.crop and self.crop != self.size))
 
 
 AnyInput = InputConfig | DepthConfig | PointsConfig | BoxesConfig

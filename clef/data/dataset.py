@@ -47,8 +47,11 @@ class CellDataset(Dataset[Batch]):
         seed: int,
         augment: bool,
         cache: NodeCache | None = None,
+        mirrored: bool = False,
     ) -> None:
+        """Note what to read. `mirrored`: without augmentation, mirror every sample in the inputs that flip."""
         self.shards, self.inputs, self.seed, self.augment = shards, inputs, seed, augment
+        self._undrawn = dict.fromkeys(inputs, transforms.MIRRORED) if mirrored else {}
         self.manifest = shards.manifest
         self.layout = BatchLayout(self._fields())
         self._images = ImageInputs(shards, inputs, cache.tables(shards, inputs) if cache else {})
@@ -113,7 +116,7 @@ class CellDataset(Dataset[Batch]):
         return fields
 
     def _draws(self, epoch: int, index: int) -> DrawsByInput:
-        return transforms.draw_augmentation(self.seed, epoch, index, self._names) if self.augment else {}
+        return transforms.draw_augmentation(self.seed, epoch, index, self._names) if self.augment else self._undrawn
 
     def _fill_points(self, arrays: Arrays, row: int, index: int, draws: DrawsByInput) -> None:
         """Write the inputs that are points or boxes into a row of the batch."""

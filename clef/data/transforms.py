@@ -45,6 +45,10 @@ class AugmentationDraws(NamedTuple):
     """How much brightness, contrast and saturation change: from -1 to 1 times the configured strength."""
 
 
+MIRRORED = AugmentationDraws(True, (0.5, 0.5), (0.0, 0.0, 0.0))
+"""What a sample that is mirrored and nothing else draws."""
+
+
 def draw_augmentation(
     seed: int, epoch: int, index: int, inputs: Sequence[InputName] = tuple(MEMBER_OF_INPUT)
 ) -> dict[InputName, AugmentationDraws]:

@@ -100,7 +100,7 @@ def _write_files(temporary: Path, progress: TrainingProgress, state: TrainState)
     accelerator = state.accelerator
     contents = {f"rank-{accelerator.process_index}.pt": _torch_bytes(_rank_state(state))}
     if accelerator.is_main_process:
-        contents[MODEL] = save(_cpu_tensors(state.method))
+        contents[MODEL] = save(cpu_tensors(state.method))
         scaler = accelerator.scaler.state_dict() if accelerator.scaler else None
         contents["optimizer.pt"] = _torch_bytes({"optimizer": state.optimizer.state_dict(), "scaler": scaler})
         if progress.best_step == progress.step:
@@ -198,7 +198,12 @@ def drop_checkpoints(folder: Path) -> None:
 # ---- Tensors and random states ----
 
 
-def _cpu_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+def sha256_of(tensors: dict[str, torch.Tensor]) -> str:
+    """Return the sha256 that a file of these weights has."""
+    return hashlib.sha256(save(tensors)).hexdigest()
+
+
+def cpu_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return a copy of each weight and buffer by name: safetensors takes none that share memory, as one with two names.
 
     When they are loaded, each name writes the same numbers into the memory that the model shares.

@@ -15,9 +15,7 @@ from accelerate.utils import gather_object
 
 from clef import signals
 from clef.config import CellConfig
-from clef.data.dataset import CellDataset
-from clef.data.decoded_cache import node_cache
-from clef.data.loader import BatchLoader, to_device
+from clef.data.loader import to_device
 from clef.data.order import EvaluationBatches
 from clef.data.shards import SplitShards
 from clef.engine.feature_cache import FrozenFeatures
@@ -68,11 +66,10 @@ def _predict_batches(
     method: Method, config: CellConfig, split: SplitShards, accelerator: Accelerator, frozen: FrozenFeatures
 ) -> Iterator[Arrays]:
     """Yield the predictions for this rank's batches of a split."""
-    dataset = CellDataset(split, frozen.decoded_inputs, config.seed, augment=False, cache=node_cache(config.runtime))
     rank, ranks = accelerator.process_index, accelerator.num_processes
     batch_size = max(1, 2 * config.batch_size // ranks)  # no gradients are kept, so twice as many samples fit
     batches = EvaluationBatches(len(split), batch_size, rank, ranks)
-    for batch in BatchLoader(dataset, batches, config.runtime.num_workers):
+    for batch in frozen.batches(split, batches, augment=False):
         on_device = to_device(frozen.add_features(batch, split), frozen.decoded_inputs, accelerator.device)
         with torch.inference_mode(), accelerator.autocast():
             prediction = method(on_device)

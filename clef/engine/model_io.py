@@ -1,4 +1,4 @@
-"""Trained models read back from a cell's folder: no shards, no pre-trained files, no training.
+"""Trained models read back from a cell's folder: no shards, no training; of pre-trained files, only frozen encoders'.
 
 For `clef.load` (`load_trained`), for scoring again (`restore_method`), and for two-stage training: a CLEF cell
 that starts from the backbone of a trained vanilla cell, its parent (`load_parent_backbone`).
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from clef import io, methods
+from clef import io, methods, weights
 from clef.cells import lookup, records
 from clef.cells.identity import check_cell
 from clef.config import AnyInput, CellConfig, ClefConfig, InputName, resolve
@@ -133,6 +133,7 @@ def load_trained(wanted: str | Path, checkpoint: str | None = None, device: str 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     torch_device = torch.device(device)
+    weights.check_frozen(config, records.read_environment(folder).get("weights", {}))
     method = restore_method(config, find_weights(folder, checkpoint), torch_device)
     return TrainedModel(folder, config, list(config.card.classes), method, torch_device)
 
@@ -150,6 +151,8 @@ def find_weights(folder: Path, wanted: str | None = None) -> Path:
     candidates = {BEST: [best], LAST: steps[-1:]}.get(wanted, [Path(wanted), checkpoints / wanted])
     files = [candidate / checkpoint.MODEL if candidate.is_dir() else candidate for candidate in candidates]
     path = next((file for file in files if file.is_file()), None)
+    if path is None and not (config := resolve.from_yaml(folder / records.CONFIG)).runtime.checkpoints:
+        raise CellError(no_weights_message(folder, config))
     if path is None:
         names = [BEST] * best.exists() + [step.name for step in steps]
         raise CellError(
@@ -158,6 +161,14 @@ def find_weights(folder: Path, wanted: str | None = None) -> Path:
     if path == best:
         _check_scored_weights(path, result)
     return path
+
+
+def no_weights_message(folder: Path, config: CellConfig) -> str:
+    """Return why a cell of a config with `runtime.checkpoints=false` has no weights to read, and what to do."""
+    return (
+        f"{folder}: keeps no weights (runtime.checkpoints=false); to have them, remove this folder and train "
+        f"{config.name} again with runtime.checkpoints=true"
+    )
 
 
 def _check_scored_weights(path: Path, result: dict[str, Any]) -> None:
@@ -207,14 +218,16 @@ def load_parent_backbone(config: CellConfig, method: Method) -> None:
     path = folder / "checkpoints" / checkpoint.BEST
     if not (folder / records.RESULT).exists():
         raise CellError(f"{folder}: the cell to start from is not trained to the end; train it first")
-    _check_parent(config, folder)
+    parent = _check_parent(config, folder)
+    if not path.exists() and not parent.runtime.checkpoints:
+        raise CellError(no_weights_message(folder, parent))
     try:
-        weights = checkpoint.read_weights(path)
+        tensors = checkpoint.read_weights(path)
     except (OSError, SafetensorError) as error:
         raise_if_system_error(error, path)
         raise CellError(f"{path}: the weights to start from can't be read: {error}") from None
     prefix = _BACKBONE_PREFIX
-    backbone = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    backbone = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     assert method.backbone is not None
     try:
         method.backbone.load_state_dict(backbone)
@@ -222,8 +235,11 @@ def load_parent_backbone(config: CellConfig, method: Method) -> None:
         raise CellError(f"{path}: not weights of this backbone: {str(error).splitlines()[-1].strip()}") from None
 
 
-def _check_parent(config: CellConfig, folder: Path) -> None:
-    """Refuse a parent that is no vanilla cell of the same dataset and backbone: it would be another experiment."""
+def _check_parent(config: CellConfig, folder: Path) -> CellConfig:
+    """Return the parent's config. Refuse one that is no vanilla cell of the same dataset and backbone.
+
+    It would be another experiment.
+    """
     parent = resolve.from_yaml(folder / records.CONFIG)
     if differences := parent.card.differences(config.card):
         raise CellError(f"{folder}: trained on another card than this cell's ({differences}); train it again")
@@ -233,3 +249,4 @@ def _check_parent(config: CellConfig, folder: Path) -> None:
             f"{folder}: a vanilla cell of {config.backbone.name} (same settings) on {config.dataset} is expected to "
             f"start from, not {parent.method.name} of {parent.backbone.name} on {parent.dataset}"
         )
+    return parent

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from clef import io, weights
+from clef import weights
 from clef.cells import attempts, code_snapshot, records
 from clef.cells.identity import content_of
 from clef.config import CellConfig
@@ -73,9 +73,10 @@ def session_record(folder: Path, config: CellConfig, manifest: Manifest, acceler
     return facts | {"weights": weights.hashes(config), "earlier": _earlier_sessions(folder)}
 
 
-def run_record(session: dict[str, Any], samples: int, folder: Path, scored: Path) -> dict[str, Any]:
-    """Return what a finished run took, over all its processes. `scored`: the weights, below `folder`, that were tested.
+def run_record(session: dict[str, Any], samples: int, scored: dict[str, str | None]) -> dict[str, Any]:
+    """Return what a finished run took, over all its processes.
 
+    `scored`: the weights that were tested, their sha256 and their file below the cell's folder, if it keeps them.
     Seconds count everything: start-up, validation, checkpoints, tests; not the time between two processes.
     """
     ended = utc_now()
@@ -87,7 +88,7 @@ def run_record(session: dict[str, Any], samples: int, folder: Path, scored: Path
         "wall_seconds": seconds,
         "samples_seen": samples,
         "images_per_s": round(samples / max(seconds, 1e-3), 1),
-        "checkpoint": {"file": str(scored.relative_to(folder)), "sha256": io.sha256(scored)},
+        "checkpoint": scored,
     }
 
 

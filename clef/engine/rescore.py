@@ -9,6 +9,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from clef import console, io
+from clef.cells import predictions as kept_predictions
 from clef.cells import records
 from clef.cells.identity import check_cell
 from clef.config import CellConfig, resolve
@@ -24,6 +25,7 @@ from clef.engine.run import running_ranks
 from clef.errors import CellError, ConfigError, raise_if_system_error
 from clef.methods import Method
 from clef.metrics import summary
+from clef.weights import check_frozen
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def rescore(
     if split not in manifest.splits:
         raise ConfigError(f"--split {split}: no such split in {config.shards}; there are: {', '.join(manifest.splits)}")
     check_cell(folder, config, manifest)
+    check_frozen(config, records.read_environment(folder).get("weights", {}))
     weights, shards = find_weights(folder, checkpoint), SplitShards(config.shards, split, manifest)
     with running_ranks(config) as accelerator:
         method = restore_method(config, weights, accelerator.device)
@@ -126,7 +129,7 @@ def _compare_with_record(
     metric = config.card.metric
     sha256 = io.sha256(weights)
     recorded = _recorded_score(folder, weights, sha256, split)
-    predictions = folder / f"predictions-{split}.npz"
+    predictions = kept_predictions.path_of(folder, split)
     comparable = recorded is not None and "samples" in recorded and predictions.exists()
     environment = provenance.process_facts(config, manifest, accelerator)
     return Score(
@@ -137,9 +140,9 @@ def _compare_with_record(
         metric=metric,
         summary=summary(arrays, manifest.classes, metric),
         recorded=recorded,
-        difference=_difference(predictions, arrays) if comparable else None,
+        difference=_difference(predictions, split, arrays) if comparable else None,
         environment=environment,
-        changed=provenance.differences(records.read_json(folder / records.ENVIRONMENT), environment),
+        changed=provenance.differences(records.read_environment(folder), environment),
     )
 
 
@@ -158,16 +161,16 @@ def _recorded_score(folder: Path, weights: Path, sha256: str, split: str) -> dic
     return {"value": values[-1]} if values else None
 
 
-def _difference(path: Path, arrays: Arrays) -> float:
+def _difference(path: Path, split: str, arrays: Arrays) -> float:
     """Return the largest difference to the predictions in a file. Raises CellError when they can't be compared."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            if set(kept.files) != set(arrays) or any(kept[key].shape != arrays[key].shape for key in arrays):
-                raise CellError(f"{path}: predictions of another method or split; they can't be compared")
-            return max(_largest_difference(kept[key], value) for key, value in arrays.items())
+        kept = kept_predictions.read(path, split)
     except (OSError, ValueError) as error:
         raise_if_system_error(error, path)
         raise CellError(f"{path}: predictions can't be read: {error}") from None
+    if set(kept) != set(arrays) or any(kept[key].shape != arrays[key].shape for key in arrays):
+        raise CellError(f"{path}: predictions of another method or split; they can't be compared")
+    return max(_largest_difference(kept[key], value) for key, value in arrays.items())
 
 
 def _largest_difference(first: np.ndarray, second: np.ndarray) -> float:

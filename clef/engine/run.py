@@ -11,13 +11,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 
 from clef import console, io, signals, weights
-from clef.cells import records
+from clef.cells import predictions, records
 from clef.cells.identity import check_shards
 from clef.config import CellConfig, resolve
 from clef.console import is_first_rank
@@ -167,6 +166,8 @@ def _train_and_test(
     # The process that was waited for may have finished the cell.
     results = on_all_ranks(accelerator, lambda: records.read_json(folder / records.RESULT) if is_main else {})
     if results[0]:
+        if is_main and not config.runtime.checkpoints:
+            records.remove_temporary(folder)
         return results[0]
     manifest = manifests.load(config.shards)
     check_shards(config, manifest)
@@ -189,7 +190,7 @@ def _train_and_test(
                 return _record_stopped(folder, trainer)
             return _test(config, folder, manifest, trainer, session, display)
         except Preempted as error:
-            position = {"step": trainer.progress.step, "steps": trainer.total_steps}
+            position = {"step": trainer.saved_step, "steps": trainer.total_steps}
             _end_together(accelerator, str(error), position, on_preempted)
             raise
 
@@ -269,28 +270,37 @@ def _test(
 ) -> dict[str, Any]:
     """Score the test splits with the best weights, and write the result."""
     accelerator, is_main = trainer.accelerator, trainer.is_main
-    best = folder / "checkpoints" / checkpoint.BEST
-    checkpoint.load_weights(best, trainer.method)
+    scored = trainer.load_best()
     synchronize_buffers(trainer.method)
     card = config.card
+    keeps_predictions = is_main and config.runtime.predictions == "full"
+    kept: dict[str, predictions.Arrays] = {}
     result = _result_record(config, folder, manifest, trainer, session)
     for name in card.test_splits:
         shards = SplitShards(config.shards, name, manifest)
         arrays = evaluate(trainer.method, config, shards, accelerator, trainer.frozen, after_batch=trainer.batch_scored)
         result["splits"][name] = summary(arrays, manifest.classes, card.metric)
         display.print(f"{name}: {card.metric} {format_score(result['splits'][name]['value'])}")
-        if is_main:
-            with io.atomic(folder / f"predictions-{name}.npz") as file:
-                np.savez_compressed(file, **arrays, group=sample_groups(shards, card.block))  # type: ignore[arg-type]
+        if keeps_predictions:
+            kept[name] = arrays | {"group": sample_groups(shards, card.block)}
     if is_main:
-        result["run"] = provenance.run_record(session, trainer.total_steps * config.batch_size, folder, best)
+        predictions.write(folder, kept, in_one_file=not config.runtime.checkpoints)
+        result["run"] = provenance.run_record(session, trainer.total_steps * config.batch_size, scored)
         records.write_json(folder / records.RESULT, result)
-        steps = trainer.total_steps
-        records.write_state(folder, "done", step=steps, steps=steps, metric=trainer.progress.best)
-        if not config.runtime.keep_checkpoints:
-            checkpoint.drop_checkpoints(trainer.checkpoints)
+        _record_done(config, folder, trainer)
     accelerator.wait_for_everyone()
     return result
+
+
+def _record_done(config: CellConfig, folder: Path, trainer: Trainer) -> None:
+    """Write that the cell is done, and remove what it no longer needs."""
+    if not config.runtime.checkpoints:
+        records.remove_temporary(folder)
+        return
+    steps = trainer.total_steps
+    records.write_state(folder, "done", step=steps, steps=steps, metric=trainer.progress.best)
+    if not config.runtime.keep_checkpoints:
+        checkpoint.drop_checkpoints(trainer.checkpoints)
 
 
 def _result_record(

@@ -14,16 +14,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
-from clef import console, methods, signals
+from clef import console, io, methods, signals
 from clef.cells import records
 from clef.config import CellConfig
 from clef.data.batch_memory import Batch
-from clef.data.dataset import CellDataset
 from clef.data.decoded_cache import node_cache
-from clef.data.loader import BatchLoader, to_device
+from clef.data.loader import to_device
 from clef.data.manifest import Manifest
 from clef.data.order import Order, RankBatches
 from clef.data.shards import SplitShards
@@ -80,7 +80,8 @@ class Trainer:
         self.meter = StepMeter(accelerator)
         self.progress = TrainingProgress()
         self.state = TrainState(self.method, self.optimizer, self.meter, accelerator)
-        self.checkpoints = folder / "checkpoints"
+        self.checkpoints = folder / records.CHECKPOINTS
+        self.best_weights: dict[str, torch.Tensor] = {}  # those of a run that writes no checkpoints
         self.saved_position, self.saved_at = (0, 0), time.monotonic()
         self.state_written_at = 0.0
         self.watchdog = Watchdog(config.runtime.watchdog, folder / f"hung-{rank}.txt", self._record_hung)
@@ -92,7 +93,8 @@ class Trainer:
 
         Raises CellError when there are only damaged ones.
         """
-        newest = on_all_ranks(self.accelerator, lambda: self._newest_checkpoint() if self.is_main else None)[0]
+        look = self.is_main and self.config.runtime.checkpoints
+        newest = on_all_ranks(self.accelerator, lambda: self._newest_checkpoint() if look else None)[0]
         if newest:
             self.progress = checkpoint.load_checkpoint(newest, self.state)
         self.saved_position = self._position()
@@ -101,6 +103,8 @@ class Trainer:
 
     def check_room(self) -> None:
         """Refuse a disk that can't take the checkpoints. Raises SetupError with the numbers, on every rank."""
+        if not self.config.runtime.checkpoints:
+            return
         needed = checkpoint.expected_size(self.method, self.config.optimizer) - atomic_dir.size(self.checkpoints)
         on_all_ranks(
             self.accelerator, lambda: atomic_dir.check_room(self.checkpoints, needed) if self.is_main else None
@@ -136,21 +140,23 @@ class Trainer:
 
     def _batches(self, last_step: int) -> Generator[Batch, None, None]:
         """Yield this rank's share of each global batch from the next step up to `last_step`, on the host."""
-        dataset = CellDataset(
-            self.train_split, self.frozen.decoded_inputs, self.config.seed, augment=True, cache=self.cache
-        )
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         batches = RankBatches(self.order, rank, ranks, self.progress.step, last_step)
-        return iter(BatchLoader(dataset, batches, self.config.runtime.num_workers))
+        return self.frozen.batches(self.train_split, batches, augment=True)
 
     def _train(self, batch: Batch) -> tuple[list[str], torch.Tensor]:
         """Make one step, at its own learning rate; return the names and values of the loss terms."""
         step = self.progress.step + 1
         # Features of frozen networks, where the cell has any, are added from the cache; all other inputs were decoded.
-        batch = to_device(
-            self.frozen.add_features(batch, self.train_split), self.frozen.decoded_inputs, self.accelerator.device
-        )
+        batch = self.frozen.add_features(batch, self.train_split, self._epochs_of(step))
+        batch = to_device(batch, self.frozen.decoded_inputs, self.accelerator.device)
         return self.train_step(batch, self._learning_rate(step), measure_norm=self._log_is_due(step))
+
+    def _epochs_of(self, step: int) -> np.ndarray:
+        """Return the epochs that this rank's samples of a step belong to, B."""
+        size = self.config.batch_size // self.accelerator.num_processes
+        first = (step - 1) * self.config.batch_size + self.accelerator.process_index * size
+        return np.arange(first, first + size) // len(self.train_split)
 
     def _learning_rate(self, step: int) -> float:
         epoch = (step - 1) * self.config.batch_size / len(self.train_split)
@@ -294,14 +300,31 @@ class Trainer:
         self.watchdog.feed()
 
     def _save(self) -> None:
-        """Write a checkpoint, unless the newest one is of this position."""
+        """Write a checkpoint, or keep the best weights in memory, unless this position was saved already."""
         if self.saved_position == self._position():
             return
         synchronize_buffers(self.method)
-        self.progress.log_bytes = records.log_size(self.folder)
-        checkpoint.save_checkpoint(self.checkpoints, self.progress, self.state)
+        if self.config.runtime.checkpoints:
+            self.progress.log_bytes = records.log_size(self.folder)
+            checkpoint.save_checkpoint(self.checkpoints, self.progress, self.state)
+        elif self.progress.best_step == self.progress.step:
+            self.best_weights = checkpoint.cpu_tensors(self.method)
         self.saved_position, self.saved_at = self._position(), time.monotonic()
         self.watchdog.feed()
+
+    def load_best(self) -> dict[str, str | None]:
+        """Put the best weights into the method; return their sha256, and their file below the cell's folder, if any."""
+        if not self.config.runtime.checkpoints:
+            self.method.load_state_dict(self.best_weights)
+            return {"file": None, "sha256": checkpoint.sha256_of(self.best_weights)}
+        best = self.checkpoints / checkpoint.BEST
+        checkpoint.load_weights(best, self.method)
+        return {"file": str(best.relative_to(self.folder)), "sha256": io.sha256(best)}
+
+    @property
+    def saved_step(self) -> int:
+        """Return the step from which the next run continues, once this one has saved itself."""
+        return self.progress.step if self.config.runtime.checkpoints else 0
 
     def _position(self) -> tuple[int, int]:
         """Return steps and validations done: two checkpoints of one position hold the same."""
@@ -309,11 +332,11 @@ class Trainer:
 
     def _preempted_message(self) -> str:
         step = self.progress.step
-        kept = (
-            f"saved after step {step}/{self.total_steps}; the same command with --resume continues"
-            if step
-            else "before the first step; nothing is lost"
-        )
+        kept = f"saved after step {step}/{self.total_steps}; the same command with --resume continues"
+        if not self.config.runtime.checkpoints:
+            kept = f"at step {step}/{self.total_steps}; it begins anew, as runtime.checkpoints=false saves nothing"
+        if not step:
+            kept = "before the first step; nothing is lost"
         return f"preempted by {', '.join(signals.stop_reasons()) or 'another rank'}, {kept} ({self.folder})"
 
     # ---- Helpers of the parts above ----

@@ -6,6 +6,7 @@ Imports no torch.
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,13 @@ from pydantic import ValidationError
 
 from clef.cells.audits import read_audit
 from clef.cells.plan_file import PlannedRun, read_plan
+from clef.cells.predictions import path_of
 from clef.cells.records import CONFIG, LOG, RESULT, read_json, read_state, state_of
 from clef.config import CellConfig, resolve
 from clef.console import Progress
 from clef.datasets import cards
 from clef.datasets.cards import Card
-from clef.errors import CellError, ConfigError
+from clef.errors import CellError, ConfigError, raise_if_system_error
 from clef.metrics import METRICS
 from clef.results import predictions
 from clef.results.data_quality import CellData
@@ -45,6 +47,8 @@ class _Collected:
     data: dict[str, CellData] = field(default_factory=dict)
     cards: dict[tuple[str, str], Card] = field(default_factory=dict)
     """By dataset and protocol, as the cells recorded it."""
+    configs: dict[bytes, CellConfig | None] = field(default_factory=dict)
+    """By their text without the seed."""
 
 
 def gather(path: Path, progress: Progress = lambda name, done, total: None) -> GridResults:
@@ -87,7 +91,7 @@ def _collect_cell(run: PlannedRun, grid: Path, result: dict[str, Any], collected
         collected.missing[run.name] = _reason(run, grid)
         return
     data = CellData.model_validate(result["data"])
-    config = _config(folder)
+    config = _config(folder, collected.configs)
     if config:
         card = collected.cards.setdefault((run.dataset, data.protocol), config.card)
         if differences := config.card.differences(card):
@@ -113,26 +117,38 @@ def _read_split(
 ) -> tuple[list[Measure], tuple[np.ndarray | None, bytes]]:
     """Return the numbers of a split, the headline first, and what it was in resamples of the images.
 
-    They come from the predictions; where these were deleted, the few that the result holds, without resamples.
+    They come from the predictions; where there are none, the few that the result holds, without resamples.
     """
-    path = predictions.path_of(folder, split)
+    path = path_of(folder, split)
     if not path.exists():
         return list(_recorded_measures(metric, recorded)), (None, b"")
     if config is None:
         raise CellError(f"{CONFIG} is gone, damaged or of an earlier version: the classes of {path.name} aren't known")
     classes = config.card.classes
-    arrays = predictions.load(path, data.splits[split].samples, len(classes))
+    arrays = predictions.load(folder, split, data.splits[split].samples, len(classes))
     numbers = measures(arrays, list(classes), config, metric)
     _check_headline(numbers[0], recorded["value"], path.name)
     return numbers, resample_predictions(arrays, metric)
 
 
-def _config(folder: Path) -> CellConfig | None:
-    """Return the cell's config; None where it can't be read, as that of an older version."""
+def _config(folder: Path, known: dict[bytes, CellConfig | None]) -> CellConfig | None:
+    """Return the cell's config; None where it can't be read, as that of an older version.
+
+    Cells that differ in their seed alone share the one of the first, in `known`: no number needs the seed, and reading
+    thousands of configs takes long.
+    """
+    path = folder / CONFIG
     try:
-        return resolve.from_yaml(folder / CONFIG)
-    except ConfigError:
+        content = re.sub(rb"^seed: \d+$", b"", path.read_bytes(), flags=re.MULTILINE)
+    except OSError as error:
+        raise_if_system_error(error, path)
         return None
+    if content not in known:
+        try:
+            known[content] = resolve.from_yaml(path)
+        except ConfigError:
+            known[content] = None
+    return known[content]
 
 
 def _check_headline(number: Measure, recorded: float, name: str) -> None:

@@ -13,6 +13,7 @@ from PIL import Image as PilImage
 
 from clef.cells.identity import check_cell
 from clef.cells.plan_file import PlannedRun
+from clef.cells.predictions import path_of
 from clef.cells.records import CONFIG
 from clef.config import CellConfig, resolve
 from clef.data import manifest as manifests
@@ -115,10 +116,11 @@ def _load_pair(part: GridResults, grid: Path, run: PlannedRun, base: PlannedRun)
 
 
 def _load_cell(folder: Path, split: str, samples: int, card: Card) -> _Cell:
-    path = predictions.path_of(folder, split)
+    path, config = path_of(folder, split), resolve.from_yaml(folder / CONFIG)
     if not path.exists():
-        raise CellError(f"{path} is gone")
-    return _Cell(resolve.from_yaml(folder / CONFIG), predictions.load(path, samples, len(card.classes)))
+        unkept = config.runtime.predictions == "none"
+        raise CellError(f"{folder} keeps no predictions (runtime.predictions=none)" if unkept else f"{path} is gone")
+    return _Cell(config, predictions.load(folder, split, samples, len(card.classes)))
 
 
 def _panels(pair: _Pair, name: str) -> Iterator[Image]:

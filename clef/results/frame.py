@@ -232,6 +232,12 @@ class GridResults:
         """Return the values of the rows by seed; for one dataset and protocol only."""
         return SeedValues(self.rows)
 
+    @cached_property
+    def bounds(self) -> dict[tuple[str, ...], tuple[float, float]]:
+        """Return low and high of each interval, by over, backbone, method, base and split; for one dataset only."""
+        names = ["over", "backbone", "method", "base", "split", "low", "high"]
+        return {tuple(key): (low, high) for *key, low, high in self.intervals[names].itertuples(index=False, name=None)}
+
     def select(self, dataset: str, protocol: str) -> "GridResults":
         """Return what was gathered of one dataset and protocol."""
         runs = [run for run in self.runs if (run.dataset, run.protocol) == (dataset, protocol)]

@@ -11,27 +11,21 @@ from typing import Any
 import numpy as np
 
 from clef import metrics
+from clef.cells.predictions import Arrays, path_of, read
 from clef.config import CellConfig
 from clef.errors import CellError, ConfigError, raise_if_system_error
 from clef.metrics import METRICS, Metric, check_coverage, confusion_matrix
 from clef.yaml_config import unknown
 
-Arrays = dict[str, np.ndarray]
-"""The arrays of a file of predictions, as `clef.engine.evaluation` describes them."""
 VAD = ("Valence", "Arousal", "Dominance")
 _PARTS = ("Y_e", "Y_c", "Y_e*")
 
 
-def path_of(folder: Path, split: str) -> Path:
-    """Return where a cell keeps its predictions for a split."""
-    return folder / f"predictions-{split}.npz"
-
-
-def load(path: Path, samples: int, classes: int) -> Arrays:
-    """Return the predictions in a file, one for each of `samples`. Raises CellError where it holds anything else."""
+def load(folder: Path, split: str, samples: int, classes: int) -> Arrays:
+    """Return a cell's predictions for a split, one for each of `samples`. Raises CellError for anything else there."""
+    path = path_of(folder, split)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read(path, split)
         check_coverage(arrays["index"], samples)
         _check_shapes(arrays, samples, classes)
     except CellError as error:

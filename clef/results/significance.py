@@ -6,6 +6,9 @@ Every method of a grid is compared with its control, seed by seed. Imports no to
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
 
 from clef.cells.plan_file import DEFAULT_CONTROL
 from clef.errors import CellError
@@ -28,20 +31,23 @@ def sign_flip(differences: Sequence[float]) -> float:
     """
     if not all(map(math.isfinite, differences)):
         raise CellError("differences between methods are not all finite: no p is computed from them")
-    if len(differences) == 1:  # SciPy wants two; with the other sign, it is as far from 0
-        return 1.0
-    import numpy as np
-    from scipy.stats import permutation_test  # slow to import
+    values = np.asarray(differences, float)
+    sums = np.abs(_sign_patterns(len(values)) @ values)
+    # A pattern is as extreme, too, where rounding alone makes its sum the smaller one.
+    extreme = int((sums >= abs(values.sum()) - 1e-12 * np.abs(values).sum()).sum())
+    if 2 ** len(values) <= _EXACT:
+        return extreme / len(sums)
+    return (extreme + 1) / (len(sums) + 1)  # the signs as they are count as one of the patterns drawn
 
-    test = permutation_test(
-        (np.asarray(differences, float),),
-        np.mean,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=_EXACT,
-        rng=np.random.default_rng(0),
-    )
-    return float(test.pvalue)
+
+@lru_cache(maxsize=2)  # a grid has as many seeds for nearly all comparisons
+def _sign_patterns(seeds: int) -> np.ndarray:
+    """Return patterns of signs, patterns,seeds float64: all there are, or as many drawn at random."""
+    if 2**seeds <= _EXACT:
+        bits = np.arange(2**seeds)[:, None] >> np.arange(seeds) & 1
+    else:
+        bits = np.random.default_rng(0).integers(2, size=(_EXACT, seeds))
+    return 1.0 - 2 * bits
 
 
 def holm(values: Sequence[float], comparisons: int) -> list[float]:
@@ -154,20 +160,20 @@ def _comparison_notes(part: GridResults, shown: list[Comparison], base: str, cou
 
 def format_interval(part: GridResults, key: tuple[str, str, str, str], over: str, sign: str = "") -> str:
     """Return an interval as `low to high`, or a dash. `key`: backbone, method, base ("": the number itself), split."""
-    frame = part.intervals
-    chosen = frame["over"] == over
-    for name, value in zip(("backbone", "method", "base", "split"), key, strict=True):
-        chosen &= frame[name] == value
-    for low, high in frame.loc[chosen, ["low", "high"]].itertuples(index=False):
-        return f"{low:{sign}.2f} to {high:{sign}.2f}"
-    return DASH
+    if (bounds := part.bounds.get((over, *key))) is None:
+        return DASH
+    low, high = bounds
+    return f"{low:{sign}.2f} to {high:{sign}.2f}"
 
 
 def interval_note(part: GridResults) -> str:
     """Return the note about what the intervals over images rest on."""
     grouped = part.intervals.dropna(subset=["groups"])[["split", "groups"]].drop_duplicates()
     if grouped.empty:
-        return "no intervals over images: predictions are missing, or of a version that didn't group them"
+        return (
+            "no intervals over images: predictions are missing, were not kept (runtime.predictions=none), or are of a "
+            "version that didn't group them"
+        )
     counts = ", ".join(f"{split} {groups:,}" for split, groups in grouped.itertuples(index=False))
     return (
         f"over images: {part.intervals['resamples'].iloc[0]:,} resamples of groups (people of one image, or "

@@ -382,4 +382,4 @@ def test_a_file_of_predictions_with_other_targets_is_refused(tmp_path: Path) -> 
     arrays = several(0) | {"index": np.arange(60)}
     np.savez(tmp_path / "predictions-test.npz", **(arrays | {"target": arrays["target"] * 0.3}))  # type: ignore[arg-type]
     with pytest.raises(CellError, match=r"predictions-test\.npz: target holds 0\.3, where 0 or 1 is expected"):
-        predictions.load(tmp_path / "predictions-test.npz", 60, 5)
+        predictions.load(tmp_path, "test", 60, 5)
