@@ -258,7 +258,8 @@ _NUMBER_BEGINS = list("+-.0123456789")
 
 
 if TYPE_CHECKING:
-    _BaseLoader, _BaseDumper = yaml.SafeLoader, yaml.SafeDumper
+    from yaml import SafeDumper as _BaseDumper
+    from yaml import SafeLoader as _BaseLoader
 else:  # with libyaml, a cell's config is read ten times as fast; PyYAML may be installed without it
     _BaseLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     _BaseDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

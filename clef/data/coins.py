@@ -8,6 +8,7 @@ each generator is computed here for many indices at once, bit by bit as NumPy do
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 _INIT_A, _MULT_A, _INIT_B, _MULT_B = 0x43B0D7E5, 0x931E8875, 0x8B51F9DD, 0x58F38DED
 _MIX_LEFT, _MIX_RIGHT, _SHIFT, _POOL = np.uint32(0xCA01F9DD), np.uint32(0x4973F715), np.uint32(16), 4
@@ -15,7 +16,8 @@ _MIX_LEFT, _MIX_RIGHT, _SHIFT, _POOL = np.uint32(0xCA01F9DD), np.uint32(0x4973F7
 _PCG = 0x2360ED051FC65DA44385DF649FCCF645
 """The multiplier of PCG64."""
 _MASK = 0xFFFFFFFF
-Wide = tuple[np.ndarray, np.ndarray]
+Words = npt.NDArray[np.uint32]
+Wide = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
 """128-bit numbers: the upper and the lower 64 bits."""
 
 
@@ -30,7 +32,10 @@ def _first_halves(seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # all of it is arithmetic modulo a power of two
         words = _generate_words(_mix_entropy(seed, epoch, indices))
         high, low, sequence_high, sequence_low = (words[2 * i] | words[2 * i + 1] << np.uint64(32) for i in range(4))
-        increment = sequence_high << np.uint64(1) | sequence_low >> np.uint64(63), sequence_low << np.uint64(1) | 1
+        increment = (
+            sequence_high << np.uint64(1) | sequence_low >> np.uint64(63),
+            sequence_low << np.uint64(1) | np.uint64(1),
+        )
         state = _step(_add(increment, (high, low)), increment)  # as pcg64_srandom leaves it
         high, low = _step(state, increment)
         value, turn = high ^ low, high >> np.uint64(58)
@@ -38,21 +43,21 @@ def _first_halves(seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
     return rotated >> np.uint64(63) == 0
 
 
-def _mix_entropy(seed: int, epoch: int, indices: np.ndarray) -> list[np.ndarray]:
+def _mix_entropy(seed: int, epoch: int, indices: np.ndarray) -> list[Words]:
     """Return SeedSequence's pool of four words, uint32, for the entropy [seed, epoch, index]."""
     entropy = [np.full(len(indices), word, np.uint32) for number in (seed, epoch) for word in _words(number)]
     entropy.append(indices.astype(np.uint32))  # no split has more than 2**32 samples
     entropy += [np.zeros(len(indices), np.uint32)] * (_POOL - len(entropy))
     constant = _INIT_A
 
-    def hashed(value: np.ndarray) -> np.ndarray:
+    def hashed(value: Words) -> Words:
         nonlocal constant
         value = value ^ np.uint32(constant)
         constant = constant * _MULT_A & _MASK
         value = value * np.uint32(constant)
         return value ^ value >> _SHIFT
 
-    def mixed(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def mixed(x: Words, y: Words) -> Words:
         result = _MIX_LEFT * x - _MIX_RIGHT * y
         return result ^ result >> _SHIFT
 
@@ -66,9 +71,9 @@ def _mix_entropy(seed: int, epoch: int, indices: np.ndarray) -> list[np.ndarray]
     return pool
 
 
-def _generate_words(pool: list[np.ndarray]) -> list[np.ndarray]:
+def _generate_words(pool: list[Words]) -> list[npt.NDArray[np.uint64]]:
     """Return the eight words that seed PCG64, each uint64 though below 2**32."""
-    words, constant = [], _INIT_B
+    words, constant = list[npt.NDArray[np.uint64]](), _INIT_B
     for i in range(8):
         value = pool[i % _POOL] ^ np.uint32(constant)
         constant = constant * _MULT_B & _MASK
@@ -99,7 +104,7 @@ def _step(state: Wide, increment: Wide) -> Wide:
     return _add(product, increment)
 
 
-def _upper_half(x: np.ndarray, factor: int) -> np.ndarray:
+def _upper_half(x: npt.NDArray[np.uint64], factor: int) -> npt.NDArray[np.uint64]:
     """Return the upper 64 bits of x * factor, both below 2**64."""
     mask, half = np.uint64(_MASK), np.uint64(32)
     a, b, c, d = x >> half, x & mask, np.uint64(factor >> 32), np.uint64(factor & _MASK)

@@ -26,7 +26,7 @@ from clef import io, signals, weights
 from clef.cells import feature_tables
 from clef.cells.feature_tables import DTYPES, FeatureTable, feature_table
 from clef.cells.records import read_json
-from clef.config import CcimConfig, CellConfig, DictionaryConfig
+from clef.config import CcimConfig, CellConfig, DictionaryConfig, InputName
 from clef.data import coins
 from clef.data.batch_memory import Batch
 from clef.data.dataset import CellDataset
@@ -67,7 +67,7 @@ class FrozenFeatures:
         self._tables: dict[tuple[str, str, bool], Tensor] = {}
         """By role, split and whether mirrored: N,dim, float32 or float16."""
 
-    def _unread(self, method: Method) -> set[str]:
+    def _unread(self, method: Method) -> set[InputName]:
         streams = {e.role for e in method.backbone.frozen_encoders()} if method.backbone is not None else set()
         backbone = set(method.backbone.reads) - (streams & self.kept.keys()) if method.backbone is not None else set()
         branch = self.config.method.branch
@@ -195,8 +195,9 @@ def _write_labels(split: SplitShards, path: Path) -> None:
     dataset = CellDataset(split, {}, seed=0, augment=False)
     batches = list(BatchLoader(dataset, EvaluationBatches(len(split), 1024, 0, 1), workers=0))
     names = [name for name in ("target", "vad") if name in batches[0]]
+    arrays: dict[str, Any] = {name: torch.cat([batch[name] for batch in batches]).numpy() for name in names}
     with io.atomic(path) as file:
-        np.savez(file, **{name: torch.cat([batch[name] for batch in batches]).numpy() for name in names})
+        np.savez(file, **arrays)
 
 
 # ---- Tables ----
