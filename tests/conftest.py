@@ -200,6 +200,8 @@ def tiny(shards: Path, tmp_path: Path) -> Callable[..., CellConfig]:
                 "features": str(tmp_path / "cache"),
                 "num_workers": 0,
                 "log_every": 4,
+                "checkpoints": True,
+                "predictions": "full",
                 "keep_checkpoints": True,
             },
         }
@@ -225,6 +227,8 @@ def cells(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Cells:
                 "output_dir": str(home / "runs"),
                 "features": str(home / "cache"),
                 "num_workers": 0,
+                "checkpoints": True,
+                "predictions": "full",
             }
             base = {"dataset": dataset, "epochs": 2, "batch_size": 16, "runtime": places, "optimizer": {"lr": 0.05}}
             folders[names] = train_cell(resolve.resolve(merge(base, backbones[backbone], TINY_METHOD[method])))

@@ -69,7 +69,7 @@ def make(clip: Any, shards: Path, tmp_path: Path) -> Make:
             "epochs": 1,
             "runtime": {
                 "shards": str(shards), "output_dir": str(tmp_path / "runs"), "features": str(tmp_path / "cache"),
-                "num_workers": 0,
+                "num_workers": 0, "checkpoints": True, "predictions": "full",
             },
         }  # fmt: skip
         return resolve.resolve(merge(base, nest(settings)))
