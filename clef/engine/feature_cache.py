@@ -269,6 +269,7 @@ def _open_partial(table: FeatureTable, dim: int) -> tuple[np.memmap, int]:
     known = read_json(_position_of(table))
     if known.get("facts") == json.loads(json.dumps(table.facts)):
         try:
+            io.load_array(table.partial, mapped=True)  # "r+" would fill up a file that was cut short, with zeros
             rows = open_memmap(table.partial, mode="r+")
             if rows.shape == shape and rows.dtype == dtype:
                 return rows, int(known["rows"])

@@ -1,5 +1,6 @@
 """Features of frozen encoders: computed once, the same as computing them anew, and dropped when anything changes."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,22 @@ def test_a_computation_that_was_interrupted_goes_on_where_it_was(tiny: Make, mon
     )
     torch.testing.assert_close(torch.from_numpy(rows), encoder.network()(images["body"]).detach(), atol=1e-5, rtol=1e-4)
     assert [path.suffix for path in sorted(table.path.parent.glob("*body*"))] == [".json", ".lock", ".npy"]
+
+
+def test_a_computation_whose_file_was_cut_short_begins_anew(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(backbone="encoders", method="vanilla", **STREAMS)
+    table, encoder, split = table_and_encoder(config)
+    monkeypatch.setattr(feature_cache, "SAVE_SECONDS", -1.0)
+
+    def interrupt(done: int, total: int) -> None:
+        if done == total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        feature_cache.computed_table(table, encoder, split, config, CPU, lambda _: None, interrupt)
+    os.truncate(table.partial, table.partial.stat().st_size // 4)
+    rows = feature_cache.computed_table(table, encoder, split, config, CPU, lambda _: None)
+    assert rows.any(axis=1).all(), "no row of zeros"
 
 
 @pytest.mark.parametrize("damage", ["a byte", "cut", "header", "record", "another's record"])
