@@ -11,6 +11,7 @@ is its prior P(z).
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
@@ -276,7 +277,14 @@ def _open_partial(table: FeatureTable, dim: int) -> tuple[np.memmap, int]:
         except (OSError, ValueError) as error:  # damaged: from the start
             raise_if_system_error(error, table.partial)
     _position_of(table).unlink(missing_ok=True)
-    return open_memmap(table.partial, mode="w+", dtype=dtype, shape=shape), 0
+    rows = open_memmap(table.partial, mode="w+", dtype=dtype, shape=shape)
+    try:
+        with table.partial.open("r+b") as file:  # on a full disk, a write to a mapped file would end the process
+            os.posix_fallocate(file.fileno(), 0, table.partial.stat().st_size)
+    except OSError:
+        table.partial.unlink()
+        raise
+    return rows, 0
 
 
 def _note_progress(table: FeatureTable, rows: np.memmap, done: int) -> None:
