@@ -82,7 +82,7 @@ def _write_manifests(folder: Path, cells: int) -> Grid:
     a_seed = len(content["datasets"]) * len(content["backbones"]) * len(content["methods"])
     rates = range(1, 1 + -(-cells // (a_seed * SEEDS)))
     presets = {
-        f"{name}-{rate}": {"backbone": name, "set": {"optimizer.lr": rate / 1000}}
+        f"{name}_{rate}": {"backbone": name, "set": {"optimizer.lr": rate / 1000}}
         for name in content["backbones"]
         for rate in rates
     }
