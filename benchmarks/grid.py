@@ -42,7 +42,7 @@ from launch.plan import Plan
 from launch.slurm_commands import Job
 
 NAME = "large"
-TARGETS = {"planned and shown": 10.0, "folders": 10.0, "status": 1.0, "gathered": 10.0}
+TARGETS = {"planned and shown": 10.0, "status": 1.0}
 """Seconds that 12,000 cells may take."""
 SMALL = {"checkpoints": False, "predictions": "none"}
 SEEDS = 20

@@ -178,5 +178,14 @@ def interval_note(part: GridResults) -> str:
     return (
         f"over images: {part.intervals['resamples'].iloc[0]:,} resamples of groups (people of one image, or "
         f"neighbouring frames, are drawn together: {counts}), the trained networks as they are; over seeds: the images "
-        "as they are, and too narrow where seeds are few"
+        "as they are, and too narrow where seeds are few" + _note_of_dashes(part)
     )
+
+
+def _note_of_dashes(part: GridResults) -> str:
+    """Return what to say of numbers without an interval over images; empty where each has one."""
+    scored = set(part.rows[["backbone", "method", "split"]].itertuples(index=False, name=None))
+    with_interval = {(backbone, method, split) for over, backbone, method, _, split in part.bounds if over == OVER[0]}
+    if scored <= with_interval:
+        return ""
+    return "; a dash: the predictions of some cells are missing, or were not kept (runtime.predictions=none)"

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
+from clef.cells import predictions
 from clef.cells.audits import AuditRow
 from clef.config import resolve
 from clef.datasets import cards
@@ -411,6 +412,28 @@ def test_a_cell_whose_predictions_are_gone_keeps_what_its_result_says(grid: Grid
     assert {row.metric for row in kept.rows.itertuples()} == {"mAP", "AP"}
     for row in kept.rows.itertuples():
         assert row.value == pytest.approx(values[row.split, row.metric, row.part, row.class_name])
+
+
+def test_cells_that_keep_all_predictions_one_file_of_them_or_none_stand_in_one_report(grid: Grid) -> None:
+    for seed in range(2):
+        add(grid, "emotic_demo", "vanilla", seed)
+        joined = add(grid, "emotic_demo", "clef", seed)
+        folder = add(grid, "emotic_demo", "ccim", seed)
+        for split in SPLITS:
+            (folder / f"predictions-{split}.npz").unlink()
+    apart = gather(grid.plan())
+    kept = {split: predictions.read(joined / f"predictions-{split}.npz", split) for split in SPLITS}
+    predictions.write(joined, kept, in_one_file=True)
+    for split in SPLITS:
+        (joined / f"predictions-{split}.npz").unlink()
+    mixed = gather(grid.plan())
+    assert_same_results(mixed, apart)
+    assert not mixed.missing
+    tables = {table.title: table for table in all_tables(mixed)}
+    [compared] = [table for title, table in tables.items() if "mAP, method minus" in title]
+    over_images = compared.columns.index("95 % over images")
+    assert {row[1].rstrip("°"): row[over_images] == "–" for row in compared.rows} == {"clef": False, "ccim": True}
+    assert "a dash: the predictions of some cells are missing, or were not kept" in compared.notes[-1]
 
 
 @pytest.mark.parametrize("kept", [True, False])
