@@ -30,15 +30,15 @@ class Order:
     batch_size: int
     seed: int
 
-    def at(self, position: int) -> tuple[int, int]:
-        """Return epoch (from 0) and index of the sample at a position of the stream."""
-        epoch, offset = divmod(position, self.samples)
-        return epoch, int(permutation(self.seed, epoch, self.samples)[offset])
-
     def batch(self, number: int) -> list[tuple[int, int]]:
         """Return epoch and index of each sample of global batch `number`, from 0: step n trains batch n - 1."""
-        first = number * self.batch_size
-        return [self.at(position) for position in range(first, first + self.batch_size)]
+        positions = np.arange(number * self.batch_size, (number + 1) * self.batch_size)
+        epochs, offsets = np.divmod(positions, self.samples)
+        parts = [
+            permutation(self.seed, epoch, self.samples)[offsets[epochs == epoch]]
+            for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)
+        ]
+        return list(zip(epochs.tolist(), np.concatenate(parts).tolist(), strict=True))
 
     def num_batches(self, epochs: int) -> int:
         """Return how many global batches `epochs` epochs take; the last may reach into the epoch after."""

@@ -93,7 +93,8 @@ class FrozenFeatures:
             return batch
         self.prepare(split)
         index = batch["index"]
-        features = {role: self._rows(role, split, index, epochs) for role in self.kept}
+        mirrored = None if epochs is None else torch.from_numpy(self._mirrored(split, index.numpy(), epochs))
+        features = {role: self._rows(role, split, index, mirrored) for role in self.kept}
         present = _present(split)
         valid = {
             each.input: present[each.input].index_select(0, index)
@@ -102,19 +103,18 @@ class FrozenFeatures:
         }
         return batch | {FEATURES: features, "valid": batch.get("valid", {}) | valid}
 
-    def _rows(self, role: str, split: SplitShards, index: Tensor, epochs: np.ndarray | None) -> Tensor:
+    def _rows(self, role: str, split: SplitShards, index: Tensor, mirrored: Tensor | None) -> Tensor:
         rows = self._tables[role, split.name, False].index_select(0, index)
-        if epochs is not None and self.kept[role][0].image.flip:
-            mirrored = torch.from_numpy(self._mirrored(split, index.numpy(), epochs))
+        if mirrored is not None and self.kept[role][0].image.flip:
             rows[mirrored] = self._tables[role, split.name, True].index_select(0, index[mirrored])
         return rows.float()
 
     def _mirrored(self, split: SplitShards, index: np.ndarray, epochs: np.ndarray) -> np.ndarray:
         """Return which samples of a batch are mirrored: B bool, by the coins of augmentation."""
         result = np.empty(len(index), bool)
-        for epoch in np.unique(epochs):
+        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
             of_epoch = epochs == epoch
-            result[of_epoch] = coins.mirrored(self.config.seed, int(epoch), len(split))[index[of_epoch]]
+            result[of_epoch] = coins.mirrored(self.config.seed, epoch, len(split))[index[of_epoch]]
         return result
 
     def batches(self, split: SplitShards, items: Iterable[Items], augment: bool) -> Generator[Batch, None, None]:

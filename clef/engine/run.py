@@ -133,7 +133,8 @@ def running_ranks(config: CellConfig) -> Iterator[Accelerator]:
     try:
         yield accelerator
     finally:
-        gc.collect()  # the trainer holds the process group, which should not be left to the interpreter's end
+        if accelerator.num_processes > 1 or accelerator.device.type != "cpu":
+            gc.collect()  # the trainer holds the process group, not to be left to the interpreter's end, and memory
         accelerator.end_training()
         AcceleratorState._reset_state()  # the next cell in this process may want another precision
 
