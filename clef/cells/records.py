@@ -212,6 +212,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache  # of one process: many small cells may follow each other in it
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
