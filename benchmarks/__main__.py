@@ -12,6 +12,7 @@ COMMANDS = {
     "loading": "each stage of loading, the whole loader, and other loaders on the same images",
     "sharding": "the sharder next to its own decoding, resizing and encoding",
     "training": "the training loop next to a hand-written one in plain PyTorch",
+    "cells": "cells of seconds on features of frozen encoders, next to a hand-written training",
     "grid": "planning a grid of 10,000 cells and looking at its status",
 }
 """Modules of this folder with `main(arguments)`, imported only when asked for: some bring torch with them."""
