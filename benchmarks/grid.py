@@ -34,9 +34,6 @@ from clef.data import manifest as manifests
 from clef.data.manifest import KINDS, Manifest, Split
 from clef.datasets import cards
 from clef.errors import CellError, argument_parser
-from clef.metrics import summary
-from clef.results import collect, frame
-from clef.results.gather import write_tables
 from launch import ledger, plan, plan_table, slurm_answer, status_view
 from launch.plan import Plan
 from launch.slurm_commands import Job
@@ -179,6 +176,9 @@ def _status(folder: Path, grid: Grid) -> Seconds:
 
 def _gather(folder: Path, grid: Grid) -> Seconds:
     """Return what each step from the folders of trained cells to all tables takes."""
+    from clef.results import collect, frame  # only here: the memory of the other runs is measured, too
+    from clef.results.gather import write_tables
+
     _, runs = read_plan(plan_path(folder / "runs", NAME))
     last = folder / "runs" / NAME / str(runs[-1].folder)
     if not (last / records.CONFIG).exists():
@@ -213,6 +213,8 @@ def _write_trained(folder: Path, grid: Grid, folders: list[Path]) -> None:
 
 def _result(config: CellConfig) -> dict[str, Any]:
     """Return the result of a cell that scored at random."""
+    from clef.metrics import summary
+
     card, rng = config.card, np.random.default_rng(config.seed)
     split = {"listed": PEOPLE, "samples": PEOPLE, "left_out": {}, "notes": {}}
     policies = card.policies.model_dump()

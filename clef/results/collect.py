@@ -96,6 +96,7 @@ def _collect_cell(run: PlannedRun, grid: Path, result: dict[str, Any], collected
         card = collected.cards.setdefault((run.dataset, data.protocol), config.card)
         if differences := config.card.differences(card):
             raise CellError(f"trained on another card than other cells of the grid ({differences}); run the grid again")
+    content = _content_hash(result)
     rows: list[Row] = []
     scored: list[ScoredSplit] = []
     for split, recorded in result["splits"].items():
@@ -103,7 +104,7 @@ def _collect_cell(run: PlannedRun, grid: Path, result: dict[str, Any], collected
             continue
         numbers, resampled = _read_split(folder, split, recorded, data, result["metric"], config)
         defined = (number for number in numbers if not math.isnan(number.value))
-        rows += [_row(run, result, data, split, recorded["samples"], number) for number in defined]
+        rows += [_row(run, result, data, split, recorded["samples"], content, number) for number in defined]
         headline = numbers[0]
         scored.append(ScoredSplit(run, data.protocol, split, headline.value, *resampled))
     collected.rows.extend(rows)
@@ -176,9 +177,16 @@ def _finite(value: float) -> float:
     return value
 
 
-def _row(run: PlannedRun, result: dict[str, Any], data: CellData, split: str, samples: int, number: Measure) -> Row:
+def _content_hash(result: dict[str, Any]) -> str:
+    """Return `Row.content` of a cell."""
+    content = json.dumps(result["environment"].get("content", {}), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _row(
+    run: PlannedRun, result: dict[str, Any], data: CellData, split: str, samples: int, content: str, number: Measure
+) -> Row:
     environment = result["environment"]
-    content = json.dumps(environment.get("content", {}), sort_keys=True)
     return Row(
         dataset=run.dataset,
         protocol=data.protocol,
@@ -199,7 +207,7 @@ def _row(run: PlannedRun, result: dict[str, Any], data: CellData, split: str, sa
         signature=result["signature"],
         commit=environment["code"]["commit"],
         dirty=environment["code"]["dirty"],
-        content=hashlib.sha256(content.encode()).hexdigest()[:16],
+        content=content,
         dtype=environment["dtype"],
         ranks=environment["ranks"],
         random_init=" ".join(result["random_init"]),
@@ -221,6 +229,8 @@ def curve_points(
         return
     key, signature = (dataset, protocol, backbone, method, seed), folder.name.rpartition("-")[2]
     for line in lines:
+        if '"val"' not in line:  # a line of a step, as nearly all are: not worth parsing
+            continue
         try:
             record = json.loads(line)
             if "val" in record:

@@ -131,9 +131,26 @@ def test_grid_measures_planning_and_status(tmp_path: Path) -> None:
     printed = run_benchmark("grid", "--cells", 60, "--rounds", 1, "--json", path, cwd=tmp_path)
     report = read(path)
     assert report["cells"] == 60
-    assert set(report["measured"]) == {"plan", "status"}
-    assert all(0 < values["memory"]["median"] < 200 for values in report["measured"].values()), "torch is not imported"
+    assert set(report["measured"]) == {"plan", "prepare", "status", "gather"}
+    memory = [values["memory"]["median"] for values in report["measured"].values()]
+    assert all(0 < megabytes < 250 for megabytes in memory), "torch is not imported"
     assert "planned and shown" in printed
+
+
+@pytest.mark.slow
+def test_cells_are_compared_with_a_hand_written_training(tmp_path: Path) -> None:
+    size = ("--size", "demo", "--scale", 0.02, "--rounds", 1, "--cells", 1)
+    printed = run_benchmark("cells", *size, "--json", "cells.json", cwd=tmp_path)
+    [(name, measured)] = read(tmp_path / "cells.json")["sizes"].items()
+    assert (name, measured["people"]) == ("demo", {"train": 52, "val": 7, "test": 18, "test_shift": 18})
+    ours, plain = (measured["seconds"][name]["median"] for name in ("ours", "hand-written"))
+    assert measured["ratio"]["median"] == pytest.approx(ours / plain)
+    assert measured["cells_an_hour"]["median"] > 0
+    shares = [share for stage in measured["stages"].values() for share in stage.values()]
+    assert sum(shares) == pytest.approx(1)
+    assert measured["stages"]["forward, backward"]["products"] > 0
+    assert "ours / hand-written" in printed
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,14 @@ def test_a_cell_knows_its_own_parent_and_is_known_by_it(shards: Path, tmp_path: 
     assert other[CHILD].folder.name != cells[CHILD].folder.name, "another parent makes another cell"  # type: ignore[union-attr]
 
 
+def test_a_parent_that_keeps_no_weights_is_refused_before_anything_is_trained(shards: Path, tmp_path: Path) -> None:
+    small = {"where": {"method": "vanilla"}, "set": {"runtime.checkpoints": False}}
+    cell = planned(write(tmp_path / "a.yaml", small), shards, tmp_path / "runs")[CHILD]
+    assert (cell.folder, cell.state) == (None, "wrong config")
+    assert f"starts from {PARENT}, which keeps no weights (runtime.checkpoints=false)" in str(cell.error)
+    assert "set runtime.checkpoints=true where method=vanilla" in str(cell.error)
+
+
 def test_where_the_parent_lies_does_not_matter(tiny: Callable[..., CellConfig], shards: Path) -> None:
     from clef.data import manifest as manifests
 
@@ -127,9 +135,19 @@ def test_weights_of_another_backbone_are_refused(tiny: Callable[..., CellConfig]
 def test_children_never_run_beside_their_parent(shards: Path, tmp_path: Path) -> None:
     cells = planned(write(tmp_path / "c.yaml"), shards, tmp_path / "runs")
     child, first = cells[CHILD], cells[PARENT]
-    assert local._next_cell([child, first], []) is first
-    assert local._next_cell([child], [first]) is None
-    assert local._next_cell([child], []) is child
+    packs: list[local._Pack] = []
+
+    def taken(waiting: list[plans.PlannedCell]) -> list[plans.PlannedCell] | None:
+        pack = local._next_pack(waiting, packs, 2, lambda cell, state: None)
+        if pack is not None:
+            pack.workers = 1
+        return pack and pack.cells
+
+    assert taken([child, first]) == [first]
+    assert taken([child]) is None, "its parent is in training"
+    packs.clear()
+    write_result(plans.cell_folder(first))
+    assert taken([child]) == [child]
 
 
 def test_debug_refuses_a_cell_whose_parent_is_not_trained(shards: Path, tmp_path: Path) -> None:
