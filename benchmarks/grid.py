@@ -108,7 +108,7 @@ def _plan(folder: Path, grid: Grid) -> Seconds:
     took["configs"] = clock()
     planned = plan.make_plan(NAME, cells)
     took["signatures and states"] = clock()
-    plan_table.out = Console(file=StringIO(), width=140)
+    plan_table.out = Console(file=StringIO(), width=140)  # type: ignore[assignment]
     plan_table.print_plan(planned)
     took["table"] = clock()
     write_plan(folder / "runs", NAME, [cell.as_run() for cell in planned.cells])
