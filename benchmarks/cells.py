@@ -51,7 +51,7 @@ class Size:
 
 SIZES = {
     "emotic": Size("emotic", {"train": 23_000, "val": 3_300, "test": 7_200}, 768, 256),
-    "demo": Size("emotic_demo", {"train": 1_560, "val": 260, "test": 390, "test_shift": 390}, 1280, 64),
+    "demo": Size("emotic_demo", {"train": 2_597, "val": 358, "test": 900, "test_shift": 900}, 1280, 64),
 }
 
 
