@@ -29,6 +29,7 @@ LAUNCHERS = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION", "SUBMITIT_EXEC
 """Variables of launchers whose death must end their workers. A plain `nohup python` may outlive its shell."""
 
 _stop_reasons: dict[str, None] = {}  # an ordered set: in the order in which they came
+_flag_stays = False
 
 # ---- In the process that trains ----
 
@@ -47,6 +48,17 @@ def raise_if_stop_requested(meanwhile: str = "while features were computed") -> 
     """Raise Preempted if asked to stop, where there is nothing to save yet."""
     if stop_requested():
         raise Preempted(f"preempted by {', '.join(stop_reasons())} {meanwhile}; nothing is lost")
+
+
+@contextmanager
+def flag_kept() -> Iterator[None]:
+    """Let the flag stay beyond a block of `handling` within this one: a signal counts for the next cell, too."""
+    global _flag_stays
+    _flag_stays = True
+    try:
+        yield
+    finally:
+        _flag_stays = False
 
 
 def install_handlers() -> None:
@@ -99,7 +111,8 @@ def handling(grace: float, on_forced_exit: Callable[[str], None]) -> Iterator[No
         for number, handler in old_handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(old_wakeup_fd)
-        _stop_reasons.clear()
+        if not _flag_stays:
+            _stop_reasons.clear()
         thread.stop(sender)
         receiver.close()
         sender.close()

@@ -42,6 +42,7 @@ clef grid.
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Collection
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from functools import partial
@@ -159,7 +160,7 @@ def cancel(plan: Path, pattern: str, yes: bool) -> int:
     with ledger.lock(grid, lambda: err.print("a launcher is submitting this grid; waiting for it")):
         shown = {cell.name for cell in cells}
         cells = [cell for cell in _active_cells(plan, pattern)[1] if cell.name in shown]
-        _cancel_cells(grid, cells)
+        _cancel_cells(grid, cells, _shared_jobs(plan, cells))
     if not cells:
         out.print("nothing cancelled: they have ended meanwhile")
         return 0
@@ -189,15 +190,24 @@ def _cancel_question(cells: list[CellStatus]) -> str:
     return f"Cancel {counts}: {names}{f' ({unplanned} no longer in the plan)' if unplanned else ''}?"
 
 
-def _cancel_cells(grid: Path, cells: list[CellStatus]) -> None:
-    """Note it in the cells' folders, where local launchers see it, then have Slurm end the jobs."""
+def _shared_jobs(plan: Path, cells: list[CellStatus]) -> set[str | None]:
+    """Return the jobs of these cells that train others too, which are not to be cancelled."""
+    chosen = {cell.folder for cell in cells}
+    return {cell.job for cell in _active_cells(plan, "*")[1] if cell.folder not in chosen}
+
+
+def _cancel_cells(grid: Path, cells: list[CellStatus], shared: Collection[str | None]) -> None:
+    """Note it in the cells' folders, where local launchers and tasks of several cells see it; have Slurm end the jobs.
+
+    A job that trains other cells too (`shared`) goes on, without those of these that it has not begun.
+    """
     who = ledger.user_at_host()
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     notes = [grid / str(cell.folder) / records.CANCELLED for cell in cells]
     for note in notes:
         records.write_json(note, {"by": who, "at": now})
     try:
-        slurm_commands.cancel_jobs({cell.job for cell in cells if cell.job})
+        slurm_commands.cancel_jobs({cell.job for cell in cells if cell.job and cell.job not in shared})
     except SetupError as error:
         for note in notes:
             note.unlink(missing_ok=True)

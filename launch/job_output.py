@@ -19,11 +19,25 @@ def output_files(grid: Path, cell: str, job: str | None) -> list[Path]:
 
     `job`: its newest job on Slurm; runs that were queued again write on into the same files.
     """
-    local = sorted((grid / "local" / cell).glob("*_log.*"), key=lambda path: path.stat().st_mtime)
+    local = _newest_last((grid / "local" / cell).glob("*_log.*"))
+    if not local and job is None:  # a process of several cells trained it, which names each in its lines
+        shared, name = _newest_last((grid / "local").glob("*/*_log.err")), cell.rpartition("-")[0]
+        local = next(
+            ([path.with_suffix(".out"), path] for path in reversed(shared) if _mentions(path, f"{name}: ")), []
+        )
     if local and job is None:
         newest = local[-1].name.partition("_")[0]  # the id of the process that looks after the cell's ranks
         return sorted(path for path in local if path.name.partition("_")[0] == newest)
     return sorted((grid / "slurm").glob(f"*/{job}_*_log.*")) if job else []
+
+
+def _newest_last(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: path.stat().st_mtime)
+
+
+def _mentions(path: Path, text: str) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return any(line.startswith(text) for line in file)
 
 
 def last_lines(path: Path, count: int) -> list[str]:

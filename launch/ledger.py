@@ -56,7 +56,7 @@ def lock(grid: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Submission:
-    """One call of sbatch: a job, or a job array whose task i trains `cells[i]`."""
+    """One call of sbatch: a job, or a job array whose tasks train `cells`, `per_task` each."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
     tag: str
@@ -66,6 +66,8 @@ class Submission:
     writes the tables."""
     cells: list[str] = field(default_factory=list)
     """Names of the cells' folders, in the order of the array's tasks."""
+    per_task: int = 1
+    """How many cells a task trains; the last one may have fewer."""
     array: bool = False
     after: list[str] = field(default_factory=list)
     """The jobs (`12`, `12_3`) that it waits for."""
@@ -81,7 +83,9 @@ class Submission:
     def jobs(self) -> dict[str, str]:
         """Return the job (`12`) or array task (`12_3`) of each cell."""
         assert self.job is not None
-        return {cell: f"{self.job}_{i}" if self.array else self.job for i, cell in enumerate(self.cells)}
+        return {
+            cell: f"{self.job}_{i // self.per_task}" if self.array else self.job for i, cell in enumerate(self.cells)
+        }
 
 
 def new_submission(grid: Path, kind: SubmissionKind, cells: list[str], **facts: Any) -> Submission:

@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import FrameType
@@ -23,12 +23,12 @@ from types import FrameType
 import psutil
 import submitit
 
-from clef import console, signals
+from clef import console, io, signals
 from clef.cells import records
 from clef.cells.plan_file import write_plan
 from clef.console import err, out
 from clef.engine import variables
-from clef.engine.slurm_task import TrainCell
+from clef.engine.slurm_task import TrainCells
 from clef.errors import CellError, ClefError, ConfigError, Preempted
 from clef.process import cores, running_seconds
 from launch import code_snapshot, ledger, plan_table
@@ -38,6 +38,8 @@ from launch.plan import Plan, PlannedCell, cell_folder, prepare_cell
 STOP_TIMEOUT_S = 120
 """How long cells that were asked to stop may take, besides their runtime.grace: they may still be importing torch."""
 POLL_INTERVAL_S = 0.5
+FRUITLESS = 2
+"""So many processes in a row may end before they have begun a cell; then the cells that they were for have died."""
 LOG_FOLDER = "local"
 """Below the grid's folder, what the processes write: `local/<cell>/<process>_<rank>_log.out` and `.err`."""
 
@@ -109,13 +111,14 @@ def _parent_name(cell: PlannedCell) -> str:
 def machine_slots(cells: list[PlannedCell]) -> int:
     """Return how many cells this machine trains at once: by its GPUs if they ask for GPUs, else one for each core."""
     most = max(cell.config.resources.gpus for cell in cells)
+    shared = min(cell.config.resources.cells_per_gpu for cell in cells)
     limited = _gpus_left_visible()
     if most and limited:
-        return max(1, len(limited) // most)
+        return max(1, len(limited) // most) * shared
     if most and limited is None and shutil.which("nvidia-smi"):
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace").stdout
         gpus = sum(line.startswith("GPU ") for line in listed.splitlines())  # what else it says is no GPU
-        return max(1, gpus // most)
+        return max(1, gpus // most) * shared
     return cores()
 
 
@@ -170,14 +173,35 @@ def _raise_failures(states: Mapping[Path, str], plan: Plan) -> None:
 
 
 @dataclass
-class _RunningCell:
-    """A cell in training."""
+class _Pack:
+    """Cells that workers share: one cell with all its ranks, or several of the same resources."""
 
-    cell: PlannedCell
-    job: submitit.Job[str]
+    cells: list[PlannedCell]
+    unsettled: dict[Path, PlannedCell]
+    """Those that have not ended yet, by folder."""
+    workers: int = 0
+    """How many work on it now."""
+    is_prepared: bool = False
+    fruitless: int = 0
+    """How many workers in a row ended and had not begun any cell."""
+
+    @property
+    def wants_worker(self) -> bool:
+        """Return whether there is work for one more."""
+        return len(self.unsettled) > self.workers
+
+
+@dataclass
+class _Worker:
+    """A process that trains the cells of a pack, or the processes of all ranks of its only cell."""
+
+    pack: _Pack
+    job: submitit.Job[list[str]]
     slot: int
     """Which of the machine's slots, and so which GPUs, it has."""
-    asked: set[int]
+    unsettled_before: int
+    """How many cells of its pack had not ended when it started."""
+    asked: set[int] = field(default_factory=set)
     """The ids of processes that have been asked to stop."""
 
 
@@ -194,9 +218,9 @@ def train_cells(
     with the state of every cell, `ended` with the name of each folder once that is settled. Ctrl-C asks the cells to
     save themselves and waits for that; then KeyboardInterrupt is raised again.
     """
-    waiting, running = list(cells), list[_RunningCell]()
+    waiting, packs, workers = list(cells), list[_Pack](), list[_Worker]()
     states = {cell_folder(cell): "waiting" for cell in cells}
-    free_slots, threads = set(range(slots)), max(1, cores() // slots)
+    free_slots, threads, began = set(range(slots)), max(1, cores() // slots), time.time()
     python = code_snapshot.python_command(code_snapshot.take_snapshot(grid, [cell.config for cell in cells]))
 
     def settle(cell: PlannedCell, state: str) -> None:
@@ -204,35 +228,86 @@ def train_cells(
         ended(cell_folder(cell).name)
 
     try:
-        while waiting or running:
-            while free_slots and (cell := _next_cell(waiting, [each.cell for each in running])):
-                waiting.remove(cell)
-                if _is_given_up(cell):
-                    settle(cell, records.state_of(cell_folder(cell)))
-                    continue
+        while waiting or workers:
+            while free_slots and (pack := _next_pack(waiting, packs, slots, settle)):
                 slot = free_slots.pop()
-                running.append(
-                    _RunningCell(cell, _start_cell(cell, grid / LOG_FOLDER, slot, threads, python), slot, set())
-                )
-                states[cell_folder(cell)] = "running"
-            for each in [each for each in running if each.job.done()]:
-                running.remove(each)
-                free_slots.add(each.slot)
-                settle(each.cell, final_state(each.job, cell_folder(each.cell)))
-            _ask_to_stop([each for each in running if _is_cancelled(each.cell)])
+                workers.append(_start_worker(pack, grid / LOG_FOLDER, slot, threads, python))
+            for worker in [worker for worker in workers if worker.job.done()]:
+                workers.remove(worker)
+                free_slots.add(worker.slot)
+                _settle_pack(worker, settle, began)
+            for pack in packs:
+                _note_states(pack, states, settle, began)
+            packs = [pack for pack in packs if pack.unsettled]
+            _ask_to_stop([worker for worker in workers if _trains_cancelled(worker)])
             show(states)
             time.sleep(POLL_INTERVAL_S)
     except KeyboardInterrupt:
-        with _kill_on_exit(running):
-            _stop_and_wait(running)
+        with _kill_on_exit(workers):
+            _stop_and_wait(workers)
         raise
     return states
 
 
-def _next_cell(waiting: list[PlannedCell], running: list[PlannedCell]) -> PlannedCell | None:
-    """Return the first cell whose parent, if it has one, neither waits nor runs."""
-    busy = {cell_folder(cell) for cell in waiting + running}
-    return next((cell for cell in waiting if cell.parent not in busy), None)
+def _next_pack(
+    waiting: list[PlannedCell], packs: list[_Pack], slots: int, settle: Callable[[PlannedCell, str], None]
+) -> _Pack | None:
+    """Return the pack that the next worker is for: one in progress that has work left, or a new one of cells that wait.
+
+    Cells that can't be trained are settled.
+    """
+    if pack := next((pack for pack in packs if pack.wants_worker), None):
+        return pack
+    busy = {cell_folder(cell) for cell in waiting} | {folder for pack in packs for folder in pack.unsettled}
+    chosen: list[PlannedCell] = []
+    for cell in list(waiting):
+        if cell.parent in busy:
+            continue
+        if _is_given_up(cell):
+            waiting.remove(cell)
+            settle(cell, records.state_of(cell_folder(cell)))
+        elif not chosen or cell.config.resources == chosen[0].config.resources:
+            waiting.remove(cell)
+            chosen.append(cell)
+            per_task = cell.config.resources.cells_per_task
+            if len(chosen) == (1 if per_task == 1 else per_task * slots):
+                break
+    if not chosen:
+        return None
+    packs.append(_Pack(chosen, {cell_folder(cell): cell for cell in chosen}))
+    return packs[-1]
+
+
+def _settle_pack(worker: _Worker, settle: Callable[[PlannedCell, str], None], began: float) -> None:
+    """Settle what a worker that has ended leaves. Cells that it has not begun are left to another worker."""
+    pack = worker.pack
+    pack.workers -= 1
+    _note_states(pack, {}, settle, began)
+    found = {
+        folder: records.state_of(folder) for folder in pack.unsettled if not io.is_locked(folder / records.LOCK)
+    }  # what is locked, another worker trains
+    untouched = {folder for folder, state in found.items() if state == "new" and len(pack.cells) > 1}
+    has_progressed = len(pack.unsettled) < worker.unsettled_before or len(untouched) < len(found)
+    pack.fruitless = 0 if has_progressed else pack.fruitless + 1
+    for folder in found:
+        if folder not in untouched or (pack.fruitless > FRUITLESS and not pack.workers):
+            settle(pack.unsettled.pop(folder), final_state(worker.job, folder))
+
+
+def _note_states(
+    pack: _Pack, states: dict[Path, str], settle: Callable[[PlannedCell, str], None], began: float
+) -> None:
+    """Settle the cells of a shared pack that have ended, and note which of the others run."""
+    if len(pack.cells) == 1:
+        states.update(dict.fromkeys(pack.unsettled, "running"))
+        return
+    for folder, cell in list(pack.unsettled.items()):
+        state = records.state_of(folder)
+        if state in ("done", "cancelled") or (state == "failed" and records.read_state(folder).updated >= began):
+            del pack.unsettled[folder]
+            settle(cell, state)
+        elif state == "running":
+            states[folder] = "running"
 
 
 def _is_given_up(cell: PlannedCell) -> bool:
@@ -244,21 +319,40 @@ def _is_cancelled(cell: PlannedCell) -> bool:
     return (cell_folder(cell) / records.CANCELLED).exists()
 
 
-def _start_cell(cell: PlannedCell, logs: Path, slot: int, threads: int, python: str) -> submitit.Job[str]:
+def _trains_cancelled(worker: _Worker) -> bool:
+    """Return whether a worker trains a cell that was cancelled."""
+    cancelled = [folder for folder, cell in worker.pack.unsettled.items() if _is_cancelled(cell)]
+    if len(worker.pack.cells) == 1 or not cancelled:
+        return bool(cancelled)
+    processes = {process.pid for process in _rank_processes(worker.job)}
+    running = [folder for folder in cancelled if io.is_locked(folder / records.LOCK)]
+    return any(records.read_json(folder / records.STATE).get("pid") in processes for folder in running)
+
+
+def _start_worker(pack: _Pack, logs: Path, slot: int, threads: int, python: str) -> _Worker:
+    cell = pack.cells[0]
     executor = submitit.LocalExecutor(folder=logs / cell_folder(cell).name, python=python)
-    gpus, limited = cell.config.resources.gpus, _gpus_left_visible()
-    first = slot * gpus
+    resources, limited = cell.config.resources, _gpus_left_visible()
+    gpus = resources.gpus
+    first = slot // resources.cells_per_gpu * gpus
     executor.update_parameters(
-        timeout_min=math.ceil(cell.config.resources.hours * 60),
+        timeout_min=math.ceil(resources.hours * 60),
         tasks_per_node=max(1, gpus),
         gpus_per_node=gpus,
         visible_gpus=tuple(range(first, first + gpus)),
     )
     if limited is not None:  # names, which submitit doesn't take as an argument
         executor.parameters["visible_gpus"] = limited[first : first + gpus]
-    folder = prepare_cell(cell, threads)
+    if not pack.is_prepared:
+        pack.is_prepared = True
+        for unsettled in pack.cells:
+            prepare_cell(unsettled, threads)
+    folders = [str(folder.resolve()) for folder in pack.unsettled]
+    begin_at = len(folders) * pack.workers // (pack.workers + 1)  # not all with the same one
+    pack.workers += 1
     with _signals_blocked_in_children():
-        return executor.submit(TrainCell(), folder)
+        job = executor.submit(TrainCells(begin_at), *folders)
+    return _Worker(pack, job, slot, len(pack.unsettled))
 
 
 @contextmanager
@@ -275,7 +369,7 @@ def _signals_blocked_in_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def final_state(job: submitit.Job[str], folder: Path) -> str:
+def final_state(job: submitit.Job[list[str]], folder: Path) -> str:
     """Return the state in which a cell ended. One that was killed wrote none: its last line of stderr is noted."""
     state = records.state_of(folder)
     if state not in ("died", "new"):
@@ -290,7 +384,7 @@ def final_state(job: submitit.Job[str], folder: Path) -> str:
 # ---- stopping them ----
 
 
-def _ask_to_stop(running: list[_RunningCell]) -> None:
+def _ask_to_stop(running: list[_Worker]) -> None:
     """Ask the processes of these cells to save themselves and end, each only once, or it would not save."""
     for each in running:
         for process in _rank_processes(each.job):
@@ -300,13 +394,13 @@ def _ask_to_stop(running: list[_RunningCell]) -> None:
                     process.send_signal(signal.SIGTERM)
 
 
-def _stop_and_wait(running: list[_RunningCell]) -> None:
+def _stop_and_wait(running: list[_Worker]) -> None:
     """Ask all cells to stop, and wait until they have or their time is over."""
     if running:
         console.err.print(
             f"stopping {console.format_cells(len(running))}, which save themselves first; Ctrl-C again kills them"
         )
-    grace = max((each.cell.config.runtime.grace for each in running), default=0)
+    grace = max((each.pack.cells[0].config.runtime.grace for each in running), default=0)
     end = running_seconds() + STOP_TIMEOUT_S + grace
     while running_seconds() < end and (active := [each for each in running if not each.job.done()]):
         _ask_to_stop(active)  # again: the ranks of a cell that is just starting appear later
@@ -314,7 +408,7 @@ def _stop_and_wait(running: list[_RunningCell]) -> None:
 
 
 @contextmanager
-def _kill_on_exit(running: list[_RunningCell]) -> Iterator[None]:
+def _kill_on_exit(running: list[_Worker]) -> Iterator[None]:
     """Kill every process of these cells when the block ends, however it ends."""
     try:
         yield
@@ -326,7 +420,7 @@ def _kill_on_exit(running: list[_RunningCell]) -> Iterator[None]:
                     process.kill()
 
 
-def _controller_process(job: submitit.Job[str]) -> list[psutil.Process]:
+def _controller_process(job: submitit.Job[list[str]]) -> list[psutil.Process]:
     """Return submitit's process, which looks after those of the ranks; an empty list when it has ended."""
     if job.done():
         return []
@@ -336,7 +430,7 @@ def _controller_process(job: submitit.Job[str]) -> list[psutil.Process]:
         return []
 
 
-def _rank_processes(job: submitit.Job[str]) -> list[psutil.Process]:
+def _rank_processes(job: submitit.Job[list[str]]) -> list[psutil.Process]:
     try:
         return [child for controller in _controller_process(job) for child in controller.children()]
     except psutil.NoSuchProcess:

@@ -38,7 +38,8 @@ def print_plan(plan: Plan, proposal: Proposal | None = None, site: Site | None =
     for resources, letter in letters.items():
         count = sum(cell.config.resources == resources for cell in plan.todo)
         arrays = "" if is_local else _arrays_text(jobs, resources)
-        _print_line(f"{letter}: {_resources_text(resources)} a cell; {count} to train{arrays}")
+        what = "a cell" if resources.cells_per_task == 1 else f"a task of up to {resources.cells_per_task} cells"
+        _print_line(f"{letter}: {_resources_text(resources)} {what}; {count} to train{arrays}")
     if proposal and proposal.later:
         _print_line(f"not submitted yet: {waiting_text(len(proposal.later))}")
     if proposal and site:
@@ -116,12 +117,12 @@ def _arrays_text(jobs: CellJobs, resources: ResourcesConfig) -> str:
     """Return as which jobs Slurm would get the cells of these resources."""
     arrays = [array for array in jobs.arrays if array.resources == resources]
     dependents = sum(cell.config.resources == resources for cell in jobs.dependents)
-    sizes = [len(array.cells) for array in arrays]
-    text = ""
+    sizes = [len(array.tasks) for array in arrays]
+    text, tasks = "", "" if resources.cells_per_task == 1 else " tasks"
     if len(sizes) == 1:
-        text = ", as one job array"
+        text = ", as one job array" + (f" of {sizes[0]}{tasks}" if tasks else "")
     elif sizes:
-        text = f", as {len(sizes)} job arrays of up to {max(sizes)}"
+        text = f", as {len(sizes)} job arrays of up to {max(sizes)}{tasks}"
     if any(array.max_parallel for array in arrays):
         text += f", {' + '.join(str(array.max_parallel) for array in arrays)} at a time"
     if dependents:

@@ -20,12 +20,18 @@ from launch.plan import MissingShards, Plan, PlannedCell, make_plan, missing_sha
 
 @dataclass(frozen=True)
 class JobArray:
-    """Cells of the same resources that one call of sbatch submits; a single cell becomes a plain job."""
+    """Cells of the same resources that one call of sbatch submits; a single task becomes a plain job."""
 
     resources: ResourcesConfig
     cells: list[PlannedCell]
     max_parallel: int | None = None
     """How many of its tasks run at the same time, at most."""
+
+    @property
+    def tasks(self) -> list[list[PlannedCell]]:
+        """Return the cells of each task."""
+        size = self.resources.cells_per_task
+        return [self.cells[start : start + size] for start in range(0, len(self.cells), size)]
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ def arrange_jobs(
 ) -> CellJobs:
     """Sort cells into arrays of at most `max_array_size` tasks. `active`: folders of cells that Slurm has already.
 
-    `max_parallel` cells run at the same time, over all the arrays: Slurm limits each array by itself, so each gets a
+    `max_parallel` tasks run at the same time, over all the arrays: Slurm limits each array by itself, so each gets a
     part of that number by its size, and at least one.
     """
     untrained = {cell.folder for cell in todo}
@@ -58,10 +64,12 @@ def arrange_jobs(
     dependents = [cell for cell in todo if cell.folder in waiting]
     groups = group_by_resources([cell for cell in todo if cell.folder not in waiting])
     arrays = [
-        JobArray(resources, part) for resources, cells in groups.items() for part in _split(cells, max_array_size)
+        JobArray(resources, part)
+        for resources, cells in groups.items()
+        for part in _split(cells, resources.cells_per_task, max_array_size)
     ]
     if max_parallel is not None:
-        limits = divide_limit(max_parallel, [len(array.cells) for array in arrays])
+        limits = divide_limit(max_parallel, [len(array.tasks) for array in arrays])
         arrays = [replace(array, max_parallel=limit) for array, limit in zip(arrays, limits, strict=True)]
     return CellJobs(arrays, dependents)
 
@@ -86,12 +94,13 @@ def divide_limit(total: int, sizes: list[int]) -> list[int]:
     return limits
 
 
-def _split(cells: list[PlannedCell], max_size: int | None) -> list[list[PlannedCell]]:
-    """Split cells into parts of at most `max_size`, all about equally long."""
+def _split(cells: list[PlannedCell], per_task: int, max_size: int | None) -> list[list[PlannedCell]]:
+    """Split cells into parts of at most `max_size` tasks, all about equally long."""
     if max_size is None:
         return [cells]
-    count = -(-len(cells) // max(1, max_size))
-    ends = [len(cells) * i // count for i in range(count + 1)]
+    tasks = -(-len(cells) // per_task)
+    count = -(-tasks // max(1, max_size))
+    ends = [tasks * i // count * per_task for i in range(count + 1)]
     return [cells[start:end] for start, end in itertools.pairwise(ends)]
 
 

@@ -7,7 +7,7 @@ goes (`query_slurm`). `cell_state` holds the rules by which they become one word
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clef.cells import records
@@ -131,6 +131,7 @@ def read_status(plan: Path) -> GridStatus:
     answer = query_slurm(grid, {*tasks.values(), *sharding}) if tasks or sharding else SlurmAnswer()
     jobs = {cell: answer.jobs[task] for cell, task in tasks.items() if task in answer.jobs}
     cells = [_cell_status(grid, run, unfinished, local_cells, tasks, jobs) for run in runs]
+    cells = _with_turns(grid, cells, Counter(newest_jobs.values()))
     cells += _unplanned_cells(grid, {*jobs, *local_cells} - planned, local_cells, tasks, jobs)
     return GridStatus(name, grid, cells, answer, jobs, sharding_jobs(grid, sharding, answer.jobs))
 
@@ -178,6 +179,24 @@ def _cell_status(
     is_held_up = state in ("queued", "unknown") or (state in ACTIVE_STATES and job and job.suspended)
     waits = describe_waiting(job, str(task)) if job and is_held_up else None
     return CellStatus(run.name, run.folder, state, task, error=waits)
+
+
+def _with_turns(grid: Path, cells: list[CellStatus], sizes: Mapping[str, int]) -> list[CellStatus]:
+    """Return the cells, where those that share a task with others and have not begun are said to wait for their turn.
+
+    `sizes`: how many cells each job or array task has.
+    """
+    begun = Counter(cell.job for cell in cells if cell.job and cell.state == "running")
+    result = []
+    for cell in cells:
+        if cell.job and sizes[cell.job] > 1:
+            begun[cell.job] += cell.state == "starting"
+            if cell.state == "starting" and begun[cell.job] > 1:
+                cell = replace(cell, state="queued", error=f"waits for its turn in job {cell.job}")
+            elif cell.state == "died" and records.read_state(grid / str(cell.folder)).state == "new":
+                cell = replace(cell, state="new")  # it was another one's turn when the task ended
+        result.append(cell)
+    return result
 
 
 def _unplanned_cells(

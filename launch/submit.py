@@ -22,7 +22,7 @@ from clef import console
 from clef.cells.plan_file import write_plan
 from clef.config import CellConfig, ResourcesConfig
 from clef.console import ProgressBars, confirm, err, out
-from clef.engine.slurm_task import TrainCell
+from clef.engine.slurm_task import TrainCells
 from clef.errors import SetupError
 from clef.results.job import gather_job
 from launch import code_snapshot, ledger, plan_table, slurm_commands
@@ -183,17 +183,19 @@ class Submitter:
         count = itertools.count(1)
         with ProgressBars("cells") as progress:
 
-            def prepare(cell: PlannedCell) -> Work:
-                work = TrainCell(), (prepare_cell(cell, cell.config.resources.cpus, self.site.profile.scratch),)
-                progress("prepared", next(count), len(jobs.cells))
-                return work
+            def prepare(cells: list[PlannedCell]) -> Work:
+                folders = []
+                for cell in cells:
+                    folders.append(prepare_cell(cell, cell.config.resources.cpus, self.site.profile.scratch))
+                    progress("prepared", next(count), len(jobs.cells))
+                return TrainCells(is_shared=cells[0].config.resources.cells_per_gpu > 1), tuple(folders)
 
             for array in jobs.arrays:
-                self._submit_array(array, [prepare(cell) for cell in array.cells])
+                self._submit_array(array, [prepare(cells) for cells in array.tasks])
             for cell in jobs.dependents:  # once its parent has ended well; Slurm drops it when the parent fails
                 assert cell.parent is not None
                 parent = self.jobs[cell.parent.name]
-                self._submit_job("cells", cell.config.resources, [prepare(cell)], [cell], after=[parent])
+                self._submit_job("cells", cell.config.resources, [prepare([cell])], [cell], after=[parent])
 
     def _submit_array(self, array: JobArray, work: list[Work]) -> None:
         """Submit an array, in shorter ones where the user may not have so many jobs at once.
@@ -206,7 +208,8 @@ class Submitter:
             # Each part gets its share of the tasks that run at the same time.
             parallel = max(1, array.max_parallel * size // len(work)) if array.max_parallel else None
             try:
-                self._submit_job("cells", array.resources, work[part], array.cells[part], max_parallel=parallel)
+                cells = [cell for task in array.tasks[part] for cell in task]
+                self._submit_job("cells", array.resources, work[part], cells, max_parallel=parallel)
                 start += size
                 size = min(size, len(work) - start)
             except JobLimitReached:
@@ -258,7 +261,13 @@ class Submitter:
         """
         names = [cell_folder(cell).name for cell in cells]
         submission = ledger.new_submission(
-            self.grid, kind, names, array=len(work) > 1, after=list(after), shards=shards
+            self.grid,
+            kind,
+            names,
+            per_task=resources.cells_per_task,
+            array=len(work) > 1,
+            after=list(after),
+            shards=shards,
         )
         folder = ledger.job_folder(self.grid, submission)
         executor = _make_executor(folder, self.site, resources, code_snapshot.python_command(self.code))
@@ -317,7 +326,7 @@ def _make_executor(folder: Path, site: Site, resources: ResourcesConfig, python:
     executor.update_parameters(
         time=math.ceil(resources.hours * 60),
         cpus_per_task=resources.cpus,
-        ntasks_per_node=max(1, resources.gpus),
+        ntasks_per_node=max(1, resources.gpus) * resources.cells_per_gpu,
         nodes=resources.nodes,
         srun_args=srun,
         setup=[*site.profile.setup, *(_gpu_setup(resources.gpus) if resources.gpus else [])],

@@ -38,12 +38,18 @@ class Attempt:
 
 def begin(folder: Path, job: str) -> Attempt:
     """Record that a job starts on a cell, and return the attempt."""
+    attempt = current(folder, job)
+    event = {"job": job, "restart": attempt.restart, "how": BEGAN, "at": attempt.began, "node": attempt.node}
+    _append(folder, event)
+    return attempt
+
+
+def current(folder: Path, job: str) -> Attempt:
+    """Return this start of a job as an attempt at a cell, which nothing records."""
     starts = sum(attempt.job == job for attempt in read(folder))  # where Slurm doesn't count
     restart = int(os.environ.get("SLURM_RESTART_COUNT", 0 if "SLURM_JOB_ID" in os.environ else starts))
     node = os.environ.get("SLURMD_NODENAME", socket.gethostname())
-    attempt = Attempt(job, restart, node, _now())
-    _append(folder, {"job": job, "restart": restart, "how": BEGAN, "at": attempt.began, "node": node})
-    return attempt
+    return Attempt(job, restart, node, _now())
 
 
 def end(folder: Path, attempt: Attempt, how: str) -> None:

@@ -99,6 +99,19 @@ class ResourcesConfig(Strict):
     memory_gb: Annotated[int, Field(ge=1)] = 32
     """Of each node."""
     hours: Annotated[float, Field(gt=0)] = 24
+    """Of a job; with several cells in a task, of all of them."""
+    cells_per_task: Annotated[int, Field(ge=1)] = 1
+    """Cells that one process trains one after the other, at most: those of seconds should not wait for imports."""
+    cells_per_gpu: Annotated[int, Field(ge=1)] = 1
+    """Processes that share the cells of a task, and its GPU, side by side."""
+
+    @model_validator(mode="after")
+    def _shared_tasks_have_one_rank(self) -> "ResourcesConfig":
+        if self.cells_per_task > 1 and self.nodes * max(1, self.gpus) > 1:
+            raise ValueError(f"cells_per_task: {self.cells_per_task}: only cells of one rank share a task; set it to 1")
+        if self.cells_per_gpu > 1 and (self.cells_per_task == 1 or self.gpus != 1):
+            raise ValueError(f"cells_per_gpu: {self.cells_per_gpu}: needs gpus: 1, and cells_per_task above 1")
+        return self
 
 
 class RequeueConfig(Strict):

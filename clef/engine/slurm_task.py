@@ -1,12 +1,13 @@
 """What a submitted job runs, and how it ends when it is asked to: it is queued again, or says why not.
 
-Importing this file imports no torch: the launcher pickles `TrainCell`, which is what to read first.
+Importing this file imports no torch: the launcher pickles `TrainCells`, which is what to read first.
 """
 
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,33 +30,59 @@ SUBMISSIONS_FOLDER = "submissions"
 # ---- The jobs ----
 
 
-class TrainCell:
-    """Trains the cell in a folder: one call a task, a task a rank."""
+class TrainCells:
+    """Trains the cells in folders, one after the other in this process (`clef.engine.cell_pack`); or one cell.
 
-    def __call__(self, folder: str) -> str:
-        """Train the cell; return its folder, where the result lies."""
+    There is one call a task. A single cell may have several tasks, of which each is a rank.
+    """
+
+    def __init__(self, first: int = 0, is_shared: bool = False) -> None:
+        """Note when this is launched, and with which cell to begin: workers that share a list begin at others.
+
+        `is_shared`: tasks of one job share the list, though it may hold a single cell.
+        """
+        self.launched, self.first, self.is_shared = time.time(), first, is_shared
+
+    def __call__(self, *folders: str) -> list[str]:
+        """Train the cells; return their folders, where the results lie."""
         prepare_streams()
-        cell, environment = Path(folder), submitit.JobEnvironment()
-        exit_if_dropped(cell.parent)
+        cells = [Path(folder) for folder in folders]
+        exit_if_dropped(cells[0].parent)
         signals.install_handlers()  # in place of submitit's, which would exit unsaved, and count
-        attempt = attempts.begin(cell, environment.job_id) if environment.global_rank == 0 else None
-        how = "failed"
-        try:
-            runtime = _prepare(cell, attempt)
-            requeue = Requeue(cell, attempt, runtime.requeue) if attempt else None
-            how = _train(cell, runtime, requeue)
-        except Preempted as error:  # no failure, so there is no result to hand to submitit either
-            print(error, file=sys.stderr, flush=True)
-            how = ""  # recorded by `Requeue` already
-            sys.exit(requeue.exit_code if requeue else error.exit_code)
-        finally:
-            if attempt and how:
-                attempts.end(cell, attempt, how)
-        return folder
+        if len(cells) == 1 and not self.is_shared:
+            train_cell(cells[0])
+        else:
+            from clef.engine.cell_pack import train_pack
 
-    def checkpoint(self, folder: str) -> DelayedSubmission:
-        """Return what submitit queues again at a signal that comes before `install_handlers`: the same cell."""
-        return DelayedSubmission(self, folder)
+            train_pack([*cells[self.first :], *cells[: self.first]], self.launched)
+        return list(folders)
+
+    def checkpoint(self, *folders: str) -> DelayedSubmission:
+        """Return what submitit queues again at a signal that comes before `install_handlers`: the same cells."""
+        return DelayedSubmission(self, *folders)
+
+
+def train_cell(cell: Path, is_rank: bool = True, patience: float | None = None) -> None:
+    """Train one cell, and record the attempt. Ends the process when it was asked to stop: no result is handed on.
+
+    `is_rank`: the job's tasks are the ranks of this cell, and not each a process with cells of its own. `patience`:
+    seconds to wait for another process that trains it; None: as its config says.
+    """
+    environment = submitit.JobEnvironment()
+    is_first = environment.global_rank == 0 or not is_rank
+    attempt = attempts.begin(cell, environment.job_id) if is_first else None
+    how = "failed"
+    try:
+        runtime = _prepare(cell, attempt, is_rank)
+        requeue = Requeue(cell, attempt, runtime.requeue) if attempt else None
+        how = _train(cell, runtime, requeue, 60 * runtime.lock_minutes if patience is None else patience)
+    except Preempted as error:  # no failure, so there is no result to hand to submitit either
+        print(error, file=sys.stderr, flush=True)
+        how = ""  # recorded by `Requeue` already
+        sys.exit(requeue.exit_code if requeue else error.exit_code)
+    finally:
+        if attempt and how:
+            attempts.end(cell, attempt, how)
 
 
 def exit_if_dropped(grid: Path) -> None:
@@ -69,14 +96,14 @@ def exit_if_dropped(grid: Path) -> None:
         sys.exit(Preempted.exit_code)
 
 
-def _prepare(cell: Path, attempt: Attempt | None) -> RuntimeConfig:
+def _prepare(cell: Path, attempt: Attempt | None, is_rank: bool) -> RuntimeConfig:
     """Do all that comes before torch and the cell's lock. What goes wrong is in the cell's state file."""
     try:
         code_snapshot.confirm()
         runtime = resolve.from_yaml(cell / records.CONFIG).runtime
         if attempt and (over := attempts.exceeded_limit(attempts.count_earlier_ends(cell, attempt), runtime.requeue)):
             raise CellError(f"not started again: {over}")
-        _join_ranks()
+        _join_ranks(is_rank)
         import clef.engine.run  # noqa: F401 - a missing package is an error here, with its name
     except Exception as error:
         records.write_state(cell, "failed", reason=str(error))
@@ -84,12 +111,12 @@ def _prepare(cell: Path, attempt: Attempt | None) -> RuntimeConfig:
     return runtime
 
 
-def _join_ranks() -> None:
-    """Tell torch who the other tasks are: submitit knows, and no second launcher is needed."""
+def _join_ranks(is_rank: bool) -> None:
+    """Tell torch who the other tasks are, if they are ranks: submitit knows, and no second launcher is needed."""
     variables.forget_ranks()
     environment = submitit.JobEnvironment()
     _check_gpus()
-    if environment.num_tasks > 1:
+    if environment.num_tasks > 1 and is_rank:
         from submitit.helpers import TorchDistributedEnvironment
 
         # Two jobs on one node must not meet at one port, nor at one that the kernel hands out (from 32768 on).
@@ -107,12 +134,12 @@ def _check_gpus() -> None:
         raise SetupError(f"GPUs asked for: {asked}; GPUs that torch sees on this node: {torch.cuda.device_count()}")
 
 
-def _train(cell: Path, runtime: RuntimeConfig, requeue: "Requeue | None") -> str:
+def _train(cell: Path, runtime: RuntimeConfig, requeue: "Requeue | None", patience: float) -> str:
     """Run the cell; return how that ended. Raises Preempted once the job's return to the queue is settled."""
     from clef.engine.run import run_cell
 
     try:
-        result = run_cell(cell, on_preempted=requeue, lock_patience=60 * runtime.lock_minutes)
+        result = run_cell(cell, on_preempted=requeue, lock_patience=patience)
         return "done" if result else "stopped"
     except Preempted as error:
         if requeue:  # asked to stop while it waited for the lock: the state file is another process's
@@ -261,6 +288,11 @@ def _is_preempted(job: Mapping[str, str]) -> bool:
         return job.get("JobState") == "PREEMPTED" or _time(job, "PreemptTime") < datetime.max
     preempted = _time(job, "PreemptTime")
     return preempted < datetime.max and _time(job, "EndTime") - preempted < timedelta(seconds=2)
+
+
+def end_time(job: Mapping[str, str]) -> datetime:
+    """Return when the time limit of a job ends it, by the clock of the cluster; a far future where nothing says so."""
+    return _time(job, "EndTime")
 
 
 def _time(job: Mapping[str, str], name: str) -> datetime:

@@ -16,7 +16,7 @@ from clef.cells import records
 from clef.cells.identity import write_config
 from clef.config import CellConfig
 from clef.engine import atomic_dir
-from clef.engine.slurm_task import TrainCell
+from clef.engine.slurm_task import TrainCells
 from clef.errors import Preempted
 from tests.engine.cell_processes import Runs
 from tests.faults import Fault, environment
@@ -187,12 +187,12 @@ def test_submitit_requeues_at_its_own_signal_alone(
     write_config(cell, tiny())
     executor = submitit.LocalExecutor(folder=tmp_path / "jobs")
     executor.update_parameters(timeout_min=60)
-    job = executor.submit(TrainCell(), str(cell))
+    job = executor.submit(TrainCells(), str(cell))
     wait_for("the job done", job.done)
     said = job.stderr() or ""
     assert f"preempted by SIG{number}, saved after step 5/" in said
     if number == "USR2":
-        assert job.result() == str(cell)
+        assert job.result() == [str(cell)]
         assert "continues after step 5/" in said
         assert records.read_json(cell / records.STATE)["state"] == "done"
     else:

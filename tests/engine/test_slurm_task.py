@@ -159,7 +159,7 @@ def test_what_slurm_refuses_is_in_the_reason(leaving: Any) -> None:
 
 def run_task(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """A task as Slurm starts it, as far as it gets without torch."""
-    code = f"from clef.engine.slurm_task import TrainCell; TrainCell()({str(folder)!r})"
+    code = f"from clef.engine.slurm_task import TrainCells; TrainCells()({str(folder)!r})"
     facts = {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "7", "SUBMITIT_FOLDER": str(folder)}
     return subprocess.run(
         [sys.executable, "-c", code], env=os.environ | facts | environment, capture_output=True, text=True

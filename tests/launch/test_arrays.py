@@ -34,7 +34,7 @@ def test_no_other_division_lets_the_slowest_array_end_sooner(total: int, sizes: 
 @pytest.mark.parametrize(("count", "longest"), [(1, 1), (7, 3), (9, 3), (1001, 1001), (1002, 1001), (5, None)])
 def test_parts_are_whole_in_order_and_short_enough(count: int, longest: int | None) -> None:
     cells = list(range(count))
-    parts = proposal._split(cells, longest)  # type: ignore[arg-type]
+    parts = proposal._split(cells, 1, longest)  # type: ignore[arg-type]
     assert [cell for part in parts for cell in part] == cells
     assert all(1 <= len(part) <= (longest or count) for part in parts)
     assert len(parts) == -(-count // (longest or count))

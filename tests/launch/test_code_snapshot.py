@@ -14,7 +14,7 @@ import submitit
 from clef.cells import attempts, records
 from clef.cells.identity import write_config
 from clef.config import CellConfig
-from clef.engine.slurm_task import TrainCell
+from clef.engine.slurm_task import TrainCells
 from clef.errors import ConfigError, SetupError
 from launch import code_snapshot
 from tests.launch import tiny_grid
@@ -143,7 +143,7 @@ def test_a_job_that_gets_other_code_ends_before_it_trains(
     (hooks / "sitecustomize.py").write_text(HOOK.format(root=str(tiny_grid.ROOT)))
     monkeypatch.setenv("PYTHONPATH", str(hooks))
     executor = submitit.LocalExecutor(folder=tmp_path / "jobs", python=code_snapshot.python_command(code))
-    job = executor.submit(TrainCell(), str(cell))
+    job = executor.submit(TrainCells(), str(cell))
     wait_for("the job done", job.done)
     state = records.read_json(cell / records.STATE)
     assert state["state"] == "failed"

@@ -11,8 +11,10 @@ import pytest
 
 from clef.cells import records
 from clef.config import CellConfig
-from launch import local
+from launch import local, plan
+from launch.job_output import output_files
 from launch.plan import PlannedCell
+from tests.faults import Fault, environment
 from tests.launch import tiny_grid
 
 FAILS = "emotic_demo-caer_net-vanilla-s0"
@@ -106,7 +108,7 @@ def test_only_the_gpus_that_nvidia_smi_lists_count(
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n/bin/cat {tmp_path}/printed.txt\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    cell: Any = SimpleNamespace(config=SimpleNamespace(resources=SimpleNamespace(gpus=1)))
+    cell: Any = SimpleNamespace(config=SimpleNamespace(resources=SimpleNamespace(gpus=1, cells_per_gpu=1)))
     assert local.machine_slots([cell]) == slots
 
 
@@ -122,7 +124,60 @@ def test_gpus_are_those_that_the_user_left_visible(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5, GPU-1f,7")
     assert local.machine_slots([cell]) == 2
     for slot in (0, 1):
-        local._start_cell(cell, tmp_path, slot, 1, "python")
+        local._start_worker(local._Pack([cell], {tmp_path / "cell": cell}), tmp_path, slot, 1, "python")
     assert given == ["4,5", "GPU-1f,7"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert local.machine_slots([cell]) == local.cores()
+
+
+def test_processes_share_cells_of_the_same_resources_and_one_cell_of_a_gpu(
+    tiny: Callable[..., CellConfig], tmp_path: Path
+) -> None:
+    def planned(name: str, **resources: int) -> PlannedCell:
+        settings = {f"resources.{key}": value for key, value in ({"gpus": 0} | resources).items()}
+        return PlannedCell(tiny(**settings), tmp_path / name, "new")
+
+    shared = [planned(f"shared-{i}", cells_per_task=3) for i in range(8)]
+    waiting = [planned("alone"), *shared[:4], planned("other", cells_per_task=3, memory_gb=1), *shared[4:]]
+    packs: list[local._Pack] = []
+
+    def taken() -> list[str]:
+        pack = local._next_pack(waiting, packs, 2, lambda cell, state: None)
+        assert pack is not None
+        pack.workers += 1
+        return [cell.folder.name for cell in pack.cells if cell.folder]
+
+    assert taken() == ["alone"]
+    assert taken() == [f"shared-{i}" for i in range(6)], "three for each of two slots"
+    assert taken() == [f"shared-{i}" for i in range(6)], "the second process shares them"
+    packs[1].unsettled = dict(list(packs[1].unsettled.items())[:2])
+    assert taken() == ["other"], "two cells are left for two processes"
+    assert taken() == ["shared-6", "shared-7"]
+    assert waiting == []
+
+
+@pytest.mark.slow
+def test_cells_share_processes_and_one_that_fails_or_dies_stops_no_other(
+    tiny: Callable[..., CellConfig], shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [
+        tiny(
+            backbone=backbone, method=method, seed=seed,
+            **{"resources": {"gpus": 0, "cells_per_task": 8}, "runtime.lock_minutes": 0},
+        )
+        for backbone, method, seed in (
+            ("caer_net", "vanilla", 0), ("emot_net", "vanilla", 1), ("emot_net", "clef", 2), ("emot_net", "ccim", 3),
+            ("caer_net", "clef", 4),
+        )
+    ]  # fmt: skip
+    configs[1] = configs[1].model_copy(update={"optimizer": configs[1].optimizer.model_copy(update={"lr": 1e30})})
+    cells = plan.make_plan("packed", configs).cells
+    monkeypatch.setenv("PYTHONPATH", environment(tmp_path / "faults", Fault("kill", 3, seed=3))["PYTHONPATH"])
+    ended: list[str] = []
+    states = local.train_cells(list(cells), tmp_path / "runs/packed", 2, lambda states: None, ended.append)
+    assert [states[cell.folder] for cell in cells] == ["done", "failed", "done", "died", "done"]  # type: ignore[index]
+    assert sorted(ended) == sorted(cell.folder.name for cell in cells if cell.folder)
+    logs = list((tmp_path / "runs/packed/local").glob("*/*_log.err"))
+    assert 2 <= len(logs) <= 3, "two processes, and perhaps one in place of that which was killed"
+    last = output_files(tmp_path / "runs/packed", ended[-1], None)
+    assert any(f"{ended[-1].rpartition('-')[0]}: " in path.read_text() for path in last)

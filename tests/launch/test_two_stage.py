@@ -146,7 +146,7 @@ def test_children_never_run_beside_their_parent(shards: Path, tmp_path: Path) ->
     assert taken([child, first]) == [first]
     assert taken([child]) is None, "its parent is in training"
     packs.clear()
-    write_result(plans.cell_folder(first))
+    records.write_json(plans.cell_folder(first) / records.RESULT, {})
     assert taken([child]) == [child]
 
 
