@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from benchmarks.setting import Batches, Setting, single_thread
 from clef.config import InputName
+from clef.config.inputs import Resizing
 from clef.data import decode, transforms
 from clef.data.dataset import CellDataset, ImageInputs
 from clef.data.decoded_cache import NodeCache
@@ -107,16 +108,16 @@ class Share:
         return {kind: content for kind, content in members.items() if content is not None}
 
     def squash(self, members: Members) -> dict[InputName, np.ndarray]:
-        """Return the inputs before augmentation; inputs of one member and one size share their pixels."""
-        pixels: dict[tuple[str, tuple[int, int]], np.ndarray] = {}
+        """Return the inputs before augmentation; inputs of one member and size share their pixels."""
+        pixels: dict[tuple[str, Resizing], np.ndarray] = {}
         images = {}
         for name, config in self.setting.inputs.items():
             kind = MEMBER_OF_INPUT[name]
-            if kind in members and (kind, config.size) not in pixels:
-                pixels[kind, config.size] = np.empty((*config.size, 3), np.uint8)
-                decode.decode_image(members[kind], pixels[kind, config.size])
+            if kind in members and (kind, config.resizing) not in pixels:
+                pixels[kind, config.resizing] = np.empty((*config.size, 3), np.uint8)
+                decode.decode_image(members[kind], pixels[kind, config.resizing], config.resizing)
             if kind in members:
-                images[name] = pixels[kind, config.size]
+                images[name] = pixels[kind, config.resizing]
         return images
 
 

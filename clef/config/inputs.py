@@ -1,6 +1,6 @@
 """What a network may read of a sample, and how each input reaches it. Sizes are height, width in pixels."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -30,6 +30,18 @@ IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 
 
+Fit = Literal["squash", "letterbox"]
+Filter = Literal["area", "bilinear", "bicubic", "lanczos", "nearest"]
+
+
+class Resizing(NamedTuple):
+    """How an image becomes one of another size."""
+
+    size: HeightWidth
+    interpolation: Filter = "area"
+    fit: Fit = "squash"
+
+
 class PointsConfig(Strict):
     """How landmarks or joints reach the network: points in an image, no pixels."""
 
@@ -55,15 +67,20 @@ class DepthConfig(Strict):
         """Return the height and width of what the network gets."""
         return self.size
 
+    @property
+    def resizing(self) -> Resizing:
+        """Return how the map is resized."""
+        return Resizing(self.size)
+
 
 class InputConfig(Strict):
     """How an image reaches the network."""
 
     size: HeightWidth = (224, 224)
     """What the image is brought to, by `fit`."""
-    fit: Literal["squash", "letterbox"] = "squash"
+    fit: Fit = "squash"
     """squash: to the size, whatever its shape; letterbox: as large as fits, in the middle of black bars."""
-    interpolation: Literal["area", "bilinear", "bicubic", "lanczos", "nearest"] = "area"
+    interpolation: Filter = "area"
     """How it is resized: area as OpenCV defines it, the others as Pillow does, with antialiasing."""
     crop: HeightWidth | None = None
     """Cut this size out of it: anywhere when training, the centre otherwise."""
@@ -78,12 +95,19 @@ class InputConfig(Strict):
     def _crop_fits(self) -> "InputConfig":
         if self.crop and (self.crop[0] > self.size[0] or self.crop[1] > self.size[1]):
             raise ValueError(f"crop {self.crop} is larger than size {self.size}")
+        if self.fit == "letterbox" and self.jitter:
+            raise ValueError("fit: letterbox: jitter would color its black bars; set one of the two back")
         return self
 
     @property
     def shape(self) -> HeightWidth:
         """Return the height and width of what the network gets."""
         return self.crop or self.size
+
+    @property
+    def resizing(self) -> Resizing:
+        """Return how the image is resized, before it is cropped."""
+        return Resizing(self.size, self.interpolation, self.fit)
 
     @property
     def varies(self) -> bool:
@@ -124,6 +148,10 @@ class Inputs(Strict):
     @model_validator(mode="after")
     def _regions_lie_on_the_scene(self) -> "Inputs":
         if self.regions and self.scene:
+            if self.scene.fit != "squash":
+                raise ValueError(
+                    "scene.fit: letterbox can't be combined with regions, which are boxes in the whole scene"
+                )
             if self.scene.crop:
                 raise ValueError("scene.crop can't be combined with regions, which are boxes in the whole scene")
             if self.scene.flip != self.regions.flip:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clef.config import AnyInput, BoxesConfig, DepthConfig, InputConfig, InputName, PointsConfig
+from clef.config.inputs import Resizing
 from clef.data import decode, transforms
 from clef.data.batch_memory import Batch, BatchLayout, Field, FieldName
 from clef.data.decoded_cache import CacheTable, NodeCache, TableKey
@@ -18,7 +19,6 @@ from clef.data.manifest import MEMBER_OF_INPUT
 from clef.data.shards import SplitShards
 from clef.data.transforms import AugmentationDraws
 from clef.errors import ShardError
-from clef.geometry import Size
 
 Metadata = dict[str, Any]
 """The content of a sample's meta.json."""
@@ -159,7 +159,7 @@ class CellDataset(Dataset[Batch]):
 class ImageInputs:
     """The inputs of a split that are images or depth maps, decoded into the rows of a batch.
 
-    Inputs that come from one member at one size share its decoded pixels, whatever each does with them afterwards.
+    Inputs that come from one member, resized in one way, share its pixels, whatever each does with them afterwards.
     """
 
     def __init__(
@@ -169,20 +169,20 @@ class ImageInputs:
         self.inputs = {name: config for name, config in inputs.items() if isinstance(config, InputConfig | DepthConfig)}
         self._names_by_source: dict[TableKey, list[InputName]] = {}
         for name, config in self.inputs.items():
-            self._names_by_source.setdefault((MEMBER_OF_INPUT[name], config.size), []).append(name)
+            self._names_by_source.setdefault((MEMBER_OF_INPUT[name], config.resizing), []).append(name)
         self._scratch: dict[TableKey, np.ndarray] = {}
 
     def fill(
         self, arrays: Arrays, indices: Sequence[int], metas: Sequence[Metadata], draws: Sequence[DrawsByInput]
     ) -> None:
         """Write the samples at `indices` into the rows of each input; zeros, not valid, where a sample lacks it."""
-        for (kind, size), names in self._names_by_source.items():
+        for (kind, how), names in self._names_by_source.items():
             for row, index in enumerate(indices):
                 outs = [arrays[name,][row] for name in names]
                 # Decode straight into the batch where only one input wants these pixels, and wants all of them.
-                direct = len(names) == 1 and outs[0].shape[:2] == size
-                pixels = outs[0] if direct else self._scratch_array(kind, size, outs[0].shape[2])
-                valid = self._decode(index, kind, pixels)
+                direct = len(names) == 1 and outs[0].shape[:2] == how.size
+                pixels = outs[0] if direct else self._scratch_array(kind, how, outs[0].shape[2])
+                valid = self._decode(index, kind, how, pixels)
                 for name, out in zip(names, outs, strict=True):
                     draw = draws[row].get(name)
                     arrays["valid", name][row] = valid
@@ -213,17 +213,17 @@ class ImageInputs:
             return None
         return transforms.mask_region(box, transforms.frame_size(meta), self.inputs[name], draw)
 
-    def _decode(self, index: int, kind: str, out: np.ndarray) -> bool:
+    def _decode(self, index: int, kind: str, how: Resizing, out: np.ndarray) -> bool:
         """Fill `out` with the member's pixels, resized. Returns False where the sample has no such member."""
-        table = self.tables.get((kind, (out.shape[0], out.shape[1])))
+        table = self.tables.get((kind, how))
         if table and table.read(index, out):
             return True
         data = self.shards.read(index, kind)
         if data is None:
             return False
         try:
-            # JPEG or PNG bytes to uint8 pixels of the size of `out`, resized without keeping the aspect ratio.
-            decode.decode_image(data, out)
+            # JPEG or PNG bytes to uint8 pixels of the size of `out`.
+            decode.decode_image(data, out, how)
         except decode.UndecodableImage as error:
             sample = f"{self.shards.root.name}/{self.shards.name} sample {self.shards.key(index)}"
             remedy = "check the set with python -m clef.shard --verify"
@@ -232,10 +232,10 @@ class ImageInputs:
             table.write(index, out)
         return True
 
-    def _scratch_array(self, kind: str, size: Size, channels: int) -> np.ndarray:
-        if (kind, size) not in self._scratch:
-            self._scratch[kind, size] = np.empty((*size, channels), np.uint8)
-        return self._scratch[kind, size]
+    def _scratch_array(self, kind: str, how: Resizing, channels: int) -> np.ndarray:
+        if (kind, how) not in self._scratch:
+            self._scratch[kind, how] = np.empty((*how.size, channels), np.uint8)
+        return self._scratch[kind, how]
 
 
 def input_field(name: InputName, config: AnyInput) -> Field:

@@ -27,18 +27,18 @@ import numpy as np
 
 from clef import io
 from clef.config import AnyInput, DepthConfig, InputConfig, InputName, RuntimeConfig
+from clef.config.inputs import Resizing
 from clef.data import decode
 from clef.data.manifest import MEMBER_OF_INPUT, Manifest
 from clef.data.shards import SplitShards
 from clef.errors import SetupError, raise_if_system_error
-from clef.geometry import Size
 
 PIXELS, FLAGS, USERS = "pixels", "flags", "users.lock"
 """The files of a table. Every process that uses the table shares the lock on the last."""
 _PRESENT = b"\1"
 """The flag of an image that is there."""
-TableKey = tuple[str, Size]
-"""Member kind and size: which table of a split it is."""
+TableKey = tuple[str, Resizing]
+"""Member kind, and how it is resized: which table of a split it is."""
 
 
 def node_cache(runtime: RuntimeConfig) -> "NodeCache | None":
@@ -138,7 +138,7 @@ class TableSpec:
     dataset: str
     split: str
     kind: str
-    size: Size
+    how: Resizing
     channels: int
     samples: int
     content: str
@@ -148,18 +148,19 @@ class TableSpec:
     def title(self) -> str:
         """Return its name without the hash: a new table replaces those of the same title."""
         kind = self.kind.partition(".")[0]
-        return f"{self.dataset}-{self.split}-{kind}-{self.size[0]}x{self.size[1]}"
+        way = "" if self.how == Resizing(self.how.size) else f"-{self.how.interpolation}-{self.how.fit}"
+        return f"{self.dataset}-{self.split}-{kind}-{self.how.size[0]}x{self.how.size[1]}{way}"
 
     @property
     def name(self) -> str:
         """Return the name of its folder."""
-        identity = f"{self.content} {self.samples} {self.size} {self.channels} {decode.VERSION}"
+        identity = f"{self.content} {self.samples} {tuple(self.how)} {self.channels} {decode.VERSION}"
         return f"{self.title}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Return N,H,W,C of its pixels."""
-        return self.samples, *self.size, self.channels
+        return self.samples, *self.how.size, self.channels
 
     @property
     def file_sizes(self) -> dict[str, int]:
@@ -168,14 +169,14 @@ class TableSpec:
 
 
 def table_specs(manifest: Manifest, split: str, inputs: Mapping[InputName, AnyInput]) -> dict[TableKey, TableSpec]:
-    """Return the tables that these inputs of a split are read from. Inputs of one member and size share a table."""
+    """Return the tables that these inputs of a split are read from, one for each member and way to resize it."""
     part = manifest.split(split)
     specs = {}
     for name, config in inputs.items():
         if isinstance(config, InputConfig | DepthConfig):
             kind, channels = MEMBER_OF_INPUT[name], 3 if isinstance(config, InputConfig) else 1
-            specs[kind, config.size] = TableSpec(
-                manifest.dataset, split, kind, config.size, channels, part.samples, part.content[kind]
+            specs[kind, config.resizing] = TableSpec(
+                manifest.dataset, split, kind, config.resizing, channels, part.samples, part.content[kind]
             )
     return specs
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from clef import io
 from clef.config import BoxesConfig, DepthConfig, InputConfig, InputName, PointsConfig
+from clef.data.decode import placement
 from clef.data.manifest import MEMBER_OF_INPUT
 from clef.errors import ShardError
 from clef.geometry import JOINTS, MIRRORED_JOINTS, MIRRORED_LANDMARKS, NUM_LANDMARKS, Size, extended_face
@@ -97,8 +98,10 @@ def mask_region(
     out.
     """
     height, width = config.shape
-    down, across = config.size[0] / stored[0], config.size[1] / stored[1]
+    above, before, inner_height, inner_width = placement(stored, config.resizing)
+    down, across = inner_height / stored[0], inner_width / stored[1]
     y, x = crop_corner(config, draws)
+    y, x = y - above, x - before
     top, bottom = math.floor(box[1] * down) - y, math.ceil(box[3] * down) - y
     left, right = math.floor(box[0] * across) - x, math.ceil(box[2] * across) - x
     if draws and draws.mirrored and config.flip:
