@@ -6,6 +6,7 @@ file. Beside it lies a record (`.json`): the facts behind the key, and the sha25
 """
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -128,12 +129,25 @@ def feature_table(
         "image": frozen.image.model_dump(mode="json", exclude={"flip", "jitter"}),
         "mirrored": mirrored,
         "rows": manifest.splits[split].samples,
+        "code": _source_of(frozen.encoder),
         "content": [content[MEMBER_OF_INPUT[frozen.input]], content["meta.json"]],
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
     name = f"{manifest.dataset}-{split}-{frozen.input}{'-mirrored' if mirrored else ''}-{key}.npy"
     path = Path(config.runtime.features) / "features" / name
     return FeatureTable(path, facts, frozen, split, mirrored, manifest.splits[split].samples)
+
+
+@cache
+def _source_hash(module: str) -> str | None:
+    spec = importlib.util.find_spec(module)
+    return io.sha256(Path(spec.origin)) if spec and spec.origin and Path(spec.origin).is_file() else None
+
+
+def _source_of(encoder: EncoderConfig) -> str | None:
+    """Return the sha256 of the file that builds a network of the user's own; None for the others."""
+    is_own = encoder.is_named and encoder.library is None
+    return _source_hash(encoder.network.partition(":")[0]) if is_own else None
 
 
 def tables_of(config: CellConfig, manifest: Manifest) -> list[FeatureTable]:
