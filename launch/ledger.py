@@ -37,7 +37,7 @@ SUBMISSIONS, CLAIMS = "submissions", "launchers"
 LAUNCHER_LOCK = "launcher.lock"
 CANCEL_TIMEOUT_S = 60
 """How long a cancelled job may take to end."""
-SubmissionKind = Literal["cells", "shards", "launch", "gather"]
+SubmissionKind = Literal["cells", "features", "shards", "launch", "gather"]
 
 
 @contextmanager
@@ -62,8 +62,9 @@ class Submission:
     tag: str
     """The job's name: `clef-<grid>-` and eight random digits."""
     kind: SubmissionKind
-    """`cells`: trains cells; `shards`: makes a set of shards; `launch`: runs the launcher again after that; `gather`:
-    writes the tables."""
+    """`cells`: trains cells; `features`: computes what their frozen encoders see, before them; `shards`: makes a set of
+    shards; `launch`: runs the launcher again after that; `gather`: writes the tables.
+    """
     cells: list[str] = field(default_factory=list)
     """Names of the cells' folders, in the order of the array's tasks."""
     per_task: int = 1

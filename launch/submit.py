@@ -19,10 +19,11 @@ import submitit
 from submitit.core.utils import CommandFunction
 
 from clef import console
+from clef.cells.feature_tables import needed_tables
 from clef.cells.plan_file import write_plan
 from clef.config import CellConfig, ResourcesConfig
 from clef.console import ProgressBars, confirm, err, out
-from clef.engine.slurm_task import TrainCells
+from clef.engine.slurm_task import TrainCells, compute_features
 from clef.errors import SetupError
 from clef.results.job import gather_job
 from launch import code_snapshot, ledger, plan_table, slurm_commands
@@ -157,6 +158,8 @@ class SubmittedJobs:
     cells: int = 0
     shards: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By the name of a set of shards: the job that makes it, and the job after it that runs the launcher."""
+    features: list[str] = field(default_factory=list)
+    """Jobs that compute features before the cells."""
     gather: str | None = None
     limit: JobLimitReached | None = None
     """What sbatch said when the user had as many jobs as allowed."""
@@ -191,13 +194,33 @@ class Submitter:
                 return TrainCells(is_shared=cells[0].config.resources.cells_per_gpu > 1), tuple(folders)
 
             for array in jobs.arrays:
-                self._submit_array(array, [prepare(cells) for cells in array.tasks])
+                work = [prepare(cells) for cells in array.tasks]
+                self._submit_array(array, work, after=self._submit_features(array))
             for cell in jobs.dependents:  # once its parent has ended well; Slurm drops it when the parent fails
                 assert cell.parent is not None
                 parent = self.jobs[cell.parent.name]
                 self._submit_job("cells", cell.config.resources, [prepare([cell])], [cell], after=[parent])
 
-    def _submit_array(self, array: JobArray, work: list[Work]) -> None:
+    def _submit_features(self, array: JobArray) -> list[str]:
+        """Submit a job that computes the features which an array's cells lack, if they take seconds; return it.
+
+        Cells that decode pictures, or have a GPU, compute by themselves what their frozen networks give: the first one
+        that needs it. These wait for the job, however it ends: what it has not computed, they compute.
+        """
+        cells = [cell for cell in array.cells if cell.config.backbone.streams]
+        if not cells or array.resources.gpus:
+            return []
+        folder_of = {id(cell.config): str(cell_folder(cell).resolve()) for cell in cells}
+        needed = needed_tables(cell.config for cell in cells).values()
+        folders = dict.fromkeys(folder_of[id(config)] for table, config, _ in needed if table.state != "here")
+        if not folders:
+            return []
+        work: Work = (compute_features, tuple(folders))
+        job = str(self._submit_job("features", self.site.profile.sharding.resources, [work]).job)
+        self.submitted.features.append(job)
+        return [job]
+
+    def _submit_array(self, array: JobArray, work: list[Work], after: Sequence[str]) -> None:
         """Submit an array, in shorter ones where the user may not have so many jobs at once.
 
         JobLimitReached when not a single job more is taken.
@@ -209,7 +232,9 @@ class Submitter:
             parallel = max(1, array.max_parallel * size // len(work)) if array.max_parallel else None
             try:
                 cells = [cell for task in array.tasks[part] for cell in task]
-                self._submit_job("cells", array.resources, work[part], cells, max_parallel=parallel)
+                self._submit_job(
+                    "cells", array.resources, work[part], cells, after=after, after_kind="any", max_parallel=parallel
+                )
                 start += size
                 size = min(size, len(work) - start)
             except JobLimitReached:
@@ -356,6 +381,8 @@ def _report_submitted(submitted: SubmittedJobs, proposal: Proposal) -> None:
         what = f"{console.format_cells(total - submitted.cells)} wait" if submitted.cells < total else "the rest waits"
         again = f"{what} for the next run of the same command, when some of your jobs have ended"
         out.print(f"{submitted.limit}: {again}", markup=False, soft_wrap=True)
+    for job in submitted.features:
+        out.print(f"job {job} computes features of frozen encoders first", soft_wrap=True)
     for name, (sharding, launch) in submitted.shards.items():
         out.print(f"job {sharding} makes the shards of {name}; job {launch} after it submits the cells", soft_wrap=True)
 

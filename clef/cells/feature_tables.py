@@ -177,11 +177,6 @@ def needed_tables(configs: Iterable[CellConfig]) -> dict[Path, tuple[FeatureTabl
     return tables
 
 
-def missing_tables(configs: Iterable[CellConfig]) -> list[FeatureTable]:
-    """Return the tables that cells use and that are not there yet."""
-    return [table for table, _, _ in needed_tables(configs).values() if not table.path.exists()]
-
-
 # ---- The file and its record ----
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 from clef import signals
 from clef.cells import attempts, code_snapshot, records
 from clef.cells.attempts import Attempt
+from clef.cells.feature_tables import FeatureTable, needed_tables
 from clef.config import RequeueConfig, RuntimeConfig, resolve
 from clef.engine import variables
 from clef.errors import CellError, Preempted, SetupError, prepare_streams
@@ -83,6 +84,29 @@ def train_cell(cell: Path, is_rank: bool = True, patience: float | None = None) 
     finally:
         if attempt and how:
             attempts.end(cell, attempt, how)
+
+
+def compute_features(*folders: str) -> list[str]:
+    """Compute the tables of features that the cells in these folders use and lack; return the tables' paths.
+
+    What this job can't do, the cells do themselves: each table is computed by the first that needs it.
+    """
+    prepare_streams()
+    exit_if_dropped(Path(folders[0]).parent)
+    code_snapshot.confirm()
+    configs = [resolve.from_yaml(Path(folder) / records.CONFIG) for folder in folders]
+    missing = [(table, config) for table, config, _ in needed_tables(configs).values() if table.state != "here"]
+    import torch
+
+    from clef.engine.feature_cache import compute_tables
+
+    def print_progress(table: FeatureTable) -> Callable[[int, int], None]:
+        return lambda done, total: print(f"{table.path.name}: {done}/{total}", flush=True) if done == total else None
+
+    variables.forget_ranks()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    compute_tables(missing, torch.device(device), print_progress)
+    return [str(table.path) for table, _ in missing]
 
 
 def exit_if_dropped(grid: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 from clef import io
 from clef.cells import records
 from clef.cells.plan_file import write_plan
+from clef.engine.slurm_task import compute_features
 from clef.errors import ConfigError, run_command
-from clef.yaml_config import resource
+from clef.yaml_config import resource, to_yaml
 from launch import grid as command
 from launch import ledger, slurm_commands
 from tests.launch import tiny_grid
@@ -636,3 +637,27 @@ def test_no_command_mixes_up_grids_of_one_name(
     monkeypatch.setattr(sys, "argv", ["grid.py", *option, "--grid", str(own)])
     with pytest.raises(ConfigError, match=r"another grid of this name, .*configs/grids/demo.yaml"):
         command.main()
+
+
+def test_cells_of_encoders_are_packed_and_wait_for_the_job_that_computes_their_features(
+    tmp_path: Path, slurm: FakeSlurm, launch: Launch, shards: Path
+) -> None:
+    stream = {"network": "resnet18", "width": 0.0625, "weights": "none"}
+    settings = {
+        "backbone.encoders": {"body": stream, "context": None},
+        "inputs": {"body": {"size": [24, 24], "flip": False}},
+        "resources.cells_per_task": 3,
+        "runtime.num_workers": 0,
+    }
+    grid = tmp_path / "packed.yaml"
+    content = {"datasets": ["caer_s_demo"], "backbones": ["encoders"], "methods": ["vanilla"], "seeds": list(range(7))}
+    grid.write_text(to_yaml(content | {"overrides": [{"set": settings}]}), encoding="utf-8")
+    assert launch(grid) == 0
+    assert by_kind("packed") == [("features", "1", 0), ("cells", "2", 7), ("gather", "3", 0)]
+    cells = entries("packed")[1]
+    assert list(cells.jobs().values()) == ["2_0"] * 3 + ["2_1"] * 3 + ["2_2"]
+    assert (slurm.options(2)["array"], slurm.options(2)["dependency"]) == ("0-2%3", "afterany:1")
+    [folder] = [path.parent for path in Path("runs/packed").glob("*-s0-*/config.yaml")]
+    made = compute_features(str(folder.resolve()))
+    assert len(made) == 4
+    assert all(Path(path).exists() for path in made)
