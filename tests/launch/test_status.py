@@ -298,3 +298,26 @@ def test_nothing_is_noted_when_scancel_fails(slurm: Slurm, tmp_path: Path) -> No
     with pytest.raises(SetupError, match=r"scancel: .*permission denied; no cell is marked"):
         command.cancel(grid / "plan.json", "*", yes=True)
     assert not (grid / "c" / records.CANCELLED).exists()
+
+
+def test_cells_of_one_task_have_states_of_their_own_and_are_cancelled_one_by_one(slurm: Slurm, tmp_path: Path) -> None:
+    grid = planned(tmp_path, "killed", "after-it", "second", "runs", "next", "last")
+    cells = ["x"] * 6 + ["killed", "after-it", "second"] + ["y"] * 3 + ["runs", "next", "last"]
+    submitted(grid, "1", *cells, per_task=3)
+    for cell in ("killed", "runs"):
+        records.write_state(grid / cell, "running")
+    expected = {
+        "killed": "died",
+        "after-it": "new",
+        "second": "new",
+        "runs": "running",
+        "next": "queued",
+        "last": "queued",
+    }
+    assert states(grid) == expected
+    assert details(grid, "next").error == "waits for its turn in job 1_4"
+    assert command.cancel(grid / "plan.json", "next", yes=True) == 0
+    assert slurm.called("scancel") == [], "its task trains others"
+    assert states(grid) == expected | {"next": "cancelled"}
+    assert command.cancel(grid / "plan.json", "*", yes=True) == 0
+    assert [call.split()[-1] for call in slurm.called("scancel")] == ["1_4"]
