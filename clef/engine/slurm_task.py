@@ -135,7 +135,7 @@ def _prepare(cell: Path, attempt: Attempt | None, is_rank: bool) -> RuntimeConfi
     return runtime
 
 
-def _join_ranks(is_rank: bool) -> None:
+def _join_ranks(is_rank: bool = True) -> None:
     """Tell torch who the other tasks are, if they are ranks: submitit knows, and no second launcher is needed."""
     variables.forget_ranks()
     environment = submitit.JobEnvironment()

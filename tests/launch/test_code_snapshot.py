@@ -14,6 +14,7 @@ import submitit
 from clef.cells import attempts, records
 from clef.cells.identity import write_config
 from clef.config import CellConfig
+from clef.config.backbones import BACKBONES
 from clef.engine.slurm_task import TrainCells
 from clef.errors import ConfigError, SetupError
 from launch import code_snapshot
@@ -107,7 +108,7 @@ def test_a_snapshot_is_made_once_and_runs_by_itself(
     imported, card, backbones, commit, _ = inside(code, other, "import helper; print(helper.__file__)")
     assert imported == f"{code}/helper.py"
     assert card == f"{code}/shards/emotic.yaml"
-    assert (int(backbones), commit) == (5, str(facts["commit"]))
+    assert (int(backbones), commit) == (len(BACKBONES), str(facts["commit"]))
     plain = code_snapshot.take_snapshot(tmp_path, [])
     assert inside(plain, other, "")[-1] == plain.name, "a launcher in a snapshot makes the same"
 
