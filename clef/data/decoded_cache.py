@@ -227,6 +227,7 @@ class CacheTable:
 def _make_private(folder: Path) -> None:
     """Create the folder, for this user alone. SetupError where that fails, or where it is someone else's."""
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
     except OSError as error:

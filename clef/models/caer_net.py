@@ -7,6 +7,7 @@ from clef.config import CaerNetConfig
 from clef.data.batch_memory import Batch
 from clef.models.backbone import Backbone, WeightLoader
 from clef.models.encoders import scaled
+from clef.models.pooling import MaxPool2d
 
 CHANNELS = (32, 64, 128, 256, 256)
 """Of the five convolutions of each encoder."""
@@ -69,7 +70,7 @@ def _encoder(width: float) -> nn.Sequential:
         outputs = scaled(channels, width)
         layers += _block(inputs, outputs)
         if i < 4:
-            layers.append(nn.MaxPool2d(2))
+            layers.append(MaxPool2d(2))
         inputs = outputs
     return nn.Sequential(*layers)
 

@@ -18,6 +18,7 @@ from clef.geometry import JOINTS, LIMBS, NUM_LANDMARKS
 from clef.models.backbone import Backbone, Encoded, WeightLoader
 from clef.models.encoders import ResNetEncoder, scaled
 from clef.models.graph import GEOMETRY_SIZE, box_geometry, normalize_adjacency, valid_boxes
+from clef.models.pooling import MaxPool2d
 
 LANDMARK_NUMBERS = 144
 """The numbers of a face in the paper. 68 points are 136 of them; the rest are zeros."""
@@ -275,7 +276,7 @@ class DepthNet(nn.Module):
         for channels, kernel in ((32, 5), (64, 3), (128, 3), (256, 3), (512, 3)):
             outputs = scaled(channels, width)
             layers += [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs)]
-            layers += [nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
+            layers += [nn.ReLU(), MaxPool2d(2, ceil_mode=True)]
             inputs = outputs
         self.convolutions = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(7), nn.Flatten())
         hidden = scaled(1000, width)

@@ -12,6 +12,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from clef.config import EncoderConfig
 from clef.models.named import build_named
+from clef.models.pooling import MaxPool2d
 
 
 def build_encoder(config: EncoderConfig) -> nn.Module:
@@ -55,6 +56,7 @@ class ResNetEncoder(ResNet):
         super().__init__(block, layers)
         self.dim = scaled(512, width) * block.expansion
         self.fc: nn.Module = nn.Identity()
+        self.maxpool = MaxPool2d(kernel_size=3, stride=2, padding=1)
         if width != 1:
             stem = scaled(64, width)
             self.conv1 = nn.Conv2d(3, stem, kernel_size=7, stride=2, padding=3, bias=False)
@@ -94,9 +96,9 @@ class Vgg16Encoder(nn.Module):
         super().__init__()
         channels = [c if isinstance(c, str) else scaled(c, width) for c in cfgs["D"]]
         self.features = make_layers(channels)
-        for layer in self.features:
+        for number, layer in enumerate(self.features):
             if isinstance(layer, nn.MaxPool2d):
-                layer.ceil_mode = True
+                self.features[number] = MaxPool2d(kernel_size=2, ceil_mode=True)
         self.avgpool = nn.AdaptiveAvgPool2d((7, 7))
         self.dim = scaled(4096, width)
         self.classifier = nn.Sequential(
