@@ -2,7 +2,7 @@
 
   python -m clef.features --grid configs/grids/encoders.yaml             compute what the grid's cells need and lack
   python -m clef.features --grid configs/grids/encoders.yaml --dry-run   list it
-  python -m clef.features --grid configs/grids/encoders.yaml --verify    read every byte of what is there
+  python -m clef.features --grid configs/grids/encoders.yaml --verify    read every byte; fails if any is missing
   python -m clef.features --grid ... runtime.features=/scratch/features  settings as launch/grid.py takes them
 
 A cell computes what it lacks by itself while others wait; this does it beforehand, on all GPUs of the machine.
@@ -44,6 +44,10 @@ def main() -> int:
     _print_tables(needed, args.verify, damaged)
     if damaged:
         raise combine_errors({str(path): error for path, error in damaged.items()})
+    if args.verify and (lacking := sum(table.state != "here" for table, _, _ in needed)):
+        raise SetupError(
+            f"{lacking} of {len(needed)} tables are missing; the same command without --verify computes them"
+        )
     return 0
 
 
@@ -53,7 +57,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--grid", type=Path, required=True, help="the grid's YAML file")
     parser.add_argument("--folder", help="where the tables lie (default: the cells' own runtime.features)")
     parser.add_argument("--dry-run", action="store_true", help="compute nothing, only list")
-    parser.add_argument("--verify", action="store_true", help="compute nothing, read every byte of what is there")
+    parser.add_argument(
+        "--verify", action="store_true", help="compute nothing, read every byte; fails if a table is damaged or missing"
+    )
     return parser.parse_intermixed_args()
 
 
@@ -87,8 +93,7 @@ def _print_tables(needed: Sequence[Needed], verified: bool, damaged: dict[Path, 
         )  # fmt: skip
     out.print(f"features in {needed[0][0].path.parent}:", markup=False, soft_wrap=True)
     out.print(listing)
-    lacking = sum(table.state != "here" for table, _, _ in needed)
-    if lacking:
+    if not verified and (lacking := sum(table.state != "here" for table, _, _ in needed)):
         out.print(f"{lacking} of {len(needed)} tables are missing; the same command without --dry-run computes them")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from clef import io, weights
+from clef import io, networks, weights
 from clef.cells.records import read_json
 from clef.config import CcimConfig, CellConfig, EncoderConfig, EncodersConfig, InputConfig, InputName
 from clef.data import manifest as manifests
@@ -129,7 +129,7 @@ def feature_table(
         "image": frozen.image.model_dump(mode="json", exclude={"flip", "jitter"}),
         "mirrored": mirrored,
         "rows": manifest.splits[split].samples,
-        "code": _source_of(frozen.encoder),
+        "code": code_of(frozen.encoder),
         "content": [content[MEMBER_OF_INPUT[frozen.input]], content["meta.json"]],
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
@@ -144,10 +144,11 @@ def _source_hash(module: str) -> str | None:
     return io.sha256(Path(spec.origin)) if spec and spec.origin and Path(spec.origin).is_file() else None
 
 
-def _source_of(encoder: EncoderConfig) -> str | None:
-    """Return the sha256 of the file that builds a network of the user's own; None for the others."""
-    is_own = encoder.is_named and encoder.library is None
-    return _source_hash(encoder.network.partition(":")[0]) if is_own else None
+def code_of(encoder: EncoderConfig) -> str | None:
+    """Return what builds the network: its library with the version, or the sha256 of a user's file; None for ours."""
+    if encoder.library:
+        return f"{encoder.library} {networks.version(encoder.library)}"
+    return _source_hash(encoder.network.partition(":")[0]) if encoder.is_named else None
 
 
 def tables_of(config: CellConfig, manifest: Manifest) -> list[FeatureTable]:

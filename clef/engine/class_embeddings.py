@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from clef import io, weights
+from clef.cells.feature_tables import code_of
 from clef.config import CellConfig, EncodersConfig
 from clef.errors import SetupError
 from clef.methods import Method
@@ -40,7 +41,7 @@ def _kept_embeddings(
 ) -> Tensor:
     """Return the scaled embeddings of K classes and their biases, K,d+1."""
     stands_for = weights.hashes(config).get(encoder.role, f"random {encoder.seed}")
-    facts = [VERSION, encoder.config.network, stands_for, texts]
+    facts = [VERSION, encoder.config.network, code_of(encoder.config), stands_for, texts]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
     path = Path(config.runtime.features) / "classes" / f"{key}.npy"
     if not path.exists():

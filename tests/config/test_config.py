@@ -1,5 +1,6 @@
 """Configs: layers, overrides, and errors that a user can act on."""
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from clef.config.methods import METHODS
 from clef.datasets import cards
 from clef.datasets.policies import parse_policies
 from clef.errors import ClefError, ConfigError, argument_parser
-from clef.yaml_config import merge, nest, parse, read_yaml
+from clef.yaml_config import merge, nest, parse, read_yaml, to_yaml
 
 
 def resolve(*arguments: str) -> CellConfig:
     return cell.resolve(merge(*(parse([argument]) for argument in arguments)), "command line")
 
 
+ROOT = Path(__file__).parents[2]
 BASE = ("dataset=emotic", "backbone=emot_net", "method=clef")
 
 
@@ -175,6 +177,41 @@ def test_yaml_that_is_written_says_the_same_to_other_readers(tmp_path: Path, val
     assert (
         yaml_config.read_yaml(tmp_path / "x.yaml") == yaml.safe_load((tmp_path / "x.yaml").read_text()) == {"a": value}
     )
+
+
+TRICKY = """
+a: [1e-3, 010, 16:30, 2024-01-01, yes, ~, .inf, 0x1f, 1_000, "1e-3"]
+"ü\\u00e4": {x: &anchor {k: 1}, y: *anchor, z: {<<: *anchor, j: 2}}
+text: |
+  two
+  lines
+"""
+
+
+def test_libyaml_reads_and_writes_what_python_alone_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(yaml, "CSafeLoader")
+    monkeypatch.delattr(yaml, "CSafeDumper")
+    spec = importlib.util.spec_from_file_location("without_libyaml", yaml_config.__file__)
+    assert spec
+    assert spec.loader
+    without = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(without)
+    assert issubclass(without._Loader, yaml.SafeLoader)
+    assert not issubclass(yaml_config._Loader, yaml.SafeLoader)
+    (tmp_path / "tricky.yaml").write_text(TRICKY, encoding="utf-8")
+    files = [tmp_path / "tricky.yaml", *(ROOT / "configs").rglob("*.yaml"), *(ROOT / "shards").glob("*.yaml")]
+    for path in files:
+        content = read_yaml(path)
+        assert repr(content) == repr(without.read_yaml(path)), path
+        assert to_yaml(content) == without.to_yaml(content), path
+    for text in ("a: 1\nb: 2\na: 3\n", "a: 1\n b: 2\n"):
+        (tmp_path / "bad.yaml").write_text(text)
+        told = []
+        for read in (read_yaml, without.read_yaml):
+            with pytest.raises(ConfigError) as error:
+                read(tmp_path / "bad.yaml")
+            told.append(re.findall(r"line \d+", str(error.value)))
+        assert told[0] == told[1] != []
 
 
 def test_a_seed_with_leading_zeros_is_decimal() -> None:

@@ -306,9 +306,15 @@ def test_a_link_is_refused(split: SplitShards, cache: NodeCache, tmp_path: Path)
         batches(split, PLAIN, cache)
 
 
-def test_a_scratch_that_is_not_there_is_an_error_that_says_what_to_do(split: SplitShards) -> None:
-    with pytest.raises(SetupError, match=r"nowhere/clef-\d+: .*runtime.scratch"):
-        batches(split, PLAIN, NodeCache("/nowhere"))
+def test_a_scratch_folder_is_made_and_one_that_cannot_be_is_an_error_that_says_what_to_do(
+    split: SplitShards, tmp_path: Path
+) -> None:
+    cache = NodeCache(str(tmp_path / "new/folder"))
+    batches(split, PLAIN, cache)
+    assert cache.folder.parent == tmp_path / "new/folder"
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match=r"file/sub/clef-\d+: Not a directory; .*runtime.scratch"):
+        batches(split, PLAIN, NodeCache(str(tmp_path / "file/sub")))
 
 
 def test_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from clef import features, methods
+from clef import features, methods, networks
 from clef.cells import records
 from clef.cells.feature_tables import FeatureTable, feature_table, frozen_inputs, needed_tables, tables_of
 from clef.cells.identity import write_config
@@ -187,6 +188,19 @@ def test_a_changed_file_of_weights_is_another_table(tiny: Make, tmp_path: Path) 
     assert path(0.0) != path(1.0)
 
 
+def test_another_version_of_the_library_is_another_table(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(backbone="encoders", method="vanilla", **STREAMS)
+    manifest, frozen = SplitShards(config.shards, "val").manifest, frozen_inputs(config)[0]
+    published = frozen.encoder.model_copy(update={"network": "torchvision:resnet18"})
+
+    def name() -> str:
+        return feature_table(replace(frozen, encoder=published), config, manifest, "val").path.name
+
+    now = name()
+    monkeypatch.setattr(networks, "version", lambda library: "0.1")
+    assert name() != now
+
+
 @pytest.mark.parametrize(
     "change", [{"size": [24, 32]}, {"interpolation": "lanczos"}, {"fit": "letterbox"}, {"std": [0.5, 0.5, 0.5]}]
 )
@@ -304,6 +318,9 @@ def test_the_command_lists_computes_and_verifies(tiny: Make, run_of: Callable[..
     grid = {"datasets": ["caer_s_demo"], "backbones": ["encoders"], "methods": ["vanilla"], "seeds": [0, 1]}
     Path("grid.yaml").write_text(to_yaml(grid | {"overrides": [{"set": settings}]}), encoding="utf-8")
     command = run_of(features.main)
+    code, _, said = command("--grid", "grid.yaml", "--verify")
+    assert code == 5
+    assert "4 of 4 tables are missing" in said
     code, listed, _ = command("--grid", "grid.yaml", "--dry-run")
     assert code == 0
     assert listed.count("missing") == 4 + 1, "four splits, and the line below"
