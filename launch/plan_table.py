@@ -108,7 +108,7 @@ def _state_counts(cells: list[PlannedCell]) -> str:
 
 
 def _resources_text(resources: ResourcesConfig) -> str:
-    cpus = resources.cpus * max(1, resources.gpus)  # they are asked for by task
+    cpus = resources.cpus * resources.tasks_per_node
     text = f"{resources.gpus} GPU, {cpus} CPU, {resources.memory_gb} GB, {resources.hours:g} h"
     return f"{resources.nodes} nodes of {text}" if resources.nodes > 1 else text
 

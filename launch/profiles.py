@@ -121,7 +121,7 @@ class Site:
         """
         profile = self.profile if resources.gpus else self.profile.without_gpu or self.profile
         options = profile.by_name() | self.command_line
-        gpus = {} if GPU_OPTIONS & options.keys() else self._gpu_option(resources.gpus)
+        gpus = {} if GPU_OPTIONS & options.keys() else self._gpu_option(resources)
         memory = {} if MEMORY_OPTIONS & options.keys() else self._memory_option(resources)
         return options | gpus | memory
 
@@ -134,14 +134,16 @@ class Site:
             return {}
         if self.profile.memory == "per-node":
             return {"mem": f"{resources.memory_gb}GB"}
-        cpus = resources.cpus * max(1, resources.gpus)  # they are asked for by task
+        cpus = resources.cpus * resources.tasks_per_node
         return {"mem_per_cpu": f"{math.ceil(1024 * resources.memory_gb / cpus)}MB"}
 
-    def _gpu_option(self, count: int) -> dict[str, str | bool]:
-        ask, model = self.profile.gpus.ask, self.profile.gpus.type
+    def _gpu_option(self, resources: ResourcesConfig) -> dict[str, str | bool]:
+        ask, model, count = self.profile.gpus.ask, self.profile.gpus.type, resources.gpus
         if not count:
             return {}
-        asked = 1 if ask == "gpus-per-task" else count  # there is a task for each GPU
+        if ask == "gpus-per-task" and resources.cells_per_gpu > 1:
+            ask = "gpus-per-node"  # the tasks share one
+        asked = 1 if ask == "gpus-per-task" else count  # else there is a task for each GPU
         text = f"{model}:{asked}" if model else str(asked)
         return {ask.replace("-", "_"): f"gpu:{text}" if ask == "gres" else text}
 

@@ -346,12 +346,13 @@ def _make_executor(folder: Path, site: Site, resources: ResourcesConfig, python:
         executor = submitit.SlurmExecutor(folder=folder, python=python)
     except RuntimeError as error:
         raise SetupError(f"{error}; is sbatch on this machine's PATH?") from None
-    # srun no longer takes the CPUs from sbatch (from 22.05 on), and a rank that died must not be waited for.
-    srun = [f"--cpus-per-task={resources.cpus}", "--kill-on-bad-exit=1"]
+    # srun no longer takes the CPUs from sbatch (from 22.05 on). A rank that died must not be waited for, but processes
+    # that share a GPU do without one another.
+    srun = [f"--cpus-per-task={resources.cpus}", f"--kill-on-bad-exit={int(resources.cells_per_gpu == 1)}"]
     executor.update_parameters(
         time=math.ceil(resources.hours * 60),
         cpus_per_task=resources.cpus,
-        ntasks_per_node=max(1, resources.gpus) * resources.cells_per_gpu,
+        ntasks_per_node=resources.tasks_per_node,
         nodes=resources.nodes,
         srun_args=srun,
         setup=[*site.profile.setup, *(_gpu_setup(resources.gpus) if resources.gpus else [])],

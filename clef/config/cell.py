@@ -105,6 +105,11 @@ class ResourcesConfig(Strict):
     cells_per_gpu: Annotated[int, Field(ge=1)] = 1
     """Processes that share the cells of a task, and its GPU, side by side."""
 
+    @property
+    def tasks_per_node(self) -> int:
+        """Return the processes that Slurm starts on each node: ranks, or those that share a GPU."""
+        return max(1, self.gpus) * self.cells_per_gpu
+
     @model_validator(mode="after")
     def _shared_tasks_have_one_rank(self) -> "ResourcesConfig":
         if self.cells_per_task > 1 and self.nodes * max(1, self.gpus) > 1:

@@ -39,6 +39,13 @@ def test_how_gpus_are_asked_for(gpus: dict[str, str], expected: dict[str, str]) 
     assert site.options(NO_GPU) == MEMORY
 
 
+def test_processes_that_share_a_gpu_ask_for_one_together() -> None:
+    shared = ResourcesConfig(gpus=1, cpus=2, memory_gb=8, cells_per_task=32, cells_per_gpu=4)
+    profile = {"gpus": {"ask": "gpus-per-task", "type": "a100"}, "memory": "per-cpu"}
+    site = profiles.Site(Profile.model_validate(profile))
+    assert site.options(shared) == {"gpus_per_node": "a100:1", "mem_per_cpu": "1024MB"}, "2 CPUs for each of 4 tasks"
+
+
 def test_the_command_line_goes_before_the_profile(tmp_path: Path) -> None:
     own = """
     partition: long
