@@ -17,7 +17,7 @@ quick: $(READY) lint  ## two minutes on two cores: lint, types, and the tests wi
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow and not slurm"
 
 soak: $(READY)  ## hundreds of seeded kills, damages and mutations, of which `make test` tries a few
-	CLEF_SOAK=1 $(BIN)/python -m pytest -n auto --timeout 3600 tests/soak tests/data/test_order_through_loader.py tests/engine/test_cell_pack.py
+	CLEF_SOAK=1 $(BIN)/python -m pytest -n auto --timeout 3600 tests/soak tests/data/test_order_through_loader.py tests/engine/test_cell_pack.py tests/slurm/test_cell_pack.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

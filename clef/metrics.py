@@ -31,14 +31,16 @@ def log_sigmoid(logits: np.ndarray) -> np.ndarray:
 
 
 def factual(arrays: Arrays) -> np.ndarray:
-    """Return the logits N,K of the factual prediction: Y_c + Y_e, or the one of them that the method has."""
+    """Return the logits N,K of the factual prediction: as the method states them, else Y_c + Y_e, or what there is."""
+    if "factual" in arrays:
+        return arrays["factual"]
     branches = [arrays[name] for name in ("Y_c", "Y_e") if name in arrays]
     return np.sum(branches, axis=0) if branches else arrays["scores"]
 
 
 def counterfactual(arrays: Arrays) -> np.ndarray | None:
-    """Return the logits N,K of the prediction without a subject, Y_c + Y_e*; None for methods other than CLEF."""
-    if "Y_e*" not in arrays:
+    """Return the logits N,K of the prediction without a subject, Y_c + Y_e*; None unless CLEF fuses by a sum."""
+    if "Y_e*" not in arrays or "factual" in arrays:
         return None
     result: np.ndarray = arrays.get("Y_c", 0) + arrays["Y_e*"]
     return result
@@ -50,7 +52,7 @@ def stated_logits(arrays: Arrays) -> np.ndarray:
 
 
 def effects(arrays: Arrays) -> dict[str, np.ndarray]:
-    """Return TE, NDE and TIE = TE - NDE, each N,K, as CLEF defines them (equations 5 to 9); {} for other methods.
+    """Return TE, NDE and TIE = TE - NDE, each N,K, as CLEF defines them (equations 5-9); {} unless it fuses by a sum.
 
     The paper never needs the reference Y_{c*,e*}, where neither subject nor context is seen. Here it is
     log sigmoid(Y_e*): a branch that sees nothing adds nothing.
@@ -358,7 +360,7 @@ def chance(target: np.ndarray, classes: int, metric: str | None = None) -> float
 def prediction_parts(arrays: Arrays) -> dict[str, np.ndarray]:
     """Return what can be scored of a prediction, each N,K: `score` (what the method ranks by), Y_e, Y_c, factual."""
     parts = {"score": arrays["scores"]} | {name: arrays[name] for name in ("Y_e", "Y_c") if name in arrays}
-    return parts | ({"factual": arrays["Y_c"] + arrays["Y_e"]} if {"Y_c", "Y_e"} <= arrays.keys() else {})
+    return parts | ({"factual": factual(arrays)} if {"Y_c", "Y_e"} <= arrays.keys() else {})
 
 
 def summary(arrays: Arrays, classes: list[str], metric: str | None = None) -> dict[str, Any]:

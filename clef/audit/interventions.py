@@ -1,8 +1,7 @@
 """Interventions on the inputs of a trained cell: the subject or the context blanked, or the context swapped.
 
-`run_passes` takes all forward passes that an audit needs of a split. `SUBJECT` and `CONTEXT` say which inputs show
-which.
-N is the number of people in the split, K that of classes.
+`run_passes` takes all forward passes that an audit needs of a split. N is the number of people in the split,
+K that of classes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,19 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from clef.config import AnyInput, CellConfig, InputName
+from clef.config import CONTEXT, SUBJECT, AnyInput, CellConfig, InputName
 from clef.data.dataset import CellDataset
+from clef.data.interventions import blank, swap_context
 from clef.data.loader import Batch, BatchLoader
 from clef.data.shards import SplitShards
 from clef.data.transforms import frame_size, mask_region
 from clef.engine.model_io import TrainedModel
 from clef.metrics import check_coverage
 
-SUBJECT: tuple[InputName, ...] = ("body", "face", "landmarks", "pose")
-CONTEXT: tuple[InputName, ...] = (
-    "context", "scene", "scene_without_face", "scene_without_extended_face", "scene_without_person", "depth",
-    "regions", "agents",
-)  # fmt: skip
 CONTEXT_SHOWING_SUBJECT: tuple[InputName, ...] = tuple(name for name in CONTEXT if name != "context")
 """Contexts in which something of the subject can be seen. `context` shows only where the subject's box is."""
 Arrays = dict[str, np.ndarray]
@@ -35,20 +30,6 @@ ScoredCallback = Callable[[int], None]
 def inputs_read(config: CellConfig, names: tuple[InputName, ...]) -> list[InputName]:
     """Return those of the inputs `names` that a cell reads."""
     return [name for name in names if name in config.inputs.present]
-
-
-def swap_context(batch: Batch, donors: Batch) -> Batch:
-    """Return `batch` with the context of the same rows of `donors`: every input that shows it, and its validity."""
-    names = [name for name in CONTEXT if name in batch]
-    valid = batch["valid"] | {name: donors["valid"][name] for name in names}
-    return batch | {name: donors[name] for name in names} | {"valid": valid}
-
-
-def blank(batch: Batch, names: Iterable[InputName]) -> Batch:
-    """Return `batch` without some inputs: zeros that are not valid, as of samples that lack these inputs."""
-    names = [name for name in names if name in batch]
-    valid = batch["valid"] | {name: torch.zeros_like(batch["valid"][name]) for name in names}
-    return batch | {name: torch.zeros_like(batch[name]) for name in names} | {"valid": valid}
 
 
 class AuditSplit:

@@ -103,8 +103,8 @@ def _swap_rows(passes: Passes, maker: RowMaker) -> Iterator[AuditRow]:
 
 
 def _score_is_made_of_parts(plain: Arrays) -> bool:
-    """Return whether a context branch's logits give the score, with the other parts: in CLEF, or by themselves."""
-    return "Y_c" in plain and ("Y_e*" in plain or "Y_e" not in plain)
+    """Return whether a context branch's logits give the score: in CLEF summed with the others, or by themselves."""
+    return "Y_c" in plain and "factual" not in plain and ("Y_e*" in plain or "Y_e" not in plain)
 
 
 def swap_branch(plain: Arrays, donors: np.ndarray) -> dict[str, np.ndarray]:

@@ -18,11 +18,12 @@ from clef.data.manifest import MEMBER_OF_INPUT, Manifest
 from clef.datasets.cards import Card
 from clef.errors import CellError, ConfigError, ShardError
 
-SCHEMA = 7
+SCHEMA = 8
 """Raised whenever the meaning of a config changes. 2: switches of methods and inputs; cues in shards. 3: protocols.
 4: accumulation, batch statistics over ranks, TF32. 5: standard names of keys (`clef.config.cell.RENAMED`).
 6: the card's part (`clef.datasets.cards.IN_SIGNATURE`); weights by their content alone.
 7: encoders by name, with the filter and the shape in which an image reaches them.
+8: CLEF's fusions.
 """
 
 NOT_IDENTITY = ("runtime", "resources", "label", "backbone_label", "against", "dataset", "card")

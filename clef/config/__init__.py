@@ -21,7 +21,9 @@ from clef.config.cell import (
 )
 from clef.config.encoders import EncoderConfig, FusionConfig, StreamConfig
 from clef.config.inputs import (
+    CONTEXT,
     INPUTS,
+    SUBJECT,
     AnyInput,
     BoxesConfig,
     DepthConfig,
@@ -33,22 +35,31 @@ from clef.config.inputs import (
     PointsConfig,
 )
 from clef.config.methods import (
+    BiasReweightConfig,
     CcimConfig,
     ClefConfig,
     ContextBranchConfig,
     ContextOnlyConfig,
+    ContextSwapConfig,
     CounterfactualConfig,
     CustomMethodConfig,
     DictionaryConfig,
     KlConfig,
+    LearnedMixinConfig,
+    ProductOfExpertsConfig,
+    RubiConfig,
+    SubjectOnlyConfig,
     VanillaConfig,
 )
 from clef.yaml_config import Strict
 
 __all__ = [
+    "CONTEXT",
     "INPUTS",
+    "SUBJECT",
     "AnyInput",
     "BackboneConfig",
+    "BiasReweightConfig",
     "BoxesConfig",
     "CaerNetConfig",
     "CcimConfig",
@@ -57,6 +68,7 @@ __all__ = [
     "ClefConfig",
     "ContextBranchConfig",
     "ContextOnlyConfig",
+    "ContextSwapConfig",
     "CounterfactualConfig",
     "CustomBackboneConfig",
     "CustomMethodConfig",
@@ -74,14 +86,18 @@ __all__ = [
     "InputName",
     "Inputs",
     "KlConfig",
+    "LearnedMixinConfig",
     "LossConfig",
     "OptimizerConfig",
     "PointsConfig",
+    "ProductOfExpertsConfig",
     "RequeueConfig",
     "ResourcesConfig",
+    "RubiConfig",
     "RuntimeConfig",
     "ScheduleConfig",
     "StreamConfig",
     "Strict",
+    "SubjectOnlyConfig",
     "VanillaConfig",
 ]

@@ -23,6 +23,13 @@ InputName = Literal[
     "regions",
     "agents",
 ]
+SUBJECT: tuple[InputName, ...] = ("body", "face", "landmarks", "pose")
+"""The inputs that show the subject alone."""
+CONTEXT: tuple[InputName, ...] = (
+    "context", "scene", "scene_without_face", "scene_without_extended_face", "scene_without_person", "depth",
+    "regions", "agents",
+)  # fmt: skip
+"""The inputs that show the context; in all but `context` something of the subject can be seen, too."""
 HeightWidth = tuple[Annotated[int, Field(ge=8, le=1024)], Annotated[int, Field(ge=8, le=1024)]]
 """A size in pixels, the height first, as tensors have it."""
 Channels = tuple[float, float, float]

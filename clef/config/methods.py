@@ -98,6 +98,63 @@ class ContextOnlyConfig(MethodConfig):
         return self.context_branch
 
 
+class BranchedMethodConfig(MethodConfig):
+    """A method that trains a context branch beside the backbone."""
+
+    context_branch: ContextBranchConfig = ContextBranchConfig()
+
+    @property
+    def branch(self) -> ContextBranchConfig:
+        """Return N_C."""
+        return self.context_branch
+
+
+class ProductOfExpertsConfig(BranchedMethodConfig):
+    """Product of experts (Clark et al., EMNLP 2019)."""
+
+    name: Literal["product_of_experts"] = "product_of_experts"
+    stop_gradient: bool = True
+    """Whether the product's loss leaves the branch alone, which its own loss trains in any case."""
+
+
+class LearnedMixinConfig(BranchedMethodConfig):
+    """Learned-mixin (Clark et al., EMNLP 2019)."""
+
+    name: Literal["learned_mixin"] = "learned_mixin"
+    entropy_weight: Annotated[float, Field(ge=0)] = 0.03
+    """Of the entropy of the biased distribution: the paper's on MNLI; 0 leaves it out."""
+
+
+class BiasReweightConfig(BranchedMethodConfig):
+    """Reweighting by the biased model (Clark et al., EMNLP 2019)."""
+
+    name: Literal["bias_reweight"] = "bias_reweight"
+
+
+class RubiConfig(BranchedMethodConfig):
+    """RUBi (Cadene et al., NeurIPS 2019)."""
+
+    name: Literal["rubi"] = "rubi"
+    context_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Of the branch's own loss."""
+
+
+class SubjectOnlyConfig(MethodConfig):
+    """The backbone with every input blanked that shows the context."""
+
+    name: Literal["subject_only"] = "subject_only"
+
+
+class ContextSwapConfig(MethodConfig):
+    """The backbone, in training with another's context for some of the people."""
+
+    name: Literal["context_swap"] = "context_swap"
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """With which a person's context is not his own."""
+    mode: Literal["exchange", "drop"] = "exchange"
+    """exchange: it is another's of the batch; drop: there is none."""
+
+
 class CounterfactualConfig(Strict):
     """Y_e*, the logits that stand for a backbone that sees no subject."""
 
@@ -133,6 +190,10 @@ class ClefConfig(MethodConfig):
     """What the softmax takes for one label: log sigmoid(z), or z = Y_c + Y_e itself."""
     multi_label: Literal["sigmoid", "softmax"] = "sigmoid"
     """Several labels: a logit for each class, or one softmax over all of them, the labels sharing the target."""
+    fusion: Literal["sum", "rubi", "hm", "product"] = "sum"
+    """The fused logit z of Y_c and Y: Y_c + Y; Y sigmoid(Y_c); log p_c + log p; the log odds of p_c p, where p is the
+    sigmoid. The first three are CF-VQA's (CVPR 2021); the paper takes the first (equation 11).
+    """
     start_from: str | None = None
     """The folder of a trained vanilla cell whose backbone this one starts from; None trains jointly from the start."""
     backbone_trainable: bool = True
@@ -144,6 +205,8 @@ class ClefConfig(MethodConfig):
             raise ValueError("backbone_trainable: false needs start_from, the trained vanilla cell")
         if self.counterfactual_loss_trains == "context_branch" and self.context_branch is None:
             raise ValueError("counterfactual_loss_trains: context_branch needs a context branch")
+        if self.context_branch is None and self.fusion != "sum":
+            raise ValueError(f"fusion: {self.fusion} needs a context branch")
         if not (self.backbone_trainable or self.context_branch or self.counterfactual.trainable):
             raise ValueError("backbone, context branch and Y_e*: one of them has to be trained")
         return self
@@ -159,9 +222,10 @@ class ClefConfig(MethodConfig):
         return self.start_from
 
     def activation(self, single_label: bool) -> Activation | None:
-        """Return how the logits Y_c + Y_e state probabilities, as its loss takes them."""
+        """Return how the factual logits (Y_c + Y_e) state probabilities, as its loss takes them."""
         if single_label or self.multi_label == "softmax":
-            return "softmax_of_log_sigmoid" if self.single_label == "log_sigmoid" else "softmax"
+            squashed = self.single_label == "log_sigmoid" and self.fusion != "rubi"
+            return "softmax_of_log_sigmoid" if squashed else "softmax"
         return "sigmoid"
 
 
@@ -226,6 +290,12 @@ METHODS = {
     "vanilla": MethodEntry("clef.methods.baselines:Vanilla", VanillaConfig),
     "clef": MethodEntry("clef.methods.clef:Clef", ClefConfig),
     "ccim": MethodEntry("clef.methods.ccim:Ccim", CcimConfig),
+    "product_of_experts": MethodEntry("clef.methods.product_of_experts:ProductOfExperts", ProductOfExpertsConfig),
+    "learned_mixin": MethodEntry("clef.methods.learned_mixin:LearnedMixin", LearnedMixinConfig),
+    "bias_reweight": MethodEntry("clef.methods.bias_reweight:BiasReweight", BiasReweightConfig),
+    "rubi": MethodEntry("clef.methods.rubi:Rubi", RubiConfig),
+    "context_swap": MethodEntry("clef.methods.inputs:ContextSwap", ContextSwapConfig),
+    "subject_only": MethodEntry("clef.methods.inputs:SubjectOnly", SubjectOnlyConfig),
     "context_only": MethodEntry("clef.methods.baselines:ContextOnly", ContextOnlyConfig),
 }
 """The shipped methods by name."""

@@ -5,7 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from clef import yaml_config
-from clef.config import CcimConfig, CellConfig, CustomMethodConfig, EncodersConfig, VanillaConfig
+from clef.config import (
+    CONTEXT,
+    SUBJECT,
+    CcimConfig,
+    CellConfig,
+    ContextSwapConfig,
+    CustomMethodConfig,
+    EncodersConfig,
+    SubjectOnlyConfig,
+    VanillaConfig,
+)
 from clef.config.backbones import BACKBONES
 from clef.config.methods import METHODS
 from clef.config.named_encoders import recorded_settings, spell_out, without_replaced
@@ -147,3 +157,7 @@ def _check_loss(config: CellConfig, card: cards.Card, where: str) -> None:
     method = config.method
     if isinstance(method, VanillaConfig) and method.output == "linear" and config.loss.categories != "weighted_l2":
         raise ConfigError(f"{where}: method.output: linear needs loss.categories: weighted_l2")
+    if isinstance(method, SubjectOnlyConfig | ContextSwapConfig):
+        for kind, names in (("subject", SUBJECT), ("context", CONTEXT)):
+            if not set(names) & set(config.inputs.present):
+                raise ConfigError(f"{where}: {method.name}: {config.backbone.name} reads no input of the {kind} alone")

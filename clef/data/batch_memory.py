@@ -19,6 +19,8 @@ from clef.errors import SetupError
 
 Batch = dict[str, Any]
 """Tensors by name; `valid`, `jitter` and `masked_region` are dictionaries of tensors, by input."""
+FEATURES = "features"
+"""The key of a batch below which features that were computed beforehand lie, B,dim float32, by encoder."""
 FieldName = tuple[str, ...]
 """Where a field lies in a batch: ("body",) is batch["body"], ("valid", "body") is batch["valid"]["body"]."""
 _ALIGNMENT = 64

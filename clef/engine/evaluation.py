@@ -24,7 +24,7 @@ from clef.methods import Method
 from clef.metrics import check_coverage
 
 Arrays = dict[str, np.ndarray]
-"""index N, target N or N,K, scores N,K, the effects Y_e, Y_c, Y_e*, each N,K float32.
+"""index N, target N or N,K, scores N,K, the effects Y_e, Y_c, Y_e*, factual, each N,K float32.
 
 Where the backbone predicts valence, arousal and dominance: vad and vad_target, N,3, NaN where unknown. A file of
 predictions has group, N, too (`sample_groups`).

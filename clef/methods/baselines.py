@@ -21,10 +21,10 @@ class Vanilla(Method):
         if isinstance(config, VanillaConfig) and config.output == "linear":
             self.category_loss = category_loss(self.loss_config, parts.counts, linear=True)
 
-    def predict(self, output: BackboneOutput | None, context: Tensor | None, target: Tensor) -> Prediction:
+    def predict(self, output: BackboneOutput | None, context: Tensor | None, batch: Batch) -> Prediction:
         """Return Y_e as scores, B,K, and the recipe's category loss."""
         assert output is not None
-        terms = {"categories": self.task_loss(output.logits, target)}
+        terms = {"categories": self.task_loss(output.logits, batch["target"])}
         return Prediction(output.logits, terms, {"Y_e": output.logits})
 
 
@@ -46,10 +46,10 @@ class ContextOnly(Method):
         logits: Tensor = self.context_branch(batch)
         return logits
 
-    def predict(self, output: BackboneOutput | None, context: Tensor | None, target: Tensor) -> Prediction:
+    def predict(self, output: BackboneOutput | None, context: Tensor | None, batch: Batch) -> Prediction:
         """Return Y_c as scores, B,K, and its task loss."""
         assert context is not None
-        return Prediction(context, {"categories": self.task_loss(context, target)}, {"Y_c": context})
+        return Prediction(context, {"categories": self.task_loss(context, batch["target"])}, {"Y_c": context})
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return all of the branch, at its own rate."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from clef.config import CcimConfig
+from clef.data.batch_memory import Batch
 from clef.methods.method import Method, Parts, Prediction
 from clef.models import BackboneOutput
 
@@ -43,13 +44,13 @@ class Ccim(Method):
         self.from_context = nn.Linear(confounder, config.hidden_dim, bias=False)  # W_g
         self.classifier = nn.Linear(config.hidden_dim, parts.classes)
 
-    def predict(self, output: BackboneOutput | None, context: Tensor | None, target: Tensor) -> Prediction:
+    def predict(self, output: BackboneOutput | None, context: Tensor | None, batch: Batch) -> Prediction:
         """Return the logits after the intervention, B,K, and their task loss."""
         assert output is not None
         assert output.feature is not None
         joint = self.from_feature(output.feature) + self.from_context(self.expectation(output.feature))
         logits: Tensor = self.classifier(joint)
-        return Prediction(logits, {"categories": self.task_loss(logits, target)}, {"Y_e": logits})
+        return Prediction(logits, {"categories": self.task_loss(logits, batch["target"])}, {"Y_e": logits})
 
     def expectation(self, feature: Tensor) -> Tensor:
         """Return E_z[g(z)], B,d, for the joint features B,feature_dim."""

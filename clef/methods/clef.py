@@ -13,22 +13,35 @@ from torch.nn import functional as F
 
 from clef.config import ClefConfig
 from clef.data.batch_memory import Batch
-from clef.methods.method import Method, Parts, Prediction, bernoulli_kl, categorical_kl, shared_cross_entropy
+from clef.methods.branched import BranchedMethod
+from clef.methods.method import Parts, Prediction, bernoulli_kl, categorical_kl, shared_cross_entropy
 from clef.models import BackboneOutput
-from clef.models.context_branch import ContextBranch
 
 
-def phi(y_c: Tensor, y: Tensor) -> Tensor:
-    """Fuse Y_c with Y_e or Y_e*, B,K: log sigmoid(Y_c + Y) (equation 11)."""
-    return F.logsigmoid(y_c + y)
+def fuse(y_c: Tensor, y: Tensor, fusion: str = "sum") -> Tensor:
+    """Return the fused logit z of Y_c and Y_e (or Y_e*), B,K: their sum (equation 11), or one of CF-VQA's others."""
+    if fusion == "rubi":
+        return y * y_c.sigmoid()
+    if fusion == "hm":
+        return F.logsigmoid(y_c) + F.logsigmoid(y)
+    if fusion == "product":  # the log odds of p = p_c p_y: log p - log(1 - p), and 1 - p = (1 - p_c) + p_c (1 - p_y)
+        log_p = F.logsigmoid(y_c) + F.logsigmoid(y)
+        return log_p - torch.logaddexp(F.logsigmoid(-y_c), F.logsigmoid(y_c) + F.logsigmoid(-y))
+    return y_c + y
 
 
-def tie(y_c: Tensor, y_e: Tensor, y_star: Tensor) -> Tensor:
+def phi(y_c: Tensor, y: Tensor, fusion: str = "sum") -> Tensor:
+    """Return what effects are measured in, B,K: log sigmoid z (equation 11); RUBi's fusion takes z itself."""
+    z = fuse(y_c, y, fusion)
+    return z if fusion == "rubi" else F.logsigmoid(z)
+
+
+def tie(y_c: Tensor, y_e: Tensor, y_star: Tensor, fusion: str = "sum") -> Tensor:
     """Return TIE = phi(Y_c, Y_e) - phi(Y_c, Y_e*), B,K (equation 15); the reference Y_{c*,e*} cancels."""
-    return phi(y_c, y_e) - phi(y_c, y_star)
+    return phi(y_c, y_e, fusion) - phi(y_c, y_star, fusion)
 
 
-class Clef(Method):
+class Clef(BranchedMethod):
     """N_C beside an unmodified backbone, and Y_e*, one value for all samples, that stands for "no subject seen"."""
 
     def __init__(self, parts: Parts) -> None:
@@ -36,12 +49,8 @@ class Clef(Method):
         config = parts.config.method
         assert isinstance(config, ClefConfig)
         self.method_config = config
-        self.backbone = parts.make_backbone(True)
+        assert self.backbone is not None
         self.backbone.requires_grad_(config.backbone_trainable)
-        branch = config.context_branch
-        self.context_branch = (
-            ContextBranch(branch, parts.classes, parts.load, parts.config.seed) if branch is not None else None
-        )
         self.softmax = self.is_single_label or config.multi_label == "softmax"
         if self.softmax and not self.is_single_label:
             self.category_loss = shared_cross_entropy
@@ -52,43 +61,44 @@ class Clef(Method):
         else:  # DDP would wait for the gradient of a parameter that no loss reaches
             self.register_buffer("counterfactual", initial)
 
-    def context_logits(self, batch: Batch) -> Tensor | None:
-        """Return Y_c = N_C(I_x), B,K: the masked frame (equation 10) through the context branch."""
-        return self.context_branch(batch) if self.context_branch is not None else None
-
-    def predict(self, output: BackboneOutput | None, context: Tensor | None, target: Tensor) -> Prediction:
+    def predict(self, output: BackboneOutput | None, context: Tensor | None, batch: Batch) -> Prediction:
         """Return TIE as the score, B,K, and the loss (equations 12 to 14).
 
         The loss is CE(phi(Y_c, Y_e), y) + CE(phi(Y_c, Y_e*), y) + KL, where CE is the recipe's category loss
         (`task_loss`). The second term trains the context branch and Y_e*, or the branch alone.
         """
         assert output is not None
-        y_e = output.logits
+        y_e, target = output.logits, batch["target"]
         y_c = torch.zeros_like(y_e) if context is None else context
         y_star = self.counterfactual.expand_as(y_e)
         y_star_in_task = y_star if self.method_config.counterfactual_loss_trains == "both" else y_star.detach()
         terms = {
-            "factual": self.task_loss(self._loss_input(y_c + y_e), target),
-            "counterfactual": self.task_loss(self._loss_input(y_c + y_star_in_task), target),
+            "factual": self.task_loss(self._loss_input(y_c, y_e), target),
+            "counterfactual": self.task_loss(self._loss_input(y_c, y_star_in_task), target),
         }
         if self.method_config.kl.weight:
             terms["kl"] = self.method_config.kl.weight * self._kl(y_c, y_e, y_star)
         effects = {"Y_e": y_e, "Y_e*": y_star} | ({} if context is None else {"Y_c": y_c})
-        return Prediction(tie(y_c, y_e, y_star), terms, effects)
+        fusion = self.method_config.fusion
+        if fusion != "sum":
+            effects["factual"] = fuse(y_c, y_e, fusion)
+        return Prediction(tie(y_c, y_e, y_star, fusion), terms, effects)
 
-    def _loss_input(self, z: Tensor) -> Tensor:
-        """Return what the losses take for z = Y_c + Y, B,K: phi = log sigmoid(z), or z itself.
+    def _loss_input(self, y_c: Tensor, y: Tensor) -> Tensor:
+        """Return what the losses take for Y_c and Y, B,K: phi = log sigmoid(z), or z itself.
 
         A softmax takes phi as its logits (equations 11 and 12 taken literally), or z by `single_label: sum`. A sigmoid
         for each class takes z, its logit; phi as a logit would cap every probability at one half.
         """
-        return F.logsigmoid(z) if self.softmax and self.method_config.single_label == "log_sigmoid" else z
+        config = self.method_config
+        wants_phi = self.softmax and config.single_label == "log_sigmoid"
+        return phi(y_c, y, config.fusion) if wants_phi else fuse(y_c, y, config.fusion)
 
     def _kl(self, y_c: Tensor, y_e: Tensor, y_star: Tensor) -> Tensor:
         """Return KL(factual || counterfactual) (equation 13) or the reverse, of softmaxes or summed over Bernoullis."""
         if self.method_config.kl.trains == "counterfactual":  # the logits of both networks are constants in it
             y_c, y_e = y_c.detach(), y_e.detach()
-        pair = self._loss_input(y_c + y_e), self._loss_input(y_c + y_star)
+        pair = self._loss_input(y_c, y_e), self._loss_input(y_c, y_star)
         p, q = pair if self.method_config.kl.direction == "factual_from_counterfactual" else pair[::-1]
         return categorical_kl(p, q) if self.softmax else bernoulli_kl(p, q)
 
@@ -96,10 +106,7 @@ class Clef(Method):
         """Return the backbone as in vanilla, the branch with its own rate, and Y_e* without weight decay."""
         assert self.backbone is not None
         groups = self.encoder_and_head_groups(self.backbone.parameters(), weight_decay)
-        if self.method_config.context_branch is not None and self.context_branch is not None:
-            branch = [p for p in self.context_branch.parameters() if p.requires_grad]
-            rate = self.method_config.context_branch.lr_multiplier
-            groups.append({"params": branch, "weight_decay": weight_decay, "lr_multiplier": rate})
+        groups += self.branch_groups(weight_decay)
         if isinstance(self.counterfactual, nn.Parameter):
             groups.append({"params": [self.counterfactual], "weight_decay": 0.0, "lr_multiplier": 1.0})
         return groups

@@ -1,7 +1,8 @@
 """What a method is: it wraps a backbone, and owns the loss and the score. And the loss terms that methods share.
 
 Every loss term is a mean over the batch and a sum over the classes, computed in float32. Logits are B,K. Targets are
-B,K float, 0 or 1, for several labels, and B int for a single one.
+B,K float, 0 or 1, for several labels, and B int for a single one. A category loss comes element by element: B,K for
+several labels, B,1 for one; a method that weighs people or classes does so before the mean.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,8 +20,10 @@ from clef.data.batch_memory import Batch
 from clef.models import Backbone, BackboneOutput, WeightLoader
 from clef.models.frozen import FrozenEncoder
 
+CategoryLoss = Callable[[Tensor, Tensor], Tensor]
+"""Logits B,K and targets (B,K float, or B int) to losses, B,K or B,1."""
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits B,K and targets (B,K float, or B int) to one number."""
+"""Predictions and targets to one number."""
 ABSENT_WEIGHT = 1e-4
 """The weight of a class without a positive in the batch (the common port of EMOT-Net)."""
 
@@ -66,8 +69,8 @@ class Prediction:
     losses: dict[str, Tensor]
     """Weighted terms by name; their sum is trained."""
     effects: dict[str, Tensor] = field(default_factory=dict)
-    """What the scores were made of, each B,K: `Y_e` (the backbone's logits), `Y_c` (the context branch's), and for CLEF
-    alone `Y_e*` (the counterfactual).
+    """What the scores were made of, each B,K: `Y_e` (the backbone's logits), `Y_c` (the context branch's), `factual`
+    (the logits that fuse both, where that is not their sum), and for CLEF alone `Y_e*` (the counterfactual).
     """
     vad: Tensor | None = None
     """B,3: valence, arousal and dominance on the 1-10 scale, where the backbone predicts them."""
@@ -90,16 +93,21 @@ class Method(nn.Module):
 
     def forward(self, batch: Batch) -> Prediction:
         """Return the prediction for a batch, after one pass through each network."""
+        batch = self.intervene(batch)
         output = self.backbone(batch) if self.backbone is not None else None
         context = self.context_logits(batch)
         # bf16 ties would corrupt rankings, so fusion, losses and scores are float32.
         with torch.autocast(batch["target"].device.type, enabled=False):
             output = _in_float32(output) if output is not None else None
-            prediction = self.predict(output, None if context is None else context.float(), batch["target"])
+            prediction = self.predict(output, None if context is None else context.float(), batch)
             terms = prediction.losses | self._backbone_losses(output, batch)
             effects = {name: value.detach() for name, value in prediction.effects.items()}
             vad = output.vad.detach() if output is not None and output.vad is not None else None
             return Prediction(prediction.scores.detach(), terms, effects, vad)
+
+    def intervene(self, batch: Batch) -> Batch:
+        """Return the batch as the method's networks see it: a method may blank or exchange inputs of it."""
+        return batch
 
     def context_logits(self, batch: Batch) -> Tensor | None:
         """Return Y_c, B,K, of a method that has a context branch, else None."""
@@ -110,16 +118,20 @@ class Method(nn.Module):
         owners = (self.backbone, getattr(self, "context_branch", None))
         return [encoder for owner in owners if owner is not None for encoder in owner.frozen_encoders()]
 
-    def predict(self, output: BackboneOutput | None, context: Tensor | None, target: Tensor) -> Prediction:
+    def predict(self, output: BackboneOutput | None, context: Tensor | None, batch: Batch) -> Prediction:
         """Return scores, the method's own losses, and effects. Always called in float32, with autocast off.
 
-        `output` is the backbone's, `context` is Y_c, B,K; each is None in a method that has no such network. `target`
-        is B,K float for several labels, B int for one.
+        `output` is the backbone's, `context` is Y_c, B,K; each is None in a method that has no such network. Of the
+        batch, `target` is B,K float for several labels, B int for one; `index`, B, are the samples in their split.
         """
         raise NotImplementedError
 
     def task_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the backbone's category loss of logits B,K, as its recipe weighs it."""
+        return self.element_losses(logits, target).sum(1).mean()
+
+    def element_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the same for each person, and each class of several labels: B,K, or B,1 of one label."""
         return self.loss_config.categories_weight * self.category_loss(logits, target)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
@@ -158,42 +170,51 @@ def _in_float32(output: BackboneOutput) -> BackboneOutput:
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the softmax cross-entropy of single-label targets, B int."""
-    return F.cross_entropy(logits, target)
+    """Return the softmax cross-entropy of single-label targets, B int: B,1."""
+    return F.cross_entropy(logits, target, reduction="none")[:, None]
 
 
 def shared_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the softmax cross-entropy over all classes; a sample's labels share its target; no label: no loss."""
-    return F.cross_entropy(logits, target / target.sum(1, keepdim=True).clamp(min=1))
+    """Return the softmax cross-entropy over all classes, B,1; a sample's labels share its target; no label: no loss."""
+    shares = target / target.sum(1, keepdim=True).clamp(min=1)
+    return F.cross_entropy(logits, shares, reduction="none")[:, None]
 
 
 def bce(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the binary cross-entropy of each class, targets B,K."""
-    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1).mean()
+    """Return the binary cross-entropy of each class, B,K, of targets B,K."""
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
 def soft_margin(logits: Tensor, target: Tensor) -> Tensor:
-    """Return EmotiCon's classification loss: log(1 + exp(-s z)) of each class, s = +1 for a positive, else -1.
+    """Return EmotiCon's classification loss, B,K: log(1 + exp(-s z)) of each class, s = +1 for a positive, else -1.
 
     It is PyTorch's `multilabel_soft_margin_loss`, summed over the classes where that takes their mean. For 0/1 targets
     it equals `bce`; both are kept by name, as the papers state them.
     """
-    return F.multilabel_soft_margin_loss(logits, target) * logits.shape[1]
+    return F.softplus(logits * (1 - 2 * target))
 
 
 def weighted_l2(logits: Tensor, target: Tensor, static: Tensor | None = None, linear: bool = False) -> Tensor:
-    """Return EMOT-Net's discrete loss, sum_k w_k (sigmoid(z_k) - y_k)^2, w_k = 1 / ln(1.2 + n_k) (TPAMI, equation 2).
+    """Return EMOT-Net's discrete loss, w_k (sigmoid(z_k) - y_k)^2, B,K, w_k = 1 / ln(1.2 + n_k) (TPAMI, equation 2).
 
     n_k counts the positives of class k in the global batch, over all ranks; or it is `static`, K counts over the
     training set. `linear` takes z_k itself for the prediction, as ports of EMOT-Net do.
     """
-    counts = target.sum(0) if static is None else static.to(target)
-    # Only in training do all ranks have equally many batches. In evaluation, one of them would wait forever.
-    if static is None and dist.is_initialized() and torch.is_grad_enabled():
-        dist.all_reduce(counts)
+    counts = sum_over_ranks(target.sum(0)) if static is None else static.to(target)
     weights = torch.where(counts > 0, 1 / torch.log(1.2 + counts), torch.full_like(counts, ABSENT_WEIGHT))
     predicted = logits if linear else logits.sigmoid()
-    return (weights * (predicted - target) ** 2).sum(1).mean()
+    return weights * (predicted - target) ** 2
+
+
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """Return a sum over the global batch of what is summed over this rank's share, without a gradient.
+
+    Only in training do all ranks have equally many batches. In evaluation, one of them would wait forever.
+    """
+    value = value.detach().clone()
+    if dist.is_initialized() and torch.is_grad_enabled():
+        dist.all_reduce(value)
+    return value
 
 
 def smooth_l1_vad(predicted: Tensor, target: Tensor, threshold: float = 1.0) -> Tensor:
@@ -227,7 +248,7 @@ def bernoulli_kl(p: Tensor, q: Tensor) -> Tensor:
     return (positive + negative).sum(1).mean()
 
 
-def category_loss(config: LossConfig, counts: Tensor, linear: bool = False) -> Loss:
+def category_loss(config: LossConfig, counts: Tensor, linear: bool = False) -> CategoryLoss:
     """Return the category loss that a recipe names. `counts`: K, the samples of each class in train."""
     if config.categories == "weighted_l2":
         return partial(weighted_l2, static=counts if config.class_weights == "static" else None, linear=linear)

@@ -4,13 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from clef.config import EncoderConfig, InputName
-from clef.data.batch_memory import Batch
+from clef.data.batch_memory import FEATURES, Batch
 from clef.errors import ConfigError
 from clef.models.backbone import WeightLoader
 from clef.models.encoders import build_encoder, encoder_dim
-
-FEATURES = "features"
-"""The key of a batch below which features that were computed beforehand lie, B,dim float32, by encoder."""
 
 
 class FrozenEncoder:

@@ -18,7 +18,7 @@ from clef.metrics import METRICS, Metric, check_coverage, confusion_matrix
 from clef.yaml_config import unknown
 
 VAD = ("Valence", "Arousal", "Dominance")
-_PARTS = ("Y_e", "Y_c", "Y_e*")
+_PARTS = ("Y_e", "Y_c", "Y_e*", "factual")
 
 
 def load(folder: Path, split: str, samples: int, classes: int) -> Arrays:

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from clef.audit import interventions
-from clef.audit.interventions import CONTEXT, SUBJECT, AuditSplit, blank, swap_context
-from clef.config import INPUTS
+from clef.audit.interventions import AuditSplit
+from clef.config import CONTEXT, INPUTS, SUBJECT
+from clef.data.interventions import blank, swap_context
 from clef.data.manifest import MEMBER_OF_INPUT
 from clef.data.shards import SplitShards
 from clef.engine import model_io
