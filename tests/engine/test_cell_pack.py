@@ -18,6 +18,7 @@ from clef import io, signals
 from clef.cells import attempts, records
 from clef.cells.identity import write_config
 from clef.config import CellConfig
+from clef.config.methods import METHODS
 from clef.engine import cell_pack, slurm_task
 from tests.assertions import assert_equal
 from tests.engine.cell_processes import everything
@@ -30,7 +31,7 @@ AS_TASK = {
     "SUBMITIT_LOCAL_GLOBALRANK": "0",
     "SUBMITIT_LOCAL_NTASKS": "1",
 }
-METHODS = ("vanilla", "clef", "ccim", "context_only")
+ALONE = ("clef", "ccim", "context_only", "context_swap")
 
 
 @pytest.fixture
@@ -54,19 +55,26 @@ def states(cells: list[Path]) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("as_task")
 def test_packed_cells_are_those_of_cells_alone_bit_for_bit(tiny: Make, tmp_path: Path) -> None:
-    configs = [
-        tiny("emotic_demo", backbone, method, seed=seed, epochs=2, **{"runtime.features": str(tmp_path / "cache")})
-        for seed, (backbone, method) in enumerate([*(("emot_net", method) for method in METHODS), ("encoders", "clef")])
-    ]
-    alone = [written(tmp_path / f"alone-{i}", config) for i, config in enumerate(configs)]
-    packed = [written(tmp_path / f"packed-{i}", config) for i, config in enumerate(configs)]
-    for cell in alone:  # each in a process of its own
-        code = f"from pathlib import Path; from clef.engine.run import run_cell; run_cell(Path({str(cell)!r}))"
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    order = [3, 0, 4, 2, 1]
-    cell_pack.train_pack([packed[i] for i in order], launched=time.time())
-    for one, other in zip(alone, packed, strict=True):
-        assert_equal(everything(other), everything(one))
+    """Some cells alone; and all methods in two packs, the second in the reverse order: nothing leaks either way."""
+    settings = {"epochs": 2, "runtime.features": str(tmp_path / "cache")}
+    cells = [*(("emot_net", method) for method in METHODS), ("encoders", "clef")]
+    configs = [tiny("emotic_demo", *cell, seed=seed, **settings) for seed, cell in enumerate(cells)]
+    folders = {
+        where: [written(tmp_path / where / str(i), config) for i, config in enumerate(configs)]
+        for where in ("alone", "packed", "reversed")
+    }
+    alone = [i for i, (_, method) in enumerate(cells) if method in ALONE]
+    code = "import sys; from pathlib import Path; from clef.engine.run import run_cell; run_cell(Path(sys.argv[1]))"
+    for i in alone:  # each in a process of its own
+        subprocess.run([sys.executable, "-c", code, folders["alone"][i]], check=True, capture_output=True)
+    code = "import sys; from pathlib import Path; from clef.engine import cell_pack\n"
+    code += "cell_pack.train_pack([Path(cell) for cell in sys.argv[1:]], 0.0)"
+    subprocess.run([sys.executable, "-c", code, *reversed(folders["reversed"])], check=True, capture_output=True)
+    cell_pack.train_pack(folders["packed"], launched=time.time())
+    for i, packed in enumerate(folders["packed"]):
+        assert_equal(everything(packed), everything(folders["reversed"][i]))
+        if i in alone:
+            assert_equal(everything(packed), everything(folders["alone"][i]))
 
 
 @pytest.mark.usefixtures("as_task")
