@@ -4,7 +4,7 @@ CELL is a cell's folder, its NAME-SIGNATURE below runs/, a part of that which on
 a grid, all finished cells of its plan are audited. For example
 
   python -m clef.audit caer_s_demo-emot_net-clef
-  python -m clef.audit runs/audit                          every finished cell of a grid, and a table that compares them
+  python -m clef.audit runs/debiasing                      every finished cell of a grid, and a table that compares them
 
 The audit measures effects (TE, NDE, TIE), how often TIE decides otherwise and which way, the subject and the context
 alone, contexts swapped between people, and people whose context is typical or atypical of their label. docs/audit.md

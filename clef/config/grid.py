@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from clef import yaml_config
 from clef.config import CellConfig, Strict, resolve
@@ -26,17 +26,26 @@ FROM_GRID = "@"
 """Before the name of a method of the same grid, in `method.start_from`."""
 
 
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+"""One name, or several in a list; none: any."""
+
+
 class CellSelector(Strict):
     """Selects the cells that match on every axis given. A preset is named itself, or by what it is a reading of."""
 
-    dataset: str | None = None
-    backbone: str | None = None
-    method: str | None = None
-    seed: int | None = None
+    dataset: Names = ()
+    backbone: Names = ()
+    method: Names = ()
+    seed: Annotated[tuple[int, ...], BeforeValidator(_as_list)] = ()
 
     def matches(self, point: Point, behind: Point) -> bool:
         """Return whether the cell at `point` lies in it; `behind` has what the cell's presets are of in their place."""
-        return all(getattr(self, axis) in (None, point[axis], behind[axis]) for axis in AXES)
+        chosen = {axis: getattr(self, axis) for axis in AXES}
+        return all(not chosen[axis] or {point[axis], behind[axis]} & set(chosen[axis]) for axis in AXES)
 
 
 class Preset(Strict):
@@ -213,11 +222,12 @@ def _check_selectors(grid: Grid, where: str) -> None:
         ("overrides.where", [override.where for override in grid.overrides]),
     ):
         for selector, axis in itertools.product(selectors, AXES):
-            value, values = getattr(selector, axis), list(getattr(grid, f"{axis}s"))
+            values = list(getattr(grid, f"{axis}s"))
             if axis in _KINDS:
                 values += [of for preset in grid.presets.values() if (of := getattr(preset, axis))]
-            if value is not None and value not in values:
-                raise ConfigError(f"{where}: " + unknown(f"{key}.{axis}: {value!r}", str(value), map(str, values)))
+            for value in getattr(selector, axis):
+                if value not in values:
+                    raise ConfigError(f"{where}: " + unknown(f"{key}.{axis}: {value!r}", str(value), map(str, values)))
 
 
 def _check_axes(settings: Mapping[str, Any], point: Point, where: str) -> None:

@@ -139,6 +139,14 @@ class RubiConfig(BranchedMethodConfig):
     """Of the branch's own loss."""
 
 
+class LearningFromFailureConfig(BranchedMethodConfig):
+    """Learning from failure (Nam et al., NeurIPS 2020)."""
+
+    name: Literal["learning_from_failure"] = "learning_from_failure"
+    q: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """Of the generalized cross-entropy: towards 0 it is the cross-entropy, at 1 the mean absolute error."""
+
+
 class SubjectOnlyConfig(MethodConfig):
     """The backbone with every input blanked that shows the context."""
 
@@ -294,6 +302,9 @@ METHODS = {
     "learned_mixin": MethodEntry("clef.methods.learned_mixin:LearnedMixin", LearnedMixinConfig),
     "bias_reweight": MethodEntry("clef.methods.bias_reweight:BiasReweight", BiasReweightConfig),
     "rubi": MethodEntry("clef.methods.rubi:Rubi", RubiConfig),
+    "learning_from_failure": MethodEntry(
+        "clef.methods.learning_from_failure:LearningFromFailure", LearningFromFailureConfig
+    ),
     "context_swap": MethodEntry("clef.methods.inputs:ContextSwap", ContextSwapConfig),
     "subject_only": MethodEntry("clef.methods.inputs:SubjectOnly", SubjectOnlyConfig),
     "context_only": MethodEntry("clef.methods.baselines:ContextOnly", ContextOnlyConfig),

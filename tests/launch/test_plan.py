@@ -65,13 +65,16 @@ def test_a_grid_is_the_product_of_its_axes_in_the_order_given() -> None:
 
 
 def test_an_exclusion_takes_out_the_cells_that_match_on_all_it_names() -> None:
-    excluded = [{"dataset": "emotic_demo", "method": "clef"}, {"backbone": "caer_net"}]
+    excluded = [{"dataset": "emotic_demo", "method": "clef"}, {"backbone": ["caer_net"]}]
     made = grids.resolve_cells(grid(exclude=excluded), "grid", {})
     assert points(made) == [
         ("emotic_demo", "emot_net", "vanilla", 0),
         ("caer_s_demo", "emot_net", "vanilla", 0),
         ("caer_s_demo", "emot_net", "clef", 0),
     ]
+    several = [{"dataset": ["emotic_demo", "caer_s_demo"], "method": ["clef"]}, {"backbone": "caer_net"}]
+    made = grids.resolve_cells(grid(exclude=several), "grid", {})
+    assert points(made) == [("emotic_demo", "emot_net", "vanilla", 0), ("caer_s_demo", "emot_net", "vanilla", 0)]
 
 
 def test_later_overrides_win_over_earlier_ones_and_the_command_line_over_all() -> None:

@@ -162,7 +162,7 @@ def shipped(name: str, datasets: list[str]) -> list[CellConfig]:
     """The cells of a shipped grid on these datasets (its own: EMOTIC's before CAER-S's), one seed."""
     grid = grids.load_grid(tiny_grid.ROOT / f"configs/grids/{name}.yaml")
     renamed = dict(zip(grid.datasets, datasets, strict=True))
-    exclude = [e.model_copy(update={"dataset": renamed.get(e.dataset)}) if e.dataset else e for e in grid.exclude]
+    exclude = [e.model_copy(update={"dataset": tuple(map(renamed.__getitem__, e.dataset))}) for e in grid.exclude]
     changes = {"datasets": datasets, "exclude": exclude, "seeds": [0]}
     return grids.resolve_cells(grid.model_copy(update=changes), name, {})
 

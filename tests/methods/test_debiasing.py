@@ -13,6 +13,7 @@ from clef.methods import Method, Prediction
 from clef.methods.bias_reweight import BiasReweight
 from clef.methods.clef import Clef
 from clef.methods.learned_mixin import LearnedMixin
+from clef.methods.learning_from_failure import LearningFromFailure
 from clef.methods.product_of_experts import ProductOfExperts
 from clef.methods.rubi import Rubi
 from tests.methods.fakes import FixedBackbone, FixedBranch, parts
@@ -20,7 +21,7 @@ from tests.methods.fakes import FixedBackbone, FixedBranch, parts
 PEOPLE, CLASSES, DIM = 6, 4, 3
 BY_NAME: dict[str, Any] = {
     "product_of_experts": ProductOfExperts, "learned_mixin": LearnedMixin, "bias_reweight": BiasReweight, "rubi": Rubi,
-    "clef": Clef,
+    "learning_from_failure": LearningFromFailure, "clef": Clef,
 }  # fmt: skip
 
 
@@ -178,7 +179,30 @@ def test_rubi(single: bool) -> None:
     assert case.gradients("context")[0] is None
 
 
-@pytest.mark.parametrize("name", ["product_of_experts", "learned_mixin", "bias_reweight", "rubi"])
+@BOTH
+@pytest.mark.parametrize("q", [0.3, 0.7, 1.0])
+def test_learning_from_failure(single: bool, q: float) -> None:
+    case = Case("learning_from_failure", single, **{"method.q": q})
+    e, c = case.y_e.double().tolist(), case.y_c.double().tolist()
+    of_e, of_c = losses_of(e, case.target, single), losses_of(c, case.target, single)
+    hard = [[b / (b + d) * d for b, d in zip(*rows, strict=True)] for rows in zip(of_c, of_e, strict=True)]
+    # A cross-entropy is -log of the true label's probability.
+    general = [[(1 - math.exp(-loss) ** q) / q for loss in row] for row in of_c]
+    expected = {"hard": sum(map(sum, hard)) / PEOPLE, "context": sum(map(sum, general)) / PEOPLE}
+    assert values(case.prediction) == pytest.approx(expected, rel=1e-4)
+    assert torch.equal(case.prediction.scores, case.y_e)
+    assert case.gradients("hard")[1] is None
+    assert case.gradients("context")[0] is None
+    # The weights are constants: the gradient is that of the weighted losses.
+    weights = torch.tensor([[b / (b + d) for b, d in zip(*rows, strict=True)] for rows in zip(of_c, of_e, strict=True)])
+    logits = case.backbone.logits
+    weighted = (weights * case.method.element_losses(logits, case.target)).sum(1).mean()
+    torch.testing.assert_close(case.gradients("hard")[0], torch.autograd.grad(weighted, logits)[0])
+
+
+@pytest.mark.parametrize(
+    "name", ["product_of_experts", "learned_mixin", "bias_reweight", "rubi", "learning_from_failure"]
+)
 def test_the_branch_learns_at_its_own_rate_and_all_else_as_heads(name: str) -> None:
     case = Case(name, True, **{"method.context_branch.lr_multiplier": 0.25, "optimizer.head_lr_multiplier": 10})
     rates = {id(p): group["lr_multiplier"] for group in case.method.parameter_groups(0.0) for p in group["params"]}
