@@ -48,6 +48,8 @@ def fits(model: methods.Method, batch: dict, wanted: float = 100) -> int | None:
             parts = {"scores": prediction.scores, **prediction.effects}
             arrays = {name: np.asarray(values) for name, values in parts.items()}
             scores = factual(arrays) if FUSED & prediction.losses.keys() else arrays["scores"]
+            if "hard" in prediction.losses:  # in learning from failure, nobody is hard whom the branch has fitted
+                scores = arrays["Y_c"]
             if headline_score(scores, batch["target"].numpy()) >= wanted:
                 return step
         optimizer.zero_grad()

@@ -39,7 +39,7 @@ def test_what_ends_a_step_costs_the_running_cell_and_nothing_else(
     slurm.wait(lambda: records.state_of(cells[at]) != "new", f"{cells[at].name} begins")
     time.sleep(draw.uniform(0, 0.5))
     is_killed = draw.random() < 0.5
-    slurm.run(*(["scancel", "--signal=KILL", job] if is_killed else ["scontrol", "requeue", job]))
+    slurm.run(*(["scancel", "--signal=KILL", f"{job}.0"] if is_killed else ["scontrol", "requeue", job]))
     if is_killed:
         slurm.ended(f"clef-{name}")
         found = [records.state_of(cell) for cell in cells]
