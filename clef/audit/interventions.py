@@ -4,23 +4,19 @@
 K that of classes.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from clef.config import CONTEXT, SUBJECT, AnyInput, CellConfig, InputName
+from clef.config import CONTEXT, SUBJECT, CellConfig, InputName
 from clef.data.dataset import CellDataset
-from clef.data.interventions import blank, swap_context
+from clef.data.interventions import blank, swap_context, without_subject
 from clef.data.loader import Batch, BatchLoader
 from clef.data.shards import SplitShards
-from clef.data.transforms import frame_size, mask_region
 from clef.engine.model_io import TrainedModel
 from clef.metrics import check_coverage
 
-CONTEXT_SHOWING_SUBJECT: tuple[InputName, ...] = tuple(name for name in CONTEXT if name != "context")
-"""Contexts in which something of the subject can be seen. `context` shows only where the subject's box is."""
 Arrays = dict[str, np.ndarray]
 """The predictions for a whole split in its order: index N, target N or N,K, scores N,K, and the effects, each N,K."""
 ScoredCallback = Callable[[int], None]
@@ -38,7 +34,7 @@ class AuditSplit:
     def __init__(self, config: CellConfig, shards: SplitShards) -> None:
         self.config, self.shards = config, shards
         self.batch_size = 2 * config.batch_size
-        self._dataset = self._dataset_of(config.inputs.present)
+        self._dataset = self._made(without_subject=config.method.blanks_subject == "always")
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -48,39 +44,20 @@ class AuditSplit:
         yield from self._load(self._dataset, range(len(self)) if indices is None else indices)
 
     def without_subject(self) -> Iterator[Batch]:
-        """Yield all samples with the subject blanked: inputs that show it gone, and its box black in the others.
+        """Yield all samples with the subject blanked: inputs that show it gone, and its box black in the others."""
+        for batch in self._load(self._made(without_subject=True), range(len(self))):
+            yield without_subject(batch)
 
-        Each frame is replaced by `context` at the frame's size, as the shards store it: no pixel of the subject was
-        mixed into the rest. Depth maps become 0 in the box.
-        """
-        frames = [name for name in self.config.inputs.images if name in CONTEXT_SHOWING_SUBJECT]
-        datasets = [self._dataset_of({"context": self.config.inputs.images[name]}) for name in frames]
-        masked = [self._load(dataset, range(len(self))) for dataset in datasets]
-        for batch, *contexts in zip(self.batches(), *masked, strict=True):
-            blanked = blank(batch, SUBJECT)
-            for name, context in zip(frames, contexts, strict=True):
-                blanked[name], blanked["valid"][name] = context["context"], context["valid"]["context"]
-            if "depth" in blanked:
-                blanked["depth"] = self._depth_without_box(blanked)
-            yield blanked
-
-    def _dataset_of(self, inputs: Mapping[InputName, AnyInput]) -> CellDataset:
-        return CellDataset(self.shards, inputs, self.config.seed, augment=False)
+    def _made(self, without_subject: bool) -> CellDataset:
+        config = self.config
+        return CellDataset(
+            self.shards, config.inputs.present, config.seed, augment=False, without_subject=without_subject
+        )
 
     def _load(self, dataset: CellDataset, indices: Iterable[int]) -> Iterator[Batch]:
         samples = [(0, int(index)) for index in indices]  # the loader wants (epoch, index)
         batches = [samples[first : first + self.batch_size] for first in range(0, len(samples), self.batch_size)]
         yield from BatchLoader(dataset, batches, self.config.runtime.num_workers)
-
-    def _depth_without_box(self, batch: Batch) -> torch.Tensor:
-        """Return the depth maps, N,1,H,W, with each subject's box at 0, the farthest."""
-        depth, config = batch["depth"].clone(), self.config.inputs.depth
-        assert config is not None
-        for row, index in enumerate(batch["index"].tolist()):
-            facts = self._dataset.metadata(index)
-            top, left, bottom, right = mask_region(facts["box"], frame_size(facts), config, None)
-            depth[row, :, top:bottom, left:right] = 0
-        return depth
 
 
 @dataclass(frozen=True)

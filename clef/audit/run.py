@@ -10,7 +10,6 @@ import torch
 
 from clef.audit.context_prior import ContextPrior
 from clef.audit.interventions import (
-    CONTEXT_SHOWING_SUBJECT,
     AuditSplit,
     ScoredCallback,
     count_predictions,
@@ -21,7 +20,7 @@ from clef.audit.measures import RowMaker, audit_rows
 from clef.cells import records
 from clef.cells.audits import VERSION, Audit, AuditRow, read_audit, write_audit
 from clef.cells.identity import check_cell
-from clef.config import CONTEXT, SUBJECT, resolve
+from clef.config import CONTEXT, CONTEXT_SHOWING_SUBJECT, SUBJECT, resolve
 from clef.console import Progress
 from clef.data import manifest as manifests
 from clef.data.dataset import load_targets

@@ -18,7 +18,15 @@ import numpy as np
 
 from clef import io, networks, weights
 from clef.cells.records import read_json
-from clef.config import CcimConfig, CellConfig, EncoderConfig, EncodersConfig, InputConfig, InputName
+from clef.config import (
+    CONTEXT_SHOWING_SUBJECT,
+    CcimConfig,
+    CellConfig,
+    EncoderConfig,
+    EncodersConfig,
+    InputConfig,
+    InputName,
+)
 from clef.data import manifest as manifests
 from clef.data.manifest import MEMBER_OF_INPUT, Manifest
 from clef.errors import SetupError
@@ -70,6 +78,15 @@ def frozen_inputs(config: CellConfig) -> list[FrozenInput]:
         image = dictionary.input
         found.append(FrozenInput(weights.DICTIONARY, dictionary, "context", image, dictionary.seed, ("train",)))
     return found
+
+
+def kept_inputs(config: CellConfig) -> list[FrozenInput]:
+    """Return those whose features are kept: training sees two pictures of a sample at most.
+
+    A method that blanks the subject sees another picture of each frame that shows it.
+    """
+    blanked = CONTEXT_SHOWING_SUBJECT if config.method.blanks_subject != "never" else ()
+    return [each for each in frozen_inputs(config) if each.is_kept and each.input not in blanked]
 
 
 @dataclass(frozen=True)
@@ -155,8 +172,7 @@ def tables_of(config: CellConfig, manifest: Manifest) -> list[FeatureTable]:
     """Return all tables that a cell uses."""
     return [
         feature_table(frozen, config, manifest, split, mirrored)
-        for frozen in frozen_inputs(config)
-        if frozen.is_kept
+        for frozen in kept_inputs(config)
         for split in frozen.splits or tuple(manifest.splits)
         for mirrored in frozen.mirrors(split)
     ]

@@ -22,6 +22,7 @@ from clef.config.cell import (
 from clef.config.encoders import EncoderConfig, FusionConfig, StreamConfig
 from clef.config.inputs import (
     CONTEXT,
+    CONTEXT_SHOWING_SUBJECT,
     INPUTS,
     SUBJECT,
     AnyInput,
@@ -37,6 +38,7 @@ from clef.config.inputs import (
 from clef.config.methods import (
     BiasReweightConfig,
     CcimConfig,
+    ClefAtTestConfig,
     ClefConfig,
     ContextBranchConfig,
     ContextOnlyConfig,
@@ -47,6 +49,7 @@ from clef.config.methods import (
     KlConfig,
     LearnedMixinConfig,
     LearningFromFailureConfig,
+    MaskConfusionConfig,
     ProductOfExpertsConfig,
     RubiConfig,
     SubjectOnlyConfig,
@@ -56,6 +59,7 @@ from clef.yaml_config import Strict
 
 __all__ = [
     "CONTEXT",
+    "CONTEXT_SHOWING_SUBJECT",
     "INPUTS",
     "SUBJECT",
     "AnyInput",
@@ -66,6 +70,7 @@ __all__ = [
     "CcimConfig",
     "CdNetConfig",
     "CellConfig",
+    "ClefAtTestConfig",
     "ClefConfig",
     "ContextBranchConfig",
     "ContextOnlyConfig",
@@ -90,6 +95,7 @@ __all__ = [
     "LearnedMixinConfig",
     "LearningFromFailureConfig",
     "LossConfig",
+    "MaskConfusionConfig",
     "OptimizerConfig",
     "PointsConfig",
     "ProductOfExpertsConfig",

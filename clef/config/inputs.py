@@ -29,7 +29,9 @@ CONTEXT: tuple[InputName, ...] = (
     "context", "scene", "scene_without_face", "scene_without_extended_face", "scene_without_person", "depth",
     "regions", "agents",
 )  # fmt: skip
-"""The inputs that show the context; in all but `context` something of the subject can be seen, too."""
+"""The inputs that show the context."""
+CONTEXT_SHOWING_SUBJECT: tuple[InputName, ...] = tuple(name for name in CONTEXT if name != "context")
+"""Contexts in which something of the subject can be seen. `context` shows only where the subject's box is."""
 HeightWidth = tuple[Annotated[int, Field(ge=8, le=1024)], Annotated[int, Field(ge=8, le=1024)]]
 """A size in pixels, the height first, as tensors have it."""
 Channels = tuple[float, float, float]

@@ -64,6 +64,16 @@ class MethodConfig(Strict):
         """Return the inputs of the dataset that it reads before training, to prepare something of its own."""
         return ()
 
+    @property
+    def blanks_subject(self) -> Literal["never", "training", "always"]:
+        """Return when it asks the backbone a second time, about the same people with the subject blanked."""
+        return "never"
+
+    @property
+    def is_fitted(self) -> bool:
+        """Return whether it trains nothing, and is fitted to the predictions for val instead (`Method.fit`)."""
+        return False
+
     def activation(self, single_label: bool) -> Activation | None:
         """Return how its scores state probabilities, of one label or of several; None: they state none."""
         return "softmax" if single_label else "sigmoid"
@@ -161,6 +171,50 @@ class ContextSwapConfig(MethodConfig):
     """With which a person's context is not his own."""
     mode: Literal["exchange", "drop"] = "exchange"
     """exchange: it is another's of the batch; drop: there is none."""
+
+
+class MaskConfusionConfig(MethodConfig):
+    """The human-mask confusion of SDN (Choi et al., NeurIPS 2019)."""
+
+    name: Literal["mask_confusion"] = "mask_confusion"
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Of the entropy of the prediction without the subject, which is maximized."""
+
+    @property
+    def blanks_subject(self) -> Literal["never", "training", "always"]:
+        """Return when it does."""
+        return "training"
+
+
+class ClefAtTestConfig(MethodConfig):
+    """The subtraction of a counterfactual from a trained vanilla cell, without any training."""
+
+    name: Literal["clef_at_test"] = "clef_at_test"
+    start_from: str = "@vanilla"
+    """The folder of the trained vanilla cell; in a grid, @ and the name of its vanilla method."""
+    candidates: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0), min_length=1
+    )
+    """The weights of the subtraction, of which the one is taken that scores best on val; of equal ones the first."""
+
+    @property
+    def parent(self) -> str:
+        """Return the folder of the vanilla cell."""
+        return self.start_from
+
+    @property
+    def blanks_subject(self) -> Literal["never", "training", "always"]:
+        """Return when it does."""
+        return "always"
+
+    @property
+    def is_fitted(self) -> bool:
+        """Return True: the weight of the subtraction is."""
+        return True
+
+    def activation(self, single_label: bool) -> Activation | None:
+        """Return None: a difference of logits states no probabilities."""
+        return None
 
 
 class CounterfactualConfig(Strict):
@@ -305,6 +359,8 @@ METHODS = {
     "learning_from_failure": MethodEntry(
         "clef.methods.learning_from_failure:LearningFromFailure", LearningFromFailureConfig
     ),
+    "mask_confusion": MethodEntry("clef.methods.blanked_subject:MaskConfusion", MaskConfusionConfig),
+    "clef_at_test": MethodEntry("clef.methods.blanked_subject:ClefAtTest", ClefAtTestConfig),
     "context_swap": MethodEntry("clef.methods.inputs:ContextSwap", ContextSwapConfig),
     "subject_only": MethodEntry("clef.methods.inputs:SubjectOnly", SubjectOnlyConfig),
     "context_only": MethodEntry("clef.methods.baselines:ContextOnly", ContextOnlyConfig),

@@ -18,7 +18,9 @@ from torch import Tensor
 from clef.errors import SetupError
 
 Batch = dict[str, Any]
-"""Tensors by name; `valid`, `jitter` and `masked_region` are dictionaries of tensors, by input."""
+"""Tensors by name; `valid`, `without_subject`, `jitter`, `masked_region` and `subject_region` are dictionaries of
+tensors, by input.
+"""
 FEATURES = "features"
 """The key of a batch below which features that were computed beforehand lie, B,dim float32, by encoder."""
 FieldName = tuple[str, ...]

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clef.config import AnyInput, BoxesConfig, DepthConfig, InputConfig, InputName, PointsConfig
+from clef.config import (
+    CONTEXT_SHOWING_SUBJECT,
+    AnyInput,
+    BoxesConfig,
+    DepthConfig,
+    InputConfig,
+    InputName,
+    PointsConfig,
+)
 from clef.config.inputs import Resizing
 from clef.data import decode, transforms
 from clef.data.batch_memory import Batch, BatchLayout, Field, FieldName
@@ -37,7 +45,8 @@ class CellDataset(Dataset[Batch]):
     Images and depth maps are uint8, 3,H,W and 1,H,W; points and boxes are float32. `valid` says of each input whether
     the sample has it: an input that it lacks is all zeros, never that of another person. Color jitter is left to the
     device: the factors (`jitter`, 3) and the box to make black again after it (`masked_region`, 4) come
-    with the sample.
+    with the sample. `without_subject` holds every frame and depth map that shows the subject once more, with the box
+    black, for a method or an audit that asks for it.
     """
 
     def __init__(
@@ -48,13 +57,23 @@ class CellDataset(Dataset[Batch]):
         augment: bool,
         cache: NodeCache | None = None,
         mirrored: bool = False,
+        without_subject: bool = False,
     ) -> None:
-        """Note what to read. `mirrored`: without augmentation, mirror every sample in the inputs that flip."""
+        """Note what to read.
+
+        `mirrored`: without augmentation, mirror every sample in the inputs that flip. `without_subject`: read that.
+        """
         self.shards, self.inputs, self.seed, self.augment = shards, inputs, seed, augment
         self._undrawn = dict.fromkeys(inputs, transforms.MIRRORED) if mirrored else {}
         self.manifest = shards.manifest
+        self._blanked = {name: inputs[name] for name in CONTEXT_SHOWING_SUBJECT if without_subject and name in inputs}
         self.layout = BatchLayout(self._fields())
         self._images = ImageInputs(shards, inputs, cache.tables(shards, inputs) if cache else {})
+        frames = {name: config for name, config in self._blanked.items() if isinstance(config, InputConfig)}
+        tables: dict[TableKey, CacheTable] = {}
+        for config in frames.values() if cache else ():
+            tables |= cache.tables(shards, {"context": config}) if cache else {}
+        self._blanked_images = ImageInputs(shards, frames, tables, without_subject=True)
         self._names = tuple(inputs)
         self._class_index = {name: i for i, name in enumerate(self.manifest.classes)}
 
@@ -79,11 +98,24 @@ class CellDataset(Dataset[Batch]):
             if self.manifest.vad:
                 arrays["vad",][row] = _vad(metas[row])
             self._fill_points(arrays, row, index, draws[row])
-        self._images.fill(arrays, indices, metas, draws)
-        # Nothing is decoded after this: other processes may use the images. Jitter computes the masked regions a second
-        # time, which is cheap and keeps it out of the loop that decodes.
-        self._images.commit()
-        self._images.fill_jitter(arrays, metas, draws)
+        for images in (self._images, self._blanked_images):
+            images.fill(arrays, indices, metas, draws)
+            # Nothing is decoded after this: other processes may use the images. Jitter computes the masked regions a
+            # second time, which is cheap and keeps it out of the loop that decodes.
+            images.commit()
+            images.fill_jitter(arrays, metas, draws)
+        if "depth" in self._blanked:
+            self._blank_depth(arrays, metas, draws)
+
+    def _blank_depth(self, arrays: Arrays, metas: Sequence[Metadata], draws: Sequence[DrawsByInput]) -> None:
+        """Write the depth maps again, with the subject's box at 0, the farthest."""
+        config, blanked = self._blanked["depth"], arrays["without_subject", "depth"]
+        assert isinstance(config, DepthConfig)
+        blanked[:] = arrays["depth",]
+        for row, (meta, draw) in enumerate(zip(metas, draws, strict=True)):
+            size = transforms.frame_size(meta)
+            top, left, bottom, right = transforms.mask_region(meta["box"], size, config, draw.get("depth"))
+            blanked[row, top:bottom, left:right] = 0
 
     def target(self, index: int) -> np.ndarray | int:
         """Return the classes of a sample, K float32 of 0 and 1, or the index of its one class."""
@@ -113,6 +145,11 @@ class CellDataset(Dataset[Batch]):
             if self.augment and isinstance(config, InputConfig) and config.jitter:
                 fields["jitter", name] = Field(torch.float32, (3,))
                 fields["masked_region", name] = Field(torch.int32, (4,))
+                if name in self._blanked:
+                    fields["subject_region", name] = Field(torch.int32, (4,))
+        for name, config in self._blanked.items():
+            if isinstance(config, InputConfig | DepthConfig):
+                fields["without_subject", name] = input_field(name, config)
         return fields
 
     def _draws(self, epoch: int, index: int) -> DrawsByInput:
@@ -160,16 +197,23 @@ class ImageInputs:
     """The inputs of a split that are images or depth maps, decoded into the rows of a batch.
 
     Inputs that come from one member, resized in one way, share its pixels, whatever each does with them afterwards.
+    `without_subject`: each frame is replaced by `context` at the frame's size, as the shards store it, so that no pixel
+    of the subject was mixed into the rest.
     """
 
     def __init__(
-        self, shards: SplitShards, inputs: Mapping[InputName, AnyInput], tables: Mapping[TableKey, CacheTable]
+        self,
+        shards: SplitShards,
+        inputs: Mapping[InputName, AnyInput],
+        tables: Mapping[TableKey, CacheTable],
+        without_subject: bool = False,
     ) -> None:
-        self.shards, self.tables = shards, tables
+        self.shards, self.tables, self.without_subject = shards, tables, without_subject
         self.inputs = {name: config for name, config in inputs.items() if isinstance(config, InputConfig | DepthConfig)}
         self._names_by_source: dict[TableKey, list[InputName]] = {}
         for name, config in self.inputs.items():
-            self._names_by_source.setdefault((MEMBER_OF_INPUT[name], config.resizing), []).append(name)
+            kind = MEMBER_OF_INPUT["context" if without_subject else name]
+            self._names_by_source.setdefault((kind, config.resizing), []).append(name)
         self._scratch: dict[TableKey, np.ndarray] = {}
 
     def fill(
@@ -178,14 +222,15 @@ class ImageInputs:
         """Write the samples at `indices` into the rows of each input; zeros, not valid, where a sample lacks it."""
         for (kind, how), names in self._names_by_source.items():
             for row, index in enumerate(indices):
-                outs = [arrays[name,][row] for name in names]
+                outs = [arrays[self._field(name)][row] for name in names]
                 # Decode straight into the batch where only one input wants these pixels, and wants all of them.
                 direct = len(names) == 1 and outs[0].shape[:2] == how.size
                 pixels = outs[0] if direct else self._scratch_array(kind, how, outs[0].shape[2])
                 valid = self._decode(index, kind, how, pixels)
                 for name, out in zip(names, outs, strict=True):
                     draw = draws[row].get(name)
-                    arrays["valid", name][row] = valid
+                    if not self.without_subject:
+                        arrays["valid", name][row] = valid
                     if valid:
                         masked_region = self._masked_region(name, metas[row], draw)
                         transforms.augment_image(pixels, masked_region, self.inputs[name], draw, out)
@@ -194,11 +239,12 @@ class ImageInputs:
 
     def fill_jitter(self, arrays: Arrays, metas: Sequence[Metadata], draws: Sequence[DrawsByInput]) -> None:
         """Write, for each input with color jitter, what the device needs: the factors, and the masked region."""
+        regions = "subject_region" if self.without_subject else "masked_region"
         for name, config in self.inputs.items():
             if isinstance(config, InputConfig) and ("jitter", name) in arrays:
                 for row, (meta, draw) in enumerate(zip(metas, draws, strict=True)):
                     arrays["jitter", name][row] = transforms.jitter_factors(config, draw[name])
-                    arrays["masked_region", name][row] = self._masked_region(name, meta, draw[name]) or 0
+                    arrays[regions, name][row] = self._masked_region(name, meta, draw[name]) or 0
 
     def commit(self) -> None:
         """Let other processes use the images that were decoded since the last commit."""
@@ -208,10 +254,13 @@ class ImageInputs:
     def _masked_region(
         self, name: InputName, meta: Metadata, draw: AugmentationDraws | None
     ) -> transforms.Region | None:
-        box = transforms.mask_box(name, meta)
+        box = transforms.mask_box("context" if self.without_subject else name, meta)
         if box is None:
             return None
         return transforms.mask_region(box, transforms.frame_size(meta), self.inputs[name], draw)
+
+    def _field(self, name: InputName) -> FieldName:
+        return ("without_subject", name) if self.without_subject else (name,)
 
     def _decode(self, index: int, kind: str, how: Resizing, out: np.ndarray) -> bool:
         """Fill `out` with the member's pixels, resized. Returns False where the sample has no such member."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clef.config import CONTEXT, InputName
+from clef.config import CONTEXT, SUBJECT, InputName
 from clef.data.batch_memory import FEATURES, Batch
 
 
@@ -22,6 +22,15 @@ def blank_context_of(batch: Batch, chosen: Tensor) -> Batch:
     """Return `batch` without the context of the `chosen` people, B bool."""
     blanked = blank(batch, CONTEXT)
     return _with(batch, CONTEXT, lambda find: _where(chosen, find(blanked), find(batch)))
+
+
+def without_subject(batch: Batch) -> Batch:
+    """Return `batch` with every input gone that shows the subject alone, and its box black in the others.
+
+    These come with the batch (`CellDataset(without_subject=True)`). Boxes of regions and people stay.
+    """
+    frames: dict[str, Tensor] = batch.get("without_subject", {})
+    return blank(batch, SUBJECT) | frames
 
 
 def swap_context(batch: Batch, donors: Batch) -> Batch:
@@ -39,13 +48,14 @@ Find = Callable[[Batch], Tensor]
 
 
 def _with(batch: Batch, names: Iterable[InputName], make: Callable[[Find], Tensor]) -> Batch:
-    """Return `batch` with other tensors for some inputs: images or points, kept features, and what says who has them.
+    """Return `batch` with other tensors for some inputs.
 
-    A frozen encoder of a backbone keeps its features by the name of its input.
+    That is images or points, frames without the subject, kept features, and what says who has them. A frozen encoder of
+    a backbone keeps its features by the name of its input.
     """
     names = [name for name in names if name in batch["valid"]]
     changed: Batch = dict(batch)
-    for key in ("valid", FEATURES):
+    for key in ("valid", FEATURES, "without_subject"):
         parts: dict[str, Any] = batch.get(key, {})
         if inner := {name: make(lambda b, k=key, n=name: b[k][n]) for name in names if name in parts}:  # type: ignore[misc]
             changed[key] = parts | inner

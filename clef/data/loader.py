@@ -129,22 +129,27 @@ def to_device(batch: Batch, inputs: Mapping[InputName, AnyInput], device: torch.
 
     Images are normalized by the mean and std of their input, depth goes from -1 to 1, and what a sample lacks is all
     zeros. Color jitter, where the batch brings factors for it, comes first; what is masked is made black again after
-    it.
+    it. The same is done to `without_subject`, where the batch has it.
     """
     moved: Batch = {key: _move(value, device) for key, value in batch.items()}
-    jitter, masked_regions = moved.pop("jitter", {}), moved.pop("masked_region", {})
-    for name, config in inputs.items():
-        if not isinstance(config, InputConfig | DepthConfig):
-            continue
-        images = _to_float(moved[name])
-        if name in jitter:
-            zero_regions(apply_jitter(images, jitter[name]), masked_regions[name])
-        if isinstance(config, DepthConfig):
-            images.div_(127.5).sub_(1)
-        else:
-            images.div_(255).sub_(_channel_tensor(config.mean, device)).div_(_channel_tensor(config.std, device))
-        moved[name] = images.mul_(moved["valid"][name].view(-1, 1, 1, 1))
+    jitter = moved.pop("jitter", {})
+    masked, subject = moved.pop("masked_region", {}), moved.pop("subject_region", {})
+    for images_by_name, regions in ((moved, masked), (moved.get("without_subject", {}), subject)):
+        for name, config in inputs.items():
+            if isinstance(config, InputConfig | DepthConfig) and name in images_by_name:
+                images = _to_float(images_by_name[name])
+                if name in jitter:
+                    zero_regions(apply_jitter(images, jitter[name]), regions[name])
+                images_by_name[name] = _normalize(images, config).mul_(moved["valid"][name].view(-1, 1, 1, 1))
     return moved
+
+
+def _normalize(images: Tensor, config: InputConfig | DepthConfig) -> Tensor:
+    """Normalize images B,3,H,W or depth maps B,1,H,W of 0 to 255 in place."""
+    if isinstance(config, DepthConfig):
+        return images.div_(127.5).sub_(1)
+    mean, std = _channel_tensor(config.mean, images.device), _channel_tensor(config.std, images.device)
+    return images.div_(255).sub_(mean).div_(std)
 
 
 @cache

@@ -60,7 +60,7 @@ class FrozenFeatures:
     def __init__(self, config: CellConfig, method: Method, device: torch.device, say: Say) -> None:
         self.config, self.device, self.say = config, device, say
         encoders = {encoder.role: encoder for encoder in method.frozen_encoders()}
-        kept = [each for each in feature_tables.frozen_inputs(config) if each.is_kept and each.role in encoders]
+        kept = [each for each in feature_tables.kept_inputs(config) if each.role in encoders]
         self.kept = {each.role: (each, encoders[each.role]) for each in kept}
         """The encoders whose features are kept, by role."""
         self.decoded_inputs = config.inputs.without(*self._unread(method)).present
@@ -124,7 +124,8 @@ class FrozenFeatures:
         """
         if self.decoded_inputs:
             cache, workers = node_cache(self.config.runtime), self.config.runtime.num_workers
-            dataset = CellDataset(split, self.decoded_inputs, self.config.seed, augment, cache)
+            blanks = self.config.method.blanks_subject in ("always", "training" if augment else "always")
+            dataset = CellDataset(split, self.decoded_inputs, self.config.seed, augment, cache, without_subject=blanks)
             yield from BatchLoader(dataset, items, workers)
             return
         labels = split_labels(split, self.config)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from clef import io, methods, weights
 from clef.cells import lookup, records
 from clef.cells.identity import check_cell
-from clef.config import AnyInput, CellConfig, ClefConfig, InputName, resolve
+from clef.config import CONTEXT_SHOWING_SUBJECT, AnyInput, CellConfig, InputName, resolve
 from clef.data import manifest as manifests
 from clef.data.batch_memory import Batch, Field
 from clef.data.dataset import CellDataset, input_field
@@ -53,6 +53,8 @@ class TrainedModel:
         count = _check_batch(batch, inputs, self.config.name)
         valid: Batch = {name: torch.ones(count, dtype=torch.bool) for name in inputs} | batch.get("valid", {})
         complete = {name: batch[name] for name in inputs} | {"valid": valid} | self._no_labels(count)
+        if self.config.method.blanks_subject == "always":
+            complete["without_subject"] = self._frames_without_subject(batch)
         with torch.inference_mode(), self._precision():
             prediction: Prediction = self.method(to_device(complete, inputs, self.device))
         return replace(prediction, losses={})
@@ -62,8 +64,21 @@ class TrainedModel:
         manifest = manifests.load(self.config.shards)
         check_cell(self.folder, self.config, manifest)
         shards = SplitShards(self.config.shards, split, manifest)
-        dataset = CellDataset(shards, self.config.inputs.present, self.config.seed, augment=False)
+        config, blanks = self.config, self.config.method.blanks_subject == "always"
+        dataset = CellDataset(shards, config.inputs.present, config.seed, augment=False, without_subject=blanks)
         yield from BatchLoader(dataset, EvaluationBatches(len(shards), self.config.batch_size, 0, 1), workers)
+
+    def _frames_without_subject(self, batch: Batch) -> Batch:
+        """Return the batch's frames with the subject black. Raises ConfigError where one is missing."""
+        wanted = [name for name in self.config.inputs.images if name in CONTEXT_SHOWING_SUBJECT]
+        wanted += ["depth"] if self.config.inputs.depth else []
+        given: Batch = batch.get("without_subject", {})
+        if missing := [name for name in wanted if name not in given]:
+            raise ConfigError(
+                f"the batch lacks without_subject: {', '.join(missing)}; {self.config.method.name} needs each frame "
+                "once more, with the subject's box black, as `batches` gives it"
+            )
+        return {name: given[name] for name in wanted}
 
     def _no_labels(self, count: int) -> dict[str, Any]:
         """Return labels that stand for none: a forward pass wants some, and no score depends on them."""
@@ -212,9 +227,9 @@ def load_parent_backbone(config: CellConfig, method: Method) -> None:
 
     Raises CellError when the parent is untrained, or the vanilla cell of another experiment.
     """
-    if not isinstance(config.method, ClefConfig) or config.method.start_from is None:
+    if config.method.parent is None:
         return
-    folder = Path(config.method.start_from)
+    folder = Path(config.method.parent)
     path = folder / "checkpoints" / checkpoint.BEST
     if not (folder / records.RESULT).exists():
         raise CellError(f"{folder}: the cell to start from is not trained to the end; train it first")

@@ -118,6 +118,8 @@ class Trainer:
         Raises Preempted, on all ranks and saved, when one was asked to stop; CellError at a number that isn't finite.
         """
         last_step = min(self.total_steps, self.config.runtime.stop_after or self.total_steps)
+        if self.config.method.is_fitted and not self.progress.history:
+            self._fit(display)
         with (
             closing(TrainLog(self.folder, self.config.runtime.tensorboard, self.progress.step)) as self.log,
             closing(self._batches(last_step)) as batches,
@@ -137,6 +139,15 @@ class Trainer:
                 if log or save or self._must_act_now():
                     self._sync_point(display, log, save)
         return self.progress.step >= self.total_steps
+
+    def _fit(self, display: Display) -> None:
+        """Fit a method that trains nothing to the predictions for val. Raises CellError where there is no val."""
+        if self.val_split is None:
+            raise CellError(f"{self.config.name}: the protocol {self.config.protocol} has no val to fit it to")
+        arrays = evaluate(
+            self.method, self.config, self.val_split, self.accelerator, self.frozen, after_batch=self.batch_scored
+        )
+        display.print(self.method.fit(arrays, self.metric_name))
 
     def _batches(self, last_step: int) -> Generator[Batch, None, None]:
         """Yield this rank's share of each global batch from the next step up to `last_step`, on the host."""

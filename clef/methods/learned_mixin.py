@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from clef.config import LearnedMixinConfig
 from clef.data.batch_memory import Batch
 from clef.methods.branched import BranchedMethod
-from clef.methods.method import Parts, Prediction
+from clef.methods.method import Parts, Prediction, entropy
 from clef.models import BackboneOutput
 
 
@@ -36,13 +36,6 @@ class LearnedMixin(BranchedMethod):
             "context": self.task_loss(context, batch["target"]),
         }
         if self.entropy_weight:
-            terms["entropy"] = self.entropy_weight * self._entropy(bias)
+            terms["entropy"] = self.entropy_weight * entropy(bias, self.is_single_label)
         effects = {"Y_e": output.logits, "Y_c": context, "factual": output.logits + bias}
         return Prediction(output.logits, terms, effects)
-
-    def _entropy(self, bias: Tensor) -> Tensor:
-        """Return the mean entropy, in nats, of softmax(bias); of several labels the sum of each class's, of sigmoid."""
-        if self.is_single_label:
-            return -(bias.softmax(1) * bias.log_softmax(1)).sum(1).mean()
-        p = bias.sigmoid()
-        return -(p * F.logsigmoid(bias) + (1 - p) * F.logsigmoid(-bias)).sum(1).mean()

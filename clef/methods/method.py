@@ -5,7 +5,8 @@ B,K float, 0 or 1, for several labels, and B int for a single one. A category lo
 several labels, B,1 for one; a method that weighs people or classes does so before the mean.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from clef.config import CellConfig, LossConfig
 from clef.data.batch_memory import Batch
+from clef.data.interventions import without_subject
 from clef.models import Backbone, BackboneOutput, WeightLoader
 from clef.models.frozen import FrozenEncoder
 
@@ -88,6 +90,7 @@ class Method(nn.Module):
         self.loss_config = parts.config.loss
         self.category_loss = category_loss(self.loss_config, parts.counts)
         self.vad_loss = vad_loss(self.loss_config)
+        self.blanks_subject = parts.config.method.blanks_subject
         self.head_lr_multiplier = parts.config.optimizer.head_lr_multiplier
         self.is_single_label = self.loss_config.categories == "cross_entropy"
 
@@ -95,6 +98,10 @@ class Method(nn.Module):
         """Return the prediction for a batch, after one pass through each network."""
         batch = self.intervene(batch)
         output = self.backbone(batch) if self.backbone is not None else None
+        if self.blanks_subject in ("always", "training" if self.training else "always") and output is not None:
+            assert self.backbone is not None
+            with _batch_statistics_kept_out(self.backbone):
+                output = replace(output, without_subject=self.backbone(without_subject(batch)))
         context = self.context_logits(batch)
         # bf16 ties would corrupt rankings, so fusion, losses and scores are float32.
         with torch.autocast(batch["target"].device.type, enabled=False):
@@ -121,8 +128,17 @@ class Method(nn.Module):
     def predict(self, output: BackboneOutput | None, context: Tensor | None, batch: Batch) -> Prediction:
         """Return scores, the method's own losses, and effects. Always called in float32, with autocast off.
 
-        `output` is the backbone's, `context` is Y_c, B,K; each is None in a method that has no such network. Of the
-        batch, `target` is B,K float for several labels, B int for one; `index`, B, are the samples in their split.
+        `output` is the backbone's, `context` is Y_c, B,K; each is None in a method that has no such network. Where the
+        config says `blanks_subject`, `output.without_subject` is the backbone's with the subject blanked. Of the batch,
+        `target` is B,K float for several labels, B int for one; `index`, B, are the samples in their split.
+        """
+        raise NotImplementedError
+
+    def fit(self, arrays: dict[str, Any], metric: str) -> str:
+        """Fit what is not trained to the predictions for val; return what came of it, in words.
+
+        Called once, after the backbone's weights are in, where the config says `is_fitted`. `arrays`: scores, effects
+        and target, N,K or N, as NumPy arrays. `metric`: the name of the headline metric.
         """
         raise NotImplementedError
 
@@ -163,7 +179,22 @@ def _in_float32(output: BackboneOutput) -> BackboneOutput:
         vad=None if output.vad is None else output.vad.float(),
         aux={name: value.float() for name, value in output.aux.items()},
         feature=None if output.feature is None else output.feature.float(),
+        without_subject=None if output.without_subject is None else _in_float32(output.without_subject),
     )
+
+
+@contextmanager
+def _batch_statistics_kept_out(network: nn.Module) -> Iterator[None]:
+    """Keep what batch norm remembers for evaluation as it is: it is not to learn from blanked pictures."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
 
 
 # ---- Loss terms ----
@@ -246,6 +277,14 @@ def bernoulli_kl(p: Tensor, q: Tensor) -> Tensor:
     positive = p.sigmoid() * (F.logsigmoid(p) - F.logsigmoid(q))
     negative = (-p).sigmoid() * (F.logsigmoid(-p) - F.logsigmoid(-q))
     return (positive + negative).sum(1).mean()
+
+
+def entropy(logits: Tensor, single_label: bool) -> Tensor:
+    """Return the mean entropy, in nats, of softmax(logits), B,K; of several labels the sum of that of each sigmoid."""
+    if single_label:
+        return -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
+    p = logits.sigmoid()
+    return -(p * F.logsigmoid(logits) + (1 - p) * F.logsigmoid(-logits)).sum(1).mean()
 
 
 def category_loss(config: LossConfig, counts: Tensor, linear: bool = False) -> CategoryLoss:

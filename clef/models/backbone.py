@@ -35,6 +35,8 @@ class BackboneOutput:
     """Losses of the backbone's own, weighted, by name."""
     feature: Tensor | None = None
     """B,feature_dim: the joint feature, which the heads read."""
+    without_subject: "BackboneOutput | None" = None
+    """What it says of the same people with the subject blanked, for a method that asks for it."""
 
 
 class WeightLoader(Protocol):

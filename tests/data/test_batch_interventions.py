@@ -24,6 +24,7 @@ def batch(seed: int = 0) -> dict[str, Any]:
         "regions": draw(2, 4),
         "valid": {name: torch.arange(5) != 2 for name in ("body", "scene", "regions", "context")},
         FEATURES: {"context": draw(7), "body": draw(7)},
+        "without_subject": {"scene": draw(3, 4, 4)},
     }  # fmt: skip
 
 
@@ -35,6 +36,7 @@ def flat(content: dict[str, Any]) -> dict[Any, torch.Tensor]:
 
 
 SHOWING = {"scene", "regions", ("valid", "scene"), ("valid", "regions"), ("valid", "context"), (FEATURES, "context")}
+SHOWING |= {("without_subject", "scene")}
 
 
 def test_exchange_moves_every_context_and_nothing_else() -> None:

@@ -57,7 +57,8 @@ def states(cells: list[Path]) -> list[str]:
 def test_packed_cells_are_those_of_cells_alone_bit_for_bit(tiny: Make, tmp_path: Path) -> None:
     """Some cells alone; and all methods in two packs, the second in the reverse order: nothing leaks either way."""
     settings = {"epochs": 2, "runtime.features": str(tmp_path / "cache")}
-    cells = [*(("emot_net", method) for method in METHODS), ("encoders", "clef")]
+    trained = [name for name, entry in METHODS.items() if not entry.config(name=name).is_fitted]
+    cells = [*(("emot_net", method) for method in trained), ("encoders", "clef")]
     configs = [tiny("emotic_demo", *cell, seed=seed, **settings) for seed, cell in enumerate(cells)]
     folders = {
         where: [written(tmp_path / where / str(i), config) for i, config in enumerate(configs)]
