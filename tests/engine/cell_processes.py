@@ -35,7 +35,7 @@ NOT_EXACT = {"images_per_s", "data_wait", "memory_gb"}
 class Runs:
     """Runs of one cell, whose config is written to `base`; `out` names where each line of runs leaves its files."""
 
-    def __init__(self, base: Path, shards: Path, **settings: Any) -> None:
+    def __init__(self, base: Path, shards: Path, method: str = "clef", **settings: Any) -> None:
         self.base = base
         base.mkdir(parents=True, exist_ok=True)
         runtime = {
@@ -43,7 +43,7 @@ class Runs:
             "checkpoint_every": 3, "keep_checkpoints": True, "checkpoint_minutes": 0,
         }  # fmt: skip
         layer = {"dataset": "caer_s_demo", "epochs": 2, "batch_size": 16, "runtime": runtime}
-        cell = merge(layer, TINY["emot_net"], TINY_METHOD["clef"], nest({"optimizer.lr": 0.03, **settings}))
+        cell = merge(layer, TINY["emot_net"], TINY_METHOD[method], nest({"optimizer.lr": 0.03, **settings}))
         self.config = base / "cell.yaml"
         self.config.write_text(yaml.safe_dump(cell))
 

@@ -163,6 +163,29 @@ def test_bias_reweight(single: bool) -> None:
 
 
 @BOTH
+def test_bias_reweight_on_two_ranks_is_that_of_the_whole_batch(single: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Case("bias_reweight", single)
+    halves = []
+    for rows in (slice(0, 3), slice(3, 6)):
+        half = Case("bias_reweight", single)
+        half.backbone.logits.data, half.branch.logits.data = whole.y_e[rows], whole.y_c[rows]
+        half.target = whole.target[rows]
+        halves.append(half)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    shared: list[list[Tensor]] = []
+    for half in halves:  # what each rank has to share
+        shared.append([])
+        monkeypatch.setattr(torch.distributed, "all_reduce", lambda value: shared[-1].append(value.clone()))
+        half.method({"target": half.target})
+    losses = []
+    for half, others in zip(halves, reversed(shared), strict=True):
+        others = iter(others)
+        monkeypatch.setattr(torch.distributed, "all_reduce", lambda value, others=others: value.add_(next(others)))
+        losses.append(half.method({"target": half.target}).losses["reweighted"].item())
+    assert sum(losses) / 2 == pytest.approx(whole.prediction.losses["reweighted"].item(), rel=1e-5)
+
+
+@BOTH
 def test_rubi(single: bool) -> None:
     case = Case("rubi", single, **{"method.context_weight": 0.5})
     assert isinstance(case.method, Rubi)
