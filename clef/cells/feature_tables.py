@@ -20,8 +20,8 @@ from clef import io, networks, weights
 from clef.cells.records import read_json
 from clef.config import (
     CONTEXT_SHOWING_SUBJECT,
-    CcimConfig,
     CellConfig,
+    DictionaryMethodConfig,
     EncoderConfig,
     EncodersConfig,
     InputConfig,
@@ -73,7 +73,7 @@ def frozen_inputs(config: CellConfig) -> list[FrozenInput]:
     if method.branch and not method.branch.trainable:
         branch = method.branch
         found.append(FrozenInput("context_branch", branch, branch.input, images[branch.input], config.seed))
-    if isinstance(method, CcimConfig):
+    if isinstance(method, DictionaryMethodConfig):
         dictionary = method.dictionary
         image = dictionary.input
         found.append(FrozenInput(weights.DICTIONARY, dictionary, "context", image, dictionary.seed, ("train",)))

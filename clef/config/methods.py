@@ -304,15 +304,9 @@ class DictionaryConfig(EncoderConfig):
     """Of PCA and k-means++, and of the network's own weights where they are random. One for all cells of a grid."""
 
 
-class CcimConfig(MethodConfig):
-    """Contextual causal intervention: backdoor adjustment over a dictionary of contexts (CCIM, CVPR 2023)."""
+class DictionaryMethodConfig(MethodConfig):
+    """A method that clusters the masked train frames before it trains."""
 
-    name: Literal["ccim"] = "ccim"
-    attention: Literal["dot_product", "additive"] = "dot_product"
-    key_dim: Annotated[int, Field(ge=1)] = 256
-    """d_n, of the queries and keys."""
-    hidden_dim: Annotated[int, Field(ge=1)] = 128
-    """d_m, the dimension in which the feature and the expected confounder are added."""
     dictionary: DictionaryConfig = DictionaryConfig()
 
     @property
@@ -324,6 +318,27 @@ class CcimConfig(MethodConfig):
     def prepared_from(self) -> tuple[InputName, ...]:
         """Return the masked frame, of which the dictionary is made."""
         return ("context",)
+
+
+class SceneAdversaryConfig(DictionaryMethodConfig):
+    """The scene adversary of SDN (Choi et al., NeurIPS 2019), on clusters of contexts."""
+
+    name: Literal["scene_adversary"] = "scene_adversary"
+    alpha: Annotated[float, Field(ge=0)] = 1.0
+    """What the reversed gradient is multiplied by; 0: the adversary only watches."""
+    hidden_layers: Annotated[int, Field(ge=0)] = 3
+    """Of the adversary, as wide as the joint feature."""
+
+
+class CcimConfig(DictionaryMethodConfig):
+    """Contextual causal intervention: backdoor adjustment over a dictionary of contexts (CCIM, CVPR 2023)."""
+
+    name: Literal["ccim"] = "ccim"
+    attention: Literal["dot_product", "additive"] = "dot_product"
+    key_dim: Annotated[int, Field(ge=1)] = 256
+    """d_n, of the queries and keys."""
+    hidden_dim: Annotated[int, Field(ge=1)] = 128
+    """d_m, the dimension in which the feature and the expected confounder are added."""
 
 
 class CustomMethodConfig(MethodConfig):
@@ -359,6 +374,7 @@ METHODS = {
     "learning_from_failure": MethodEntry(
         "clef.methods.learning_from_failure:LearningFromFailure", LearningFromFailureConfig
     ),
+    "scene_adversary": MethodEntry("clef.methods.scene_adversary:SceneAdversary", SceneAdversaryConfig),
     "mask_confusion": MethodEntry("clef.methods.blanked_subject:MaskConfusion", MaskConfusionConfig),
     "clef_at_test": MethodEntry("clef.methods.blanked_subject:ClefAtTest", ClefAtTestConfig),
     "context_swap": MethodEntry("clef.methods.inputs:ContextSwap", ContextSwapConfig),

@@ -27,7 +27,7 @@ from clef import io, signals, weights
 from clef.cells import feature_tables
 from clef.cells.feature_tables import DTYPES, FeatureTable, feature_table
 from clef.cells.records import read_json
-from clef.config import CcimConfig, CellConfig, DictionaryConfig, InputName
+from clef.config import CellConfig, DictionaryConfig, DictionaryMethodConfig, InputName
 from clef.data import coins
 from clef.data.batch_memory import Batch
 from clef.data.dataset import CellDataset
@@ -337,6 +337,8 @@ def _network_of(table: FeatureTable) -> list[Any]:
 
 # ---- CCIM's dictionary ----
 
+DICTIONARY_VERSION = 2
+"""Raised when the same features would give other files."""
 KMEANS_RESTARTS = 4
 """Runs of k-means++ from other starts; the tightest is kept."""
 
@@ -346,11 +348,11 @@ def cached_dictionary(
 ) -> ConfounderDictionary:
     """Return the confounders of a cell's train split, from their file; build them if need be."""
     method = config.method
-    assert isinstance(method, CcimConfig)
+    assert isinstance(method, DictionaryMethodConfig)
     settings = method.dictionary
     frozen = next(each for each in feature_tables.frozen_inputs(config) if each.role == weights.DICTIONARY)
     table = feature_table(frozen, config, split.manifest, split.name)
-    facts = [table.path.name, settings.size, settings.components, settings.seed, KMEANS_RESTARTS]
+    facts = [DICTIONARY_VERSION, table.path.name, settings.size, settings.components, settings.seed, KMEANS_RESTARTS]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
     path = Path(config.runtime.features) / "dictionaries" / f"{split.manifest.dataset}-{key}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -358,15 +360,17 @@ def cached_dictionary(
         if not path.exists():
             encoder = FrozenEncoder(frozen.role, frozen.input, settings, load, settings.seed)
             features = computed_table(table, encoder, split, config, device, say)
-            centers, prior = cluster_features(features.astype(np.float32), settings)
+            centers, clusters = cluster_features(features.astype(np.float32), settings)
             with io.atomic(path) as file:
-                np.savez(file, centres=centers, prior=prior)
+                np.savez(file, centers=centers, clusters=clusters)
     with np.load(path, allow_pickle=False) as arrays:
-        return ConfounderDictionary(torch.from_numpy(arrays["centres"]), torch.from_numpy(arrays["prior"]))
+        centers, clusters = arrays["centers"], arrays["clusters"]
+    prior = (np.bincount(clusters, minlength=settings.size) / len(clusters)).astype(np.float32)
+    return ConfounderDictionary(*map(torch.from_numpy, (centers, prior, clusters)))
 
 
 def cluster_features(table: np.ndarray, config: DictionaryConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Return centers N,d and prior N, float32, of features M,dim.
+    """Return centers N,d float32 and the cluster of each sample, M int64, of features M,dim.
 
     Sums depend on the number of threads, so scikit-learn gets as many as PyTorch, whatever else the environment says.
     Raises ConfigError when samples or dimensions are too few.
@@ -387,5 +391,4 @@ def cluster_features(table: np.ndarray, config: DictionaryConfig) -> tuple[np.nd
         if config.components is not None:
             table = PCA(config.components, random_state=config.seed).fit_transform(table)
         clusters = KMeans(config.size, init="k-means++", n_init=KMEANS_RESTARTS, random_state=config.seed).fit(table)
-    prior = np.bincount(clusters.labels_, minlength=config.size) / samples
-    return clusters.cluster_centers_.astype(np.float32), prior.astype(np.float32)
+    return clusters.cluster_centers_.astype(np.float32), clusters.labels_.astype(np.int64)

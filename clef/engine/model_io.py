@@ -211,7 +211,7 @@ def restore_method(config: CellConfig, path: Path, device: torch.device) -> Meth
 def _dictionary_among_weights(path: Path) -> ConfounderDictionary:
     try:
         tensors = checkpoint.read_weights(path)
-        return ConfounderDictionary(tensors["centers"], tensors["prior"])
+        return ConfounderDictionary(tensors["centers"], tensors["prior"], torch.empty(0, dtype=torch.int64))
     except (OSError, SafetensorError, KeyError) as error:
         raise_if_system_error(error, path)
         raise CellError(f"{path}: not the weights of this cell: {error}") from None

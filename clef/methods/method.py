@@ -32,12 +32,14 @@ ABSENT_WEIGHT = 1e-4
 
 @dataclass(frozen=True)
 class ConfounderDictionary:
-    """CCIM's confounders."""
+    """CCIM's confounders: clusters of what contexts look like."""
 
     centers: Tensor
     """N,d float32: the confounders z_i."""
     prior: Tensor
     """N: P(z_i), which sum to 1."""
+    clusters: Tensor
+    """Int64: the cluster of each sample of train; empty where they are read back from weights."""
 
 
 @dataclass(frozen=True)

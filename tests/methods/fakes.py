@@ -54,7 +54,7 @@ def parts(backbone: Any, method: dict[str, Any], single: bool, counts: list[int]
     layer = merge(base, nest(settings))
     if method["name"] in WITH_BRANCH and method.get("context_branch", ...) is not None:
         layer = merge({"method": {"context_branch": TINY_BRANCH}}, layer)
-    dictionary = ConfounderDictionary(torch.eye(3), torch.tensor([0.5, 0.3, 0.2]))
+    dictionary = ConfounderDictionary(torch.eye(3), torch.tensor([0.5, 0.3, 0.2]), torch.arange(10) % 3)
     return Parts(
         resolve.resolve(layer),
         torch.tensor(counts),

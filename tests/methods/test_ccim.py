@@ -71,17 +71,19 @@ def groups(samples: int = 90) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_dictionary_holds_the_groups_and_their_shares() -> None:
     points, of = groups()
-    centers, prior = cluster_features(points, DictionaryConfig(size=3, components=None))
-    order = np.argsort(-prior)
-    np.testing.assert_allclose(prior[order], [1 / 2, 1 / 3, 1 / 6], atol=1e-6)
+    centers, clusters = cluster_features(points, DictionaryConfig(size=3, components=None))
+    shares = np.bincount(clusters) / len(of)
+    order = np.argsort(-shares)
+    np.testing.assert_allclose(shares[order], [1 / 2, 1 / 3, 1 / 6])
+    assert (order[of] == clusters).all()
     np.testing.assert_allclose(centers[order], [points[of == k].mean(0) for k in range(3)], atol=1e-4)
 
 
 def test_pca_keeps_the_distances_between_the_groups() -> None:
     points, of = groups()
-    centers, prior = cluster_features(points, DictionaryConfig(size=3, components=2))
+    centers, clusters = cluster_features(points, DictionaryConfig(size=3, components=2))
     means = np.array([points[of == k].mean(0) for k in range(3)])
-    centred = centers[np.argsort(-prior)]
+    centred = centers[np.argsort(-np.bincount(clusters))]
     assert centers.shape == (3, 2)
     for i, j in ((0, 1), (0, 2), (1, 2)):  # three points span a plane: two components lose nothing of it
         assert np.linalg.norm(centred[i] - centred[j]) == pytest.approx(np.linalg.norm(means[i] - means[j]), rel=0.01)

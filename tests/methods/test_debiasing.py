@@ -304,5 +304,14 @@ def test_fusions_are_finite_where_sigmoids_round_to_0_and_1() -> None:
 
 
 def test_every_method_is_tested_here_or_elsewhere() -> None:
-    elsewhere = {"vanilla", "ccim", "context_only", "context_swap", "subject_only", "mask_confusion", "clef_at_test"}
+    elsewhere = {
+        "scene_adversary",
+        "vanilla",
+        "ccim",
+        "context_only",
+        "context_swap",
+        "subject_only",
+        "mask_confusion",
+        "clef_at_test",
+    }
     assert set(METHODS) == set(BY_NAME) | elsewhere

@@ -20,7 +20,7 @@ from clef.metrics import factual, headline_score
 pytestmark = pytest.mark.slow
 
 DICTIONARY = methods.ConfounderDictionary(
-    torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.full((4,), 0.25)
+    torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.full((4,), 0.25), torch.arange(1000) % 4
 )
 
 

@@ -236,7 +236,7 @@ def test_every_method_works_around_frozen_encoders(tiny: Callable[..., CellConfi
     config = tiny(dataset, "encoders", method, **settings)
     single = dataset == "caer_s_demo"
     classes = len(config.card.classes)
-    dictionary = methods.ConfounderDictionary(torch.randn(4, 3), torch.full((4,), 0.25))
+    dictionary = methods.ConfounderDictionary(torch.randn(4, 3), torch.full((4,), 0.25), torch.arange(9) % 4)
     model = methods.build(config, [1] * classes, 7, lambda load: dictionary).train()
     expected = {"clef": ["body", "context", "context_branch"], "context_only": ["context_branch"]}
     assert sorted(e.role for e in model.frozen_encoders()) == expected.get(method, ["body", "context"])
