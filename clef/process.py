@@ -1,10 +1,28 @@
-"""What the system gives this process: cores, and time in which it runs. Imports nothing of the package."""
+"""What the system gives this process: memory, cores, and time in which it runs. Imports nothing of the package."""
 
+import ctypes
 import math
 import os
 import threading
 import time
 from pathlib import Path
+
+# ---- Memory ----
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed, up to 1 GiB, and take blocks of up to 32 MiB from that; only glibc can.
+
+    A training step on a CPU frees the same large tensors that the next one allocates. Given back to the system in
+    between, every page of them is cleared and mapped again: up to a sixth of the time of small networks.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(_MMAP_THRESHOLD, 1 << 25)
+        set_option(_TRIM_THRESHOLD, 1 << 30)
+
 
 # ---- Cores ----
 

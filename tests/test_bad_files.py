@@ -14,6 +14,7 @@ import pytest
 import yaml
 from scipy.io import savemat
 
+from clef.config.methods import METHODS
 from clef.data import manifest as manifests
 from clef.data import order
 from clef.errors import ConfigError
@@ -77,7 +78,7 @@ def test_an_override_beside_a_config_file_is_not_blamed_on_the_file_alone(run: R
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("method=clefx", "method 'clefx': unknown (did you mean clef?); valid: ccim, clef, context_only, vanilla"),
+        ("method=clefx", f"method 'clefx': unknown (did you mean clef?); valid: {', '.join(sorted(METHODS))}"),
         ("backbone=no.module:Net", "backbone 'no.module:Net': No module named 'no'; is its folder on PYTHONPATH?"),
         (
             "optimizer.lrr=1",

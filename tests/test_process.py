@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,3 +67,32 @@ def test_the_clock_of_a_process_shows_no_more_than_a_moment_for_a_pause(monkeypa
     assert process.running_seconds() - began == pytest.approx(5)
     now += 3600  # stopped for an hour
     assert process.running_seconds() - began == pytest.approx(5 + process.MAX_GAP_S)
+
+
+CYCLE = """
+import ctypes, resource, sys
+from clef.process import keep_freed_memory
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+size = 3 << 20
+for turn in range(50):
+    block = libc.malloc(size)
+    ctypes.memset(block, 1, size)
+    libc.free(block)
+    if turn == 9:
+        begun = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begun)
+"""
+
+
+@pytest.mark.slow
+def test_memory_that_is_freed_is_not_mapped_again() -> None:
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}  # fixed: glibc would raise it at the first free
+    faults = {
+        mode: int(subprocess.run([sys.executable, "-c", CYCLE, mode], env=environment, capture_output=True).stdout)
+        for mode in ("given back", "kept")
+    }
+    assert faults["given back"] > 40 * (3 << 20) / 4096 / 2, "each time anew"
+    assert faults["kept"] < 100

@@ -31,7 +31,7 @@ from clef.engine.train_log import Display
 from clef.engine.trainer import Trainer
 from clef.errors import CellError, ClefError, ConfigError, Preempted
 from clef.metrics import format_score, summary
-from clef.process import running_seconds
+from clef.process import keep_freed_memory, running_seconds
 
 OnPreempted = Callable[[str, dict[str, Any]], None]
 """Called on the first rank once all have saved, before any of them ends: with why, and with `step` and `steps`.
@@ -117,6 +117,8 @@ def start_ranks(config: CellConfig) -> Accelerator:
     patience = InitProcessGroupKwargs(timeout=timedelta(minutes=distributed.RANKS_WAIT_MINUTES))
     with distributed.waiting_announced():
         accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu, kwargs_handlers=[patience])
+    if on_cpu:
+        keep_freed_memory()
     if config.runtime.threads:  # only now: accelerate sets a number of its own for several ranks on CPUs
         torch.set_num_threads(config.runtime.threads)
     ranks = accelerator.num_processes
