@@ -71,8 +71,9 @@ class CellDataset(Dataset[Batch]):
         self._images = ImageInputs(shards, inputs, cache.tables(shards, inputs) if cache else {})
         frames = {name: config for name, config in self._blanked.items() if isinstance(config, InputConfig)}
         tables: dict[TableKey, CacheTable] = {}
-        for config in frames.values() if cache else ():
-            tables |= cache.tables(shards, {"context": config}) if cache else {}
+        if cache:
+            for config in frames.values():
+                tables |= cache.tables(shards, {"context": config})
         self._blanked_images = ImageInputs(shards, frames, tables, without_subject=True)
         self._names = tuple(inputs)
         self._class_index = {name: i for i, name in enumerate(self.manifest.classes)}
