@@ -147,6 +147,8 @@ def read_environment(folder: Path) -> dict[str, Any]:
 def remove_temporary(folder: Path) -> None:
     """Remove what the folder of a small cell that is done no longer needs. Call it with the cell's lock held."""
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # of a run with other settings
+    for path in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+        path.unlink(missing_ok=True)
     for name in (STATE, ENVIRONMENT, ATTEMPTS, LOCK):  # the lock last
         (folder / name).unlink(missing_ok=True)
 

@@ -7,7 +7,7 @@ that it was training and nothing else, and a job that is queued again goes on wi
 
 import sys
 import traceback
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -59,18 +59,28 @@ def _next_cell(pending: list[Path], launched: float) -> Path | None:
     for cell in list(pending):
         if _is_settled(cell, launched):
             pending.remove(cell)
-        elif not io.is_locked(cell / records.LOCK) and _parent_is_done(cell):
+        elif not any(io.is_locked(cell / name) for name in (records.CONFIG, records.LOCK)) and _parent_is_done(cell):
             return cell
     return None
 
 
 def _is_settled(cell: Path, launched: float) -> bool:
     """Return whether a cell is done, cancelled, or has failed since the task was launched."""
-    if (cell / records.RESULT).exists() or (cell / records.CANCELLED).exists():
+    if (cell / records.RESULT).exists():
+        _tidy(cell)
+        return True
+    if (cell / records.CANCELLED).exists():
         return True
     state = records.read_state(cell)
     has_died = state.state == "running" and not io.is_locked(cell / records.LOCK) and _is_local()
     return state.updated >= launched and (state.state == "failed" or has_died)
+
+
+def _tidy(cell: Path) -> None:
+    """Remove what is left of a small cell whose process was killed between its result and its last breath."""
+    lock = cell / records.LOCK
+    if lock.exists() and not io.is_locked(lock) and not resolve.from_yaml(cell / records.CONFIG).runtime.checkpoints:
+        records.remove_temporary(cell)
 
 
 def _is_local() -> bool:
@@ -89,8 +99,12 @@ def _train(cell: Path, patience: float | None) -> bool:
     """Train a cell, whatever comes of it; return False when another process has it."""
     from clef.engine.run import CellLocked  # torch
 
+    # The config's file is the claim of a process that shares the list. The cell's own lock comes later: by then, one
+    # that lost the race would have recorded an attempt.
+    claim = io.lock(cell / records.CONFIG, busy=lambda: CellLocked(f"{cell.name}: claimed by another process"))
     try:
-        slurm_task.train_cell(cell, is_rank=False, patience=patience)
+        with nullcontext() if patience is None else claim:
+            slurm_task.train_cell(cell, is_rank=False, patience=patience)
     except CellLocked:
         return False
     except ClefError as error:

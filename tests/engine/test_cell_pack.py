@@ -84,7 +84,8 @@ def test_what_is_settled_or_belongs_to_others_is_left_alone(
 ) -> None:
     trained: list[str] = []
     monkeypatch.setattr(slurm_task, "train_cell", lambda cell, **_: (trained.append(cell.name), finish(cell)))
-    names = ["new", "done", "cancelled", "failed", "failed_before", "died", "locked", "child", "preempted"]
+    names = ["new", "done", "killed_late", "cancelled", "failed", "failed_before", "died", "locked", "claimed", "child"]
+    names.append("preempted")
     cells = {name: written(tmp_path / name, tiny()) for name in names}
     launched = time.time() - 100
 
@@ -92,6 +93,11 @@ def test_what_is_settled_or_belongs_to_others_is_left_alone(
         records.write_json(cell / records.RESULT, {})
 
     finish(cells["done"])
+    write_config(cells["killed_late"], tiny(**{"runtime.keep_checkpoints": False, "runtime.checkpoints": False}))
+    finish(cells["killed_late"])
+    for cell in (cells["done"], cells["killed_late"]):
+        (cell / records.LOCK).touch()
+        records.write_state(cell, "running")
     records.write_json(cells["cancelled"] / records.CANCELLED, {})
     for name, state in (("failed", "failed"), ("failed_before", "failed"), ("died", "running"), ("preempted",) * 2):
         records.write_state(cells[name], state)
@@ -99,12 +105,15 @@ def test_what_is_settled_or_belongs_to_others_is_left_alone(
     records.write_json(cells["failed_before"] / records.STATE, before | {"updated": launched - 1})
     parent = written(tmp_path / "parent-0123456789abcdef", tiny(method="vanilla"))
     write_config(cells["child"], tiny(**{"method.start_from": str(parent)}))
-    with io.lock(cells["locked"] / records.LOCK):
+    (cells["killed_late"] / ".predictions.npz.node.7.tmp").touch()
+    with io.lock(cells["locked"] / records.LOCK), io.lock(cells["claimed"] / records.CONFIG):
         cell_pack.train_pack(list(cells.values()), launched)
     assert trained == ["new", "failed_before", "preempted"]
+    assert sorted(path.name for path in cells["killed_late"].iterdir()) == [records.CONFIG, records.RESULT]
+    assert (cells["done"] / records.STATE).exists(), "a cell with checkpoints keeps its files"
     finish(parent)
     cell_pack.train_pack(list(cells.values()), launched)
-    assert trained[3:] == ["locked", "child"]
+    assert trained[3:] == ["locked", "claimed", "child"]
 
 
 @pytest.mark.usefixtures("as_task")
