@@ -37,7 +37,7 @@ def train_pack(cells: list[Path], launched: float) -> None:
         _train_in_turn(pending, launched, time_left, is_local)
         if not is_local and environment.num_tasks == 1:
             for cell in pending:  # those of a process that may have outlived its node's slurmd, as for a single cell
-                _train(cell, patience=None)
+                _train(cell, launched, patience=None)
 
 
 def _train_in_turn(pending: list[Path], launched: float, time_left: "_TimeLeft", is_local: bool) -> None:
@@ -49,7 +49,7 @@ def _train_in_turn(pending: list[Path], launched: float, time_left: "_TimeLeft",
             pending.clear()
             return
         began = running_seconds()
-        if _train(cell, patience=0.0):
+        if _train(cell, launched, patience=0.0):
             pending.remove(cell)
             time_left.count(running_seconds() - began)
 
@@ -95,7 +95,7 @@ def _parent_is_done(cell: Path) -> bool:
     return parent is None or (Path(parent) / records.RESULT).exists()
 
 
-def _train(cell: Path, patience: float | None) -> bool:
+def _train(cell: Path, launched: float, patience: float | None) -> bool:
     """Train a cell, whatever comes of it; return False when another process has it."""
     from clef.engine.run import CellLocked  # torch
 
@@ -104,7 +104,8 @@ def _train(cell: Path, patience: float | None) -> bool:
     claim = io.lock(cell / records.CONFIG, busy=lambda: CellLocked(f"{cell.name}: claimed by another process"))
     try:
         with nullcontext() if patience is None else claim:
-            slurm_task.train_cell(cell, is_rank=False, patience=patience)
+            if not _is_settled(cell, launched):  # by another process, since it was chosen
+                slurm_task.train_cell(cell, is_rank=False, patience=patience)
     except CellLocked:
         return False
     except ClefError as error:
