@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clef.config import CONTEXT, SUBJECT, CellConfig, InputName
-from clef.data.dataset import CellDataset
+from clef.data.dataset import CellDataset, evaluated_dataset
 from clef.data.interventions import blank, swap_context, without_subject
 from clef.data.loader import Batch, BatchLoader
 from clef.data.shards import SplitShards
@@ -34,7 +34,7 @@ class AuditSplit:
     def __init__(self, config: CellConfig, shards: SplitShards) -> None:
         self.config, self.shards = config, shards
         self.batch_size = 2 * config.batch_size
-        self._dataset = self._made(without_subject=config.method.blanks_subject == "always")
+        self._dataset = evaluated_dataset(config, shards)
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -45,14 +45,10 @@ class AuditSplit:
 
     def without_subject(self) -> Iterator[Batch]:
         """Yield all samples with the subject blanked: inputs that show it gone, and its box black in the others."""
-        for batch in self._load(self._made(without_subject=True), range(len(self))):
+        inputs, seed = self.config.inputs.present, self.config.seed
+        dataset = CellDataset(self.shards, inputs, seed, augment=False, without_subject=True)
+        for batch in self._load(dataset, range(len(self))):
             yield without_subject(batch)
-
-    def _made(self, without_subject: bool) -> CellDataset:
-        config = self.config
-        return CellDataset(
-            self.shards, config.inputs.present, config.seed, augment=False, without_subject=without_subject
-        )
 
     def _load(self, dataset: CellDataset, indices: Iterable[int]) -> Iterator[Batch]:
         samples = [(0, int(index)) for index in indices]  # the loader wants (epoch, index)

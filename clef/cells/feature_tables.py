@@ -85,7 +85,7 @@ def kept_inputs(config: CellConfig) -> list[FrozenInput]:
 
     A method that blanks the subject sees another picture of each frame that shows it.
     """
-    blanked = CONTEXT_SHOWING_SUBJECT if config.method.blanks_subject != "never" else ()
+    blanked = CONTEXT_SHOWING_SUBJECT if config.method.blanks_subject(training=True) else ()
     return [each for each in frozen_inputs(config) if each.is_kept and each.input not in blanked]
 
 

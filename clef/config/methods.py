@@ -64,10 +64,9 @@ class MethodConfig(Strict):
         """Return the inputs of the dataset that it reads before training, to prepare something of its own."""
         return ()
 
-    @property
-    def blanks_subject(self) -> Literal["never", "training", "always"]:
-        """Return when it asks the backbone a second time, about the same people with the subject blanked."""
-        return "never"
+    def blanks_subject(self, training: bool) -> bool:
+        """Return whether it asks the backbone a second time, with the subject blanked: in training, or after it."""
+        return False
 
     @property
     def is_fitted(self) -> bool:
@@ -91,25 +90,8 @@ class VanillaConfig(MethodConfig):
         return "linear" if self.output == "linear" else super().activation(single_label)
 
 
-class ContextOnlyConfig(MethodConfig):
-    """The context branch alone, trained and scored by itself: what the scene says of the label."""
-
-    name: Literal["context_only"] = "context_only"
-    context_branch: ContextBranchConfig = ContextBranchConfig()
-
-    @property
-    def builds_backbone(self) -> bool:
-        """Return False: the backbone's recipe only lends its loss and schedule."""
-        return False
-
-    @property
-    def branch(self) -> ContextBranchConfig:
-        """Return its only network."""
-        return self.context_branch
-
-
 class BranchedMethodConfig(MethodConfig):
-    """A method that trains a context branch beside the backbone."""
+    """A method that trains a context branch."""
 
     context_branch: ContextBranchConfig = ContextBranchConfig()
 
@@ -117,6 +99,17 @@ class BranchedMethodConfig(MethodConfig):
     def branch(self) -> ContextBranchConfig:
         """Return N_C."""
         return self.context_branch
+
+
+class ContextOnlyConfig(BranchedMethodConfig):
+    """The context branch alone, trained and scored by itself: what the scene says of the label."""
+
+    name: Literal["context_only"] = "context_only"
+
+    @property
+    def builds_backbone(self) -> bool:
+        """Return False: the backbone's recipe only lends its loss and schedule."""
+        return False
 
 
 class ProductOfExpertsConfig(BranchedMethodConfig):
@@ -180,10 +173,9 @@ class MaskConfusionConfig(MethodConfig):
     weight: Annotated[float, Field(ge=0)] = 1.0
     """Of the entropy of the prediction without the subject, which is maximized."""
 
-    @property
-    def blanks_subject(self) -> Literal["never", "training", "always"]:
-        """Return when it does."""
-        return "training"
+    def blanks_subject(self, training: bool) -> bool:
+        """Return True in training."""
+        return training
 
 
 class ClefAtTestConfig(MethodConfig):
@@ -202,10 +194,9 @@ class ClefAtTestConfig(MethodConfig):
         """Return the folder of the vanilla cell."""
         return self.start_from
 
-    @property
-    def blanks_subject(self) -> Literal["never", "training", "always"]:
-        """Return when it does."""
-        return "always"
+    def blanks_subject(self, training: bool) -> bool:
+        """Return True."""
+        return True
 
     @property
     def is_fitted(self) -> bool:

@@ -46,6 +46,7 @@ def resolve(settings: Mapping[str, Any], where: str = "config") -> CellConfig:
     config = _with_inputs_that_are_read(config, settings, where)
     config = _with_prompts(config, where)
     _check_loss(config, card, where)
+    _check_inputs_of_both(config, where)
     if "val" not in card.splits and config.selection == "best":
         raise ConfigError(
             f"{where}: selection=best: the protocol {card.protocol} of {card.name} has no val; set it to last"
@@ -157,7 +158,14 @@ def _check_loss(config: CellConfig, card: cards.Card, where: str) -> None:
     method = config.method
     if isinstance(method, VanillaConfig) and method.output == "linear" and config.loss.categories != "weighted_l2":
         raise ConfigError(f"{where}: method.output: linear needs loss.categories: weighted_l2")
-    if isinstance(method, SubjectOnlyConfig | ContextSwapConfig):
-        for kind, names in (("subject", SUBJECT), ("context", CONTEXT)):
-            if not set(names) & set(config.inputs.present):
-                raise ConfigError(f"{where}: {method.name}: {config.backbone.name} reads no input of the {kind} alone")
+
+
+def _check_inputs_of_both(config: CellConfig, where: str) -> None:
+    """Refuse a method that parts subject and context around a backbone that reads one of them only."""
+    if not isinstance(config.method, SubjectOnlyConfig | ContextSwapConfig):
+        return
+    for kind, names in (("subject", SUBJECT), ("context", CONTEXT)):
+        if not set(names) & set(config.inputs.present):
+            raise ConfigError(
+                f"{where}: {config.method.name}: {config.backbone.name} reads no input of the {kind} alone"
+            )

@@ -14,6 +14,7 @@ from clef.config import (
     CONTEXT_SHOWING_SUBJECT,
     AnyInput,
     BoxesConfig,
+    CellConfig,
     DepthConfig,
     InputConfig,
     InputName,
@@ -66,7 +67,7 @@ class CellDataset(Dataset[Batch]):
         self.shards, self.inputs, self.seed, self.augment = shards, inputs, seed, augment
         self._undrawn = dict.fromkeys(inputs, transforms.MIRRORED) if mirrored else {}
         self.manifest = shards.manifest
-        self._blanked = {name: inputs[name] for name in CONTEXT_SHOWING_SUBJECT if without_subject and name in inputs}
+        self._blanked = frames_showing_subject(inputs) if without_subject else {}
         self.layout = BatchLayout(self._fields())
         self._images = ImageInputs(shards, inputs, cache.tables(shards, inputs) if cache else {})
         frames = {name: config for name, config in self._blanked.items() if isinstance(config, InputConfig)}
@@ -148,10 +149,7 @@ class CellDataset(Dataset[Batch]):
                 fields["masked_region", name] = Field(torch.int32, (4,))
                 if name in self._blanked:
                     fields["subject_region", name] = Field(torch.int32, (4,))
-        for name, config in self._blanked.items():
-            if isinstance(config, InputConfig | DepthConfig):
-                fields["without_subject", name] = input_field(name, config)
-        return fields
+        return fields | {("without_subject", name): input_field(name, config) for name, config in self._blanked.items()}
 
     def _draws(self, epoch: int, index: int) -> DrawsByInput:
         return transforms.draw_augmentation(self.seed, epoch, index, self._names) if self.augment else self._undrawn
@@ -286,6 +284,18 @@ class ImageInputs:
         if (kind, how) not in self._scratch:
             self._scratch[kind, how] = np.empty((*how.size, channels), np.uint8)
         return self._scratch[kind, how]
+
+
+def frames_showing_subject(inputs: Mapping[InputName, AnyInput]) -> dict[InputName, InputConfig | DepthConfig]:
+    """Return those of the inputs that are frames or depth maps in which something of the subject can be seen."""
+    shown = {name: inputs[name] for name in CONTEXT_SHOWING_SUBJECT if name in inputs}
+    return {name: config for name, config in shown.items() if isinstance(config, InputConfig | DepthConfig)}
+
+
+def evaluated_dataset(config: CellConfig, shards: SplitShards) -> CellDataset:
+    """Return the samples of a split as a cell sees them after training: all that its backbone and method read."""
+    blanks = config.method.blanks_subject(training=False)
+    return CellDataset(shards, config.inputs.present, config.seed, augment=False, without_subject=blanks)
 
 
 def input_field(name: InputName, config: AnyInput) -> Field:

@@ -59,6 +59,7 @@ def _next_cell(pending: list[Path], launched: float) -> Path | None:
     for cell in list(pending):
         if _is_settled(cell, launched):
             pending.remove(cell)
+            _tidy(cell)
         elif not any(io.is_locked(cell / name) for name in (records.CONFIG, records.LOCK)) and _parent_is_done(cell):
             return cell
     return None
@@ -66,10 +67,7 @@ def _next_cell(pending: list[Path], launched: float) -> Path | None:
 
 def _is_settled(cell: Path, launched: float) -> bool:
     """Return whether a cell is done, cancelled, or has failed since the task was launched."""
-    if (cell / records.RESULT).exists():
-        _tidy(cell)
-        return True
-    if (cell / records.CANCELLED).exists():
+    if (cell / records.RESULT).exists() or (cell / records.CANCELLED).exists():
         return True
     state = records.read_state(cell)
     has_died = state.state == "running" and not io.is_locked(cell / records.LOCK) and _is_local()
@@ -78,8 +76,9 @@ def _is_settled(cell: Path, launched: float) -> bool:
 
 def _tidy(cell: Path) -> None:
     """Remove what is left of a small cell whose process was killed between its result and its last breath."""
-    lock = cell / records.LOCK
-    if lock.exists() and not io.is_locked(lock) and not resolve.from_yaml(cell / records.CONFIG).runtime.checkpoints:
+    result, lock = cell / records.RESULT, cell / records.LOCK
+    is_left = result.exists() and lock.exists() and not io.is_locked(lock)
+    if is_left and not resolve.from_yaml(cell / records.CONFIG).runtime.checkpoints:
         records.remove_temporary(cell)
 
 

@@ -124,7 +124,7 @@ class FrozenFeatures:
         """
         if self.decoded_inputs:
             cache, workers = node_cache(self.config.runtime), self.config.runtime.num_workers
-            blanks = self.config.method.blanks_subject in ("always", "training" if augment else "always")
+            blanks = self.config.method.blanks_subject(training=augment)
             dataset = CellDataset(split, self.decoded_inputs, self.config.seed, augment, cache, without_subject=blanks)
             yield from BatchLoader(dataset, items, workers)
             return

@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from clef import io, methods, weights
 from clef.cells import lookup, records
 from clef.cells.identity import check_cell
-from clef.config import CONTEXT_SHOWING_SUBJECT, AnyInput, CellConfig, InputName, resolve
+from clef.config import AnyInput, CellConfig, InputName, resolve
 from clef.data import manifest as manifests
 from clef.data.batch_memory import Batch, Field
-from clef.data.dataset import CellDataset, input_field
+from clef.data.dataset import evaluated_dataset, frames_showing_subject, input_field
 from clef.data.loader import BatchLoader, to_device
 from clef.data.order import EvaluationBatches
 from clef.data.shards import SplitShards
@@ -53,7 +53,7 @@ class TrainedModel:
         count = _check_batch(batch, inputs, self.config.name)
         valid: Batch = {name: torch.ones(count, dtype=torch.bool) for name in inputs} | batch.get("valid", {})
         complete = {name: batch[name] for name in inputs} | {"valid": valid} | self._no_labels(count)
-        if self.config.method.blanks_subject == "always":
+        if self.config.method.blanks_subject(training=False):
             complete["without_subject"] = self._frames_without_subject(batch)
         with torch.inference_mode(), self._precision():
             prediction: Prediction = self.method(to_device(complete, inputs, self.device))
@@ -64,14 +64,12 @@ class TrainedModel:
         manifest = manifests.load(self.config.shards)
         check_cell(self.folder, self.config, manifest)
         shards = SplitShards(self.config.shards, split, manifest)
-        config, blanks = self.config, self.config.method.blanks_subject == "always"
-        dataset = CellDataset(shards, config.inputs.present, config.seed, augment=False, without_subject=blanks)
+        dataset = evaluated_dataset(self.config, shards)
         yield from BatchLoader(dataset, EvaluationBatches(len(shards), self.config.batch_size, 0, 1), workers)
 
     def _frames_without_subject(self, batch: Batch) -> Batch:
         """Return the batch's frames with the subject black. Raises ConfigError where one is missing."""
-        wanted = [name for name in self.config.inputs.images if name in CONTEXT_SHOWING_SUBJECT]
-        wanted += ["depth"] if self.config.inputs.depth else []
+        wanted = frames_showing_subject(self.config.inputs.present)
         given: Batch = batch.get("without_subject", {})
         if missing := [name for name in wanted if name not in given]:
             raise ConfigError(

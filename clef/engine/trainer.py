@@ -30,7 +30,7 @@ from clef.data.shards import SplitShards
 from clef.engine import atomic_dir, checkpoint, class_embeddings, feature_cache, model_io
 from clef.engine.checkpoint import TrainingProgress, TrainState
 from clef.engine.distributed import Watchdog, on_all_ranks, synchronize_buffers
-from clef.engine.evaluation import evaluate
+from clef.engine.evaluation import Arrays, evaluate
 from clef.engine.feature_cache import FrozenFeatures
 from clef.engine.train_log import Display, StepMeter, SyncResult, TrainLog
 from clef.engine.train_step import BadStep, TrainStep, bad_step_message, lr_factor
@@ -144,10 +144,7 @@ class Trainer:
         """Fit a method that trains nothing to the predictions for val. Raises CellError where there is no val."""
         if self.val_split is None:
             raise CellError(f"{self.config.name}: the protocol {self.config.protocol} has no val to fit it to")
-        arrays = evaluate(
-            self.method, self.config, self.val_split, self.accelerator, self.frozen, after_batch=self.batch_scored
-        )
-        display.print(self.method.fit(arrays, self.metric_name))
+        display.print(self.method.fit(self._scored(self.val_split), self.metric_name))
 
     def _batches(self, last_step: int) -> Generator[Batch, None, None]:
         """Yield this rank's share of each global batch from the next step up to `last_step`, on the host."""
@@ -301,10 +298,12 @@ class Trainer:
         """Return the metric on val; None where it has no value there, or the protocol has no val."""
         if self.val_split is None:
             return None
-        arrays = evaluate(
-            self.method, self.config, self.val_split, self.accelerator, self.frozen, after_batch=self.batch_scored
-        )
+        arrays = self._scored(self.val_split)
         return or_none(headline_score(arrays["scores"], arrays["target"], self.metric_name))
+
+    def _scored(self, split: SplitShards) -> Arrays:
+        """Return the predictions for a split, as the method is now."""
+        return evaluate(self.method, self.config, split, self.accelerator, self.frozen, after_batch=self.batch_scored)
 
     def batch_scored(self) -> None:
         """Tell the watchdog that a batch of a validation or test was scored."""

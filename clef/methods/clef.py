@@ -20,14 +20,15 @@ from clef.models import BackboneOutput
 
 def fuse(y_c: Tensor, y: Tensor, fusion: str = "sum") -> Tensor:
     """Return the fused logit z of Y_c and Y_e (or Y_e*), B,K: their sum (equation 11), or one of CF-VQA's others."""
+    if fusion == "sum":
+        return y_c + y
     if fusion == "rubi":
         return y * y_c.sigmoid()
+    log_p = F.logsigmoid(y_c) + F.logsigmoid(y)  # p = p_c p_y
     if fusion == "hm":
-        return F.logsigmoid(y_c) + F.logsigmoid(y)
-    if fusion == "product":  # the log odds of p = p_c p_y: log p - log(1 - p), and 1 - p = (1 - p_c) + p_c (1 - p_y)
-        log_p = F.logsigmoid(y_c) + F.logsigmoid(y)
-        return log_p - torch.logaddexp(F.logsigmoid(-y_c), F.logsigmoid(y_c) + F.logsigmoid(-y))
-    return y_c + y
+        return log_p
+    # product, the log odds of p: log p - log(1 - p), and 1 - p = (1 - p_c) + p_c (1 - p_y)
+    return log_p - torch.logaddexp(F.logsigmoid(-y_c), F.logsigmoid(y_c) + F.logsigmoid(-y))
 
 
 def phi(y_c: Tensor, y: Tensor, fusion: str = "sum") -> Tensor:

@@ -100,7 +100,7 @@ class Method(nn.Module):
         """Return the prediction for a batch, after one pass through each network."""
         batch = self.intervene(batch)
         output = self.backbone(batch) if self.backbone is not None else None
-        if self.blanks_subject in ("always", "training" if self.training else "always") and output is not None:
+        if self.blanks_subject(self.training) and output is not None:
             assert self.backbone is not None
             with _batch_statistics_kept_out(self.backbone):
                 output = replace(output, without_subject=self.backbone(without_subject(batch)))

@@ -21,7 +21,7 @@ from clef.cues.files import PERSON_CUES, CueFile, CueName, cue_key, with_cues
 from clef.cues.own_images import person_id
 from clef.cues.run import as_stored
 from clef.cues.view import UnreadableImage, read_turned
-from clef.data.dataset import CellDataset
+from clef.data.dataset import evaluated_dataset
 from clef.data.loader import Batch, BatchLoader
 from clef.data.manifest import FORMAT, Manifest
 from clef.data.shards import SplitShards
@@ -197,7 +197,7 @@ def make_batch(people: Sequence[Person], config: CellConfig) -> Batch:
     # Nobody's label is known, and the loader wants one.
     labeled = [replace(person, labels=card.classes[:1]) for person in people]
     shards = InMemorySplit(card, [_render_sample(person, card) for person in labeled])
-    dataset = CellDataset(shards, config.inputs.present, config.seed, augment=False)
+    dataset = evaluated_dataset(config, shards)
     (batch,) = BatchLoader(dataset, [[(0, index) for index in range(len(shards))]], 0)
     return batch
 

@@ -72,7 +72,7 @@ def test_every_cell_fits_sixteen_samples(
         settings["loss.categories"] = "bce"
     config = tiny(dataset, backbone, method, **settings)
     shards = SplitShards(Path(config.runtime.shards) / dataset, "train")
-    blanks = config.method.blanks_subject != "never"
+    blanks = config.method.blanks_subject(training=True)
     data = CellDataset(shards, config.inputs.present, 0, augment=False, without_subject=blanks)
     batch = next(iter(BatchLoader(data, [[(0, place) for place in sixteen(shards)]], 0)))
     batch = to_device(batch, config.inputs.present, torch.device("cpu"))

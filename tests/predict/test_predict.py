@@ -14,7 +14,8 @@ from PIL import Image
 
 import clef
 import clef.predict.__main__ as command
-from clef.config import resolve
+from clef.cells import predictions
+from clef.config import CellConfig, resolve
 from clef.cues import view
 from clef.cues.detectors import FasterRcnn, FasterRcnnPerson
 from clef.cues.extractor import Extractor
@@ -26,6 +27,7 @@ from clef.predict.panel import person_predictions, predictions_from_arrays
 from clef.predict.people import PersonFinder, make_batch
 from clef.sharding import frame, shard_plan
 from tests.conftest import Cells, Run
+from tests.engine.factories import train_cell
 
 pytestmark = pytest.mark.xdist_group("audited")
 
@@ -65,6 +67,18 @@ def test_an_image_of_the_set_scores_as_recorded(
         found = PersonFinder(model.config, listed_person).find_people(person.image, listed_person, Path())
         batch = make_batch(found, model.config)
         np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][index], atol=1e-5)
+
+
+def test_a_cell_that_blanks_the_subject_scores_images_too(
+    cells: Cells, sources: Path, tiny: Callable[..., CellConfig]
+) -> None:
+    start = {"method.start_from": str(cells("caer_s_demo", "emot_net", "vanilla")), "method.candidates": [0.7]}
+    folder = train_cell(tiny("caer_s_demo", "emot_net", "clef_at_test", **start))
+    model, recorded = clef.load(folder, device="cpu"), predictions.read(predictions.path_of(folder, "test"), "test")
+    person = people(sources, "caer_s_demo")[0]
+    listed = [given(person)]
+    batch = make_batch(PersonFinder(model.config, listed).find_people(person.image, listed, Path()), model.config)
+    np.testing.assert_allclose(model.predict(batch).scores.numpy()[0], recorded["scores"][0], atol=1e-5)
 
 
 def test_a_photo_is_turned_as_its_exif_data_say(cells: Cells, sources: Path, tmp_path: Path) -> None:
